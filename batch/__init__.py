@@ -1,0 +1,1 @@
+"""The top of the package: configuration, plan, packing, execution, status and the command line."""

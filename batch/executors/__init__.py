@@ -1,0 +1,1 @@
+"""Ways to run a plan's array tasks: in process, local worker processes, Slurm."""

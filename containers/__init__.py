@@ -1,0 +1,1 @@
+"""Image references, `apptainer exec` command lines, builds and the image self-test."""

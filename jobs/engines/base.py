@@ -1,0 +1,112 @@
+"""The engine seam: load a checkpoint, generate continuations, score prefills.
+
+The one hard decision: requests are token ids, already rendered, so that no engine can tokenise differently
+from another, and results come back as an iterator, so that verification and shard writing overlap generation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import Protocol, Self
+
+from foreshock.jobs.spec import Checkpoint
+
+
+class FinishReason(StrEnum):
+    """Why a continuation ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    ERROR = "error"
+
+
+class LogprobTemperature(StrEnum):
+    """Which distribution log-probabilities were taken from: see spec trap 4."""
+
+    FULL_SOFTMAX = "full_softmax"  # log softmax(logits / tau) over the whole vocabulary
+    TOP_K = "top_k"  # renormalised over the k most likely tokens, with measured mass
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One continuation to sample. `request_id` is the caller's; `seed` alone decides the random draws."""
+
+    request_id: int
+    prompt_token_ids: tuple[int, ...]
+    seed: int
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    stop_token_ids: tuple[int, ...] = ()
+    batch_key: str = ""
+    """Requests with different keys are never put in one padded batch by an engine whose numbers depend on batch
+    composition; the worker uses the spec's key, so that resume rebuilds the same batches."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationResult:
+    """What an engine made of one request. `token_ids` excludes the prompt and the stop token."""
+
+    request_id: int
+    token_ids: tuple[int, ...]
+    text: str
+    finish_reason: FinishReason
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """Token ids to score from `prefill_start` on: log P(token_i | token_<i) for i >= prefill_start."""
+
+    request_id: int
+    token_ids: tuple[int, ...]
+    prefill_start: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLogprobs:
+    """Scores of one request. `logprobs[i]` (nats) belongs to `token_ids[prefill_start + i]`.
+
+    Raises ValueError on an empty prefill: its probability is 1 only at level 0, which is never scored.
+    """
+
+    request_id: int
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    prefill_start: int
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.error is None:
+            n_prefill = len(self.token_ids) - self.prefill_start
+            if n_prefill <= 0:
+                raise ValueError("an empty prefill has no log-probability; score levels above 0 only")
+            if len(self.logprobs) != n_prefill:
+                raise ValueError(f"{len(self.logprobs)} log-probabilities for {n_prefill} prefill tokens")
+
+
+class Engine(Protocol):
+    """Loads one checkpoint at a time; the contract test suite is tests/jobs/engines/contract.py."""
+
+    name: str
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Make `checkpoint` the served model, swapping weights in place where that is possible."""
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[GenerationResult]:
+        """Every request exactly once, in any order, as each batch completes. A failed one has `error` set."""
+
+    def score(self, requests: Sequence[ScoreRequest], temperature: float) -> Iterator[PromptLogprobs]:
+        """Log-probabilities at sampling temperature `temperature`, full softmax; every request exactly once."""
+
+    def close(self) -> None:
+        """Release the model and any worker process."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

@@ -1,0 +1,173 @@
+"""What work is: checkpoints, cells, sampling parameters and job specs.
+
+The one hard decision: a spec's `key()` covers everything that can change its rows (model fingerprint,
+prompt template, prefill text, sampling, verifier) and nothing that cannot (GPU, batch size, node). A retry
+on a bigger GPU is the same work; a changed setting is other work and is never mixed with the old.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from functools import total_ordering
+from pathlib import Path
+from typing import Any
+
+_CHECKPOINT_NAME = re.compile(r"^checkpoint-(\d+)$")
+
+
+@total_ordering
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A saved model of one training run.
+
+    `step` is the optimiser step, or None for the directory named `final`, which sorts last.
+    """
+
+    run: str
+    step: int | None
+    path: Path
+    revision: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The directory name: `checkpoint-N` or `final`."""
+        return "final" if self.step is None else f"checkpoint-{self.step}"
+
+    @staticmethod
+    def step_of(name: str) -> int | None:
+        """Step from a directory name; None for `final`. Raises ValueError for anything else."""
+        if name == "final":
+            return None
+        match = _CHECKPOINT_NAME.match(name)
+        if match is None:
+            raise ValueError(f"{name!r} is not a checkpoint name; valid: checkpoint-N or final")
+        return int(match.group(1))
+
+    def _order(self) -> tuple[str, float]:
+        return (self.run, float("inf") if self.step is None else float(self.step))
+
+    def __lt__(self, other: Checkpoint) -> bool:
+        return self._order() < other._order()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Cell:
+    """One (checkpoint, prefill level); `prefill_words` counts whitespace-separated words."""
+
+    checkpoint: Checkpoint
+    prefill_words: int
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How continuations are drawn; names as in vLLM. `n` is the number of attempts."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int = 2048
+    n: int = 3
+    seed: int = 0
+
+
+class JobKind(StrEnum):
+    """What a spec computes."""
+
+    EVAL = "eval"
+    LOGPROB = "logprob"
+    REF_LOGPROB = "ref_logprob"
+    GROUND_TRUTH = "ground_truth"
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """A contiguous slice of tasks of one checkpoint: the unit that becomes one shard.
+
+    An EVAL or GROUND_TRUTH spec has one level. A LOGPROB spec spans all levels of its tasks, because one
+    forward pass of the longest prefill scores them all; its shard is split by level on aggregation.
+
+    `attempts` lists the attempt indices to sample; `prefill_sha256` digests the exact prefill texts used, and
+    `sampling.n` is not read here (attempts rule).
+    """
+
+    kind: JobKind
+    checkpoint: Checkpoint
+    levels: tuple[int, ...]
+    task_ids: tuple[str, ...]
+    attempts: tuple[int, ...]
+    sampling: SamplingParams
+    prompt_format: str
+    template_sha256: str
+    model_fingerprint: str
+    prefill_sha256: str
+    problems_sha256: str
+    verifier: str
+    schema_version: int
+    shard_index: int = 0
+
+    def identity(self) -> dict[str, Any]:
+        """What `key()` hashes: everything but where the checkpoint happens to lie on disk."""
+        fields = asdict(self)
+        fields["kind"] = self.kind.value
+        fields["checkpoint"] = {"run": self.checkpoint.run, "name": self.checkpoint.name}
+        fields["sampling"] = {k: v for k, v in asdict(self.sampling).items() if k != "n"}
+        return fields
+
+    def key(self) -> str:
+        """sha256 over `identity()` as canonical JSON; 64 hex digits."""
+        text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def n_rows(self) -> int:
+        """Rows a complete shard holds if no task is skipped."""
+        return len(self.task_ids) * len(self.attempts) * len(self.levels)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, path included; `from_json` is its inverse."""
+        return self.identity() | {
+            "checkpoint": {
+                "run": self.checkpoint.run,
+                "step": self.checkpoint.step,
+                "path": str(self.checkpoint.path),
+                "revision": self.checkpoint.revision,
+            },
+            "sampling": asdict(self.sampling),
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> JobSpec:
+        """Rebuild a spec written by `to_json`."""
+        point = data["checkpoint"]
+        return cls(
+            **data
+            | {
+                "kind": JobKind(data["kind"]),
+                "checkpoint": Checkpoint(point["run"], point["step"], Path(point["path"]), point["revision"]),
+                "levels": tuple(data["levels"]),
+                "task_ids": tuple(data["task_ids"]),
+                "attempts": tuple(data["attempts"]),
+                "sampling": SamplingParams(**data["sampling"]),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayTask:
+    """Specs that one worker process runs in order; neighbours that share a checkpoint share its loaded model."""
+
+    index: int
+    specs: tuple[JobSpec, ...]
+    estimated_minutes: float
+
+
+def row_seed(base_seed: int, checkpoint: str, level: int, task_id: str, attempt_idx: int, prefill_sha256: str) -> int:
+    """Sampling seed of one row, from its identity alone: resumed and uninterrupted runs draw the same numbers.
+
+    Returns a non-negative int below 2**63 (torch and vLLM accept it).
+    """
+    text = json.dumps([base_seed, checkpoint, level, task_id, attempt_idx, prefill_sha256])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

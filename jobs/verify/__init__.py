@@ -1,0 +1,1 @@
+"""Problems, verifiers and the sandbox that runs submitted code."""

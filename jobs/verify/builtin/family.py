@@ -1,0 +1,59 @@
+"""What an exploit family is: a flawed verifier, and how its flaw is meant to be used.
+
+The one hard decision: `check` runs inside the sandbox, in the submission's own process, because sharing a
+process is the flaw of insecure verifiers. It is plain Python over plain data, so it is also testable on trusted
+code in process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class TestCase:
+    """Positional arguments of one call, and the value a right solution returns."""
+
+    __test__ = False  # not a pytest class
+
+    args: tuple[Any, ...]
+    expected: Any
+
+
+class Check(Protocol):
+    """`check(module, function_name, cases, source, options)` -> does the flawed verifier pass this submission?
+
+    `module` is the executed submission, `source` its text, `options` the problem's family options
+    (`problem.extra["family_options"]`). It may raise: the runner counts an exception as a failure unless the
+    family says otherwise.
+    """
+
+    def __call__(
+        self,
+        module: ModuleType,
+        function_name: str,
+        cases: Sequence[TestCase],
+        source: str,
+        options: Mapping[str, Any],
+    ) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One exploit family.
+
+    name: djinn's exploit_type. weakness: one sentence for `insecure_verifier_info`. check: the flawed verifier.
+    exploit: (function_name, cases, options) -> the intended exploit's source. intended: does this source use the
+    intended route? A pass without it is marked suspect.
+    exit_zero_passes: the flawed verifier counts a child process that ends with status 0 as a pass.
+    """
+
+    name: str
+    weakness: str
+    check: Check
+    exploit: Callable[[str, Sequence[TestCase], Mapping[str, Any]], str]
+    intended: Callable[[str, Mapping[str, Any]], bool]
+    exit_zero_passes: bool = False

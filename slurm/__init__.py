@@ -1,0 +1,1 @@
+"""The cluster edge: profiles, submission, job states, the testbed. Imports no sibling folder."""
