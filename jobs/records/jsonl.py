@@ -1,0 +1,130 @@
+"""JSONL in and out, and the atomic write under every file of a run.
+
+The one hard decision: nothing is appended, ever. A file appears whole (temporary file beside it, fsync, rename,
+fsync of the directory) or not at all, which holds on NFS and Lustre without locks, at the price of rewriting.
+A kill can leave a temporary file; the next writer of that directory sweeps it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from foreshock.errors import InputError
+from foreshock.jobs.records.rows import Row
+
+_TEMPORARY_SUFFIX = ".tmp"
+
+
+def atomic_write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that readers see the old file or the whole new one, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}{_TEMPORARY_SUFFIX}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def sweep_temporaries(directory: Path) -> int:
+    """Remove what killed writers of this directory left; returns how many. Call only as its one writer."""
+    if not directory.is_dir():
+        return 0
+    stale = [path for path in directory.glob(f".*{_TEMPORARY_SUFFIX}") if path.is_file()]
+    for path in stale:
+        path.unlink(missing_ok=True)
+    return len(stale)
+
+
+def dump_line(row: Mapping[str, Any]) -> str:
+    """One row as strict JSON (no NaN or Infinity) with its newline."""
+    return json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(", ", ": ")) + "\n"
+
+
+def encode_rows(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Rows as JSONL bytes. Lone surrogates, which a model can emit, are kept as escapes."""
+    try:
+        return "".join(map(dump_line, rows := list(rows))).encode()
+    except UnicodeEncodeError:
+        return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a whole JSONL file atomically."""
+    atomic_write_bytes(path, encode_rows(rows))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one indented JSON document atomically."""
+    atomic_write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read one JSON document. Raises InputError naming the file and line."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError("no such file", path=path) from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"not valid JSON: {error.msg}", path=path, line=error.lineno) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"not UTF-8 text at byte {error.start}", path=path) from None
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, Row]]:
+    """(line number from 1, row) of each line; blank lines are passed over.
+
+    Raises InputError naming file and line for anything that is not one JSON object.
+    """
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise InputError("no such file", path=path) from None
+    except IsADirectoryError:
+        raise InputError("is a directory; a JSONL file is needed", path=path) from None
+    with file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                cut = "" if line.endswith(b"\n") else "; the line has no end, so the file looks truncated"
+                raise InputError(f"not valid JSON ({error}){cut}", path=path, line=number) from None
+            if not isinstance(row, dict):
+                raise InputError(
+                    f"expected a JSON object, found {type(row).__name__}; each line is one row in braces",
+                    path=path,
+                    line=number,
+                )
+            yield number, row
+
+
+def read_rows(path: Path, required: Iterable[str] = ()) -> list[Row]:
+    """All rows of a file that must have the keys `required`. Raises InputError naming the line that lacks one."""
+    needed = tuple(required)
+    rows = []
+    for number, row in read_jsonl(path):
+        missing = [key for key in needed if key not in row]
+        if missing:
+            raise InputError(
+                f"row lacks {', '.join(missing)}; needed: {', '.join(needed)}; found: {', '.join(row)}",
+                path=path,
+                line=number,
+            )
+        rows.append(row)
+    return rows

@@ -1,0 +1,33 @@
+"""The errors that users see: a message, no traceback, and an exit code.
+
+Everything else that escapes a command is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class ForeshockError(Exception):
+    """A failure that the message explains in full. The command line prints it and exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class InputError(ForeshockError):
+    """Something the user gave is wrong: a file, a line, a key, an option. Exit code 2."""
+
+    exit_code = 2
+
+    def __init__(self, problem: str, *, path: Path | None = None, line: int | None = None, fix: str | None = None):
+        """`problem` says what is wrong and what would be valid; `fix` names the next command or step."""
+        where = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
+        super().__init__(where + problem + (f"\n  -> {fix}" if fix else ""))
+        self.path = path
+        self.line = line
+
+
+class StopRequestedError(ForeshockError):
+    """Stopped on request with everything finished so far on disk. Exit code 130, as shells report Ctrl-C."""
+
+    exit_code = 130
