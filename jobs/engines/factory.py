@@ -1,0 +1,43 @@
+"""Engines by name. Nothing heavy is imported before an engine is asked for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from foreshock.jobs.engines.base import Engine
+
+
+def _transformers() -> Callable[..., Engine]:
+    from foreshock.jobs.engines.transformers import TransformersEngine
+
+    return TransformersEngine
+
+
+def _fake() -> Callable[..., Engine]:
+    from foreshock.jobs.engines.fake import FakeEngine
+
+    return FakeEngine
+
+
+_ENGINES: dict[str, Callable[[], Callable[..., Engine]]] = {"transformers": _transformers, "fake": _fake}
+
+ENGINE_NAMES = tuple(sorted(_ENGINES))
+"""Every name that `create_engine` knows."""
+
+
+def create_engine(name: str, options: Mapping[str, Any] | None = None) -> Engine:
+    """An engine that has loaded nothing yet. `options` are the engine's keyword arguments.
+
+    Raises ValueError for an unknown name or option, naming the valid ones.
+    """
+    if name not in _ENGINES:
+        raise ValueError(f"unknown engine {name!r}; valid: {', '.join(ENGINE_NAMES)}")
+    build = _ENGINES[name]()
+    given = dict(options or {})
+    valid = [p for p in inspect.signature(build).parameters if p != "self"]
+    unknown = sorted(set(given) - set(valid))
+    if unknown:
+        raise ValueError(f"engine {name!r} has no option {unknown[0]!r}; valid: {', '.join(sorted(valid))}")
+    return build(**given)

@@ -1,0 +1,189 @@
+"""Prefill texts: where they come from and how a level cuts them.
+
+The one hard decision: a level is the original text up to the end of its Nth whitespace-separated word, with the
+text's own whitespace kept. Shorter levels are therefore string prefixes of longer ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+_WORD = re.compile(r"\S+")
+
+
+class PrefillSourceError(ValueError):
+    """A prefill source that cannot be used; the message names the file, the line and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class CutPrefill:
+    """The text forced at one level; `words` is the number applied, below the level when the trace is shorter."""
+
+    text: str
+    words: int
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the text's UTF-8 bytes: part of every row's identity."""
+        return prefill_sha256(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillTrace:
+    """One donor trace. `source` is `file:line`; `model_id` and `attempt_idx` are None when the file lacks them."""
+
+    task_id: str
+    reasoning: str
+    model_id: str | None
+    attempt_idx: int | None
+    source: str
+
+    def cut(self, level: int) -> CutPrefill:
+        """The prefill of `level` words."""
+        return cut_prefill(self.reasoning, level)
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillSource:
+    """Usable traces of one file by task, in file order; several traces of a task stay apart.
+
+    `conditioned` says that only exploit successes were kept: the importance weights need to know (spec section 8).
+    `n_rows` counts the file's rows, `n_dropped` those not used because they were no exploit success.
+    """
+
+    path: Path
+    traces: dict[str, tuple[PrefillTrace, ...]] = field(repr=False)
+    conditioned: bool
+    n_rows: int
+    n_dropped: int
+    sha256: str
+
+    def traces_of(self, task_id: str) -> tuple[PrefillTrace, ...]:
+        """Every trace of a task; empty when there is none, and the task is then skipped at levels above 0."""
+        return self.traces.get(task_id, ())
+
+    def first(self, task_id: str) -> PrefillTrace | None:
+        """The task's first trace in file order: the one that a sweep with one trace per task uses."""
+        traces = self.traces_of(task_id)
+        return traces[0] if traces else None
+
+
+def cut_words(text: str, n: int) -> str:
+    """`text` up to the end of its `n`th word, whitespace kept; all words if it has fewer; "" for n = 0.
+
+    Raises ValueError for a negative `n`.
+    """
+    return cut_prefill(text, n).text
+
+
+def cut_prefill(text: str, n: int) -> CutPrefill:
+    """Like `cut_words`, with the number of words applied. Whitespace after the last word is never part of it."""
+    if n < 0:
+        raise ValueError(f"prefill level {n} is negative; valid: 0 (no prefill) or a number of words")
+    end = words = 0
+    if n > 0:
+        for match in _WORD.finditer(text):
+            end, words = match.end(), words + 1
+            if words == n:
+                break
+    return CutPrefill(text[:end], words)
+
+
+def count_words(text: str) -> int:
+    """Number of whitespace-separated words."""
+    return sum(1 for _ in _WORD.finditer(text))
+
+
+def prefill_sha256(text: str) -> str:
+    """sha256 of the UTF-8 bytes, 64 hex digits."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def load_prefill_source(
+    path: Path, *, unconditioned: bool = False, reasoning_field: str = "reasoning"
+) -> PrefillSource:
+    """Read a prefill source JSONL (`task_id, reasoning, exploit_success`, optionally `model_id, attempt_idx`).
+
+    Keeps exploit successes only, unless `unconditioned`. Raises PrefillSourceError, naming file and line, for a
+    missing or empty file, a row that cannot be read, and a file that leaves no usable trace.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise PrefillSourceError(f"{path}: cannot read the prefill source: {error.strerror}") from error
+    by_task: dict[str, list[PrefillTrace]] = {}
+    n_rows = n_kept = 0
+    for where, row in _rows(path, raw):
+        n_rows += 1
+        trace = _trace(where, row, unconditioned, reasoning_field)
+        if trace is not None:
+            n_kept += 1
+            by_task.setdefault(trace.task_id, []).append(trace)
+    if n_rows == 0:
+        raise PrefillSourceError(f"{path}: the prefill source is empty; it needs at least one JSON row")
+    if n_kept == 0:
+        raise PrefillSourceError(
+            f"{path}: none of its {n_rows} rows has exploit_success true, so there is nothing to prefill; use a file "
+            "with successful exploit traces, or donor_unconditioned to keep every trace"
+        )
+    return PrefillSource(
+        path=path,
+        traces={task: tuple(traces) for task, traces in by_task.items()},
+        conditioned=not unconditioned,
+        n_rows=n_rows,
+        n_dropped=n_rows - n_kept,
+        sha256=hashlib.sha256(raw).hexdigest(),
+    )
+
+
+def _rows(path: Path, raw: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(file:line, row) of every non-blank line."""
+    for number, line in enumerate(raw.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise PrefillSourceError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+        except json.JSONDecodeError as error:
+            raise PrefillSourceError(f"{where}: not valid JSON ({error.msg} at column {error.colno})") from error
+        if not isinstance(row, dict):
+            raise PrefillSourceError(f"{where}: expected a JSON object, found {type(row).__name__}")
+        yield where, row
+
+
+def _trace(where: str, row: dict[str, Any], unconditioned: bool, reasoning_field: str) -> PrefillTrace | None:
+    """The row's trace, or None for one that is left out on purpose."""
+    task_id = row.get("task_id")
+    if not isinstance(task_id, str) or not task_id:
+        raise PrefillSourceError(f"{where}: task_id is {task_id!r}; it must be a non-empty string")
+    if row.get("error"):
+        return None
+    success = row.get("exploit_success")
+    if "exploit_success" not in row and not unconditioned:
+        raise PrefillSourceError(
+            f"{where}: no exploit_success field, so exploit traces cannot be told apart; add it, or pass "
+            "donor_unconditioned to keep every trace"
+        )
+    if not isinstance(success, bool | None) and success not in (0, 1):
+        raise PrefillSourceError(f"{where}: exploit_success is {success!r}; valid: true, false, null")
+    if not unconditioned and not success:
+        return None
+    reasoning = row.get(reasoning_field)
+    if reasoning_field not in row:
+        near = ", ".join(sorted(k for k in row if "reason" in k)) or "none"
+        raise PrefillSourceError(f"{where}: no {reasoning_field!r} field; fields that look like it: {near}")
+    if not isinstance(reasoning, str) or not reasoning.strip():
+        raise PrefillSourceError(f"{where}: {reasoning_field!r} is {reasoning!r}; it must hold at least one word")
+    attempt = row.get("attempt_idx")
+    if attempt is not None and (not isinstance(attempt, int) or isinstance(attempt, bool)):
+        raise PrefillSourceError(f"{where}: attempt_idx is {attempt!r}; valid: an integer or null")
+    model_id = row.get("model_id")
+    return PrefillTrace(task_id, reasoning, None if model_id is None else str(model_id), attempt, where)

@@ -1,0 +1,120 @@
+"""Score all levels of a trace with as few forward passes as their token ids allow.
+
+The one hard decision: sharing is decided by token ids alone. A level whose ids are a prefix of a longer level's
+ids is read off that level's scores; one that is tokenised differently at its cut gets its own request. Equal
+ids are scored once, however many levels, attempts or traces ask for them. Pure: no engine, no tokenizer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from foreshock.jobs.engines.base import PromptLogprobs, ScoreRequest
+from foreshock.jobs.prompts.base import RenderedPrompt
+
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class LevelScore:
+    """log P(prefill | prompt) of one level, in nats. `error` set: there is no score, and the sum is None."""
+
+    level: int
+    token_ids: tuple[int, ...]
+    token_logprobs: tuple[float, ...]
+    error: str | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the prefill."""
+        return len(self.token_ids)
+
+    @property
+    def logprob_sum(self) -> float | None:
+        """Sequence log-probability: exactly 0 for level 0, where nothing is forced; None after an error."""
+        return None if self.error is not None else math.fsum(self.token_logprobs)
+
+    @property
+    def logprob_mean(self) -> float | None:
+        """Mean per token; None where there are no tokens or no score."""
+        total = self.logprob_sum
+        return None if total is None or not self.token_ids else total / self.num_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where a level's scores are read: the first `n_tokens` of request `request_id`; None for level 0."""
+
+    request_id: int | None
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringPlan(Generic[K]):
+    """The requests that score every level of every trace, and how to read the levels back."""
+
+    requests: tuple[ScoreRequest, ...]
+    sources: Mapping[K, Mapping[int, _Source]]
+
+    def collect(self, results: Iterable[PromptLogprobs]) -> dict[K, dict[int, LevelScore]]:
+        """Scores by trace key and level. Raises ValueError when a request has no result."""
+        by_id = {result.request_id: result for result in results}
+        missing = sorted(request.request_id for request in self.requests if request.request_id not in by_id)
+        if missing:
+            raise ValueError(f"no scores came back for requests {missing[:10]} of {len(self.requests)}")
+        return {
+            key: {level: _read(level, source, by_id) for level, source in levels.items()}
+            for key, levels in self.sources.items()
+        }
+
+
+def plan_scoring(traces: Mapping[K, Mapping[int, RenderedPrompt]]) -> ScoringPlan[K]:
+    """Plan the scoring of `traces`: trace key -> level (words) -> the level's own rendering.
+
+    Level 0 may be present and costs nothing. Raises ValueError for a level above 0 whose prefill is empty: a
+    missing prefill is missing, never probability 1.
+    """
+    requests: list[ScoreRequest] = []
+    seen: dict[tuple[int, tuple[int, ...]], int] = {}
+    sources: dict[K, dict[int, _Source]] = {}
+    for key, levels in traces.items():
+        sources[key] = {}
+        own: list[ScoreRequest] = []
+        for level, prompt in sorted(levels.items(), key=lambda item: -len(item[1].token_ids)):
+            prefill = prompt.token_ids[prompt.prefill_start :]
+            if not prefill:
+                if level != 0:
+                    raise ValueError(f"level {level} of {key!r} has no prefill tokens; leave it out, it is missing")
+                sources[key][level] = _Source(None, ())
+                continue
+            request = _covering(own, prompt)
+            if request is None:
+                identity = (prompt.prefill_start, prompt.token_ids)
+                request_id = seen.setdefault(identity, len(requests))
+                request = ScoreRequest(request_id, prompt.token_ids, prompt.prefill_start)
+                own.append(request)
+                if request_id == len(requests):
+                    requests.append(request)
+            sources[key][level] = _Source(request.request_id, prefill)
+    return ScoringPlan(tuple(requests), sources)
+
+
+def _covering(requests: list[ScoreRequest], prompt: RenderedPrompt) -> ScoreRequest | None:
+    """A request of the same trace whose ids begin with the prompt's ids, if there is one."""
+    n = len(prompt.token_ids)
+    for request in requests:
+        if request.prefill_start == prompt.prefill_start and request.token_ids[:n] == prompt.token_ids:
+            return request
+    return None
+
+
+def _read(level: int, source: _Source, by_id: Mapping[int, PromptLogprobs]) -> LevelScore:
+    if source.request_id is None:
+        return LevelScore(level, (), ())
+    result = by_id[source.request_id]
+    if result.error is not None:
+        return LevelScore(level, source.token_ids, (), result.error)
+    return LevelScore(level, source.token_ids, result.logprobs[: len(source.token_ids)])
