@@ -1,0 +1,358 @@
+"""Specs into array tasks: few model loads, a short makespan, bounded wall time.
+
+The one hard decision: this is bin packing with items that may be cut (a checkpoint's specs can be spread over
+tasks, at one more load per cut), so it is solved as such: fill whole tasks from checkpoints larger than one
+task, place the remainders whole by best fit, and cut only what fits nowhere. The capacity of a task is tried
+from the lower bound of the makespan upwards, and the fewest loads within `SLACK` of that bound win. A greedy
+longest-first list schedule would be shorter still, but it loads every checkpoint nearly everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+
+from foreshock.batch.cost import CostModel
+from foreshock.jobs.spec import ArrayTask, Checkpoint, JobSpec
+
+SLACK = 1.08  # makespans up to this multiple of the lower bound count as equally short
+CAPACITIES = (1.0, 1.01, 1.02, 1.03, 1.04, 1.05, 1.06, 1.07, 1.08)
+DEFAULT_SAFETY = 0.85  # share of the wall time that packing fills; estimates are wrong and nodes are slow
+
+
+@dataclass(frozen=True, slots=True)
+class PackedCost:
+    """What a list of tasks would take. GPU hours count every task's load; the makespan lists tasks in order."""
+
+    n_tasks: int
+    n_loads: int
+    gpu_hours: float
+    makespan_hours: float
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One Slurm array element: array tasks that it works off in order, usually a single one."""
+
+    index: int
+    tasks: tuple[ArrayTask, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayChunk:
+    """One sbatch array: elements numbered from 0, at most MaxArraySize - 1 of them."""
+
+    index: int
+    elements: tuple[Element, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    spec: JobSpec
+    seconds: float
+
+
+@dataclass(slots=True)
+class _Group:
+    """A checkpoint's specs still to be placed, longest first."""
+
+    rank: int
+    items: list[_Item]
+    work: float
+
+
+@dataclass(slots=True)
+class _Bin:
+    """One task being filled; `used` counts its load, swaps and work."""
+
+    used: float
+    pieces: list[tuple[int, list[_Item]]] = field(default_factory=list)
+
+    def add(self, group: int, items: list[_Item], cost: CostModel) -> None:
+        """Append `items`; a checkpoint that is not here yet costs a load (the first) or a swap."""
+        for rank, present in self.pieces:
+            if rank == group:
+                present.extend(items)
+                break
+        else:
+            self.used += cost.swap_s if self.pieces else cost.load_s
+            self.pieces.append((group, list(items)))
+        self.used += sum(item.seconds for item in items)
+
+
+def pack(
+    specs: Sequence[JobSpec],
+    cost: CostModel,
+    n_workers: int,
+    max_minutes: float,
+    safety: float = DEFAULT_SAFETY,
+) -> list[ArrayTask]:
+    """Array tasks, longest first, holding every spec exactly once.
+
+    No task is estimated above `max_minutes * safety`, except a task of a single spec that alone exceeds it
+    (`oversized` finds those). The result depends on the set of specs, not on their order. Raises ValueError for
+    no workers, a wall time that is not positive, or a spec given twice.
+    """
+    if n_workers < 1:
+        raise ValueError(f"n_workers is {n_workers}; valid: 1 or more GPUs")
+    if not (max_minutes > 0 and 0 < safety <= 1):
+        raise ValueError(f"max_minutes {max_minutes} with safety {safety}; valid: above 0, and 0 < safety <= 1")
+    if not specs:
+        return []
+    groups = _group(specs, cost)
+    limit = max_minutes * 60 * safety
+    bound = _makespan_bound(groups, cost, n_workers, limit)
+    candidates: list[tuple[bool, float, float, list[_Bin]]] = []
+    for factor in CAPACITIES:
+        target = bound * factor
+        waves = max(1, math.ceil(target / limit))
+        bins = _fill(groups, cost, waves * n_workers, min(limit, target / waves), limit)
+        makespan = _list_makespan([b.used for b in bins], n_workers)
+        n_loads = sum(len(b.pieces) for b in bins)
+        late = makespan > bound * SLACK
+        candidates.append((late, makespan if late else n_loads, makespan, bins))
+    best = min(candidates, key=lambda c: c[:3])[3]
+    return _to_tasks(best, cost)
+
+
+def makespan_lower_bound(
+    specs: Sequence[JobSpec], cost: CostModel, n_workers: int, max_minutes: float, safety: float = DEFAULT_SAFETY
+) -> float:
+    """Minutes that no schedule on `n_workers` workers can beat, whatever it does.
+
+    The largest of: the longest spec with its load; the two shortest of the n_workers + 1 longest specs on one
+    worker; and all work plus the loads nobody can avoid (one per checkpoint, one start per task, at least
+    n_workers or work / wall time tasks), shared evenly.
+    """
+    if not specs:
+        return 0.0
+    return _makespan_bound(_group(specs, cost), cost, n_workers, max_minutes * 60 * safety) / 60
+
+
+def loads_lower_bound(specs: Sequence[JobSpec], cost: CostModel, task_minutes: float) -> int:
+    """Loads that no packing into tasks of at most `task_minutes` can avoid.
+
+    A task holds at most `task_minutes` less a swap of any one checkpoint, so a checkpoint of work W needs
+    ceil(W / that) loads; and all of it needs at least total / `task_minutes` tasks.
+    """
+    groups = _group(specs, cost)
+    seconds = task_minutes * 60
+    per_checkpoint = sum(max(1, math.ceil(g.work / max(seconds - cost.swap_s, 1e-9) - 1e-9)) for g in groups)
+    total = sum(g.work for g in groups)
+    return max(per_checkpoint, math.ceil(total / max(seconds - cost.load_s, 1e-9) - 1e-9))
+
+
+def oversized(tasks: Iterable[ArrayTask], max_minutes: float) -> list[ArrayTask]:
+    """Tasks estimated above the wall time: single specs too long for it, which finish only over requeues."""
+    return [task for task in tasks if task.estimated_minutes > max_minutes]
+
+
+def count_loads(tasks: Iterable[ArrayTask]) -> int:
+    """Model loads and swaps over all tasks, each task starting with nothing loaded."""
+    total = 0
+    for task in tasks:
+        loaded: Checkpoint | None = None
+        for spec in task.specs:
+            total += spec.checkpoint != loaded
+            loaded = spec.checkpoint
+    return total
+
+
+def packed_cost(tasks: Sequence[ArrayTask], n_workers: int) -> PackedCost:
+    """Loads, GPU hours and makespan of `tasks`, started in their order on `n_workers` workers."""
+    minutes = [task.estimated_minutes for task in tasks]
+    return PackedCost(
+        len(tasks), count_loads(tasks), sum(minutes) / 60, _list_makespan(minutes, n_workers) / 60
+    )
+
+
+def unpacked_cost(specs: Sequence[JobSpec], cost: CostModel, n_workers: int) -> PackedCost:
+    """The same work as one array task per spec, every one of which starts an engine."""
+    seconds = [cost.chain_seconds([spec]) for spec in sorted(specs, key=JobSpec.key)]
+    return PackedCost(len(seconds), len(seconds), sum(seconds) / 3600, _list_makespan(seconds, n_workers) / 3600)
+
+
+def split_arrays(
+    tasks: Sequence[ArrayTask], max_array_size: int, max_submit: int | None = None, reserved: int = 1
+) -> list[ArrayChunk]:
+    """Tasks as sbatch arrays that the site accepts all at once.
+
+    An array holds at most `max_array_size - 1` elements. When the user may have only `max_submit` jobs queued
+    (array elements count), `reserved` of them are kept for the job at the end and the tasks are dealt out over
+    the remaining elements, so that no process has to stay alive to submit the rest: an element works off its
+    tasks in order and is requeued as itself when its wall time ends.
+    """
+    if max_array_size < 2:
+        raise ValueError(f"MaxArraySize is {max_array_size}; job arrays are off on this cluster (valid: 2 or more)")
+    budget = len(tasks)
+    if max_submit is not None:
+        budget = min(budget, max_submit - reserved)
+        if budget < 1 and tasks:
+            raise ValueError(
+                f"the submit limit of {max_submit} leaves no room for GPU work beside {reserved} job(s); "
+                "free some jobs (`squeue --me`) or use another QOS"
+            )
+    elements = [tuple(tasks[start::budget]) for start in range(budget)]
+    per_array = max_array_size - 1
+    return [
+        ArrayChunk(
+            start // per_array,
+            tuple(Element(i, element) for i, element in enumerate(elements[start : start + per_array])),
+        )
+        for start in range(0, len(elements), per_array)
+    ]
+
+
+def _group(specs: Sequence[JobSpec], cost: CostModel) -> list[_Group]:
+    """Specs by checkpoint, largest first inside; the checkpoints in their own order, whatever came in."""
+    by_checkpoint: dict[tuple[Checkpoint, str], list[tuple[float, str, JobSpec]]] = {}
+    seen: set[str] = set()
+    for spec in specs:
+        key = spec.key()
+        if key in seen:
+            raise ValueError(f"spec {key[:12]} ({spec.kind} of {spec.checkpoint.name}) is given twice")
+        seen.add(key)
+        entry = (-cost.spec_seconds(spec), key, spec)
+        by_checkpoint.setdefault((spec.checkpoint, spec.model_fingerprint), []).append(entry)
+
+    def order(item: tuple[Checkpoint, str]) -> tuple[str, float, str, str, str]:
+        point, fingerprint = item
+        step = math.inf if point.step is None else float(point.step)
+        return (point.run, step, str(point.path), point.revision or "", fingerprint)
+
+    groups = []
+    for rank, name in enumerate(sorted(by_checkpoint, key=order)):
+        entries = sorted(by_checkpoint[name], key=lambda e: e[:2])
+        items = [_Item(spec, -negative) for negative, _, spec in entries]
+        groups.append(_Group(rank, items, sum(item.seconds for item in items)))
+    return groups
+
+
+def _makespan_bound(groups: Sequence[_Group], cost: CostModel, n_workers: int, limit: float) -> float:
+    longest = sorted((item.seconds for group in groups for item in group.items), reverse=True)
+    total = sum(longest)
+    bound = longest[0] + cost.load_s
+    if len(longest) > n_workers:
+        bound = max(bound, longest[n_workers - 1] + longest[n_workers] + cost.load_s)
+    room = limit - cost.load_s
+    n_starts = n_workers if room <= 0 else max(n_workers, math.ceil(sum(s for s in longest if s <= room) / room))
+    n_starts = min(n_starts, len(longest))
+    overhead = n_starts * cost.load_s + max(0, len(groups) - n_starts) * cost.swap_s
+    return max(bound, (total + overhead) / n_workers)
+
+
+def _take(items: list[_Item], room: float) -> tuple[list[_Item], list[_Item]]:
+    """Items (longest first) that fit into `room` together, greedily, and the rest, order kept."""
+    taken: list[_Item] = []
+    rest: list[_Item] = []
+    for item in items:
+        if item.seconds <= room:
+            taken.append(item)
+            room -= item.seconds
+        else:
+            rest.append(item)
+    return taken, rest
+
+
+def _fill(groups: Sequence[_Group], cost: CostModel, n_bins: int, capacity: float, limit: float) -> list[_Bin]:
+    """Fill about `n_bins` tasks up to `capacity` seconds each; `limit` is never passed but by a lone spec."""
+    bins: list[_Bin] = []
+    remainders: list[_Group] = []
+    for group in groups:
+        remainder = _fill_whole(group, cost, capacity, bins)
+        if remainder.items:
+            remainders.append(remainder)
+    bins += [_Bin(0.0) for _ in range(n_bins - len(bins))]
+    remainders.sort(key=lambda g: (-g.work, g.rank))
+    unplaced = _place_whole(remainders, cost, capacity, bins)
+    for group in unplaced:
+        _place_cut(group, cost, capacity, limit, bins)
+    return [b for b in bins if b.pieces]
+
+
+def _fill_whole(group: _Group, cost: CostModel, capacity: float, bins: list[_Bin]) -> _Group:
+    """Open a task of its own for every `capacity` seconds of `group`; returns what is left of it."""
+    items, work = group.items, group.work
+    while items and work > capacity - cost.load_s:
+        taken, rest = _take(items, capacity - cost.load_s)
+        if not taken:  # the longest spec alone is above capacity
+            taken, rest = items[:1], items[1:]
+        fresh = _Bin(0.0)
+        fresh.add(group.rank, taken, cost)
+        bins.append(fresh)
+        items, work = rest, sum(item.seconds for item in rest)
+    return _Group(group.rank, items, work)
+
+
+def _place_whole(
+    groups: Sequence[_Group], cost: CostModel, capacity: float, bins: list[_Bin]
+) -> list[_Group]:
+    """Best fit, largest first: each remainder goes whole into the fullest task that can hold it."""
+    free = sorted((_room(b, cost, capacity), i) for i, b in enumerate(bins))
+    unplaced = []
+    for group in groups:
+        at = bisect_left(free, (group.work, -1))
+        if at == len(free):
+            unplaced.append(group)
+            continue
+        _, i = free.pop(at)
+        bins[i].add(group.rank, group.items, cost)
+        insort(free, (_room(bins[i], cost, capacity), i))
+    return unplaced
+
+
+def _place_cut(group: _Group, cost: CostModel, capacity: float, limit: float, bins: list[_Bin]) -> None:
+    """Cut `group` over the tasks with the most room; what is left over goes where it disturbs least."""
+    items = group.items
+    while items:
+        roomiest = max(range(len(bins)), key=lambda i: (_room(bins[i], cost, capacity), -i))
+        taken, rest = _take(items, _room(bins[roomiest], cost, capacity))
+        if not taken:
+            break
+        bins[roomiest].add(group.rank, taken, cost)
+        items = rest
+    heap: list[tuple[float, int]] = []
+    if items:
+        for i, b in enumerate(bins):
+            heappush(heap, (b.used, i))
+    for item in items:
+        used, i = heap[0]
+        if used and used + cost.swap_s + item.seconds > limit:
+            bins.append(_Bin(0.0))
+            i = len(bins) - 1
+        else:
+            heappop(heap)
+        bins[i].add(group.rank, [item], cost)
+        heappush(heap, (bins[i].used, i))
+
+
+def _room(b: _Bin, cost: CostModel, capacity: float) -> float:
+    """Seconds of one more checkpoint's work that fit into `b`."""
+    return capacity - b.used - (cost.swap_s if b.pieces else cost.load_s)
+
+
+def _list_makespan(durations: Sequence[float], n_workers: int) -> float:
+    """When the last of `durations` ends, each started in order on the first worker that is free."""
+    ends = [0.0] * n_workers
+    for duration in durations:
+        heappush(ends, heappop(ends) + duration)
+    return max(ends)
+
+
+def _to_tasks(bins: Sequence[_Bin], cost: CostModel) -> list[ArrayTask]:
+    """Longest first, so that a free GPU never starts the longest task last. Inside a task, checkpoints stay
+    together and specs keep an order that does not depend on costs, which re-estimation changes."""
+    chains = []
+    for b in bins:
+        pieces = sorted(b.pieces, key=lambda piece: piece[0])
+        specs = [
+            item.spec
+            for _, items in pieces
+            for item in sorted(items, key=lambda it: (it.spec.kind, it.spec.levels, it.spec.shard_index, it.spec.key()))
+        ]
+        chains.append((-cost.chain_seconds(specs), specs[0].key(), specs))
+    chains.sort(key=lambda c: c[:2])
+    return [ArrayTask(i, tuple(specs), -negative / 60) for i, (negative, _, specs) in enumerate(chains)]
