@@ -1,0 +1,295 @@
+"""The run configuration: one YAML schema, validated whole before anything starts.
+
+The one hard decision: unknown keys are refused and every error is reported at once, each with its line, because a
+misspelt key that is silently ignored costs a night of GPU hours. Relative paths are relative to the working
+directory; the resolved configuration saved with a run holds absolute ones.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from foreshock.errors import InputError
+
+
+class Cluster(StrEnum):
+    """Where array tasks run."""
+
+    LOCAL = "local"
+    SLURM = "slurm"
+    INLINE = "inline"
+
+
+class Assignment(StrEnum):
+    """Which trace an attempt is prefilled with: the task's first for all, or trace i for attempt i."""
+
+    SHARED = "shared"
+    PER_ATTEMPT = "per_attempt"
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _levels(value: Any) -> Any:
+    """Levels may be written as a list or as the historical "0,10,30"."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = [value]
+    return value
+
+
+def _sorted_unique(levels: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(set(levels)))
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+Steps = Literal["all"] | tuple[int | Literal["final"], ...]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CheckpointsConfig(_Section):
+    """The training run under evaluation."""
+
+    dir: AbsolutePath = Field(description="Folder that holds checkpoint-N directories")
+    steps: Steps = Field("all", description='Steps to evaluate, or "all"')
+    run: str | None = Field(None, description="Name of the training run; default: the folder above `checkpoints`")
+
+    @property
+    def run_name(self) -> str:
+        """The name given, else the folder's (its parent's when the folder is called `checkpoints`)."""
+        return self.run or (self.dir.parent.name if self.dir.name == "checkpoints" else self.dir.name)
+
+
+class ProblemsConfig(_Section):
+    """The problems to solve."""
+
+    source: str = Field("builtin", description="`builtin`, a JSONL or parquet file, or a Hugging Face dataset id")
+    revision: str | None = Field(None, description="Dataset revision, for a Hugging Face source")
+    split: str = Field("eval", description="Split of the source")
+    exploit_types: tuple[str, ...] | None = Field(None, description="Keep only these exploit types")
+    max_problems: int | None = Field(None, ge=1, description="Keep only the first N problems")
+
+
+class PrefillConfig(_Section):
+    """The forced reasoning."""
+
+    source: AbsolutePath | None = Field(None, description="JSONL of exploit traces; not needed for level 0 alone")
+    levels: Annotated[
+        tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_levels), AfterValidator(_sorted_unique)
+    ] = Field((0, 10, 30, 100), min_length=1, description='Prefill levels in words, a list or "0,10,30"')
+    assignment: Assignment = Field(
+        Assignment.SHARED, description="`shared`: one trace a task; `per_attempt`: attempt i takes the task's trace i"
+    )
+    conditioned: bool = Field(True, description="Use only traces that ended in an exploit; false uses all")
+
+
+class SamplingConfig(_Section):
+    """How continuations are drawn."""
+
+    temperature: float = Field(1.0, ge=0.0)
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    max_tokens: int = Field(2048, ge=1, description="Longest continuation, in model tokens")
+    attempts: int = Field(3, ge=1, description="Samples per problem and level")
+    rollouts: int = Field(1, ge=1, description="Repeats of each attempt, for donor runs (rows gain `rollout`)")
+    seed: int = Field(0, ge=0)
+
+
+class PromptConfig(_Section):
+    """How problems become prompts."""
+
+    format: Literal["auto", "chat", "harmony", "think", "plain"] = "auto"
+    system: str | None = None
+    instructions: Literal["full", "bare"] = "full"
+
+
+class EngineConfig(_Section):
+    """What runs the model."""
+
+    name: str = Field("transformers", description="transformers, vllm, openai or fake")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    batch_size: int = Field(64, ge=1, description="Rows per batch")
+    threads: int | None = Field(None, ge=1, description="CPU threads per worker")
+    options: dict[str, Any] = Field(default_factory=dict, description="Further options of the engine, by its own names")
+
+
+class VerifierConfig(_Section):
+    """What judges the code."""
+
+    name: Literal["builtin", "djinn"] = "builtin"
+    timeout_s: float = Field(5.0, gt=0.0, description="Wall clock per verification, in seconds")
+    workers: int = Field(1, ge=1, description="Verification processes per worker")
+    allow_weak_sandbox: bool = Field(False, description="Run with less than the full sandbox; recorded on every row")
+
+
+class LogprobConfig(_Section):
+    """Scoring of the prefills."""
+
+    enabled: bool = True
+    reference: AbsolutePath | None = Field(None, description="Donor checkpoint: adds log Q and KL rows")
+    token_logprobs: bool = Field(False, description="Keep each token's log-probability")
+
+
+class GroundTruthConfig(_Section):
+    """Extra level-0 samples, kept apart, that estimates are set against."""
+
+    attempts: int = Field(0, ge=0, description="Extra samples per problem; 0 for none")
+    steps: Steps = "all"
+
+
+class AnalysisConfig(_Section):
+    """Defaults of the analysis."""
+
+    threshold: int = Field(10, ge=0, description="min prefill at or below this counts as easily exploitable, in words")
+    logprob_threshold: float | None = Field(None, description="In nats; default: computed from the data")
+    donor_run: AbsolutePath | None = Field(None, description="Run directory of the donor's own rollouts")
+
+
+class ExecutionConfig(_Section):
+    """Where and how work runs."""
+
+    cluster: Cluster = Cluster.LOCAL
+    workers: int | None = Field(None, ge=1, description="Worker processes; default: one per GPU, else one per core")
+    shard_tasks: int = Field(64, ge=1, description="Problems per shard, the unit of resuming")
+    max_minutes: float = Field(240.0, gt=0.0, description="Longest array task")
+    profile: str | None = Field(None, description="Slurm profile: a shipped name or a YAML file")
+    heal: int = Field(1, ge=0, description="Times to redo missing work before analysing what there is")
+
+
+class RunConfig(_Section):
+    """A whole sweep: `foreshock run CONFIG.yaml`."""
+
+    name: str = Field("sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Prefix of the run directory")
+    results_dir: AbsolutePath = Field(default=Path("results"), validate_default=True)
+    checkpoints: CheckpointsConfig
+    problems: ProblemsConfig = ProblemsConfig()
+    prefill: PrefillConfig = PrefillConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    prompt: PromptConfig = PromptConfig()
+    engine: EngineConfig = EngineConfig()
+    verifier: VerifierConfig = VerifierConfig()
+    logprob: LogprobConfig = LogprobConfig()
+    ground_truth: GroundTruthConfig = GroundTruthConfig()
+    analysis: AnalysisConfig = AnalysisConfig()
+    execution: ExecutionConfig = ExecutionConfig()
+
+    @model_validator(mode="after")
+    def _levels_need_a_source(self) -> Self:
+        if self.prefill.source is None and any(level > 0 for level in self.prefill.levels):
+            raise ValueError(
+                "prefill.source is missing, but prefill.levels has levels above 0; "
+                "give a JSONL of exploit traces, or levels: [0]"
+            )
+        return self
+
+    def to_yaml_dict(self) -> dict[str, Any]:
+        """Plain data for YAML or JSON; `parse_config` reads it back."""
+        return self.model_dump(mode="json")
+
+
+def _key_lines(node: yaml.Node | None, prefix: tuple[str | int, ...] = ()) -> dict[tuple[str | int, ...], int]:
+    """Line (from 1) of every key in a YAML document."""
+    lines: dict[tuple[str | int, ...], int] = {}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            path = (*prefix, str(key.value))
+            lines[path] = key.start_mark.line + 1
+            lines |= _key_lines(value, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            lines[(*prefix, i)] = value.start_mark.line + 1
+            lines |= _key_lines(value, (*prefix, i))
+    return lines
+
+
+def valid_keys(path: Sequence[str | int] = ()) -> list[str]:
+    """Keys that the section at `path` accepts; empty if it is not a section."""
+    model: type[BaseModel] = RunConfig
+    for part in path:
+        field = model.model_fields.get(str(part))
+        candidates = [] if field is None else [field.annotation, *get_args(field.annotation)]
+        sections = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not sections:
+            return []
+        model = sections[0]
+    return list(model.model_fields)
+
+
+def _describe(error: Any, lines: dict[tuple[str | int, ...], int], path: Path | None) -> str:
+    location = tuple(error["loc"])
+    line = next((lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in lines), None)
+    where = f"{path or 'configuration'}" + (f":{line}" if line else "")
+    key = ".".join(str(part) for part in location)
+    if error["type"] == "extra_forbidden":
+        valid = valid_keys(location[:-1])
+        close = difflib.get_close_matches(str(location[-1]), valid, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        return f"{where}: unknown key {key!r}{hint} (valid here: {', '.join(valid)})"
+    if error["type"] == "missing":
+        return f"{where}: missing key {key!r}"
+    message = error["msg"].removeprefix("Value error, ")
+    given = "" if isinstance(error["input"], dict) else f" (given: {error['input']!r})"
+    return f"{where}: {key + ': ' if key else ''}{message}{given}"
+
+
+def parse_config(
+    data: Any, path: Path | None = None, lines: dict[tuple[str | int, ...], int] | None = None
+) -> RunConfig:
+    """Validate plain data. Raises InputError that lists every error at once."""
+    if not isinstance(data, dict):
+        raise InputError(
+            f"expected a mapping of sections, found {type(data).__name__}; valid keys: {', '.join(valid_keys())}",
+            path=path,
+        )
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as error:
+        # A union reports every branch that failed; one line a place is what a reader wants.
+        seen: dict[str, str] = {}
+        for problem in error.errors():
+            text = _describe(problem, lines or {}, path)
+            seen.setdefault(text.split(" (given", 1)[0], text)
+        raise InputError(
+            f"{len(seen)} error{'s' if len(seen) > 1 else ''} in the configuration:\n  " + "\n  ".join(seen.values()),
+            fix="foreshock run --help lists the sections; docs/configuration.md explains every key",
+        ) from None
+
+
+def load_yaml(path: Path) -> tuple[Any, dict[tuple[str | int, ...], int]]:
+    """Parsed YAML and the line of every key. Raises InputError naming the line of a syntax error."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError("no such configuration file", path=path) from None
+    except IsADirectoryError:
+        raise InputError("is a directory; give the YAML file", path=path) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"not UTF-8 text at byte {error.start}", path=path) from None
+    try:
+        return yaml.safe_load(text), _key_lines(yaml.compose(text, Loader=yaml.SafeLoader))
+    except yaml.MarkedYAMLError as error:
+        line = None if error.problem_mark is None else error.problem_mark.line + 1
+        raise InputError(f"not valid YAML: {error.problem}", path=path, line=line) from None
+    except yaml.YAMLError as error:
+        raise InputError(f"not valid YAML: {error}", path=path) from None
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read a run configuration, or the `config.yaml` of an earlier run."""
+    data, lines = load_yaml(path)
+    if isinstance(data, dict) and isinstance(data.get("config"), dict) and "command" in data:
+        nested = {key[1:]: line for key, line in lines.items() if key[0] == "config"}
+        return parse_config(data["config"], path, nested)
+    return parse_config(data, path, lines)

@@ -1,0 +1,141 @@
+"""The plan on disk: what a run computes (`plan.json`, written once) and how it is packed (`packs/`).
+
+The one hard decision: specs and packing are separate files. The specs never change in a run's life, so shards
+stay valid; every submission writes a new pack of whatever is missing then, and older packs keep meaning what
+they meant to jobs still running.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from foreshock.errors import InputError
+from foreshock.jobs.records.jsonl import read_json, write_json
+from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.spec import ArrayTask, JobSpec
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedTasks:
+    """Tasks left out of one cell, and why."""
+
+    checkpoint: str
+    level: int
+    n_tasks: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """How a worker computes rows. Engine and verifier options are theirs to read; identity lies in the specs."""
+
+    engine: str
+    engine_options: dict[str, Any]
+    verifier: str
+    verifier_options: dict[str, Any]
+    prompt_format: str
+    system: str | None
+    instructions: str
+    assignment: str
+    token_logprobs: bool
+    git_commit: str | None
+    image_digest: str | None
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """Everything a run computes."""
+
+    specs: tuple[JobSpec, ...]
+    settings: WorkerSettings
+    skipped: tuple[SkippedTasks, ...] = ()
+    n_attempts: int = 1
+    n_rollouts: int = 1
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def by_key(self) -> Mapping[str, JobSpec]:
+        """Specs by `JobSpec.key()`."""
+        return {spec.key(): spec for spec in self.specs}
+
+    def write(self, layout: RunLayout) -> None:
+        """Write `plan.json`."""
+        write_json(
+            layout.plan,
+            {
+                "settings": asdict(self.settings),
+                "n_attempts": self.n_attempts,
+                "n_rollouts": self.n_rollouts,
+                "skipped": [asdict(item) for item in self.skipped],
+                "extra": self.extra,
+                "specs": [spec.to_json() for spec in self.specs],
+            },
+        )
+
+    @classmethod
+    def read(cls, layout: RunLayout) -> PlanFile:
+        """Raises InputError if the run has no readable plan."""
+        if not layout.plan.is_file():
+            raise InputError(
+                "this run has no plan.json",
+                path=layout.root,
+                fix="give a run directory that foreshock planned; `foreshock ls` lists them",
+            )
+        data = read_json(layout.plan)
+        try:
+            return cls(
+                specs=tuple(JobSpec.from_json(spec) for spec in data["specs"]),
+                settings=WorkerSettings(**data["settings"]),
+                skipped=tuple(SkippedTasks(**item) for item in data["skipped"]),
+                n_attempts=data["n_attempts"],
+                n_rollouts=data["n_rollouts"],
+                extra=data["extra"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"not a foreshock plan: {error!r}", path=layout.plan) from None
+
+
+def _pack_file(layout: RunLayout, number: int) -> Path:
+    return layout.root / "packs" / f"pack-{number:04d}.json"
+
+
+def pack_numbers(layout: RunLayout) -> list[int]:
+    """Numbers of the packs written so far, ascending."""
+    return sorted(int(path.stem.split("-")[1]) for path in (layout.root / "packs").glob("pack-*.json"))
+
+
+def write_pack(layout: RunLayout, tasks: Sequence[ArrayTask]) -> int:
+    """Write the next pack; returns its number."""
+    number = max(pack_numbers(layout), default=-1) + 1
+    write_json(
+        _pack_file(layout, number),
+        {
+            "tasks": [
+                {
+                    "index": task.index,
+                    "estimated_minutes": task.estimated_minutes,
+                    "spec_keys": [spec.key() for spec in task.specs],
+                }
+                for task in tasks
+            ]
+        },
+    )
+    return number
+
+
+def read_pack(layout: RunLayout, number: int, plan: PlanFile) -> list[ArrayTask]:
+    """Array tasks of a pack. Raises InputError when the pack is missing or names a spec that the plan lacks."""
+    path = _pack_file(layout, number)
+    if not path.is_file():
+        raise InputError(f"no such pack; this run has {pack_numbers(layout)}", path=path)
+    try:
+        return [
+            ArrayTask(task["index"], tuple(plan.by_key[key] for key in task["spec_keys"]), task["estimated_minutes"])
+            for task in read_json(path)["tasks"]
+        ]
+    except KeyError as error:
+        raise InputError(f"does not belong to plan.json: {error}", path=path) from None
