@@ -1,0 +1,100 @@
+"""One simulated experiment: outcomes, log-probabilities and donor rollouts of all types, with the true rates.
+
+The one hard decision: both runs of a type share the same prefill traces, as in a real sweep where one prefill
+source serves every run, so their importance-sampling errors are correlated in the simulation too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from benchmarks.calibration.regimes import Regime
+from benchmarks.calibration.world import Array, Chain, TypeWorld, draw_type
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedType:
+    """One exploit type in every run. Axes: R runs, C checkpoints, L levels above 0, Z prefill traces.
+
+    `task`, `attempt`: [Z] of each trace; a task without a trace is absent there but present at level 0.
+    level0: [R, C, n_tasks, attempts] exploit (0/1); success: [L, R, C, Z]; log_p: [L, R, C, Z]; log_q: [L, Z].
+    donor_level0: [n_tasks, rollouts]; donor_rollouts: [L, Z, rollouts]; truth: [R, C] exact rates.
+    """
+
+    name: str
+    n_tasks: int
+    task: Ints
+    attempt: Ints
+    words: Ints
+    level0: Ints
+    success: Ints
+    log_p: Array
+    log_q: Array
+    donor_level0: Ints
+    donor_rollouts: Ints
+    truth: Array
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedExperiment:
+    """All types of one simulated sweep."""
+
+    regime: Regime
+    seed: int
+    types: tuple[SimulatedType, ...]
+
+
+def _bernoulli(rng: np.random.Generator, p: Array) -> Ints:
+    return (rng.random(p.shape) < p).astype(np.int64)
+
+
+def _simulate_type(rng: np.random.Generator, regime: Regime, name: str) -> SimulatedType:
+    world: TypeWorld = draw_type(rng, regime)
+    n, levels = world.n_tasks, tuple(level for level in regime.levels if level > 0)
+    task = np.tile(np.arange(n), regime.attempts)
+    attempt = np.repeat(np.arange(regime.attempts), n)
+    donor_rate = world.donor.backward()[0, :, 0]
+    words = np.concatenate([world.donor.sample(rng, regime.donor_conditioned) for _ in range(regime.attempts)])
+    if regime.donor_conditioned:
+        # A task whose donor never succeeded in `donor_pool` tries has no banked trace.
+        banked = rng.random(n) < 1 - (1 - donor_rate) ** regime.donor_pool
+        keep = banked[task]
+        task, attempt, words = task[keep], attempt[keep], words[keep]
+    target = _rows(world.target, task)
+    log_p, rate = target.score(words, levels)
+    log_q, donor_r = _rows(world.donor, task).score(words, levels)
+    unprompted = world.target.backward()[0, ..., 0]
+    draws0 = np.broadcast_to(unprompted[..., None], (*unprompted.shape, regime.attempts))
+    return SimulatedType(
+        name=name,
+        n_tasks=n,
+        task=task,
+        attempt=attempt,
+        words=words,
+        level0=_bernoulli(rng, draws0),
+        success=_bernoulli(rng, rate),
+        log_p=log_p,
+        log_q=log_q,
+        donor_level0=_bernoulli(rng, np.repeat(donor_rate[:, None], regime.donor_rollouts_level0, axis=1)),
+        donor_rollouts=_bernoulli(rng, np.repeat(donor_r[..., None], regime.donor_rollouts_level_n, axis=-1)),
+        truth=world.true_rates(),
+    )
+
+
+def _rows(chain: Chain, task: Ints) -> Chain:
+    """The chain with one row per trace instead of one per task."""
+    return Chain(chain.hazard1[..., task, :], chain.hazard2[..., task, :], chain.emission, chain.payoff)
+
+
+def simulate(regime: Regime, seed: int) -> SimulatedExperiment:
+    """Simulate one experiment; the same (regime, seed) gives the same numbers."""
+    root = np.random.SeedSequence([seed, *regime.name.encode()])
+    children = root.spawn(regime.n_types)
+    types = tuple(
+        _simulate_type(np.random.default_rng(child), regime, f"type_{i:02d}") for i, child in enumerate(children)
+    )
+    return SimulatedExperiment(regime, seed, types)
