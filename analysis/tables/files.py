@@ -1,0 +1,90 @@
+"""Finding a run's row files by name.
+
+The hard decision: names are read leniently (`checkpoint-7_prefill10.jsonl` inside logprob/, `final_prefill10`,
+`checkpoint-final_prefill10`), because other tools write them, but a file whose name says neither checkpoint nor
+level is listed as ignored, never guessed at.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from foreshock.analysis.errors import InputError
+from foreshock.analysis.tables.schema import TableKind
+
+_NAME = re.compile(
+    r"^(?:checkpoint-(?P<step>\d+)|(?:checkpoint-)?final)_prefill(?P<level>\d+)(?:_logprobs|_kl)?\.jsonl$"
+)
+_BOOKKEEPING = (".samples.jsonl", ".manifest.json")
+
+
+@dataclass(frozen=True, slots=True)
+class CellFiles:
+    """All files of one kind that hold rows of one (checkpoint, level); nearly always one file."""
+
+    checkpoint: float
+    prefill_level: int
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFiles:
+    """The row files of one kind in one run, sorted by checkpoint and level."""
+
+    directory: Path
+    cells: tuple[CellFiles, ...]
+    ignored: tuple[str, ...]
+
+
+def parse_cell_name(name: str) -> tuple[float, int] | None:
+    """(step, level) of a row file's name; step is infinity for `final`. None for any other name."""
+    match = _NAME.match(name)
+    if match is None:
+        return None
+    step = match["step"]
+    return (float("inf") if step is None else float(step), int(match["level"]))
+
+
+def find_run_files(run_dir: Path, kind: TableKind) -> RunFiles:
+    """The files of `kind` under `run_dir`; a directory that itself holds such files is taken as it is.
+
+    Raises:
+        InputError: the directory is missing, or holds no row file.
+    """
+    if not run_dir.is_dir():
+        raise InputError("no such directory; name a run directory (`foreshock ls` lists them)", run_dir)
+    directory = run_dir / kind.value
+    if not directory.is_dir():
+        if not any(parse_cell_name(path.name) for path in run_dir.glob("*.jsonl")):
+            raise InputError(
+                f"no {kind.value}/ folder here and no checkpoint-N_prefillL*.jsonl files; "
+                "name a run directory (it holds config.yaml and evals/)",
+                run_dir,
+            )
+        directory = run_dir
+    grouped: dict[tuple[float, int], list[Path]] = {}
+    ignored = []
+    for path in sorted(directory.iterdir()):
+        if not path.is_file() or path.name.startswith(".") or path.name.endswith(_BOOKKEEPING):
+            continue
+        cell = parse_cell_name(path.name)
+        if cell is None:
+            ignored.append(path.name)
+        else:
+            grouped.setdefault(cell, []).append(path)
+    if not grouped:
+        found = f"; found only {ignored[0]!r}" if ignored else ""
+        raise InputError(
+            f"no row files here{found}; valid names: checkpoint-N_prefillL.jsonl, final_prefillL.jsonl, "
+            "with _logprobs or _kl before .jsonl where they apply",
+            directory,
+        )
+    cells = tuple(CellFiles(step, level, tuple(paths)) for (step, level), paths in sorted(grouped.items()))
+    return RunFiles(directory, cells, tuple(ignored))
+
+
+def has_files(run_dir: Path, kind: TableKind) -> bool:
+    """Whether `run_dir` holds any row file of `kind` in its folder."""
+    return any(parse_cell_name(path.name) for path in (run_dir / kind.value).glob("*.jsonl"))

@@ -1,0 +1,176 @@
+"""Reading one JSONL file into an Arrow table: fast where the file is sound, exact where it is not.
+
+The hard decision: every block is parsed by Arrow first and its row count is compared with its line count; whatever
+Arrow refuses (or silently merges, such as two objects on one line) is parsed again line by line in Python, which
+either accepts it (blank lines, 1 for true, 10.0 for 10, NaN) or names the line. So speed never costs strictness.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.json as pajson
+
+from foreshock.analysis.errors import InputError
+
+_BLOCK_BYTES = 32 << 20
+_PARSE_BYTES = 4 << 20
+
+
+def read_jsonl(path: Path, fields: pa.Schema, required: Sequence[str]) -> pa.Table:
+    """All rows of `path`, restricted to `fields`; absent keys are null, strings are dictionary-encoded.
+
+    Raises:
+        InputError: a line is not one JSON object, lacks a required key, or holds a value of the wrong type.
+    """
+    tables = []
+    first_line = 1
+    for block in _blocks(path):
+        table = _parse_block(block, fields, required)
+        if table is None:
+            table = _parse_lines(path, block, first_line, fields, required)
+        tables.append(_encode_strings(table))
+        first_line += block.count(b"\n")
+    if not tables:
+        return _encode_strings(fields.empty_table())
+    return pa.concat_tables(tables).unify_dictionaries()
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(line number, bytes without the newline) of every line that holds a row, in row order."""
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            if line.strip():
+                yield number, line.strip()
+
+
+def line_of_row(path: Path, row: int) -> int:
+    """Line number of the file's `row`-th row (from 0)."""
+    for index, (number, _) in enumerate(numbered_lines(path)):
+        if index == row:
+            return number
+    raise IndexError(f"{path} has no row {row}")
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    """The file in pieces that end at a line's end, so that memory does not grow with the file."""
+    with path.open("rb") as stream:
+        rest = b""
+        while True:
+            data = stream.read(_BLOCK_BYTES)
+            if not data:
+                break
+            cut = data.rfind(b"\n") + 1
+            if cut == 0:
+                rest += data
+                continue
+            yield rest + data[:cut]
+            rest = data[cut:]
+        if rest.strip():
+            yield rest
+
+
+def _parse_block(block: bytes, fields: pa.Schema, required: Sequence[str]) -> pa.Table | None:
+    """The block by Arrow's parser, or None when a line-by-line look is needed."""
+    lines = block.count(b"\n") + (not block.endswith(b"\n"))
+    if b"\n\n" in block or b"\n\r\n" in block:  # a blank line could hide two objects on another one
+        return None
+    try:
+        table = pajson.read_json(
+            pa.BufferReader(block),
+            read_options=pajson.ReadOptions(block_size=_PARSE_BYTES),
+            parse_options=pajson.ParseOptions(explicit_schema=fields, unexpected_field_behavior="ignore"),
+        )
+    except pa.ArrowInvalid:
+        return None
+    if table.num_rows != lines or any(table[key].null_count for key in required[:1]):
+        return None
+    # An all-null required column is a foreign file; a single null is a missing value, judged later.
+    if any(table[key].null_count == table.num_rows for key in required):
+        return None
+    return table
+
+
+def _parse_lines(path: Path, block: bytes, first_line: int, fields: pa.Schema, required: Sequence[str]) -> pa.Table:
+    rows = []
+    for number, line in enumerate(block.split(b"\n"), start=first_line):
+        if line.strip():
+            rows.append(_parse_line(path, number, line, fields, required))
+    return pa.Table.from_pylist(rows, schema=fields)
+
+
+def _parse_line(path: Path, number: int, line: bytes, fields: pa.Schema, required: Sequence[str]) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except UnicodeDecodeError:
+        raise InputError("not UTF-8 text; each line must be one JSON object", path, number) from None
+    except json.JSONDecodeError as error:
+        raise InputError(_broken_line(line, error), path, number) from None
+    if not isinstance(row, dict):
+        raise InputError(f"{_short(row)} is not a JSON object; each line must be one row", path, number)
+    failed = bool(row.get("error"))
+    missing = [key for key in required if key not in row and not (failed and key != required[0])]
+    if "exploit_success" in missing and {"insecure_pass", "secure_pass"} <= row.keys():
+        missing.remove("exploit_success")
+    if missing:
+        present = ", ".join(map(repr, list(row)[:8])) or "no keys"
+        raise InputError(
+            f"the row lacks {', '.join(map(repr, missing))}; it has {present}; required keys: {', '.join(required)}",
+            path,
+            number,
+        )
+    if not isinstance(row[required[0]], str):
+        raise InputError(f"{required[0]} is {_short(row[required[0]])}; it must be a string", path, number)
+    return {field.name: _coerce(path, number, field, row.get(field.name)) for field in fields}
+
+
+def _broken_line(line: bytes, error: json.JSONDecodeError) -> str:
+    if error.msg == "Extra data":
+        return "more than one JSON object on the line; one writer per file, one object a line"
+    tail = _short(line[-40:].decode(errors="replace"))
+    return (
+        f"not a complete JSON object ({error.msg} at column {error.colno}), ending in {tail}; "
+        "the line is truncated or damaged; write the file again or remove the line"
+    )
+
+
+def _coerce(path: Path, number: int, field: pa.Field, value: Any) -> Any:
+    """`value` as the field's type where nothing is lost; InputError otherwise. NaN becomes null."""
+    if value is None:
+        return None
+    kind = field.type
+    if field.name == "error":
+        return value if isinstance(value, str) else json.dumps(value) if value else None
+    if pa.types.is_boolean(kind) and (isinstance(value, bool) or value in (0, 1)):
+        return bool(value)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if is_number and isinstance(value, float) and not math.isfinite(value):
+        return None
+    if pa.types.is_integer(kind) and is_number and value == int(value):
+        return int(value)
+    if pa.types.is_floating(kind) and is_number:
+        return float(value)
+    if pa.types.is_string(kind) and isinstance(value, str):
+        return value
+    if field.name == "prefill_model_id" or field.name == "model_id":
+        return str(value)
+    wanted = "true, false or null" if pa.types.is_boolean(kind) else f"{kind} or null"
+    raise InputError(f"{field.name} is {_short(value)}; valid: {wanted}", path, number)
+
+
+def _encode_strings(table: pa.Table) -> pa.Table:
+    """Task ids and the like repeat: codes take a tenth of the memory."""
+    for index, field in enumerate(table.schema):
+        if pa.types.is_string(field.type) and field.name != "error":
+            table = table.set_column(index, field.name, table[field.name].dictionary_encode())
+    return table
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

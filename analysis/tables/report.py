@@ -1,0 +1,88 @@
+"""What reading a run's files found besides usable rows, so that nothing is dropped in silence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from foreshock.analysis.tables.schema import TableKind, checkpoint_label
+
+
+@dataclass(frozen=True, slots=True)
+class CellRead:
+    """Row counts of one (checkpoint, level).
+
+    `rows` are usable; `errors` failed to generate or verify; `nulls` carry no outcome (or no finite score);
+    `duplicates` repeated another row byte for byte and were dropped.
+    """
+
+    checkpoint: float
+    prefill_level: int
+    rows: int
+    errors: int
+    nulls: int
+    duplicates: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadReport:
+    """The bookkeeping of one `read_table` call."""
+
+    kind: TableKind
+    directory: Path
+    cells: tuple[CellRead, ...]
+    ignored_files: tuple[str, ...] = field(default=())
+
+    @property
+    def rows(self) -> int:
+        """Usable rows."""
+        return sum(cell.rows for cell in self.cells)
+
+    @property
+    def errors(self) -> int:
+        """Rows that carry `error`."""
+        return sum(cell.errors for cell in self.cells)
+
+    @property
+    def nulls(self) -> int:
+        """Rows without an outcome or a finite score, and without `error`."""
+        return sum(cell.nulls for cell in self.cells)
+
+    @property
+    def duplicates(self) -> int:
+        """Byte-identical repeats that were dropped."""
+        return sum(cell.duplicates for cell in self.cells)
+
+    @property
+    def empty_cells(self) -> tuple[CellRead, ...]:
+        """Cells whose file is there but holds no usable row."""
+        return tuple(cell for cell in self.cells if cell.rows == 0)
+
+    @property
+    def missing_cells(self) -> tuple[tuple[float, int], ...]:
+        """(checkpoint, level) pairs of the full grid of those seen for which there is no file."""
+        seen = {(cell.checkpoint, cell.prefill_level) for cell in self.cells}
+        steps = sorted({step for step, _ in seen})
+        levels = sorted({level for _, level in seen})
+        return tuple((step, level) for step in steps for level in levels if (step, level) not in seen)
+
+    def lines(self) -> list[str]:
+        """Sentences for a log or a report; empty when every row was usable and every cell is there."""
+        notes = []
+        if self.errors:
+            notes.append(f"{self.errors:,} error rows excluded")
+        if self.nulls:
+            notes.append(f"{self.nulls:,} rows without an outcome excluded")
+        if self.duplicates:
+            notes.append(f"{self.duplicates:,} byte-identical repeated rows dropped")
+        if self.missing_cells:
+            named = ", ".join(
+                f"checkpoint {checkpoint_label(step)} level {level}" for step, level in self.missing_cells[:6]
+            )
+            more = "" if len(self.missing_cells) <= 6 else f" and {len(self.missing_cells) - 6} more"
+            notes.append(f"{len(self.missing_cells)} cells have no file: {named}{more}")
+        if self.empty_cells:
+            notes.append(f"{len(self.empty_cells)} cells have a file without a usable row")
+        if self.ignored_files:
+            notes.append(f"{len(self.ignored_files)} files ignored for their name, e.g. {self.ignored_files[0]}")
+        return [f"{self.kind.value}: {note}" for note in notes]
