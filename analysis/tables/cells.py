@@ -17,11 +17,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from foreshock.analysis.errors import InputError
 from foreshock.analysis.tables.files import CellFiles
 from foreshock.analysis.tables.jsonl import line_of_row, numbered_lines, read_jsonl
 from foreshock.analysis.tables.report import CellRead
 from foreshock.analysis.tables.schema import IDENTITY_KEYS, RowSchema
+from foreshock.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def read_cell(files: CellFiles, schema: RowSchema, columns: Sequence[str] | None
         table = table.filter(usable)
     if not schema.is_eval and "prefill_logprob_sum" in table.column_names:
         _refuse_positive(table, files.paths)
-    kept = _deduplicate(_number_attempts(table), files.paths)
+    kept = _deduplicate(_number_attempts(table, files.paths), files.paths)
     read = CellRead(
         files.checkpoint,
         files.prefill_level,
@@ -107,8 +107,8 @@ def _refuse_positive(table: pa.Table, paths: Sequence[Path]) -> None:
         path, row = _origin(table, int(bad[0]), paths)
         raise InputError(
             f"prefill_logprob_sum is {scores[bad[0]]:g}; a log-probability is at most 0",
-            path,
-            line_of_row(path, row),
+            path=path,
+            line=line_of_row(path, row),
         )
 
 
@@ -116,14 +116,20 @@ def _origin(table: pa.Table, position: int, paths: Sequence[Path]) -> tuple[Path
     return paths[table["_file"][position].as_py()], int(table["_row"][position].as_py())
 
 
-def _number_attempts(table: pa.Table) -> pa.Table:
+def _number_attempts(table: pa.Table, paths: Sequence[Path]) -> pa.Table:
     """Rows without attempt_idx are numbered in file order within their task; rollout defaults to 0."""
     index = table.column_names.index("rollout")
     table = table.set_column(index, "rollout", pc.fill_null(table["rollout"], 0))
     if table["attempt_idx"].null_count == 0:
         return table
     if table["attempt_idx"].null_count < table.num_rows:
-        raise InputError("some rows have attempt_idx and others lack it; give it to all or to none")
+        present = pc.is_valid(table["attempt_idx"]).to_numpy()
+        path, row = _origin(table, int(np.argmin(present)), paths)
+        raise InputError(
+            "attempt_idx is missing here and given in other rows of the file; give it to all or to none",
+            path=path,
+            line=line_of_row(path, row),
+        )
     task_codes = pd.Series(_codes(table["task_id"]))
     numbers = task_codes.groupby(task_codes).cumcount().to_numpy().astype(np.int64)
     return table.set_column(table.column_names.index("attempt_idx"), "attempt_idx", pa.array(numbers))
@@ -174,8 +180,8 @@ def _drop_repeats(table: pa.Table, key: npt.NDArray[np.int64], paths: Sequence[P
             raise InputError(
                 f"a second, different row for task {task!r} attempt {attempt}; the first is at {other}:{other_line}; "
                 "keep one of them, or number further rollouts by `rollout`",
-                path,
-                line,
+                path=path,
+                line=line,
             )
     return table.filter(pa.array(~repeated))
 

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import union_categoricals
 
-from foreshock.analysis.errors import InputError
 from foreshock.analysis.tables.cells import CellTable, read_cell
 from foreshock.analysis.tables.files import find_run_files
 from foreshock.analysis.tables.load import (
@@ -26,6 +25,7 @@ from foreshock.analysis.tables.load import (
 )
 from foreshock.analysis.tables.report import ReadReport
 from foreshock.analysis.tables.schema import COUNT_COLUMNS, SCHEMAS, TableKind
+from foreshock.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)

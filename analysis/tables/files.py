@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from foreshock.analysis.errors import InputError
 from foreshock.analysis.tables.schema import TableKind
+from foreshock.errors import InputError
 
 _NAME = re.compile(
     r"^(?:checkpoint-(?P<step>\d+)|(?:checkpoint-)?final)_prefill(?P<level>\d+)(?:_logprobs|_kl)?\.jsonl$"
@@ -54,14 +54,14 @@ def find_run_files(run_dir: Path, kind: TableKind) -> RunFiles:
         InputError: the directory is missing, or holds no row file.
     """
     if not run_dir.is_dir():
-        raise InputError("no such directory; name a run directory (`foreshock ls` lists them)", run_dir)
+        raise InputError("no such directory; name a run directory (`foreshock ls` lists them)", path=run_dir)
     directory = run_dir / kind.value
     if not directory.is_dir():
         if not any(parse_cell_name(path.name) for path in run_dir.glob("*.jsonl")):
             raise InputError(
                 f"no {kind.value}/ folder here and no checkpoint-N_prefillL*.jsonl files; "
                 "name a run directory (it holds config.yaml and evals/)",
-                run_dir,
+                path=run_dir,
             )
         directory = run_dir
     grouped: dict[tuple[float, int], list[Path]] = {}
@@ -79,7 +79,7 @@ def find_run_files(run_dir: Path, kind: TableKind) -> RunFiles:
         raise InputError(
             f"no row files here{found}; valid names: checkpoint-N_prefillL.jsonl, final_prefillL.jsonl, "
             "with _logprobs or _kl before .jsonl where they apply",
-            directory,
+            path=directory,
         )
     cells = tuple(CellFiles(step, level, tuple(paths)) for (step, level), paths in sorted(grouped.items()))
     return RunFiles(directory, cells, tuple(ignored))

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.json as pajson
 
-from foreshock.analysis.errors import InputError
+from foreshock.errors import InputError
 
 _BLOCK_BYTES = 32 << 20
 _PARSE_BYTES = 4 << 20
@@ -108,11 +108,11 @@ def _parse_line(path: Path, number: int, line: bytes, fields: pa.Schema, require
     try:
         row = json.loads(line)
     except UnicodeDecodeError:
-        raise InputError("not UTF-8 text; each line must be one JSON object", path, number) from None
+        raise InputError("not UTF-8 text; each line must be one JSON object", path=path, line=number) from None
     except json.JSONDecodeError as error:
-        raise InputError(_broken_line(line, error), path, number) from None
+        raise InputError(_broken_line(line, error), path=path, line=number) from None
     if not isinstance(row, dict):
-        raise InputError(f"{_short(row)} is not a JSON object; each line must be one row", path, number)
+        raise InputError(f"{_short(row)} is not a JSON object; each line must be one row", path=path, line=number)
     failed = bool(row.get("error"))
     missing = [key for key in required if key not in row and not (failed and key != required[0])]
     if "exploit_success" in missing and {"insecure_pass", "secure_pass"} <= row.keys():
@@ -121,11 +121,11 @@ def _parse_line(path: Path, number: int, line: bytes, fields: pa.Schema, require
         present = ", ".join(map(repr, list(row)[:8])) or "no keys"
         raise InputError(
             f"the row lacks {', '.join(map(repr, missing))}; it has {present}; required keys: {', '.join(required)}",
-            path,
-            number,
+            path=path,
+            line=number,
         )
     if not isinstance(row[required[0]], str):
-        raise InputError(f"{required[0]} is {_short(row[required[0]])}; it must be a string", path, number)
+        raise InputError(f"{required[0]} is {_short(row[required[0]])}; it must be a string", path=path, line=number)
     return {field.name: _coerce(path, number, field, row.get(field.name)) for field in fields}
 
 
@@ -160,7 +160,7 @@ def _coerce(path: Path, number: int, field: pa.Field, value: Any) -> Any:
     if field.name == "prefill_model_id" or field.name == "model_id":
         return str(value)
     wanted = "true, false or null" if pa.types.is_boolean(kind) else f"{kind} or null"
-    raise InputError(f"{field.name} is {_short(value)}; valid: {wanted}", path, number)
+    raise InputError(f"{field.name} is {_short(value)}; valid: {wanted}", path=path, line=number)
 
 
 def _encode_strings(table: pa.Table) -> pa.Table:

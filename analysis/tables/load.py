@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from foreshock.analysis.errors import InputError
 from foreshock.analysis.tables.cells import CellTable, read_cell
 from foreshock.analysis.tables.files import find_run_files
 from foreshock.analysis.tables.report import ReadReport
 from foreshock.analysis.tables.schema import SCHEMAS, TableKind
+from foreshock.errors import InputError
 
 UNKNOWN_TYPE = "unknown"
 _ALWAYS_PRESENT = {"attempt_idx": np.int32, "rollout": np.int32}
@@ -160,4 +160,6 @@ def require_rows(loaded: Loaded) -> None:
     """InputError when not one usable row was read."""
     if loaded.frame.empty:
         found = f"{loaded.report.errors} error rows and {loaded.report.nulls} rows without an outcome"
-        raise InputError(f"no usable row in any {loaded.report.kind.value} file ({found})", loaded.report.directory)
+        raise InputError(
+            f"no usable row in any {loaded.report.kind.value} file ({found})", path=loaded.report.directory
+        )
