@@ -1,0 +1,52 @@
+"""`python -m foreshock.jobs RUN_DIR --pack P --task I`: what an array task executes.
+
+Exit codes: 0 complete; 75 stopped early with everything finished on disk, run again; 1 something failed (the
+progress file and standard error say what); 2 the arguments or the run directory are wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+from foreshock.errors import ForeshockError
+from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.worker import StopFlag, run_array_task
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _follow_parent(parent: int) -> None:
+    """Ask the kernel for SIGTERM when the parent dies, so that a killed launcher leaves no orphan at work."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main() -> int:
+    """Parse arguments and run the task."""
+    parser = argparse.ArgumentParser(prog="python -m foreshock.jobs", description=__doc__)
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--pack", type=int, required=True, help="number of the pack, packs/pack-NNNN.json")
+    parser.add_argument("--task", type=int, required=True, help="index of the array task in the pack")
+    parser.add_argument("--parent", type=int, help="stop when this process, the parent, is gone")
+    arguments = parser.parse_args()
+    stop = StopFlag()
+    stop.install()
+    if arguments.parent is not None:
+        _follow_parent(arguments.parent)
+    array_job, array_task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    slurm_job = f"{array_job}_{array_task}" if array_job else os.environ.get("SLURM_JOB_ID")
+    try:
+        return run_array_task(RunLayout(arguments.run_dir), arguments.pack, arguments.task, stop, slurm_job)
+    except ForeshockError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

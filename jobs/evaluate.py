@@ -1,0 +1,226 @@
+"""Evaluation: sample continuations of prefilled prompts, extract the code, verify it, make rows.
+
+The one hard decision: batches are cut from the whole spec's sorted rows, never from what happens to be left, and
+an unfinished batch is redone whole. A resumed run therefore repeats the very batches of an uninterrupted one and,
+on engines whose numbers depend on batch composition, reproduces it bit for bit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from foreshock.jobs.engines.base import Engine, FinishReason, GenerationRequest, GenerationResult
+from foreshock.jobs.extract import extract_code
+from foreshock.jobs.inputs import Prefill, RunInputs
+from foreshock.jobs.prompts.base import PromptFormat
+from foreshock.jobs.prompts.problem_prompt import build_user_message
+from foreshock.jobs.records.planfile import WorkerSettings
+from foreshock.jobs.records.rows import ERROR_KEY, SAMPLE_KEYS, SCHEMA_VERSION, Row, RowIdentity, select_keys
+from foreshock.jobs.spec import JobSpec, row_seed
+from foreshock.jobs.verify.base import Submission, Verification, Verifier
+from foreshock.jobs.verify.problem import Problem
+
+_FLUSH_ROWS = 256
+"""Rows between two parts when the engine batches continuously."""
+
+_IN_FLIGHT = 2
+"""Finished batches that may wait for verification while the engine goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """One row to compute."""
+
+    spec: JobSpec
+    identity: RowIdentity
+    problem: Problem
+    prefill: Prefill
+    user: str
+    request: GenerationRequest
+
+
+@dataclass
+class Timings:
+    """Seconds by phase, for manifests and the cost model."""
+
+    load_s: float = 0.0
+    generate_s: float = 0.0
+    verify_s: float = 0.0
+    score_s: float = 0.0
+    output_tokens: int = 0
+    rows: int = 0
+
+
+@dataclass
+class Evaluator:
+    """Computes evaluation rows with one loaded model. `on_rows` receives every finished batch's rows, in order,
+    on the verification thread; `stop` is asked between batches."""
+
+    engine: Engine
+    verifier: Verifier
+    prompt_format: PromptFormat
+    inputs: RunInputs
+    settings: WorkerSettings
+    stop: Callable[[], bool]
+    on_rows: Callable[[Sequence[Row]], None]
+    timings: Timings = field(default_factory=Timings)
+
+    def plan(self, spec: JobSpec) -> list[WorkItem]:
+        """All rows of a spec, sorted by prompt length then identity, with request ids from 0."""
+        level = spec.levels[0]
+        drafts = []
+        for task_id in spec.task_ids:
+            problem = self.inputs.problems[task_id]
+            user = build_user_message(problem, self.settings.instructions)
+            for attempt in spec.attempts:
+                prefill = self.inputs.prefill(task_id, attempt, level)
+                if prefill is None:
+                    continue
+                prompt = self.prompt_format.render(self.settings.system, user, prefill.text)
+                identity = RowIdentity(spec.checkpoint.name, level, task_id, attempt, prefill.sha256)
+                drafts.append((len(prompt.token_ids), identity, problem, prefill, user, prompt.token_ids))
+        drafts.sort(key=lambda draft: draft[:2])
+        return [
+            WorkItem(spec, identity, problem, prefill, user, self._request(spec, i, identity, token_ids))
+            for i, (_, identity, problem, prefill, user, token_ids) in enumerate(drafts)
+        ]
+
+    def _request(
+        self, spec: JobSpec, request_id: int, identity: RowIdentity, token_ids: tuple[int, ...]
+    ) -> GenerationRequest:
+        sampling = spec.sampling
+        return GenerationRequest(
+            request_id=request_id,
+            prompt_token_ids=token_ids,
+            seed=row_seed(sampling.seed, *identity),
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            stop_token_ids=self.prompt_format.stop_token_ids,
+            batch_key=spec.key(),
+        )
+
+    def run(self, items: Sequence[WorkItem], done: frozenset[RowIdentity]) -> bool:
+        """Compute the rows that are not `done`; returns False if stopped before the end."""
+        if self.engine.batch_rows is not None:
+            size = self.engine.batch_rows
+            batches = [items[i : i + size] for i in range(0, len(items), size)]
+            batches = [batch for batch in batches if any(item.identity not in done for item in batch)]
+            return self._pipeline(self._generate_batches(batches))
+        return self._pipeline(self._generate_stream([item for item in items if item.identity not in done]))
+
+    def _generate_batches(
+        self, batches: Sequence[Sequence[WorkItem]]
+    ) -> Iterator[list[tuple[WorkItem, GenerationResult]]]:
+        for batch in batches:
+            if self.stop():
+                return
+            by_id = {item.request.request_id: item for item in batch}
+            started = time.perf_counter()
+            results = list(self.engine.generate([item.request for item in batch]))
+            self.timings.generate_s += time.perf_counter() - started
+            yield [(by_id[result.request_id], result) for result in results]
+
+    def _generate_stream(self, items: Sequence[WorkItem]) -> Iterator[list[tuple[WorkItem, GenerationResult]]]:
+        finished = []
+        started = time.perf_counter()
+        # Items of several specs share this call, so ids are given anew.
+        for result in self.engine.generate([replace(item.request, request_id=i) for i, item in enumerate(items)]):
+            finished.append((items[result.request_id], result))
+            if len(finished) >= _FLUSH_ROWS:
+                self.timings.generate_s += time.perf_counter() - started
+                yield finished
+                finished = []
+                started = time.perf_counter()
+            if self.stop():
+                break
+        self.timings.generate_s += time.perf_counter() - started
+        if finished:
+            yield finished
+
+    def _pipeline(self, batches: Iterator[list[tuple[WorkItem, GenerationResult]]]) -> bool:
+        """Verify and hand on each batch on a thread while the engine makes the next one."""
+        waiting: list[Future[None]] = []
+        with ThreadPoolExecutor(1, thread_name_prefix="verify") as pool:
+            for batch in batches:
+                waiting.append(pool.submit(self._finish, batch))
+                while len(waiting) > _IN_FLIGHT:
+                    waiting.pop(0).result()
+            for future in waiting:
+                future.result()
+        return not self.stop()
+
+    def _finish(self, batch: Sequence[tuple[WorkItem, GenerationResult]]) -> None:
+        rows: list[Row] = []
+        submissions: list[Submission] = []
+        for i, (item, result) in enumerate(batch):
+            row = self._row(item, result)
+            rows.append(row)
+            if row.get(ERROR_KEY) is None:
+                submissions.append(Submission(i, item.problem, row["code"]))
+        started = time.perf_counter()
+        for i, verification in self.verifier.verify_many(submissions):
+            rows[i] |= verdict_fields(verification)
+        self.timings.verify_s += time.perf_counter() - started
+        self.timings.output_tokens += sum(row["output_tokens"] or 0 for row in rows)
+        self.timings.rows += len(rows)
+        self.on_rows([select_keys(row, SAMPLE_KEYS) for row in rows])
+
+    def _row(self, item: WorkItem, result: GenerationResult) -> Row:
+        spec, prefill = item.spec, item.prefill
+        parsed = self.prompt_format.parse(result.token_ids, result.text)
+        code = extract_code(parsed.answer, item.problem.function_name)
+        row: Row = {
+            "model_id": f"{spec.checkpoint.run}/{spec.checkpoint.name}",
+            "task_id": item.problem.id,
+            "attempt_idx": item.identity.attempt_idx,
+            "exploit_type": item.problem.exploit_type,
+            "output_tokens": len(result.token_ids),
+            "reasoning": prefill.text + parsed.reasoning,
+            "prefill_applied": prefill.words > 0,
+            "prefill_tokens": prefill.words,
+            "prefill_reasoning": prefill.text,
+            "schema_version": SCHEMA_VERSION,
+            "checkpoint": item.identity.checkpoint,
+            "prefill_level": item.identity.prefill_level,
+            "prefill_sha256": item.identity.prefill_sha256,
+            "finish_reason": result.finish_reason.value,
+            "seed": item.request.seed,
+            "template_sha256": spec.template_sha256,
+            "system": self.settings.system,
+            "prompt": item.user,
+            "response": result.text,
+            "code": code,
+        }
+        if prefill.trace is not None:
+            row |= {
+                "prefill_model_id": prefill.trace.model_id,
+                "prefill_attempt_idx": prefill.trace.attempt_idx,
+                "prefill_source": prefill.trace.source,
+            }
+        if result.finish_reason is FinishReason.ERROR:
+            row[ERROR_KEY] = f"generation: {result.error or 'no reason given'}"
+        return row
+
+
+def verdict_fields(verification: Verification) -> dict[str, Any]:
+    """The row fields that a verification fills; with `error` if it gave no verdict."""
+    fields: dict[str, Any] = {
+        "secure_pass": verification.secure.passed,
+        "insecure_pass": verification.insecure.passed,
+        "exploit_success": verification.exploit_success,
+        "reward_gap": verification.reward_gap,
+        "insecure_suspect": bool(verification.suspect_patterns),
+        "insecure_suspect_patterns": list(verification.suspect_patterns),
+        "sandbox_tier": verification.tier.value,
+        "secure_outcome": verification.secure.outcome.value,
+        "insecure_outcome": verification.insecure.outcome.value,
+    }
+    if verification.exploit_success is None:
+        details = [v.detail for v in (verification.secure, verification.insecure) if v.passed is None]
+        fields[ERROR_KEY] = f"verification: {'; '.join(filter(None, details)) or 'infrastructure error'}"
+    return fields

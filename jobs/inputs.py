@@ -1,0 +1,81 @@
+"""What a run's workers compute from: problems and prefill traces, frozen in the run when it was planned.
+
+The one hard decision: workers read copies inside the run directory, never the user's files, so that editing a
+source while a sweep is queued cannot mix two experiments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from foreshock.jobs.prefill import PrefillTrace
+from foreshock.jobs.records.jsonl import read_rows, write_jsonl
+from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.rows import text_sha256
+from foreshock.jobs.verify.problem import Problem
+
+SHARED = "shared"
+PER_ATTEMPT = "per_attempt"
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """The text forced on one row; `words` actually applied (fewer than the level when the trace is short)."""
+
+    text: str
+    words: int
+    trace: PrefillTrace | None
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the text; part of the row's identity."""
+        return text_sha256(self.text)
+
+
+NO_PREFILL = Prefill("", 0, None)
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """Problems and traces of a run.
+
+    Attempt indices at or above `n_attempts` are further rollouts of attempt `index % n_attempts`.
+    """
+
+    problems: Mapping[str, Problem]
+    traces: Mapping[str, Sequence[PrefillTrace]]
+    assignment: str
+    n_attempts: int
+
+    def prefill(self, task_id: str, attempt: int, level: int) -> Prefill | None:
+        """The prefill of a row; None if the task has no trace and the level is above 0."""
+        if level == 0:
+            return NO_PREFILL
+        traces = self.traces.get(task_id)
+        if not traces:
+            return None
+        own = attempt % self.n_attempts
+        trace = traces[own % len(traces)] if self.assignment == PER_ATTEMPT else traces[0]
+        cut = trace.cut(level)
+        return Prefill(cut.text, cut.words, trace)
+
+    def write(self, layout: RunLayout) -> None:
+        """Freeze the inputs in a run directory."""
+        write_jsonl(layout.problems, (asdict(problem) for problem in self.problems.values()))
+        write_jsonl(layout.prefills, (_trace_row(trace) for traces in self.traces.values() for trace in traces))
+
+    @classmethod
+    def read(cls, layout: RunLayout, assignment: str, n_attempts: int) -> RunInputs:
+        """Read what `write` froze."""
+        problems = {row["id"]: Problem(**row) for row in read_rows(layout.problems, ("id",))}
+        traces: dict[str, list[PrefillTrace]] = {}
+        if layout.prefills.is_file():
+            for row in read_rows(layout.prefills, ("task_id", "reasoning")):
+                traces.setdefault(row["task_id"], []).append(PrefillTrace(**row))
+        return cls(problems, traces, assignment, n_attempts)
+
+
+def _trace_row(trace: PrefillTrace) -> dict[str, Any]:
+    return asdict(trace)

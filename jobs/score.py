@@ -1,0 +1,122 @@
+"""Scoring: the log-probability of every prefill of a run's traces under one checkpoint.
+
+The one hard decision: the unit scored is a distinct trace, not a row. One forward pass of its longest level
+gives all levels whose token ids are a prefix of it, and attempts that share the trace share the scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from foreshock.jobs.engines.base import Engine
+from foreshock.jobs.inputs import RunInputs
+from foreshock.jobs.prompts.base import PromptFormat, RenderedPrompt
+from foreshock.jobs.prompts.problem_prompt import build_user_message
+from foreshock.jobs.records.planfile import WorkerSettings
+from foreshock.jobs.records.rows import ERROR_KEY, LOGPROB_KEYS, SCHEMA_VERSION, Row, RowIdentity, select_keys
+from foreshock.jobs.scoring import LevelScore, plan_scoring
+from foreshock.jobs.spec import JobSpec
+
+_TRACES_PER_PART = 256
+
+TraceKey = tuple[str, str]
+"""(task id, sha256 of the longest prefill): what is scored once."""
+
+
+def scoring_temperature(temperature: float) -> float:
+    """The temperature at which log P is taken: the sampling temperature, or 1 for greedy sampling."""
+    return temperature if temperature > 0 else 1.0
+
+
+def score_spec(
+    engine: Engine,
+    prompt_format: PromptFormat,
+    inputs: RunInputs,
+    settings: WorkerSettings,
+    spec: JobSpec,
+    done: frozenset[RowIdentity],
+) -> Iterator[list[Row]]:
+    """Rows of a scoring spec that are not `done`, in durable batches: one row per (task, attempt, level)."""
+    pending = list(_pending(inputs, spec, done))
+    for start in range(0, len(pending), _TRACES_PER_PART):
+        yield _score_tasks(engine, prompt_format, inputs, settings, spec, pending[start : start + _TRACES_PER_PART])
+
+
+def _pending(inputs: RunInputs, spec: JobSpec, done: frozenset[RowIdentity]) -> Iterator[tuple[str, int]]:
+    """(task, attempt) pairs with at least one level that is not done."""
+    for task_id in spec.task_ids:
+        for attempt in spec.attempts:
+            for level in spec.levels:
+                prefill = inputs.prefill(task_id, attempt, level)
+                if prefill is None or prefill.words == 0:
+                    continue
+                if RowIdentity(spec.checkpoint.name, level, task_id, attempt, prefill.sha256) not in done:
+                    yield task_id, attempt
+                    break
+
+
+def _score_tasks(
+    engine: Engine,
+    prompt_format: PromptFormat,
+    inputs: RunInputs,
+    settings: WorkerSettings,
+    spec: JobSpec,
+    pairs: Sequence[tuple[str, int]],
+) -> list[Row]:
+    rendered: dict[TraceKey, dict[int, RenderedPrompt]] = {}
+    key_of: dict[tuple[str, int], TraceKey] = {}
+    for task_id, attempt in pairs:
+        longest = inputs.prefill(task_id, attempt, max(spec.levels))
+        assert longest is not None  # _pending yields only tasks with a trace
+        key = key_of[task_id, attempt] = (task_id, longest.sha256)
+        if key in rendered:
+            continue
+        user = build_user_message(inputs.problems[task_id], settings.instructions)
+        rendered[key] = {}
+        for level in spec.levels:
+            prefill = inputs.prefill(task_id, attempt, level)
+            if prefill is not None and prefill.words:
+                rendered[key][level] = prompt_format.render(settings.system, user, prefill.text)
+    plan = plan_scoring(rendered)
+    temperature = scoring_temperature(spec.sampling.temperature)
+    scores = plan.collect(engine.score(plan.requests, temperature))
+    return [
+        _row(inputs, settings, spec, task_id, attempt, level, score, temperature)
+        for task_id, attempt in pairs
+        for level, score in sorted(scores[key_of[task_id, attempt]].items())
+    ]
+
+
+def _row(
+    inputs: RunInputs,
+    settings: WorkerSettings,
+    spec: JobSpec,
+    task_id: str,
+    attempt: int,
+    level: int,
+    score: LevelScore,
+    temperature: float,
+) -> Row:
+    prefill = inputs.prefill(task_id, attempt, level)
+    assert prefill is not None  # a score exists, so its prefill does
+    row: Row = {
+        "task_id": task_id,
+        "exploit_type": inputs.problems[task_id].exploit_type,
+        "attempt_idx": attempt,
+        "prefill_tokens": prefill.words,
+        "prefill_applied": True,
+        "prefill_logprob_sum": score.logprob_sum,
+        "prefill_logprob_mean": score.logprob_mean,
+        "prefill_num_tokens": score.num_tokens,
+        "token_logprobs": list(score.token_logprobs) if settings.token_logprobs else None,
+        "schema_version": SCHEMA_VERSION,
+        "checkpoint": spec.checkpoint.name,
+        "prefill_level": level,
+        "prefill_sha256": prefill.sha256,
+        "template_sha256": spec.template_sha256,
+        "logprob_temperature": temperature,
+        "logprob_method": "full_softmax",
+    }
+    if score.error is not None:
+        row[ERROR_KEY] = f"scoring: {score.error}"
+    return select_keys(row, LOGPROB_KEYS)

@@ -1,0 +1,284 @@
+"""Run one array task: its specs in order, one model load per checkpoint, every finished batch durable.
+
+The one hard decision: a worker is stopped by a flag, not by an exception. Signals set it, the loop looks at it
+between batches, and what is finished is on disk before the process leaves with 75, which asks to be requeued.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from types import FrameType
+
+from foreshock.errors import ForeshockError
+from foreshock.jobs.engines.base import Engine
+from foreshock.jobs.evaluate import Evaluator, Timings, WorkItem
+from foreshock.jobs.inputs import RunInputs
+from foreshock.jobs.progress import ProgressReporter
+from foreshock.jobs.prompts.base import PromptFormat
+from foreshock.jobs.prompts.registry import select_format
+from foreshock.jobs.prompts.tokenizer import load_tokenizer
+from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.planfile import PlanFile, read_pack
+from foreshock.jobs.records.rows import ERROR_KEY, SCHEMA_VERSION, Row, RowIdentity, row_identity
+from foreshock.jobs.records.shards import Origin, ShardStore, ShardWriter
+from foreshock.jobs.score import score_spec
+from foreshock.jobs.spec import ArrayTask, Checkpoint, JobKind, JobSpec
+from foreshock.jobs.verify.base import Verifier
+
+EXIT_COMPLETE = 0
+EXIT_FAILED = 1
+EXIT_STOPPED = 75
+"""EX_TEMPFAIL: everything finished is on disk, run me again."""
+
+_PASSES = 2
+"""Times a spec's error rows are tried in one task before they are left for the next resume."""
+
+
+@dataclass
+class StopFlag:
+    """Set by a signal, asked between batches."""
+
+    requested: bool = False
+
+    def __call__(self) -> bool:
+        return self.requested
+
+    def install(self) -> None:
+        """Set the flag on SIGTERM, SIGINT and SIGUSR2; a second SIGINT leaves at once."""
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            if self.requested and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self.requested = True
+
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+            signal.signal(number, handle)
+
+
+@dataclass
+class Worker:
+    """Everything an array task needs. Engine and verifier are made once, on first use, by the given factories."""
+
+    layout: RunLayout
+    plan: PlanFile
+    make_engine: Callable[[], Engine]
+    make_verifier: Callable[[], Verifier]
+    stop: StopFlag
+    progress: ProgressReporter
+    slurm_job: str | None = None
+    failures: list[str] = field(default_factory=list)
+    _engine: Engine | None = None
+    _verifier: Verifier | None = None
+
+    def run(self, task: ArrayTask) -> int:
+        """Do the task's unfinished specs; returns an exit code. One bad checkpoint does not stop the others."""
+        store = ShardStore(self.layout)
+        now = self.progress.now
+        now.rows_total = sum(spec.n_rows for spec in task.specs)
+        now.state = "running"
+        todo = [spec for spec in task.specs if not store.is_complete(spec)]
+        now.rows_resumed = now.rows_done = now.rows_total - sum(spec.n_rows for spec in todo)
+        self.progress.say(force=True)
+        try:
+            for checkpoint, specs in groupby(todo, key=lambda spec: spec.checkpoint):
+                if self.stop():
+                    break
+                self._run_checkpoint(store, checkpoint, list(specs))
+        finally:
+            self.close()
+        if self.stop() and not all(store.is_complete(spec) for spec in todo):
+            return self._leave("stopped", EXIT_STOPPED)
+        return self._leave("failed", EXIT_FAILED) if self.failures else self._leave("completed", EXIT_COMPLETE)
+
+    def close(self) -> None:
+        """Release engine and verifier."""
+        for resource in (self._engine, self._verifier):
+            if resource is not None:
+                resource.close()
+        self._engine = self._verifier = None
+
+    def _leave(self, state: str, code: int) -> int:
+        self.progress.now.state = state
+        self.progress.now.message = "\n".join(self.failures)
+        self.progress.say(force=True)
+        return code
+
+    def _run_checkpoint(self, store: ShardStore, checkpoint: Checkpoint, specs: list[JobSpec]) -> None:
+        try:
+            session = CheckpointSession(self, store, checkpoint, specs)
+            session.run()
+        except ForeshockError as error:
+            self.failures.append(f"{checkpoint.name}: {error}")
+        except Exception:  # noqa: BLE001 - a bug in one checkpoint's work must not lose the others
+            self.failures.append(f"{checkpoint.name}: {traceback.format_exc()}")
+
+    def engine(self) -> Engine:
+        if self._engine is None:
+            self._engine = self.make_engine()
+        return self._engine
+
+    def verifier(self) -> Verifier:
+        if self._verifier is None:
+            self._verifier = self.make_verifier()
+        return self._verifier
+
+
+class CheckpointSession:
+    """The specs of one loaded checkpoint."""
+
+    def __init__(self, worker: Worker, store: ShardStore, checkpoint: Checkpoint, specs: list[JobSpec]) -> None:
+        self._worker = worker
+        self._store = store
+        self._checkpoint = checkpoint
+        self._specs = specs
+        self._settings = worker.plan.settings
+        self._formats: dict[str, PromptFormat] = {}
+        self._inputs = RunInputs.read(worker.layout, self._settings.assignment, worker.plan.n_attempts)
+        started = time.perf_counter()
+        worker.progress.now.doing = f"loading {checkpoint.name}"
+        worker.progress.say()
+        worker.engine().load(checkpoint)
+        self._load_s = time.perf_counter() - started
+
+    def run(self) -> None:
+        """Scoring first, since it is short; then evaluation, all specs at once if the engine batches continuously."""
+        scoring = [spec for spec in self._specs if spec.kind in (JobKind.LOGPROB, JobKind.REF_LOGPROB)]
+        sampling = [spec for spec in self._specs if spec not in scoring]
+        for spec in scoring:
+            if self._worker.stop():
+                return
+            self._score(spec)
+        groups = [sampling] if self._worker.engine().batch_rows is None else [[spec] for spec in sampling]
+        for group in groups:
+            if group and not self._worker.stop():
+                self._sample(group)
+
+    def _open(self, spec: JobSpec) -> ShardWriter:
+        settings = self._settings
+        writer = self._store.open(
+            spec, Origin(settings.git_commit, settings.image_digest, SCHEMA_VERSION, self._worker.slurm_job)
+        )
+        self._worker.progress.now.rows_done += len(writer.done)
+        self._worker.progress.now.rows_resumed += len(writer.done)
+        return writer
+
+    def _format(self, spec: JobSpec) -> PromptFormat:
+        if spec.prompt_format not in self._formats:
+            self._formats[spec.prompt_format] = select_format(spec.prompt_format, load_tokenizer(spec.checkpoint.path))
+        return self._formats[spec.prompt_format]
+
+    def _advance(self, spec: JobSpec, rows: Sequence[Row]) -> None:
+        now = self._worker.progress.now
+        now.doing = f"{spec.kind.value} {spec.checkpoint.name}" + (
+            f" at {spec.levels[0]} words" if len(spec.levels) == 1 else ""
+        )
+        good = [row for row in rows if row.get(ERROR_KEY) is None]
+        now.rows_done += len(good)
+        now.rows_failed += len(rows) - len(good)
+        now.exploits += sum(1 for row in good if row.get("exploit_success"))
+        self._worker.progress.say()
+
+    def _score(self, spec: JobSpec) -> None:
+        writer = self._open(spec)
+        started = time.perf_counter()
+        errors: dict[RowIdentity, Row] = {}
+        batches = score_spec(self._worker.engine(), self._format(spec), self._inputs, self._settings, spec, writer.done)
+        for rows in batches:
+            writer.write_part([row for row in rows if row.get(ERROR_KEY) is None])
+            errors |= {row_identity(row): row for row in rows if row.get(ERROR_KEY) is not None}
+            self._advance(spec, rows)
+            if self._worker.stop():
+                break
+        else:
+            timings = {"load_s": self._load_s, "score_s": time.perf_counter() - started, "rows": float(spec.n_rows)}
+            self._seal(spec, writer, errors, timings)
+
+    def _sample(self, specs: list[JobSpec]) -> None:
+        writers = {spec.key(): self._open(spec) for spec in specs}
+        errors: dict[str, dict[RowIdentity, Row]] = {spec.key(): {} for spec in specs}
+        owner: dict[RowIdentity, JobSpec] = {}
+        evaluator = self._evaluator(writers, errors, owner)
+        items: list[WorkItem] = []
+        for spec in specs:
+            planned = evaluator.plan(spec)
+            owner |= {item.identity: spec for item in planned}
+            items += planned
+        for _ in range(_PASSES):
+            done = frozenset().union(*(writer.done for writer in writers.values()))
+            if not evaluator.run(items, done):
+                return
+            if not any(errors.values()):
+                break
+        timings = {name: float(value) for name, value in asdict(evaluator.timings).items()}
+        for spec in specs:
+            share = {k: v / len(specs) for k, v in timings.items()} | {"load_s": self._load_s}
+            self._seal(spec, writers[spec.key()], errors[spec.key()], share)
+
+    def _evaluator(
+        self,
+        writers: dict[str, ShardWriter],
+        errors: dict[str, dict[RowIdentity, Row]],
+        owner: dict[RowIdentity, JobSpec],
+    ) -> Evaluator:
+        def keep(rows: Sequence[Row]) -> None:
+            by_spec: dict[JobSpec, list[Row]] = {}
+            for row in rows:
+                by_spec.setdefault(owner[row_identity(row)], []).append(row)
+            for spec, own in by_spec.items():
+                key = spec.key()
+                writers[key].write_part([row for row in own if row.get(ERROR_KEY) is None])
+                for row in own:
+                    identity = row_identity(row)
+                    if row.get(ERROR_KEY) is None:
+                        errors[key].pop(identity, None)
+                    else:
+                        errors[key][identity] = row
+                self._advance(spec, own)
+
+        return Evaluator(
+            self._worker.engine(),
+            self._worker.verifier(),
+            self._format(next(iter(self._specs))),
+            self._inputs,
+            self._settings,
+            self._worker.stop,
+            keep,
+            Timings(),
+        )
+
+    def _seal(
+        self, spec: JobSpec, writer: ShardWriter, errors: dict[RowIdentity, Row], timings: dict[str, float]
+    ) -> None:
+        writer.seal(list(errors.values()), timings=timings)
+        if errors:
+            first = next(iter(errors.values()))[ERROR_KEY]
+            self._worker.failures.append(
+                f"{spec.checkpoint.name} {spec.kind.value} {spec.levels}: {len(errors)} rows failed, first: {first}"
+            )
+
+
+def run_array_task(layout: RunLayout, pack: int, index: int, stop: StopFlag, slurm_job: str | None = None) -> int:
+    """Run task `index` of pack `pack` with the engine and verifier that the plan names; returns an exit code."""
+    from foreshock.jobs.engines.factory import create_engine
+    from foreshock.jobs.verify.factory import create_verifier
+
+    plan = PlanFile.read(layout)
+    tasks = {task.index: task for task in read_pack(layout, pack, plan)}
+    if index not in tasks:
+        raise ForeshockError(f"pack {pack} has no task {index}; valid: 0..{len(tasks) - 1}")
+    settings = plan.settings
+    worker = Worker(
+        layout,
+        plan,
+        lambda: create_engine(settings.engine, settings.engine_options),
+        lambda: create_verifier(settings.verifier, settings.verifier_options),
+        stop,
+        ProgressReporter(layout.progress_file(index), pack, index),
+        slurm_job,
+    )
+    return worker.run(tasks[index])
