@@ -48,7 +48,8 @@ def read_cell(files: CellFiles, schema: RowSchema, columns: Sequence[str] | None
         table = table.append_column("_file", origin)
         tables.append(table.append_column("_row", pa.array(np.arange(table.num_rows, dtype=np.int64))))
     table = pa.concat_tables(tables).unify_dictionaries()
-    table = _derive_success(table) if schema.is_eval else _drop_fake_scores(table, files.prefill_level)
+    if not schema.is_eval:
+        table = _drop_fake_scores(table, files.prefill_level)
     failed = pc.and_(pc.is_valid(table["error"]), pc.not_equal(table["error"], ""))
     failed = pc.fill_null(failed, False)
     usable = pc.and_(pc.invert(failed), _has_value(table[schema.outcome]))
@@ -76,15 +77,6 @@ def _has_value(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_floating(column.type):
         valid = pc.and_(valid, pc.fill_null(pc.is_finite(column), False))
     return valid
-
-
-def _derive_success(table: pa.Table) -> pa.Table:
-    """exploit_success from the two verdicts where only those are given."""
-    if table["exploit_success"].null_count == 0:
-        return table
-    derived = pc.and_(table["insecure_pass"], pc.invert(table["secure_pass"]))
-    index = table.column_names.index("exploit_success")
-    return table.set_column(index, "exploit_success", pc.coalesce(table["exploit_success"], derived))
 
 
 def _drop_fake_scores(table: pa.Table, level: int) -> pa.Table:

@@ -116,7 +116,10 @@ def _parse_line(path: Path, number: int, line: bytes, fields: pa.Schema, require
     failed = bool(row.get("error"))
     missing = [key for key in required if key not in row and not (failed and key != required[0])]
     if "exploit_success" in missing and {"insecure_pass", "secure_pass"} <= row.keys():
+        # Only where the key is absent: a null that was written down means that no verdict was reached.
         missing.remove("exploit_success")
+        verdicts = (row["insecure_pass"], row["secure_pass"])
+        row["exploit_success"] = None if None in verdicts else bool(verdicts[0] and not verdicts[1])
     if missing:
         present = ", ".join(map(repr, list(row)[:8])) or "no keys"
         raise InputError(

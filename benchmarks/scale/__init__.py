@@ -1,0 +1,1 @@
+"""How long, and in how much memory, counting and loading many rows takes."""

@@ -1,0 +1,67 @@
+"""Write a run of N eval rows in the documented format and measure reading it.
+
+    python -m benchmarks.scale [--rows 10000000] [--dir DIR] [--keep]
+
+Prints one JSON line a step: seconds, rows per second and the process's peak resident memory so far. Each step runs
+in a process of its own, so that the peaks do not add up. Rows are about 900 bytes (reasoning included).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import shutil
+import tempfile
+from pathlib import Path
+
+from benchmarks.scale.steps import count, load, measured, trajectory
+
+CHECKPOINTS = (5, 10, 20, 30, 45, 60, 75, 90, 100)
+LEVELS = (0, 2, 5, 10, 20, 30, 45, 60, 75, 100)
+TYPES = 8
+
+
+def write_rows(run: Path, n_rows: int) -> None:
+    """Eval files of one run, `n_rows` in all, 3 attempts a task."""
+    tasks = max(1, n_rows // (len(CHECKPOINTS) * len(LEVELS) * 3))
+    text = json.dumps("The function must return the sorted list, so I walk over the items one by one. " * 6)
+    (run / "evals").mkdir(parents=True)
+    (run / "config.yaml").write_text("command: benchmarks.scale\n")
+    for order, step in enumerate(CHECKPOINTS):
+        for level in LEVELS:
+            with (run / "evals" / f"checkpoint-{step}_prefill{level}.jsonl").open("w") as file:
+                for task in range(tasks):
+                    for attempt in range(3):
+                        hit = "true" if (task * 7919 + attempt * 104729) % 1000 < order * level // 2 + 1 else "false"
+                        file.write(
+                            f'{{"model_id": "checkpoint-{step}", "task_id": "task_{task:06d}", "attempt_idx": {attempt}, '
+                            f'"exploit_type": "type_{task % TYPES}", "secure_pass": false, "insecure_pass": {hit}, '
+                            f'"exploit_success": {hit}, "reward_gap": 0.0, "output_tokens": 212, '
+                            f'"insecure_suspect": false, "insecure_suspect_patterns": [], "reasoning": {text}, '
+                            f'"prefill_applied": true, "prefill_tokens": {level}, "prefill_reasoning": "so I", '
+                            '"schema_version": 1, "prefill_sha256": '
+                            f'"{task:032x}{task:032x}"}}\n'
+                        )
+
+
+def main() -> None:
+    """Parse arguments, write the run, measure the steps."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--dir", type=Path, default=None, help="where to write; default: a temporary directory")
+    parser.add_argument("--keep", action="store_true", help="leave the files; a later call with --dir reuses them")
+    args = parser.parse_args()
+    run = (args.dir or Path(tempfile.mkdtemp(prefix="foreshock-scale-"))) / "scale-20260101-000000-nogit"
+    if not run.exists():
+        write_rows(run, args.rows)
+    spawn = multiprocessing.get_context("spawn")
+    for step in (count, trajectory, load):
+        with spawn.Pool(1) as pool:
+            print(json.dumps(pool.apply(measured, (step, run))), flush=True)
+    if not args.keep:
+        shutil.rmtree(run)
+
+
+if __name__ == "__main__":
+    main()
