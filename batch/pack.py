@@ -18,8 +18,8 @@ from heapq import heappop, heappush
 from foreshock.batch.cost import CostModel
 from foreshock.jobs.spec import ArrayTask, Checkpoint, JobSpec
 
-SLACK = 1.08  # makespans up to this multiple of the lower bound count as equally short
-CAPACITIES = (1.0, 1.01, 1.02, 1.03, 1.04, 1.05, 1.06, 1.07, 1.08)
+SLACK = 1.098  # makespans up to this multiple of the lower bound count as equally short
+CAPACITIES = (1.0, 1.01, 1.02, 1.03, 1.04, 1.05, 1.06, 1.07, 1.08, 1.09, 1.098)
 DEFAULT_SAFETY = 0.85  # share of the wall time that packing fills; estimates are wrong and nodes are slow
 
 
@@ -82,6 +82,19 @@ class _Bin:
             self.pieces.append((group, list(items)))
         self.used += sum(item.seconds for item in items)
 
+    def holds(self, group: int) -> bool:
+        """Whether that checkpoint is loaded here anyway."""
+        return any(rank == group for rank, _ in self.pieces)
+
+    def remove(self, group: int, item: _Item, cost: CostModel) -> None:
+        """Take `item` out again, and its checkpoint's load with the last one."""
+        at, items = next((i, items) for i, (rank, items) in enumerate(self.pieces) if rank == group)
+        items.remove(item)
+        self.used -= item.seconds
+        if not items:
+            del self.pieces[at]
+            self.used = self.used - cost.swap_s if self.pieces else 0.0
+
 
 def pack(
     specs: Sequence[JobSpec],
@@ -109,13 +122,23 @@ def pack(
     for factor in CAPACITIES:
         target = bound * factor
         waves = max(1, math.ceil(target / limit))
-        bins = _fill(groups, cost, waves * n_workers, min(limit, target / waves), limit)
-        makespan = _list_makespan([b.used for b in bins], n_workers)
-        n_loads = sum(len(b.pieces) for b in bins)
-        late = makespan > bound * SLACK
-        candidates.append((late, makespan if late else n_loads, makespan, bins))
+        capacity = min(limit, target / waves)
+        for cut in (True, False) if waves > 1 else (True,):
+            bins = _fill(groups, cost, waves * n_workers, capacity, limit, cut=cut)
+            _smooth(bins, cost, waves * n_workers, limit, bound * SLACK / waves)
+            candidates.append(_judge(bins, n_workers, bound))
+    if min(candidates, key=lambda c: c[:3])[0]:
+        bins = _spread(groups, cost, n_workers, limit)
+        candidates.append(_judge(bins, n_workers, bound))
     best = min(candidates, key=lambda c: c[:3])[3]
     return _to_tasks(best, cost)
+
+
+def _judge(bins: list[_Bin], n_workers: int, bound: float) -> tuple[bool, float, float, list[_Bin]]:
+    """Sort key: short enough first, then loads; among those that are not, the shortest."""
+    makespan = _list_makespan(sorted((b.used for b in bins), reverse=True), n_workers)
+    late = makespan > bound * SLACK
+    return (late, makespan if late else sum(len(b.pieces) for b in bins), makespan, bins)
 
 
 def makespan_lower_bound(
@@ -164,9 +187,7 @@ def count_loads(tasks: Iterable[ArrayTask]) -> int:
 def packed_cost(tasks: Sequence[ArrayTask], n_workers: int) -> PackedCost:
     """Loads, GPU hours and makespan of `tasks`, started in their order on `n_workers` workers."""
     minutes = [task.estimated_minutes for task in tasks]
-    return PackedCost(
-        len(tasks), count_loads(tasks), sum(minutes) / 60, _list_makespan(minutes, n_workers) / 60
-    )
+    return PackedCost(len(tasks), count_loads(tasks), sum(minutes) / 60, _list_makespan(minutes, n_workers) / 60)
 
 
 def unpacked_cost(specs: Sequence[JobSpec], cost: CostModel, n_workers: int) -> PackedCost:
@@ -232,16 +253,31 @@ def _group(specs: Sequence[JobSpec], cost: CostModel) -> list[_Group]:
 
 
 def _makespan_bound(groups: Sequence[_Group], cost: CostModel, n_workers: int, limit: float) -> float:
+    """Seconds; see `makespan_lower_bound`. The smallest T that the counting argument does not refute: at
+    makespan T a checkpoint of work W needs at least ceil(W / (longest task less a swap)) loads."""
     longest = sorted((item.seconds for group in groups for item in group.items), reverse=True)
-    total = sum(longest)
-    bound = longest[0] + cost.load_s
+    low = longest[0] + cost.load_s
     if len(longest) > n_workers:
-        bound = max(bound, longest[n_workers - 1] + longest[n_workers] + cost.load_s)
+        low = max(low, longest[n_workers - 1] + longest[n_workers] + cost.load_s)
+    total = sum(longest)
     room = limit - cost.load_s
     n_starts = n_workers if room <= 0 else max(n_workers, math.ceil(sum(s for s in longest if s <= room) / room))
     n_starts = min(n_starts, len(longest))
-    overhead = n_starts * cost.load_s + max(0, len(groups) - n_starts) * cost.swap_s
-    return max(bound, (total + overhead) / n_workers)
+
+    def refuted(makespan: float) -> bool:
+        task = max(min(makespan, limit), longest[0] + cost.load_s) - cost.swap_s
+        n_loads = sum(max(1, math.ceil(g.work / task - 1e-9)) for g in groups)
+        overhead = n_starts * cost.load_s + max(0, n_loads - n_starts) * cost.swap_s
+        # fewer starts than n_starts would save loads but not time: the work is spread over fewer workers
+        return total + overhead > n_workers * makespan * (1 + 1e-12)
+
+    high = low
+    while refuted(high):
+        low, high = high, high * 2
+    for _ in range(50 if high > low else 0):
+        middle = (low + high) / 2
+        low, high = (middle, high) if refuted(middle) else (low, middle)
+    return low
 
 
 def _take(items: list[_Item], room: float) -> tuple[list[_Item], list[_Item]]:
@@ -257,7 +293,9 @@ def _take(items: list[_Item], room: float) -> tuple[list[_Item], list[_Item]]:
     return taken, rest
 
 
-def _fill(groups: Sequence[_Group], cost: CostModel, n_bins: int, capacity: float, limit: float) -> list[_Bin]:
+def _fill(
+    groups: Sequence[_Group], cost: CostModel, n_bins: int, capacity: float, limit: float, *, cut: bool
+) -> list[_Bin]:
     """Fill about `n_bins` tasks up to `capacity` seconds each; `limit` is never passed but by a lone spec."""
     bins: list[_Bin] = []
     remainders: list[_Group] = []
@@ -269,7 +307,11 @@ def _fill(groups: Sequence[_Group], cost: CostModel, n_bins: int, capacity: floa
     remainders.sort(key=lambda g: (-g.work, g.rank))
     unplaced = _place_whole(remainders, cost, capacity, bins)
     for group in unplaced:
-        _place_cut(group, cost, capacity, limit, bins)
+        if cut:
+            _place_cut(group, cost, capacity, limit, bins)
+        else:
+            bins.append(_Bin(0.0))
+            bins[-1].add(group.rank, group.items, cost)
     return [b for b in bins if b.pieces]
 
 
@@ -287,9 +329,7 @@ def _fill_whole(group: _Group, cost: CostModel, capacity: float, bins: list[_Bin
     return _Group(group.rank, items, work)
 
 
-def _place_whole(
-    groups: Sequence[_Group], cost: CostModel, capacity: float, bins: list[_Bin]
-) -> list[_Group]:
+def _place_whole(groups: Sequence[_Group], cost: CostModel, capacity: float, bins: list[_Bin]) -> list[_Group]:
     """Best fit, largest first: each remainder goes whole into the fullest task that can hold it."""
     free = sorted((_room(b, cost, capacity), i) for i, b in enumerate(bins))
     unplaced = []
@@ -327,6 +367,66 @@ def _place_cut(group: _Group, cost: CostModel, capacity: float, limit: float, bi
             heappop(heap)
         bins[i].add(group.rank, [item], cost)
         heappush(heap, (bins[i].used, i))
+
+
+def _spread(groups: Sequence[_Group], cost: CostModel, n_workers: int, limit: float) -> list[_Bin]:
+    """Longest spec first, each to the task that would end first with it, loads counted: for coarse specs, where
+    filling cannot get near the bound."""
+    items = sorted(((g.rank, item) for g in groups for item in g.items), key=lambda ri: (-ri[1].seconds, ri[0]))
+    bins = [_Bin(0.0) for _ in range(n_workers)]
+    for rank, item in items:
+        ends = [
+            b.used + item.seconds + (0.0 if b.holds(rank) else cost.swap_s if b.pieces else cost.load_s) for b in bins
+        ]
+        best = min(range(len(bins)), key=lambda i: (bins[i].pieces != [] and ends[i] > limit, ends[i], i))
+        if bins[best].pieces and ends[best] > limit:
+            bins.append(_Bin(0.0))
+            best = len(bins) - 1
+        bins[best].add(rank, [item], cost)
+    return [b for b in bins if b.pieces]
+
+
+def _smooth(bins: list[_Bin], cost: CostModel, n_bins: int, limit: float, goal: float) -> None:
+    """While the longest of at most `n_bins` tasks exceeds `goal`, move the spec of it that helps most elsewhere."""
+    if len(bins) > n_bins:
+        return
+    while len(bins) < n_bins:
+        bins.append(_Bin(0.0))
+    for _ in range(4 * min(n_bins, 256)):
+        worst = max(range(len(bins)), key=lambda i: (bins[i].used, -i))
+        if bins[worst].used <= goal:
+            break
+        move = _best_move(bins, worst, cost, limit)
+        if move is None:
+            break
+        rank, item, target = move
+        bins[worst].remove(rank, item, cost)
+        bins[target].add(rank, [item], cost)
+    bins[:] = [b for b in bins if b.pieces]
+
+
+def _best_move(bins: list[_Bin], worst: int, cost: CostModel, limit: float) -> tuple[int, _Item, int] | None:
+    """(group, spec, task) whose move leaves the longer of the two tasks shortest, below where it is now."""
+    best: tuple[float, int, int, int] | None = None
+    source = bins[worst]
+    by_use = sorted(range(len(bins)), key=lambda i: (bins[i].used, i))
+    for rank, items in source.pieces:
+        targets = [i for i in by_use if i != worst and bins[i].holds(rank)][:2] + by_use[:2]
+        for at, item in enumerate(items):
+            left = source.used - item.seconds - (cost.swap_s if len(items) == 1 else 0.0)
+            for i in targets:
+                b = bins[i]
+                extra = 0.0 if b.holds(rank) else cost.swap_s if b.pieces else cost.load_s
+                longer = max(left, b.used + item.seconds + extra)
+                if i == worst or longer >= source.used - 1e-9 or b.used + item.seconds + extra > limit:
+                    continue
+                if best is None or (longer, rank, at, i) < best:
+                    best = (longer, rank, at, i)
+    if best is None:
+        return None
+    _, rank, at, target = best
+    items = next(items for r, items in source.pieces if r == rank)
+    return rank, items[at], target
 
 
 def _room(b: _Bin, cost: CostModel, capacity: float) -> float:
