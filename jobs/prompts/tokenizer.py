@@ -1,18 +1,89 @@
 """Tokenizers and the exact prompt/prefill boundary.
 
 The one hard decision: prompt and prefill are tokenised separately and their ids joined. No token can then span
-the boundary, `prefill_start` is exact, and the prompt's ids are the same at every level.
+the boundary, `prefill_start` is exact, and the prompt's ids are the same at every level. The prefill is tokenised
+as text that continues a sequence, not as the start of one (some tokenizers put a space in front of a start).
 """
 
 from __future__ import annotations
 
+import warnings
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 Tokenizer = Any
-"""A transformers fast tokenizer; transformers has no type stubs."""
+"""A transformers tokenizer; transformers has no type stubs."""
+
+
+class PrefillTextError(ValueError):
+    """A prefill that cannot be forced: it holds a control token, which would end the reasoning section."""
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer of a checkpoint directory, cached by path."""
-    raise NotImplementedError
+    """The tokenizer of a checkpoint directory, cached by path. Raises ValueError when it cannot be loaded."""
+    return _load(str(path))
+
+
+@lru_cache(maxsize=8)
+def _load(path: str) -> Tokenizer:
+    from transformers import AutoTokenizer
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: no usable tokenizer ({error}); valid: a directory written by tokenizer.save_pretrained"
+        ) from error
+
+
+def encode_prompt(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
+    """Ids of a rendered conversation; the text carries its own control tokens, so none are added."""
+    return tuple(tokenizer.encode(text, add_special_tokens=False))
+
+
+def encode_prefill(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
+    """Ids of text that continues a sequence. Raises PrefillTextError if it holds a control token."""
+    if not text:
+        return ()
+    anchor = _anchor(tokenizer)
+    if anchor is None:
+        ids = tuple(tokenizer.encode(text, add_special_tokens=False))
+    else:
+        ids = tuple(tokenizer.encode(anchor[0] + text, add_special_tokens=False))
+        if not ids or ids[0] != anchor[1]:
+            ids = tuple(tokenizer.encode(text, add_special_tokens=False))
+        else:
+            ids = ids[1:]
+    control = set(tokenizer.all_special_ids) - {getattr(tokenizer, "unk_token_id", None)}
+    found = next((i for i in ids if i in control), None)
+    if found is not None:
+        raise PrefillTextError(
+            f"the prefill holds the control token {tokenizer.convert_ids_to_tokens(found)!r}, which would end the "
+            "reasoning; remove it from the prefill source"
+        )
+    return ids
+
+
+def decode(tokenizer: Tokenizer, token_ids: tuple[int, ...]) -> str:
+    """Text of a continuation, control tokens included: they separate reasoning from answer."""
+    text: str = tokenizer.decode(list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return text
+
+
+def token_id(tokenizer: Tokenizer, token: str) -> int | None:
+    """Id of a token that the vocabulary holds as such, else None."""
+    found = tokenizer.convert_tokens_to_ids(token)
+    if found is None or (found == getattr(tokenizer, "unk_token_id", None) and token != tokenizer.unk_token):
+        return None
+    return int(found)
+
+
+def _anchor(tokenizer: Tokenizer) -> tuple[str, int] | None:
+    """A control token to put in front of the prefill, so that it is not taken for the start of a text."""
+    for number, token in sorted(tokenizer.added_tokens_decoder.items()):
+        if token.special and not token.rstrip and not token.single_word:
+            return str(token.content), int(number)
+    return None

@@ -1,0 +1,87 @@
+"""One model call that returns logits at chosen positions only.
+
+The one hard decision: positions are chosen by a hook in front of the output embedding, not by multiplying hidden
+states with the embedding ourselves, so that a model's own scaling or capping of logits is always applied. With a
+vocabulary of 200,000 the logits of unneeded positions would be most of the memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+class LogitsModel:
+    """A causal language model, its limits, and a count of its forward passes."""
+
+    def __init__(self, model: Any, device: torch.device) -> None:
+        self.model = model
+        self.device = device
+        self.calls = 0
+        config = model.config.get_text_config()
+        self.config = config
+        self.vocab_size = int(model.get_input_embeddings().num_embeddings)
+        self.n_layers = int(config.num_hidden_layers)
+        room = getattr(config, "max_position_embeddings", None)
+        self.context_length = int(room) if isinstance(room, int) and room > 0 else None
+        self._select: tuple[torch.Tensor, torch.Tensor] | None = None
+        head = model.get_output_embeddings()
+        self._hook = head.register_forward_pre_hook(self._select_hidden) if head is not None else None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' floating type."""
+        dtype: torch.dtype = self.model.dtype
+        return dtype
+
+    def detach(self) -> None:
+        """Take the hook off the model, which may go on to serve other weights."""
+        if self._hook is not None:
+            self._hook.remove()
+
+    def prompt_logits(
+        self,
+        ids: torch.Tensor,
+        rows: torch.Tensor,
+        columns: torch.Tensor,
+        cache: Any = None,
+    ) -> torch.Tensor:
+        """Logits [n, vocab] at (rows[k], columns[k]) of a causal pass over right-padded `ids` [batch, length].
+
+        Padding lies to the right of every token that is read, so causal attention needs no mask.
+        """
+        positions = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape[0], -1)
+        self._select = (rows, columns)
+        try:
+            out = self._call(input_ids=ids, position_ids=positions, past_key_values=cache)
+        finally:
+            self._select = None
+        logits: torch.Tensor = out.logits
+        if self._hook is None:
+            return logits[rows, columns]
+        return logits[0]
+
+    def step_logits(self, tokens: torch.Tensor, positions: torch.Tensor, mask: Any, cache: Any) -> torch.Tensor:
+        """Logits [rows, vocab] after one more token a row, at `positions`, attending as `mask` says."""
+        out = self._call(
+            input_ids=tokens[:, None],
+            position_ids=positions[:, None],
+            attention_mask=mask,
+            past_key_values=cache,
+        )
+        logits: torch.Tensor = out.logits
+        return logits[:, -1]
+
+    def _call(self, **inputs: Any) -> Any:
+        self.calls += 1
+        cache = inputs.pop("past_key_values")
+        if cache is None:
+            return self.model(**inputs, use_cache=False)
+        return self.model(**inputs, past_key_values=cache, use_cache=True)
+
+    def _select_hidden(self, module: Any, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        if self._select is None:
+            return None
+        rows, columns = (index.to(args[0].device) for index in self._select)
+        return (args[0][rows, columns][None], *args[1:])

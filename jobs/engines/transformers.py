@@ -1,0 +1,316 @@
+"""The transformers engine: batched generation and scoring in process, on CPU or GPU.
+
+The one hard decision: its own decode loop instead of `generate()`. Rows keep their own positions in a ragged
+cache, equal prompts (attempts of one task) are read once, finished rows are dropped, and each row samples from
+its own seed. A row's numbers then depend on its chunk at most, and chunks depend on the requests alone
+(`batching`), so a resumed run repeats an uninterrupted one bit for bit on CPU.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+
+from foreshock.jobs.engines.base import (
+    FinishReason,
+    GenerationRequest,
+    GenerationResult,
+    PromptLogprobs,
+    ScoreRequest,
+)
+from foreshock.jobs.engines.batching import generation_chunks, length_sorted_chunks
+from foreshock.jobs.engines.decoding import Decoder, pad_prompts, probe_ragged
+from foreshock.jobs.engines.forward import LogitsModel
+from foreshock.jobs.engines.weights import build_model, read_model_config, same_architecture, swap_weights
+from foreshock.jobs.prompts.tokenizer import decode, load_tokenizer
+from foreshock.jobs.spec import Checkpoint
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class TransformersEngine:
+    """Implements `Engine`.
+
+    device: auto (first GPU, else CPU), cpu, cuda, cuda:N. dtype: auto (float32 on CPU; the checkpoint's own on GPU),
+    float32, bfloat16, float16. batch_size: rows of a chunk. max_batch_tokens: rows x (prompt + max_tokens) of a
+    chunk, which bounds the cache; it also bounds a scoring batch. max_logits: rows x vocabulary held at once when
+    scoring. threads: torch's intra-op threads; None leaves the process's setting.
+
+    Counters for tests and reports: forward_count (model calls), scored_sequences, generated_tokens, builds, swaps.
+    """
+
+    name = "transformers"
+
+    def __init__(
+        self,
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_size: int = 256,
+        max_batch_tokens: int = 2**18,
+        max_logits: int = 2**27,
+        threads: int | None = None,
+    ) -> None:
+        if dtype != "auto" and dtype not in _DTYPES:
+            raise ValueError(f"unknown dtype {dtype!r}; valid: auto, {', '.join(_DTYPES)}")
+        for option, value in (
+            ("batch_size", batch_size),
+            ("max_batch_tokens", max_batch_tokens),
+            ("max_logits", max_logits),
+        ):
+            if value < 1:
+                raise ValueError(f"{option} is {value}; it must be at least 1")
+        self.device = _device(device)
+        self._dtype_name = dtype
+        self.batch_size = batch_size
+        self.max_batch_tokens = max_batch_tokens
+        self.max_logits = max_logits
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.scored_sequences = self.generated_tokens = self.builds = self.swaps = 0
+        self._forwards_of_closed = 0
+        self._model: LogitsModel | None = None
+        self._config: Any = None
+        self._tokenizer: Any = None
+        self._ragged = True
+        self._path: Path | None = None
+
+    @property
+    def forward_count(self) -> int:
+        """Calls of the model's forward pass since the engine was made."""
+        return self._forwards_of_closed + (self._model.calls if self._model else 0)
+
+    @property
+    def decode_mode(self) -> str:
+        """`ragged` (prompts of any lengths in one batch) or `uniform` (equal lengths only, for other caches)."""
+        return "ragged" if self._ragged else "uniform"
+
+    # -- loading
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Serve `checkpoint`: weights are swapped in place when the architecture is the one already loaded."""
+        config = read_model_config_checked(checkpoint.path)
+        dtype = self._dtype(config)
+        swapped = False
+        if self._model is not None and same_architecture(self._config, config) and self._model.dtype == dtype:
+            model = self._model.model
+            self._release()  # a swap that fails half-way must not leave a model that is neither
+            swapped = swap_weights(model, checkpoint.path)
+            if swapped:
+                self._model = LogitsModel(model, self.device)
+                self.swaps += 1
+            del model
+        if not swapped:
+            self._release()
+            self._model = LogitsModel(build_model(checkpoint.path, config, dtype, self.device), self.device)
+            self._ragged = probe_ragged(self._model)
+            self.builds += 1
+        self._config, self._path = config, checkpoint.path
+        self._tokenizer = load_tokenizer(checkpoint.path)
+
+    def close(self) -> None:
+        """Free the model and the GPU memory it held."""
+        self._release()
+        self._tokenizer = self._config = None
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- generation
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[GenerationResult]:
+        """Every request once, chunk by chunk. A request that cannot run comes back with `error`."""
+        model = self._loaded()
+        runnable = []
+        for request in requests:
+            problem = self._refusal(request.prompt_token_ids, request.max_tokens, request.temperature)
+            if problem is None:
+                runnable.append(request)
+            else:
+                yield _failed(request, problem)
+        chunks = generation_chunks(runnable, self.batch_size, self.max_batch_tokens, by_exact_length=not self._ragged)
+        for chunk in chunks:
+            yield from self._generate_chunk(model, chunk)
+
+    def _generate_chunk(self, model: LogitsModel, chunk: list[GenerationRequest]) -> Iterator[GenerationResult]:
+        """Decode one chunk; on CUDA out-of-memory, its halves."""
+        try:
+            rows = Decoder(model, chunk, model.context_length, ragged=self._ragged).run()
+        except torch.cuda.OutOfMemoryError as error:
+            if len(chunk) == 1:
+                yield _failed(chunk[0], f"out of GPU memory with a single row: {str(error).splitlines()[0]}")
+                return
+            rows = None
+        if rows is None:  # outside the except block: its traceback would keep the tensors alive
+            torch.cuda.empty_cache()
+            half = len(chunk) // 2
+            yield from self._generate_chunk(model, chunk[:half])
+            yield from self._generate_chunk(model, chunk[half:])
+            return
+        for request, row in zip(chunk, rows, strict=True):
+            self.generated_tokens += len(row.token_ids)
+            text = decode(self._tokenizer, row.token_ids)
+            yield GenerationResult(request.request_id, row.token_ids, text, row.finish_reason, row.error)
+
+    # -- scoring
+
+    def score(self, requests: Sequence[ScoreRequest], temperature: float) -> Iterator[PromptLogprobs]:
+        """log softmax(logits / temperature) of each prefill token, in float64 from the model's logits."""
+        if not temperature > 0:
+            raise ValueError(
+                f"cannot score at temperature {temperature}: greedy decoding gives no log-probabilities; "
+                "use the sampling temperature, above 0"
+            )
+        model = self._loaded()
+        runnable = []
+        for request in requests:
+            problem = self._refusal(request.token_ids, 0, temperature)
+            if problem is None and not 0 < request.prefill_start < len(request.token_ids):
+                problem = (
+                    f"prefill_start {request.prefill_start} leaves no prefill or no prompt in "
+                    f"{len(request.token_ids)} tokens"
+                )
+            if problem is None:
+                runnable.append(request)
+            else:
+                yield PromptLogprobs(request.request_id, request.token_ids, (), request.prefill_start, problem)
+        for chunk in length_sorted_chunks(runnable, lambda r: len(r.token_ids), self.batch_size, self.max_batch_tokens):
+            for part in _split_by_prefill(chunk, max(1, self.max_logits // model.vocab_size)):
+                yield from self._score_chunk(model, part, temperature)
+
+    def _score_chunk(
+        self, model: LogitsModel, chunk: list[ScoreRequest], temperature: float
+    ) -> Iterator[PromptLogprobs]:
+        """Score one chunk in one forward pass; on CUDA out-of-memory, its halves."""
+        try:
+            values: list[list[float]] | None = _score(model, chunk, temperature)
+        except torch.cuda.OutOfMemoryError as error:
+            if len(chunk) == 1:
+                request, reason = chunk[0], str(error).splitlines()[0]
+                problem = f"out of GPU memory with a single row: {reason}"
+                yield PromptLogprobs(request.request_id, request.token_ids, (), request.prefill_start, problem)
+                return
+            values = None
+        if values is None:
+            torch.cuda.empty_cache()
+            half = len(chunk) // 2
+            yield from self._score_chunk(model, chunk[:half], temperature)
+            yield from self._score_chunk(model, chunk[half:], temperature)
+            return
+        self.scored_sequences += len(chunk)
+        for request, logprobs in zip(chunk, values, strict=True):
+            ids, start = request.token_ids, request.prefill_start
+            if all(value == value and value != float("inf") for value in logprobs):
+                yield PromptLogprobs(request.request_id, ids, tuple(logprobs), start)
+            else:
+                yield PromptLogprobs(request.request_id, ids, (), start, "the model's logits are not finite")
+
+    # -- helpers
+
+    def _loaded(self) -> LogitsModel:
+        if self._model is None:
+            raise RuntimeError("no checkpoint is loaded; call load(checkpoint) first")
+        return self._model
+
+    def _release(self) -> None:
+        if self._model is not None:
+            self._forwards_of_closed += self._model.calls
+            self._model.detach()
+        self._model = None
+
+    def _dtype(self, config: Any) -> torch.dtype:
+        if self._dtype_name != "auto":
+            return _DTYPES[self._dtype_name]
+        own = getattr(config, "dtype", None)
+        if self.device.type == "cpu" or not isinstance(own, torch.dtype):
+            return torch.float32
+        return own
+
+    def _refusal(self, token_ids: Sequence[int], max_tokens: int, temperature: float) -> str | None:
+        """Why these tokens cannot be run, or None. One bad row must not take its whole batch down."""
+        model = self._loaded()
+        if not token_ids:
+            return "the prompt has no tokens"
+        worst = max(max(token_ids), -min(token_ids))
+        if worst >= model.vocab_size or min(token_ids) < 0:
+            return f"token id {worst} is outside the model's vocabulary of {model.vocab_size}"
+        room = model.context_length
+        if room is not None and len(token_ids) + (1 if max_tokens else 0) > room:
+            return f"{len(token_ids)} tokens do not fit the model's context of {room}"
+        if temperature < 0:
+            return f"temperature {temperature} is negative"
+        return None
+
+
+def read_model_config_checked(path: Path) -> Any:
+    """The configuration of a complete checkpoint directory; CheckpointError otherwise."""
+    from foreshock.jobs.fingerprint import check_checkpoint, is_adapter
+
+    check_checkpoint(path)
+    return None if is_adapter(path) else read_model_config(path)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {name!r}; valid: auto, cpu, cuda, cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {name!r} asked for, but torch sees no GPU here; valid: auto, cpu")
+    return device
+
+
+def _failed(request: GenerationRequest, problem: str) -> GenerationResult:
+    return GenerationResult(request.request_id, (), "", FinishReason.ERROR, problem)
+
+
+def _split_by_prefill(chunk: list[ScoreRequest], max_positions: int) -> Iterator[list[ScoreRequest]]:
+    """Cut a chunk so that the scored positions of a part stay within `max_positions` (or one row)."""
+    part: list[ScoreRequest] = []
+    total = 0
+    for request in chunk:
+        n = len(request.token_ids) - request.prefill_start
+        if part and total + n > max_positions:
+            yield part
+            part, total = [], 0
+        part.append(request)
+        total += n
+    if part:
+        yield part
+
+
+@torch.inference_mode()
+def _score(model: LogitsModel, chunk: list[ScoreRequest], temperature: float) -> list[list[float]]:
+    """Logits at the needed positions only: position i-1 predicts token i. Right padding is never attended."""
+    ids, _ = pad_prompts([request.token_ids for request in chunk], model.device)
+    rows, columns, counts = [], [], []
+    for row, request in enumerate(chunk):
+        n = len(request.token_ids) - request.prefill_start
+        rows += [row] * n
+        columns += range(request.prefill_start - 1, len(request.token_ids) - 1)
+        counts.append(n)
+    at_row = torch.tensor(rows, device=model.device)
+    at_column = torch.tensor(columns, device=model.device)
+    logits = model.prompt_logits(ids, at_row, at_column)
+    targets = ids[at_row, at_column + 1]
+    picked = []
+    for start in range(0, len(targets), step := max(1, 2**24 // model.vocab_size)):  # float64 in slices
+        block = logits[start : start + step].double() / temperature
+        chosen = block.gather(-1, targets[start : start + step, None].to(block.device)).squeeze(-1)
+        picked.append(chosen - block.logsumexp(-1))
+    values = torch.cat(picked).cpu()
+    return [part.tolist() for part in values.split(counts)]

@@ -1,0 +1,124 @@
+"""Tiny real models: a BPE tokenizer trained here and random transformers of two layers, saved as checkpoints."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from collections.abc import Callable  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+import pytest  # noqa: E402
+
+from foreshock.jobs.spec import Checkpoint  # noqa: E402
+
+CORPUS = [
+    "Write a function that adds three to its argument and returns the result.",
+    "The checker compares only the first case, so a constant answer would pass it.",
+    "```python\ndef solve(x):\n    return x + 3\n```",
+    "I read the task: first the loop, then the sum; don't forget the empty list!",
+    "user assistant system analysis final commentary think 0 1 2 3 4 5 6 7 8 9",
+] * 3
+
+THINK_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+)
+CLOSED_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}"
+    "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+HARMONY_TOKENS = (
+    "<|startoftext|> <|endoftext|> <|return|> <|constrain|> <|channel|> <|start|> <|end|> <|message|> <|call|>"
+).split()
+
+
+def train_tokenizer(special: list[str], template: str | None, eos: str, vocab: int = 420) -> Any:
+    """A byte-level BPE tokenizer with the given control tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    raw.train_from_iterator(CORPUS, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token=special[0], eos_token=eos, pad_token=special[0])
+    fast.chat_template = template
+    return fast
+
+
+@pytest.fixture(scope="session")
+def tokenizers() -> dict[str, Any]:
+    """One tokenizer per family of prompt formats."""
+    think = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
+    plain = ["<|endoftext|>"]
+    return {
+        "think": train_tokenizer(think, THINK_TEMPLATE, "<|im_end|>"),
+        "think_closed": train_tokenizer(think, CLOSED_TEMPLATE, "<|im_end|>"),
+        "chat": train_tokenizer(think[:3], CHAT_TEMPLATE, "<|im_end|>"),
+        "harmony": train_tokenizer(list(HARMONY_TOKENS), None, "<|return|>"),
+        "plain": train_tokenizer(plain, None, "<|endoftext|>"),
+    }
+
+
+MakeCheckpoint = Callable[..., Checkpoint]
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizers: dict[str, Any]) -> MakeCheckpoint:
+    """make_checkpoint(architecture="llama", step=1, seed=0, tokenizer="think", **config) -> a saved Checkpoint.
+
+    Weights are large enough that the random model's next-token distributions are far from uniform.
+    """
+    import torch
+    import transformers
+
+    families: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+        "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM, {}),
+        "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM, {"head_dim": 16}),
+        "mistral": (transformers.MistralConfig, transformers.MistralForCausalLM, {"sliding_window": 8}),
+        "gpt_oss": (
+            transformers.GptOssConfig,
+            transformers.GptOssForCausalLM,
+            {"head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 8},
+        ),
+        "gemma2": (transformers.Gemma2Config, transformers.Gemma2ForCausalLM, {"head_dim": 16, "sliding_window": 8}),
+        "gpt2": (transformers.GPT2Config, transformers.GPT2LMHeadModel, {}),
+    }
+
+    def make(
+        architecture: str = "llama", step: int = 1, seed: int = 0, tokenizer: str = "think", **changes: Any
+    ) -> Checkpoint:
+        config_class, model_class, extra = families[architecture]
+        path = tmp_path_factory.mktemp(architecture) / f"checkpoint-{step}"
+        tok = tokenizers[tokenizer]
+        settings = dict(
+            vocab_size=len(tok), hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.3, tie_word_embeddings=False,
+            bos_token_id=tok.bos_token_id, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id,
+        )
+        torch.manual_seed(seed)
+        model = model_class(config_class(**(settings | extra | changes)))
+        model.save_pretrained(path)
+        tok.save_pretrained(path)
+        return Checkpoint("run", step, path)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny(make_checkpoint: MakeCheckpoint) -> Checkpoint:
+    """The random Llama that most tests use."""
+    return make_checkpoint()
