@@ -19,10 +19,9 @@ from foreshock.batch.pack import (
     oversized,
     pack,
     packed_cost,
-    split_arrays,
     unpacked_cost,
 )
-from foreshock.jobs.spec import ArrayTask, JobKind
+from foreshock.jobs.spec import JobKind
 
 
 @pytest.mark.parametrize("block", range(4))
@@ -126,33 +125,3 @@ def test_refuses_a_spec_given_twice(packing: ModuleType) -> None:
 def test_refuses_senseless_resources(packing: ModuleType, n_workers: int, minutes: float) -> None:
     with pytest.raises(ValueError, match="valid: "):
         pack([packing.spec(JobKind.EVAL, 10, (0,), 3)], CostModel(), n_workers, minutes)
-
-
-@given(
-    n_tasks=st.integers(0, 300),
-    max_array_size=st.integers(2, 50),
-    max_submit=st.one_of(st.none(), st.integers(2, 400)),
-)
-def test_arrays_respect_the_sites_limits_and_hold_every_task_once(
-    n_tasks: int, max_array_size: int, max_submit: int | None
-) -> None:
-    tasks = [ArrayTask(i, (), 1.0) for i in range(n_tasks)]
-    chunks = split_arrays(tasks, max_array_size, max_submit)
-    held = [task.index for chunk in chunks for element in chunk.elements for task in element.tasks]
-    assert sorted(held) == list(range(n_tasks))
-    assert all(0 < len(chunk.elements) <= max_array_size - 1 for chunk in chunks)
-    assert all([e.index for e in chunk.elements] == list(range(len(chunk.elements))) for chunk in chunks)
-    if max_submit is not None:
-        assert sum(len(chunk.elements) for chunk in chunks) <= max_submit - 1
-    else:
-        assert all(len(e.tasks) == 1 for chunk in chunks for e in chunk.elements)
-
-
-def test_a_submit_limit_without_room_names_the_limit() -> None:
-    with pytest.raises(ValueError, match="submit limit of 1 leaves no room"):
-        split_arrays([ArrayTask(0, (), 1.0)], 1001, 1)
-
-
-def test_a_cluster_without_arrays_is_refused() -> None:
-    with pytest.raises(ValueError, match="MaxArraySize is 1"):
-        split_arrays([ArrayTask(0, (), 1.0)], 1)

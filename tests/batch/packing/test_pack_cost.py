@@ -50,7 +50,7 @@ def test_estimates_stay_between_prior_and_measurement(shards: list[tuple[int, in
     model = MODEL.reestimate(timings)
     for level in {t.level for t in timings if t.n_rows}:
         rows = sum(t.n_rows for t in timings if t.level == level)
-        rate = sum(t.seconds for t in timings if t.level == level) / rows
+        rate = sum(t.seconds for t in timings if t.level == level and t.n_rows) / rows
         prior = MODEL.row_seconds(JobKind.EVAL, level)
         assert min(rate, prior) * 0.999 <= model.row_seconds(JobKind.EVAL, level) <= max(rate, prior) * 1.001
 
