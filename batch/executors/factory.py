@@ -1,0 +1,49 @@
+"""The executor that a configuration asks for."""
+
+from __future__ import annotations
+
+import os
+
+from foreshock.batch.config import Cluster, RunConfig
+from foreshock.batch.executors.base import Executor
+
+
+def count_gpus() -> int:
+    """GPUs that this machine's torch can use."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def usable_cpus() -> int:
+    """Processors this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def default_workers(config: RunConfig) -> int:
+    """One worker per GPU; without GPUs, one per core."""
+    if config.execution.workers is not None:
+        return config.execution.workers
+    if config.execution.cluster is Cluster.INLINE:
+        return 1
+    gpus = 0 if config.engine.device == "cpu" else count_gpus()
+    return gpus or usable_cpus()
+
+
+def make_executor(config: RunConfig) -> Executor:
+    """Build the executor; Slurm's is imported only when asked for."""
+    match config.execution.cluster:
+        case Cluster.INLINE:
+            from foreshock.batch.executors.inline import InlineExecutor
+
+            return InlineExecutor()
+        case Cluster.LOCAL:
+            from foreshock.batch.executors.local import LocalExecutor
+
+            workers = default_workers(config)
+            gpus = 0 if config.engine.device == "cpu" else count_gpus()
+            return LocalExecutor(workers, gpus, config.engine.threads or max(1, usable_cpus() // workers))
+        case Cluster.SLURM:
+            from foreshock.batch.executors.slurm import SlurmExecutor
+
+            return SlurmExecutor(config)

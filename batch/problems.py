@@ -1,0 +1,53 @@
+"""The problems of a run: loaded, filtered and checked against the verifier that will judge them.
+
+The one hard decision: a problem the verifier does not know is an error before anything runs, not a column of
+failed verifications afterwards.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from foreshock.batch.config import ProblemsConfig
+from foreshock.errors import InputError
+from foreshock.jobs.verify.problem import Problem
+
+BUILTIN = "builtin"
+
+
+def load_run_problems(config: ProblemsConfig, verifier: str) -> dict[str, Problem]:
+    """Problems by id, in source order. Raises InputError for duplicates, unknown types and empty selections."""
+    problems = _load(config)
+    duplicates = [task for task, n in Counter(problem.id for problem in problems).items() if n > 1]
+    if duplicates:
+        raise InputError(
+            f"problem ids must be unique; repeated in {config.source}: {', '.join(duplicates[:5])}"
+            + (f" and {len(duplicates) - 5} more" if len(duplicates) > 5 else "")
+        )
+    if config.exploit_types is not None:
+        present = sorted({problem.exploit_type for problem in problems})
+        unknown = sorted(set(config.exploit_types) - set(present))
+        if unknown:
+            raise InputError(
+                f"problems.exploit_types: {', '.join(unknown)} not in {config.source}; present: {', '.join(present)}"
+            )
+        problems = [problem for problem in problems if problem.exploit_type in config.exploit_types]
+    problems = problems[: config.max_problems]
+    if not problems:
+        raise InputError(f"no problems left from {config.source}", fix="widen problems.exploit_types or split")
+    return {problem.id: problem for problem in problems}
+
+
+def _load(config: ProblemsConfig) -> list[Problem]:
+    if config.source == BUILTIN:
+        from foreshock.jobs.verify.builtin.problems import builtin_problems
+
+        if config.split not in ("train", "eval"):
+            raise InputError(
+                f"problems.split: {config.split!r} is not a split of the built-in problems; valid: train, eval"
+            )
+        return list(builtin_problems("train" if config.split == "train" else "eval"))
+    from foreshock.jobs.verify.problems import load_problems
+
+    return list(load_problems(Path(config.source).expanduser()))

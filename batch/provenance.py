@@ -1,0 +1,203 @@
+"""What a run was: the three files that let someone else repeat it and trust its end.
+
+`config.yaml` holds the command and every setting, `metadata.json` the code, packages, machine and environment,
+`status.json` how it ended. The one hard decision: secrets are removed by pattern, from variable names and from
+the command line, because a list of known names always misses the next one.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import metadata as packages
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from foreshock import __version__
+from foreshock.batch.config import RunConfig
+from foreshock.errors import StopRequestedError
+from foreshock.jobs.records.jsonl import atomic_write_bytes, read_json, write_json
+from foreshock.jobs.records.layout import RunLayout
+
+_SECRET_NAME = re.compile(
+    r"TOKEN|SECRET|KEY|PASS|PWD$|CREDENTIAL|AUTH|COOKIE|SESSION_?ID|PRIVATE|SIGNATURE",
+    re.IGNORECASE,
+)
+_HARMLESS_NAME = re.compile(r"^(PWD|OLDPWD|SSH_AUTH_SOCK_DIR|TOKENIZERS_PARALLELISM|XAUTHORITY)$")
+_SECRET_VALUE = re.compile(
+    r"(?:sk|hf|ghp|gho|github_pat|xox[abprs]|glpat|AKIA|ASIA)[-_A-Za-z0-9]{12,}"  # keys that say what they are
+    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"  # user:password in a URL
+    r"|\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_.-]+"  # JSON web tokens
+)
+REMOVED = "<removed>"
+
+
+def redact_text(text: str) -> str:
+    """The text without anything that looks like a key, a token or a password in a URL."""
+    return _SECRET_VALUE.sub(REMOVED, text)
+
+
+def redact_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables by name, the values of those that may hold a secret replaced."""
+    return {
+        name: REMOVED if _SECRET_NAME.search(name) and not _HARMLESS_NAME.match(name) else redact_text(value)
+        for name, value in sorted(environment.items())
+    }
+
+
+def redact_command(arguments: Sequence[str]) -> str:
+    """The command line, values of options such as `--api-key` replaced."""
+    shown, hide_next = [], False
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if hide_next:
+            shown.append(REMOVED)
+            hide_next = False
+        elif _SECRET_NAME.search(name.replace("-", "_")) and (equals or argument.startswith("-")):
+            shown.append(f"{name}={REMOVED}" if equals else argument)
+            hide_next = not equals
+        else:
+            shown.append(redact_text(argument))
+    return shlex.join(shown)
+
+
+def _git(*arguments: str) -> str | None:
+    folder = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def git_state() -> dict[str, Any]:
+    """Commit, branch and whether files differ; nulls outside a repository (an image sets FORESHOCK_GIT_COMMIT)."""
+    commit = _git("rev-parse", "HEAD")
+    if commit is None:
+        return {"commit": os.environ.get("FORESHOCK_GIT_COMMIT"), "branch": None, "dirty": None}
+    return {"commit": commit, "branch": _git("rev-parse", "--abbrev-ref", "HEAD"), "dirty": bool(_git("status", "-s"))}
+
+
+def short_commit() -> str | None:
+    """Seven digits of the commit; None if unknown."""
+    commit = git_state()["commit"]
+    return commit[:7] if commit else None
+
+
+def image_digest() -> str | None:
+    """Digest of the container image this process runs in, which its launcher passes in; None outside one."""
+    return os.environ.get("FORESHOCK_IMAGE_DIGEST")
+
+
+def collect_metadata() -> dict[str, Any]:
+    """Everything about the code and the machine that a result may depend on."""
+    import torch
+
+    return {
+        "foreshock": __version__,
+        "git": git_state(),
+        "python": sys.version,
+        "executable": sys.executable,
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "cpus": os.cpu_count(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "image_digest": image_digest(),
+        "slurm": {name: value for name, value in sorted(os.environ.items()) if re.match(r"SLURM_.*ID$", name)},
+        "environment": redact_environment(os.environ),
+        "pip_freeze": sorted(f"{d.metadata['Name']}=={d.version}" for d in packages.distributions()),
+        "recorded": _now(),
+    }
+
+
+def write_config(layout: RunLayout, config: RunConfig, command: Sequence[str]) -> None:
+    """`config.yaml`: the command, the settings, and the keys under which earlier tools look for them."""
+    document = {
+        "command": redact_command(command),
+        "checkpoint_dir": str(config.checkpoints.dir),
+        "checkpoints": config.checkpoints.steps if config.checkpoints.steps == "all" else [*config.checkpoints.steps],
+        "prefill_tokens_sweep": ",".join(map(str, config.prefill.levels)),
+        "prefill_source": None if config.prefill.source is None else str(config.prefill.source),
+        "dataset": config.problems.source,
+        "split": config.problems.split,
+        "attempts": config.sampling.attempts,
+        "temperature": config.sampling.temperature,
+        "config": config.to_yaml_dict(),
+    }
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+    atomic_write_bytes(layout.config, text.encode())
+
+
+def write_metadata(layout: RunLayout) -> None:
+    """`metadata.json`; a resumed run keeps the first and adds itself under `resumed`."""
+    now = collect_metadata()
+    if layout.metadata.is_file():
+        first = read_json(layout.metadata)
+        first.setdefault("resumed", []).append(now)
+        write_json(layout.metadata, first)
+    else:
+        write_json(layout.metadata, now)
+
+
+@contextmanager
+def recorded_status(layout: RunLayout) -> Iterator[dict[str, Any]]:
+    """Keep `status.json` right however the block ends; the yielded dict's items are added to it.
+
+    status: running, completed, failed, interrupted, or whatever the block put under "status" (a detached run is
+    `submitted`). exit_reason: the message of an error, `exit code N`, or `interrupted`.
+    """
+    started, clock = _now(), time.monotonic()
+    extra: dict[str, Any] = {}
+
+    def say(status: str, reason: str | None, end: bool = True) -> None:
+        write_json(
+            layout.status,
+            {
+                "status": status,
+                "exit_reason": reason,
+                "start_time": started,
+                "end_time": _now() if end else None,
+                "duration_seconds": round(time.monotonic() - clock, 3) if end else None,
+            }
+            | {key: value for key, value in extra.items() if key not in ("status", "exit_reason")},
+        )
+
+    say("running", None, end=False)
+    try:
+        yield extra
+    except SystemExit as leave:
+        if leave.code is None or leave.code == 0:
+            say("completed", "exit code 0")
+        elif isinstance(leave.code, int):
+            say("failed", f"exit code {leave.code}")
+        else:
+            say("failed", str(leave.code))
+        raise
+    except (KeyboardInterrupt, StopRequestedError) as stop:
+        say("interrupted", str(stop) or "interrupted")
+        raise
+    except BaseException as error:
+        extra.setdefault("traceback", redact_text(traceback.format_exc()))
+        say("failed", redact_text(f"{type(error).__name__}: {error}"))
+        raise
+    say(extra.get("status", "completed"), extra.get("exit_reason"))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
