@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Makes a local base for the cpu image where no image registry can be reached: Debian 12 with Python 3.11, as a tar.
+# usage: base.sh BASE.tar      (about 20 s and 225 MB)
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$here/mirror.sh"
+out=${1:?usage: base.sh BASE.tar}
+if [ -s "$out" ]; then exit 0; fi
+command -v mmdebstrap >/dev/null || { echo "mmdebstrap is missing; run $here/tools.sh" >&2; exit 1; }
+mkdir -p "$(dirname "$out")"
+# Documentation, locales and package lists stay out; the epoch makes two builds of one mirror state equal.
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-0} mmdebstrap --quiet --format=tar --variant=minbase \
+    --include=python3,python3-venv,ca-certificates \
+    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+    --dpkgopt='path-exclude=/usr/share/locale/*' \
+    bookworm "$out.part" "$mirror"
+mv "$out.part" "$out"
