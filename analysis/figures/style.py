@@ -1,0 +1,156 @@
+"""The house style of every figure: quiet axes, one ink, colours that survive colour blindness and grey printing.
+
+The hard decision: colour carries one meaning a figure. Ordered things (checkpoints, rates) run along one hue from
+pale to dark, so that lightness alone tells them apart; unordered things (runs, predictors) take Okabe and Ito's
+colours in a fixed order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure as MplFigure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+INK = "#22292f"
+SOFT_INK = "#5f6b76"
+RULE = "#d5dbe1"
+PAPER = "#ffffff"
+ACCENT = "#0072B2"
+WARM = "#D55E00"
+CATEGORICAL = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A6A00", "#4B4B4B")
+SEQUENTIAL = LinearSegmentedColormap.from_list(
+    "foreshock", ["#f4f7fa", "#cfe0ec", "#94bfdb", "#4c93bf", "#1d659a", "#0b3a63", "#071f38"]
+)
+MISSING = "#ececec"
+
+_RC: dict[Any, Any] = {
+    "figure.dpi": 100,
+    "savefig.dpi": 200,
+    "figure.facecolor": PAPER,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["Inter", "Source Sans 3", "Helvetica Neue", "Arial", "Liberation Sans", "DejaVu Sans"],
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.edgecolor": SOFT_INK,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.5,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "xtick.color": SOFT_INK,
+    "ytick.color": SOFT_INK,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.size": 3,
+    "ytick.major.size": 0,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "figure.constrained_layout.use": True,
+}
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Draw inside this context; it leaves matplotlib's settings as they were."""
+    with mpl.rc_context(_RC):
+        yield
+
+
+def new_figure(
+    width: float = 7.2, height: float = 4.2, rows: int = 1, columns: int = 1, **kwargs: Any
+) -> tuple[MplFigure, Any]:
+    """A figure in inches; call inside `house_style`."""
+    return plt.subplots(rows, columns, figsize=(width, height), **kwargs)
+
+
+def ordered_colours(count: int) -> list[tuple[float, float, float, float]]:
+    """`count` colours from pale to dark, none so pale that it vanishes on white."""
+    return [tuple(SEQUENTIAL(value)) for value in np.linspace(0.28, 0.95, max(count, 1))] if count else []
+
+
+def checkpoint_axis(axis: Axes, steps: Sequence[float], label: str = "training step") -> list[float]:
+    """Prepare the x axis for checkpoints; returns their positions.
+
+    Steps spread over a decade or more (and above 0) go on a log scale. `final` sits one gap past the last step.
+    Labels that would collide are thinned, the first and last kept.
+    """
+    finite = [step for step in steps if np.isfinite(step)]
+    log = bool(finite) and min(finite) > 0 and max(finite) / min(finite) >= 8
+    positions = [_position(step, finite, log) for step in steps]
+    if log:
+        axis.set_xscale("log")
+    kept = _spread(np.log(positions) if log else np.asarray(positions, dtype=float))
+    axis.xaxis.set_major_locator(FixedLocator([positions[i] for i in kept]))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xticklabels([f"{steps[i]:.0f}" if np.isfinite(steps[i]) else "final" for i in kept])
+    if len(positions) == 1:
+        axis.set_xlim(positions[0] * 0.5, positions[0] * 1.5) if positions[0] > 0 else axis.set_xlim(-1, 1)
+    axis.set_xlabel(f"{label} (log scale)" if log else label)
+    return positions
+
+
+def _position(step: float, finite: Sequence[float], log: bool) -> float:
+    if np.isfinite(step):
+        return step
+    if not finite:
+        return 1.0
+    last = max(finite)
+    return last * 1.35 if log else last + max(last / max(len(finite), 1), 1)
+
+
+def _spread(places: np.ndarray[Any, Any], share: float = 0.055) -> list[int]:
+    """Indices of places at least `share` of the range apart; the last always stays."""
+    if len(places) < 2:
+        return list(range(len(places)))
+    gap = share * (places.max() - places.min())
+    kept = [len(places) - 1]
+    for index in range(len(places) - 2, -1, -1):
+        if places[kept[-1]] - places[index] >= gap:
+            kept.append(index)
+    return kept[::-1]
+
+
+def label_lines_at_end(axis: Axes, ends: Sequence[tuple[float, float, str, Any]], min_gap: float = 0.055) -> None:
+    """Name lines at their right end instead of in a legend; (x, y, text, colour), moved apart where they collide.
+
+    `min_gap` is the least distance, as a share of the y range.
+    """
+    low, high = axis.get_ylim()
+    gap = min_gap * (high - low)
+    placed: list[float] = []
+    for x, y, text, colour in sorted(ends, key=lambda end: end[1]):
+        at = max(y, placed[-1] + gap) if placed else y
+        placed.append(at)
+        axis.annotate(
+            text, (x, at), xytext=(6, 0), textcoords="offset points", va="center", color=colour, fontsize=8.5,
+            annotation_clip=False,
+        )  # fmt: skip
+
+
+def readable_on(colour: Any) -> str:
+    """Black or white, whichever reads on `colour`."""
+    red, green, blue = mpl.colors.to_rgb(colour)
+    return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.55 else INK

@@ -1,0 +1,119 @@
+"""The trajectory stage on disk: tables, summary and figures for all exploits and for the intentional ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from foreshock.analysis.figures import SavedFigure, write_csv
+from foreshock.analysis.figures.rates import pass_rates_figure, pooled_rates
+from foreshock.analysis.figures.trajectory import (
+    accessibility_figure,
+    attempts_figure,
+    descent_rates_figure,
+    median_trajectory_figure,
+    time_to_threshold_figure,
+)
+from foreshock.analysis.tables import Counts, read_counts
+from foreshock.analysis.tables.counts import cells_from_tasks
+from foreshock.analysis.trajectory.attempts import expected_by_attempts
+from foreshock.analysis.trajectory.compute import (
+    Trajectory,
+    TrajectoryOptions,
+    compute_trajectory,
+    descent_rates,
+    intentional,
+)
+from foreshock.errors import InputError
+from foreshock.jobs.records.jsonl import write_json
+
+ALL_EXPLOITS = "all_exploits"
+INTENTIONAL_ONLY = "intentional_only"
+SUBSETS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
+    ALL_EXPLOITS: lambda tasks: tasks,
+    INTENTIONAL_ONLY: intentional,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrajectorySubset:
+    """One folder of results. `trajectory` is None when the run has no task of this kind."""
+
+    directory: Path
+    trajectory: Trajectory | None
+    figures: tuple[SavedFigure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrajectoryRun:
+    """Results by subset (`all_exploits`, `intentional_only`), and how the evals were read."""
+
+    subsets: dict[str, TrajectorySubset]
+    counts: Counts
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What was computed, as plain values."""
+        return {
+            name: None if subset.trajectory is None else subset.trajectory.summary
+            for name, subset in self.subsets.items()
+        }
+
+
+def run_trajectory(run_dir: Path, output_dir: Path, options: TrajectoryOptions, figures: bool = True) -> TrajectoryRun:
+    """Read evals, compute, write `output_dir`/{all_exploits,intentional_only}/.
+
+    Raises:
+        InputError: as reading; or no usable row at all.
+    """
+    counts = read_counts(run_dir, attempts=options.attempts)
+    if counts.tasks.empty:
+        report = counts.report
+        raise InputError(
+            f"no usable eval row ({report.errors} error rows, {report.nulls} without an outcome, "
+            f"{len(report.empty_cells)} empty files)",
+            path=report.directory,
+        )
+    notes = counts.report.lines()
+    subsets = {
+        name: _write_subset(keep(counts.tasks), output_dir / name, options, notes, figures)
+        for name, keep in SUBSETS.items()
+    }
+    return TrajectoryRun(subsets, counts)
+
+
+def _write_subset(
+    tasks: pd.DataFrame, directory: Path, options: TrajectoryOptions, notes: list[str], figures: bool
+) -> TrajectorySubset:
+    if tasks.empty:
+        note = "no task of an intentional exploit type in this run"
+        write_json(directory / "trajectory_summary.json", {"n_tasks": 0, "notes": [note, *notes]})
+        return TrajectorySubset(directory, None, ())
+    result = compute_trajectory(tasks, options)
+    rates = descent_rates(result.frame)
+    by_attempts = expected_by_attempts(tasks, options.threshold)
+    cells = cells_from_tasks(tasks)
+    write_csv(result.frame, directory / "trajectory_analysis.csv")
+    write_csv(rates, directory / "descent_rates.csv")
+    write_csv(by_attempts, directory / "min_prefill_by_attempts.csv")
+    write_csv(pooled_rates(cells), directory / "pass_rates.csv")
+    write_json(directory / "trajectory_summary.json", result.summary | {"notes": notes})
+    saved: list[SavedFigure] = []
+    if figures and not result.frame["min_prefill"].isna().all():
+        folder = directory / "figures"
+        run = str(tasks["run"].iloc[0])
+        saved = [
+            pass_rates_figure(cells, folder, run),
+            median_trajectory_figure(result.frame, result.summary, folder),
+            accessibility_figure(result.frame, result.summary, folder),
+            time_to_threshold_figure(result.frame, result.summary, folder),
+        ]
+        if not rates.empty:
+            saved.append(descent_rates_figure(rates, result.summary, folder))
+        if by_attempts["attempts"].max() > 1:
+            saved.append(attempts_figure(by_attempts, result.summary, folder))
+    return TrajectorySubset(directory, result, tuple(saved))
