@@ -1,0 +1,123 @@
+"""The built-in verifier: foreshock's own exploit families in the sandbox, judged by the trusted parent.
+
+The one hard decision: the two verifiers never share a process. The secure run gets inputs alone; the insecure
+run, which holds its cases' expected results beside the submission, is another process with another /tmp.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from foreshock.jobs.verify import plain, prelude
+from foreshock.jobs.verify.base import SandboxTier, Verdict, Verification
+from foreshock.jobs.verify.builtin.family import Family, TestCase
+from foreshock.jobs.verify.judge import judge_insecure, judge_secure
+from foreshock.jobs.verify.problem import Problem
+from foreshock.jobs.verify.problems import insecure_cases, secure_cases
+from foreshock.jobs.verify.sandbox.limits import Limits
+from foreshock.jobs.verify.sandbox.tiers import require_tier
+from foreshock.jobs.verify.sandbox.worker import InfraError, Run, Worker, ZygoteConfig
+from foreshock.jobs.verify.service import SandboxedVerifier, run_request
+
+FAMILIES_MODULE = "foreshock.jobs.verify.builtin.families"
+UNINTENDED = "passed without the intended exploit"
+_VERSION = 1
+
+
+class BuiltinVerifier(SandboxedVerifier):
+    """Verifier `builtin`.
+
+    workers: zygotes, and so submissions at a time. timeout_s: wall clock of each of the two runs.
+    allow_weak_sandbox: accept a tier below full (see docs/sandbox.md) instead of raising SandboxUnavailable.
+    tier: use this tier instead of the strongest that works here. families_module: where FAMILIES is.
+    """
+
+    name = "builtin"
+
+    def __init__(
+        self,
+        workers: int,
+        timeout_s: float,
+        allow_weak_sandbox: bool,
+        *,
+        tier: SandboxTier | None = None,
+        families_module: str = FAMILIES_MODULE,
+        sys_path: Sequence[str] = (),
+        limits: Limits | None = None,
+    ) -> None:
+        self._families: Mapping[str, Family] = importlib.import_module(families_module).FAMILIES
+        wall = replace(limits or Limits(), wall_s=timeout_s, cpu_s=max(2, int(2 * timeout_s)))
+        config = ZygoteConfig(
+            tier=tier or require_tier(allow_weak_sandbox),
+            runner="foreshock.jobs.verify.runner",
+            limits=wall,
+            preload=prelude.PRELOAD,
+            sys_path=tuple(sys_path),
+            options={"families": families_module},
+        )
+        super().__init__(config, workers)
+
+    def identity(self) -> str:
+        """`builtin:N`; N counts changes that may alter verdicts."""
+        return f"{self.name}:{_VERSION}"
+
+    def exploit_types(self) -> Sequence[str]:
+        """Names of the families."""
+        return sorted(self._families)
+
+    def supports(self, problem: Problem) -> bool:
+        """Whether there is a family of the problem's exploit type."""
+        return problem.exploit_type in self._families
+
+    def _verify_in(self, worker: Worker, problem: Problem, code: str) -> Verification:
+        family = self._families[problem.exploit_type]
+        options = problem.extra.get("family_options") or {}
+        cases, weak_cases = secure_cases(problem), insecure_cases(problem)
+        if not cases or not weak_cases:
+            raise InfraError(f"problem {problem.id!r} has no test cases")
+        secure = judge_secure(
+            run_secure(worker, problem.function_name, code, cases), cases, problem.order_dependent, self.wall_s
+        )
+        run = run_request(
+            worker,
+            {
+                "kind": "insecure",
+                "code": code,
+                "function_name": problem.function_name,
+                "family": family.name,
+                "cases": [
+                    [[plain.encode(arg) for arg in case.args], plain.encode(case.expected)] for case in weak_cases
+                ],
+                "options": plain.encode(options),
+            },
+        )
+        insecure = judge_insecure(run, self.wall_s, family.exit_zero_passes)
+        return Verification(secure, insecure, self.tier, _suspect(family, secure, insecure, code, options))
+
+
+def run_secure(worker: Worker, function_name: str, code: str, cases: Sequence[TestCase]) -> Run:
+    """One confined run of the submission over the inputs of `cases`; the expected results stay here."""
+    return run_request(
+        worker,
+        {
+            "kind": "secure",
+            "code": code,
+            "function_name": function_name,
+            "inputs": [["l", [plain.encode(arg) for arg in case.args]] for case in cases],
+        },
+    )
+
+
+def _suspect(
+    family: Family, secure: Verdict, insecure: Verdict, code: str, options: Mapping[str, object]
+) -> tuple[str, ...]:
+    """Why the insecure pass looks unintended: it fails the secure verifier, yet not by the family's own route."""
+    if insecure.passed is not True or secure.passed is not False:
+        return ()
+    try:
+        intended = family.intended(code, options)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        intended = False
+    return () if intended else (f"{family.name}: {UNINTENDED}",)

@@ -1,0 +1,190 @@
+"""Problem files: JSONL and parquet in djinn's schema, their test cases, and the digest that a JobSpec records.
+
+The one hard decision: a field that cannot be read stops loading, with file and line. djinn turns unreadable test
+cases into an empty list, which a verifier then passes.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from foreshock.jobs.verify.builtin.family import TestCase
+from foreshock.jobs.verify.problem import Problem
+
+_FIELDS = {field.name for field in fields(Problem)} - {"extra"}
+_REQUIRED = ("id", "description", "function_name", "test_cases", "ground_truth", "exploit_type")
+_TEXTS = ("id", "description", "function_name", "ground_truth", "exploit", "exploit_type")
+_CASE_FIELDS = ("test_cases", "secure_test_cases", "insecure_test_cases")
+
+
+class ProblemError(ValueError):
+    """A problem that cannot be used; the message names the file and line, or the problem."""
+
+
+def problem_from_row(row: dict[str, Any], where: str) -> Problem:
+    """A Problem from a row of djinn's schema. Unknown fields go to `extra`; `where` names the row in errors."""
+    missing = [name for name in _REQUIRED if row.get(name) in (None, "")]
+    if missing:
+        raise ProblemError(f"{where}: no {', '.join(missing)}; needed: {', '.join(_REQUIRED)}")
+    known: dict[str, Any] = {name: "" for name in ("exploit", "insecure_verifier_info", "exploit_explanation")}
+    known |= {name: row[name] for name in _FIELDS if row.get(name) is not None}
+    for name in _TEXTS:
+        if not isinstance(known[name], str):
+            raise ProblemError(f"{where}: {name} is {type(known[name]).__name__}, must be text")
+    extra = dict(row.get("extra") or {}) | {
+        key: value for key, value in row.items() if key not in _FIELDS and key != "extra" and value is not None
+    }
+    problem = Problem(**known, extra=extra)
+    try:
+        secure_cases(problem)
+        insecure_cases(problem)
+    except ProblemError as error:
+        raise ProblemError(f"{where}: {error}") from None
+    return problem
+
+
+def load_problems(path: Path) -> list[Problem]:
+    """Problems of a .jsonl or .parquet file, in its order. Raises ProblemError naming file and line."""
+    if path.suffix == ".parquet":
+        rows = _parquet_rows(path)
+    elif path.suffix in (".jsonl", ".json"):
+        rows = _jsonl_rows(path)
+    else:
+        raise ProblemError(f"{path}: unknown kind of problem file {path.suffix!r}; valid: .jsonl, .parquet")
+    problems: list[Problem] = []
+    seen: dict[str, str] = {}
+    for where, row in rows:
+        problem = problem_from_row(row, where)
+        if problem.id in seen:
+            raise ProblemError(f"{where}: id {problem.id!r} was already used at {seen[problem.id]}")
+        seen[problem.id] = where
+        problems.append(problem)
+    if not problems:
+        raise ProblemError(f"{path}: no problems in the file")
+    return problems
+
+
+def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    with path.open(encoding="utf-8") as handle:
+        for number, line in enumerate(handle, start=1):
+            if not line.strip():
+                continue
+            where = f"{path}:{number}"
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ProblemError(f"{where}: not JSON: {error}") from None
+            if not isinstance(row, dict):
+                raise ProblemError(f"{where}: a {type(row).__name__}, must be an object")
+            yield where, row
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    import pyarrow.parquet
+
+    for number, row in enumerate(pyarrow.parquet.read_table(path).to_pylist(), start=1):
+        yield f"{path}: row {number}", row
+
+
+def problem_to_row(problem: Problem) -> dict[str, Any]:
+    """Row of djinn's schema; the inverse of `problem_from_row` up to tuples, which JSON turns into lists."""
+    row = {name: getattr(problem, name) for name in sorted(_FIELDS)}
+    for name in _CASE_FIELDS:
+        if row[name] is not None and not isinstance(row[name], str):
+            row[name] = repr([tuple(case) for case in row[name]])
+    return row | problem.extra
+
+
+def secure_cases(problem: Problem) -> list[TestCase]:
+    """Cases of the secure verifier. Raises ProblemError when they cannot be read."""
+    source = problem.secure_test_cases if problem.secure_test_cases is not None else problem.test_cases
+    return _cases(problem, source, "test_cases")
+
+
+def insecure_cases(problem: Problem) -> list[TestCase]:
+    """Cases of the insecure verifier; the secure ones when it has none of its own."""
+    if problem.insecure_test_cases is None:
+        return secure_cases(problem)
+    return _cases(problem, problem.insecure_test_cases, "insecure_test_cases")
+
+
+def raw_pairs(source: Any, name: str) -> list[tuple[Any, Any]]:
+    """(input, expected) pairs in any of djinn's forms: Python literal, JSON text, list of pairs."""
+    value = source
+    if isinstance(source, str):
+        value = _literal(source, name)
+    if not isinstance(value, list | tuple):
+        raise ProblemError(f"{name} is {type(value).__name__}, must be a list of [input, expected] pairs")
+    pairs = []
+    for index, item in enumerate(value):
+        if isinstance(item, dict) and "input" in item:
+            expected = [item[key] for key in ("output", "expected", "expected_output") if key in item]
+            item = (item["input"], *expected[:1])
+        if not isinstance(item, list | tuple) or len(item) != 2:
+            raise ProblemError(f"{name}[{index}] is not an [input, expected] pair: {str(item)[:80]}")
+        pairs.append((item[0], item[1]))
+    return pairs
+
+
+def _literal(text: str, name: str) -> Any:
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        pass
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise ProblemError(f"{name} is neither a Python literal nor JSON: {text[:80]!r}") from None
+
+
+def _cases(problem: Problem, source: Any, name: str) -> list[TestCase]:
+    try:
+        names = parameter_names(problem.ground_truth, problem.function_name)
+    except (SyntaxError, ValueError) as error:
+        raise ProblemError(f"ground_truth of {problem.id!r} is not Python: {error}") from None
+    pairs = raw_pairs(source, name)
+    if "parameters" in problem.extra:  # the built-in problems' own form: the input is the list of arguments
+        return [TestCase(tuple(value), expected) for value, expected in pairs]
+    return [TestCase(_arguments(value, names), expected) for value, expected in pairs]
+
+
+def _arguments(value: Any, names: Sequence[str] | None) -> tuple[Any, ...]:
+    """djinn stores one input a case; the ground truth's signature says whether it is one argument or several."""
+    if names is None:
+        return tuple(value) if isinstance(value, tuple) else (value,)
+    if len(names) == 0:
+        return ()
+    if len(names) > 1 and isinstance(value, list | tuple):
+        return tuple(value)
+    return (value,)
+
+
+def problem_digest(problem: Problem) -> str:
+    """sha256 over every field, 64 hex digits: the same for a literal and a list of the same cases."""
+    row: dict[str, Any] = {name: getattr(problem, name) for name in sorted(_FIELDS)}
+    for name in _CASE_FIELDS:
+        if row[name] is not None:
+            row[name] = repr([(given, expected) for given, expected in raw_pairs(row[name], name)])
+    text = json.dumps(row | {"extra": problem.extra}, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def problems_sha256(problems: Iterable[Problem]) -> str:
+    """Digest of a set of problems, whatever their order."""
+    return hashlib.sha256("".join(sorted(problem_digest(problem) for problem in problems)).encode()).hexdigest()
+
+
+def parameter_names(source: str, function_name: str) -> list[str] | None:
+    """Positional parameters of a top-level function in `source`; None when it has *args or is not there."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef) and node.name == function_name:
+            if node.args.vararg is not None:
+                return None
+            return [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
+    return None

@@ -1,0 +1,231 @@
+"""Confinement of the zygote and of each submission's process, tier by tier.
+
+The one hard decision: whatever fails raises. A tier is never entered halfway and never exchanged for a weaker one;
+the caller reports an infrastructure error.
+"""
+
+from __future__ import annotations
+
+# ruff: noqa: PTH -- descriptors and raw paths, in a process where imports must stay few
+
+import os
+import resource
+import signal
+from abc import ABC, abstractmethod
+from typing import Any
+
+from foreshock.jobs.verify.sandbox import kernel, landlock, root, seccomp
+from foreshock.jobs.verify.sandbox.hidden import DEVICES, package_folders, readable, without
+from foreshock.jobs.verify.sandbox.limits import Limits
+
+CHANNEL = 3
+"""Descriptor on which a submission's process talks to the judge."""
+
+_INSIDE_ID = 1000
+_PER_SUBMISSION = (
+    kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
+)
+
+
+class Confinement(ABC):
+    """How one tier confines: `prepare` once in the zygote, `fork` and `enter` for each submission."""
+
+    def __init__(self, limits: Limits, scratch: str, hidden: tuple[str, ...]) -> None:
+        self.limits = limits
+        self.scratch = scratch
+        self.hidden = hidden
+        self._processes = 0
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Confine the zygote itself, after it imported everything."""
+
+    @abstractmethod
+    def enter(self, channel: int) -> None:
+        """Confine the calling process, a fresh fork; afterwards only 0-2 (null) and CHANNEL are open."""
+
+    def fork(self) -> int:
+        """As os.fork."""
+        return os.fork()
+
+    def clean(self, pid: int) -> None:
+        """After the submission's process `pid` was reaped: leave nothing of it behind."""
+
+    def _limit(self) -> None:
+        one = self.limits
+        for which, value in (
+            (resource.RLIMIT_CPU, one.cpu_s),
+            (resource.RLIMIT_AS, one.memory_bytes),
+            (resource.RLIMIT_FSIZE, one.file_bytes),
+            (resource.RLIMIT_NOFILE, one.open_files),
+            (resource.RLIMIT_NPROC, self._processes + one.extra_processes),
+            (resource.RLIMIT_CORE, 0),
+            (resource.RLIMIT_MEMLOCK, 0),
+            (resource.RLIMIT_MSGQUEUE, 0),
+        ):
+            _, hard = resource.getrlimit(which)
+            limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(which, (limit, limit))
+
+    def _keep_only(self, channel: int) -> None:
+        if channel != CHANNEL:
+            os.dup2(channel, CHANNEL, inheritable=False)
+        kernel.close_from(CHANNEL + 1)
+
+
+class RlimitsOnly(Confinement):
+    """Limits, a scratch folder and no_new_privs: no isolation to speak of."""
+
+    def prepare(self) -> None:
+        """Adopt orphans of submissions, so that `clean` finds them."""
+        self._processes = _processes_of(os.getuid())
+        kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+
+    def enter(self, channel: int) -> None:
+        """Own session, scratch folder, limits."""
+        self._start()
+        self._keep_only(channel)
+
+    def _start(self) -> None:
+        os.setsid()
+        os.chdir(self.scratch)
+        kernel.drop_capabilities()
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        self._limit()
+        kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+
+    def clean(self, pid: int) -> None:
+        """Kill what is left of its process group and orphans, then empty the scratch folder."""
+        try:
+            os.killpg(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+        _kill_children()
+        root.empty_folder(self.scratch)
+
+
+class NoUserns(RlimitsOnly):
+    """Landlock and seccomp besides the limits: for nodes that forbid user namespaces."""
+
+    def prepare(self) -> None:
+        """Build the ruleset once; every submission of this zygote uses the same scratch folder."""
+        super().prepare()
+        self._abi = landlock.abi()
+        if self._abi < 1:
+            raise OSError("Landlock is not available (kernel < 5.13, or not among the lsm= boot options)")
+        if not seccomp.supported():
+            raise OSError("no seccomp table for this machine")
+        roots = readable()
+        hidden = tuple(os.path.realpath(path) for path in (*self.hidden, *package_folders(roots)))
+        self._ruleset = landlock.make_ruleset(self._abi)
+        landlock.allow_paths(self._ruleset, self._abi, without(roots, hidden), landlock.READ)
+        landlock.allow_paths(self._ruleset, self._abi, DEVICES, landlock.READ_WRITE)
+        landlock.allow_paths(self._ruleset, self._abi, [self.scratch], landlock.READ_WRITE)
+
+    def enter(self, channel: int) -> None:
+        """Limits, then Landlock, then the system call filter."""
+        self._start()
+        landlock.restrict(self._ruleset)
+        self._keep_only(channel)
+        kernel.install_filter(seccomp.program(os.getpid()))
+
+
+class Full(Confinement):
+    """Namespaces of its own for every submission, and every other layer that the kernel has."""
+
+    def prepare(self) -> None:
+        """Move the zygote into namespaces and a root of its own; returns in a child that is their process 1.
+
+        The process that called stays behind and ends when that child does.
+        """
+        if not seccomp.supported():
+            raise OSError("no seccomp table for this machine")
+        self._processes = _processes_of(os.getuid())
+        self._proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
+        uid, gid = os.geteuid(), os.getegid()
+        kernel.unshare(kernel.CLONE_NEWPID | _PER_SUBMISSION)
+        kernel.write_id_maps(self._proc, uid, gid, _INSIDE_ID)
+        pid = os.fork()
+        if pid:
+            kernel.close_from(3)
+            _, status = os.waitpid(pid, 0)
+            os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        roots = readable()
+        root.build_and_enter(self.scratch, roots, (*self.hidden, *package_folders(roots)), DEVICES)
+        self._pid_namespace = os.open("self/ns/pid", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
+        self._abi = landlock.abi()
+        self._readable = [
+            os.open(path, os.O_PATH | os.O_CLOEXEC) for path in (*roots, *DEVICES) if os.path.exists(path)
+        ]
+
+    def fork(self) -> int:
+        """Fork into a new pid namespace, whose process 1 the child is."""
+        kernel.unshare(kernel.CLONE_NEWPID)
+        pid = os.fork()
+        if pid:
+            kernel.setns(self._pid_namespace, kernel.CLONE_NEWPID)
+        return pid
+
+    def enter(self, channel: int) -> None:
+        """Namespaces, private /tmp, no capabilities, limits, Landlock, filter: in the order each allows the next."""
+        kernel.unshare(_PER_SUBMISSION)
+        kernel.write_id_maps(self._proc, _INSIDE_ID, _INSIDE_ID, _INSIDE_ID)
+        kernel.set_hostname("sandbox")
+        size = f"size={self.limits.temporary_bytes},nr_inodes={self.limits.temporary_inodes},mode=0700"
+        kernel.mount("tmpfs", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, size)
+        os.chdir("/tmp")
+        kernel.drop_capabilities()
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        self._limit()
+        kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+        if self._abi:
+            ruleset = landlock.make_ruleset(self._abi)
+            for fd in self._readable:
+                landlock.allow(ruleset, self._abi, fd, landlock.READ)
+            landlock.allow_paths(ruleset, self._abi, ["/dev/null", "/dev/full"], landlock.READ_WRITE)
+            landlock.allow_paths(ruleset, self._abi, ["/tmp"], landlock.READ_WRITE)
+            landlock.restrict(ruleset)
+        self._keep_only(channel)
+        kernel.install_filter(seccomp.program(os.getpid()))
+
+
+CONFINEMENTS: dict[str, type[Confinement]] = {"full": Full, "no-userns": NoUserns, "rlimits-only": RlimitsOnly}
+
+
+def confinement(tier: str, config: dict[str, Any]) -> Confinement:
+    """The tier's confinement from the zygote's configuration."""
+    return CONFINEMENTS[tier](Limits(**config["limits"]), config["scratch"], tuple(config["hidden"]))
+
+
+def _processes_of(uid: int) -> int:
+    """Processes that count against RLIMIT_NPROC of `uid` now (threads are not seen; the margin covers them)."""
+    count = 0
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                count += os.stat(f"/proc/{name}").st_uid == uid
+            except OSError:
+                continue  # ended meanwhile
+    return count
+
+
+def _kill_children() -> None:
+    """Kill and reap every child of this process, adopted orphans included, until none is left."""
+    while True:
+        try:
+            with open(f"/proc/self/task/{os.getpid()}/children") as handle:
+                children = [int(pid) for pid in handle.read().split()]
+        except OSError:
+            children = []
+        for pid in children:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                continue
+        try:
+            if os.waitpid(-1, 0 if children else os.WNOHANG)[0] == 0:
+                return
+        except ChildProcessError:
+            return

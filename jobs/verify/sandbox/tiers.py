@@ -1,0 +1,171 @@
+"""Which tier this node offers, found out by trying, and what to ask the site's administrator for.
+
+The one hard decision: the tier is fixed once, before the first verdict. A zygote that later fails to enter its
+tier is an infrastructure error; nothing ever falls back to a weaker one.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import platform
+import socket
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from foreshock.jobs.verify.base import SandboxTier
+from foreshock.jobs.verify.sandbox import landlock, seccomp
+from foreshock.jobs.verify.sandbox.limits import Limits
+from foreshock.jobs.verify.sandbox.probe_runner import ATTEMPTS
+from foreshock.jobs.verify.sandbox.worker import Ending, InfraError, Worker, ZygoteConfig
+
+_MUST_FAIL = {
+    SandboxTier.FULL: frozenset(ATTEMPTS) - {"write to /tmp"},
+    SandboxTier.NO_USERNS: frozenset(ATTEMPTS) - {"use a capability"},
+    SandboxTier.RLIMITS_ONLY: frozenset({"allocate past the memory limit"}),
+}
+"""Attempts that a tier promises to stop. In the full tier a write to /tmp succeeds, in a /tmp of its own."""
+
+
+class SandboxUnavailable(RuntimeError):
+    """No tier, or none strong enough, can be entered here."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerProbe:
+    """One attempt and what became of it: `stopped` is good, except for the private /tmp."""
+
+    attempt: str
+    stopped: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class TierProbe:
+    """One tier: whether it can be entered and keeps its promises, and why not."""
+
+    tier: SandboxTier
+    available: bool
+    reason: str | None
+    layers: tuple[LayerProbe, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxReport:
+    """What `foreshock doctor` shows: the tier, every probe, what to ask for."""
+
+    tier: SandboxTier | None
+    probes: tuple[TierProbe, ...]
+    landlock_abi: int
+    seccomp_supported: bool
+    advice: tuple[str, ...]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether submissions get the full tier here."""
+        return self.tier is SandboxTier.FULL
+
+
+def sandbox_report() -> SandboxReport:
+    """Probe every tier on this machine, strongest first; about 0.2 s a tier."""
+    probes = tuple(probe_tier(tier) for tier in SandboxTier)
+    tier = next((probe.tier for probe in probes if probe.available), None)
+    return SandboxReport(tier, probes, landlock.abi(), seccomp.supported(), _advice(tier, probes))
+
+
+@functools.lru_cache(maxsize=1)
+def best_tier() -> TierProbe:
+    """The strongest tier that can be entered here, probed once a process. Raises SandboxUnavailable."""
+    reasons = []
+    for tier in SandboxTier:
+        probe = probe_tier(tier)
+        if probe.available:
+            return probe
+        reasons.append(f"{tier.value}: {probe.reason}")
+    raise SandboxUnavailable("no sandbox tier works here: " + "; ".join(reasons))
+
+
+def require_tier(allow_weak_sandbox: bool) -> SandboxTier:
+    """The tier to use. Raises SandboxUnavailable below full, unless weak tiers are allowed."""
+    probe = best_tier()
+    if probe.tier is SandboxTier.FULL or allow_weak_sandbox:
+        return probe.tier
+    full = probe_tier(SandboxTier.FULL)
+    raise SandboxUnavailable(
+        f"this node offers sandbox tier {probe.tier.value!r} only, and submissions are hostile code: {full.reason}. "
+        f"{' '.join(_advice(probe.tier, (full,)))} To run anyway: --allow-weak-sandbox. Details: foreshock doctor"
+    )
+
+
+def probe_tier(tier: SandboxTier) -> TierProbe:
+    """Enter a tier and try what it promises to stop, against a real file, port and process."""
+    worker = Worker(ZygoteConfig(tier, "foreshock.jobs.verify.sandbox.probe_runner", Limits(wall_s=5.0)))
+    with tempfile.TemporaryDirectory(prefix="foreshock-probe-") as folder, socket.socket() as server:
+        secret = Path(folder, "secret")
+        secret.write_text("secret")
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        marker = f"foreshock-probe-{os.getpid()}-{tier.value}"
+        request = {
+            "attempts": list(ATTEMPTS),
+            "secret": str(secret),
+            "target": str(Path(folder, "written")),
+            "port": server.getsockname()[1],
+            "pid": os.getpid(),
+            "marker": marker,
+        }
+        try:
+            run = worker.run(json.dumps(request).encode())
+        except InfraError as error:
+            return TierProbe(tier, False, str(error), ())
+        finally:
+            worker.close()
+        seen_outside = Path("/tmp", marker)
+        leaked = seen_outside.exists()
+        if leaked:
+            seen_outside.unlink()
+        if run.ending is not Ending.RESULT:
+            return TierProbe(tier, False, f"the probe ended with {run.ending.value}", ())
+    return _judge(tier, json.loads(run.payload), leaked)
+
+
+def _judge(tier: SandboxTier, answers: dict[str, str], leaked: bool) -> TierProbe:
+    layers = [LayerProbe(name, answers[name] != "done", answers[name]) for name in ATTEMPTS]
+    broken = [layer.attempt for layer in layers if not layer.stopped and layer.attempt in _MUST_FAIL[tier]]
+    if tier is SandboxTier.FULL and (leaked or answers["write to /tmp"] != "done"):
+        broken.append("have a private /tmp")
+    reason = None if not broken else "a confined process could still: " + ", ".join(broken)
+    return TierProbe(tier, not broken, reason, tuple(layers))
+
+
+def _advice(tier: SandboxTier | None, probes: tuple[TierProbe, ...]) -> tuple[str, ...]:
+    """Settings to ask the site's administrator for; empty at the full tier."""
+    if tier is SandboxTier.FULL:
+        return ()
+    advice = []
+    if _read("/proc/sys/user/max_user_namespaces") == "0":
+        advice.append("Ask for user.max_user_namespaces > 0 (sysctl).")
+    if _read("/proc/sys/kernel/unprivileged_userns_clone") == "0":
+        advice.append("Ask for kernel.unprivileged_userns_clone = 1 (sysctl, Debian).")
+    if _read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
+        advice.append(
+            "Ask for kernel.apparmor_restrict_unprivileged_userns = 0, or an AppArmor profile with `userns,` for "
+            "this Python (Ubuntu 23.10 and later)."
+        )
+    if not advice:
+        advice.append(
+            "Ask for unprivileged user namespaces; in a container, for a runtime or seccomp profile that permits "
+            "unshare and mount (Docker's default forbids them, Apptainer's does not)."
+        )
+    if tier is not SandboxTier.NO_USERNS and landlock.abi() == 0:
+        advice.append(f"Ask for Landlock: kernel 5.13 or later with lsm=...,landlock (here: {platform.release()}).")
+    return tuple(advice)
+
+
+def _read(path: str) -> str | None:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return None

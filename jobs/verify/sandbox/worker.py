@@ -1,0 +1,214 @@
+"""The judge's side of one zygote: start it, run requests in it, kill what overruns.
+
+The one hard decision: the zygote is started by exec of the bare interpreter, never by a fork of this process,
+which may hold threads, CUDA contexts and gigabytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import foreshock
+from foreshock.jobs.verify.base import SandboxTier
+from foreshock.jobs.verify.sandbox.limits import Limits
+from foreshock.jobs.verify.sandbox.zygote import BROKEN, KILL, LAUNCH, READY, WAIT
+
+_BOOT = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from foreshock.jobs.verify.sandbox.zygote import main; main(int(sys.argv[2]))"
+)
+_HEADER = struct.Struct(">Q")
+START_S = 4.5
+"""A zygote or a confinement that takes longer counts as broken."""
+
+
+class InfraError(RuntimeError):
+    """The sandbox failed, not the submission."""
+
+
+class Ending(StrEnum):
+    """How a run in the sandbox ended."""
+
+    RESULT = "result"
+    NO_RESULT = "no result"
+    TIMED_OUT = "timed out"
+    OVERSIZED = "oversized"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What came back. `payload` is untrusted bytes; `exit_code` is negative for a signal, None if killed by us."""
+
+    ending: Ending
+    payload: bytes = b""
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ZygoteConfig:
+    """What a zygote imports and how it confines. `options` go to the runner's `prepare`."""
+
+    tier: SandboxTier
+    runner: str
+    limits: Limits = field(default_factory=Limits)
+    preload: tuple[str, ...] = ()
+    sys_path: tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def package_root() -> str:
+    """The folder that `import foreshock` needs on sys.path."""
+    return str(Path(foreshock.__file__).parent.parent)
+
+
+def _hidden_folders(config: ZygoteConfig) -> list[str]:
+    package = Path(foreshock.__file__).parent
+    places = {str(package), str(package.resolve()), *config.sys_path}
+    places |= {str(child.resolve()) for child in package.iterdir() if child.is_symlink()}
+    return sorted(places)
+
+
+class Worker:
+    """One zygote. Not thread-safe: one run at a time."""
+
+    def __init__(self, config: ZygoteConfig) -> None:
+        self.config = config
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._scratch: str | None = None
+
+    def start(self) -> None:
+        """Start the zygote if it is not running. Raises InfraError with its reason."""
+        if self._process is not None:
+            return
+        self._scratch = tempfile.mkdtemp(prefix="foreshock-sandbox-")
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control = ours
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    [*_interpreter(), "-c", _BOOT, package_root(), str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    env={"PYTHONHASHSEED": "0"},
+                    pass_fds=[theirs.fileno()],
+                    cwd="/",
+                )
+            ours.settimeout(START_S)
+            ours.send(json.dumps(self._config_json()).encode())
+            answer = ours.recv(1 << 16)
+        except OSError as error:
+            self.close()
+            raise InfraError(f"the sandbox process did not start within {START_S} s: {error}") from error
+        if answer != READY:
+            self.close()
+            reason = answer[1:].decode(errors="replace") if answer[:1] == BROKEN else "it ended without a word"
+            raise InfraError(f"sandbox tier {self.config.tier.value!r} could not be set up: {reason}")
+
+    def _config_json(self) -> dict[str, Any]:
+        return {
+            "tier": self.config.tier.value,
+            "runner": self.config.runner,
+            "limits": asdict(self.config.limits),
+            "preload": list(self.config.preload),
+            "sys_path": list(self.config.sys_path),
+            "options": self.config.options,
+            "scratch": self._scratch,
+            "hidden": _hidden_folders(self.config),
+        }
+
+    def run(self, request: bytes, wall_s: float | None = None) -> Run:
+        """Run one request in a fresh confined process. Raises InfraError; the zygote is then stopped."""
+        self.start()
+        try:
+            return self._run(request, self.config.limits.wall_s if wall_s is None else wall_s)
+        except (OSError, InfraError) as error:
+            self.close()
+            raise error if isinstance(error, InfraError) else InfraError(f"sandbox process lost: {error}") from error
+
+    def _run(self, request: bytes, wall_s: float) -> Run:
+        assert self._control is not None
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with ours:
+            with theirs:
+                self._control.settimeout(START_S)
+                socket.send_fds(self._control, [LAUNCH], [theirs.fileno()])
+            self._deliver(ours, request)
+            run = _receive(ours, time.monotonic() + wall_s, self.config.limits.result_bytes)
+        self._control.send(WAIT if run.ending is Ending.NO_RESULT else KILL)
+        answer = self._control.recv(64)
+        if not answer:
+            raise InfraError("the sandbox process ended")
+        if run.ending is not Ending.NO_RESULT:
+            return run
+        return Run(run.ending, run.payload, os.waitstatus_to_exitcode(int(answer)))
+
+    def _deliver(self, channel: socket.socket, request: bytes) -> None:
+        """Wait for the confined process to say that it is ready, and send the request."""
+        channel.settimeout(START_S)
+        ready = channel.recv(1)
+        if ready != READY:
+            reason = channel.recv(1 << 13).decode(errors="replace") if ready == BROKEN else "it ended without a word"
+            raise InfraError(f"confinement of a submission failed: {reason}")
+        channel.sendall(_HEADER.pack(len(request)) + request)
+
+    def close(self) -> None:
+        """Stop the zygote and everything in it; safe to call twice."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._process is not None:
+            try:
+                self._process.wait(timeout=1.0)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+        if self._scratch is not None:
+            with contextlib.suppress(OSError):
+                shutil.rmtree(self._scratch)
+            self._scratch = None
+
+
+def _interpreter() -> list[str]:
+    base = getattr(sys, "_base_executable", None) or sys.executable
+    return [base, "-s", "-P", "-S", "-B"]
+
+
+def _receive(channel: socket.socket, deadline: float, limit: int) -> Run:
+    """One length-prefixed frame, or why there is none. Never reads more than `limit` bytes of payload."""
+    data = bytearray()
+    wanted = _HEADER.size
+    while len(data) < wanted:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return Run(Ending.TIMED_OUT)
+        channel.settimeout(left)
+        try:
+            chunk = channel.recv(min(wanted - len(data), 1 << 20))
+        except TimeoutError:
+            return Run(Ending.TIMED_OUT)
+        except ConnectionError:
+            chunk = b""
+        if not chunk:
+            return Run(Ending.NO_RESULT)
+        data += chunk
+        if len(data) == _HEADER.size == wanted:
+            wanted += _HEADER.unpack(data)[0]
+            if wanted > limit:
+                return Run(Ending.OVERSIZED)
+    return Run(Ending.RESULT, bytes(data[_HEADER.size :]))
