@@ -24,11 +24,11 @@ class UniformStreams:
         self._step = 0
 
     def next(self, rows: np.ndarray) -> np.ndarray:
-        """The next uniform of each of `rows` (indices into the seeds); every stream advances by one. Shape [len(rows)]."""
+        """The next uniform of each of `rows` (indices into the seeds), shape [len(rows)]; all streams advance."""
         column = self._step % _BLOCK
         if column == 0:
             self._block = np.zeros((len(self._generators), _BLOCK))
-            for row in rows:  # a finished row is never asked again
+            for row in np.unique(rows):  # a finished row is never asked again
                 self._block[row] = self._generators[row].random(_BLOCK)
         self._step += 1
         uniforms: np.ndarray = self._block[rows, column]

@@ -24,9 +24,10 @@ from foreshock.jobs.engines.base import (
     ScoreRequest,
 )
 from foreshock.jobs.engines.batching import generation_chunks, length_sorted_chunks
-from foreshock.jobs.engines.decoding import Decoder, pad_prompts, probe_ragged
+from foreshock.jobs.engines.decoding import Decoder, pad_prompts, padded_length, probe_ragged
 from foreshock.jobs.engines.forward import LogitsModel
 from foreshock.jobs.engines.weights import build_model, read_model_config, same_architecture, swap_weights
+from foreshock.jobs.fingerprint import check_checkpoint, is_adapter
 from foreshock.jobs.prompts.tokenizer import decode, load_tokenizer
 from foreshock.jobs.spec import Checkpoint
 
@@ -93,7 +94,7 @@ class TransformersEngine:
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Serve `checkpoint`: weights are swapped in place when the architecture is the one already loaded."""
-        config = read_model_config_checked(checkpoint.path)
+        config = _checked_config(checkpoint.path)
         dtype = self._dtype(config)
         swapped = False
         if self._model is not None and same_architecture(self._config, config) and self._model.dtype == dtype:
@@ -254,10 +255,8 @@ class TransformersEngine:
         return None
 
 
-def read_model_config_checked(path: Path) -> Any:
+def _checked_config(path: Path) -> Any:
     """The configuration of a complete checkpoint directory; CheckpointError otherwise."""
-    from foreshock.jobs.fingerprint import check_checkpoint, is_adapter
-
     check_checkpoint(path)
     return None if is_adapter(path) else read_model_config(path)
 
@@ -296,8 +295,11 @@ def _split_by_prefill(chunk: list[ScoreRequest], max_positions: int) -> Iterator
 @torch.inference_mode()
 def _score(model: LogitsModel, chunk: list[ScoreRequest], temperature: float) -> list[list[float]]:
     """Logits at the needed positions only: position i-1 predicts token i. Right padding is never attended."""
-    ids, _ = pad_prompts([request.token_ids for request in chunk], model.device)
-    rows, columns, counts = [], [], []
+    width = padded_length(max(len(request.token_ids) for request in chunk), model.context_length)
+    ids, _ = pad_prompts([request.token_ids for request in chunk], width, model.device)
+    rows: list[int] = []
+    columns: list[int] = []
+    counts: list[int] = []
     for row, request in enumerate(chunk):
         n = len(request.token_ids) - request.prefill_start
         rows += [row] * n

@@ -8,6 +8,7 @@ as text that continues a sequence, not as the start of one (some tokenizers put 
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -49,14 +50,9 @@ def encode_prefill(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
     if not text:
         return ()
     anchor = _anchor(tokenizer)
-    if anchor is None:
-        ids = tuple(tokenizer.encode(text, add_special_tokens=False))
-    else:
-        ids = tuple(tokenizer.encode(anchor[0] + text, add_special_tokens=False))
-        if not ids or ids[0] != anchor[1]:
-            ids = tuple(tokenizer.encode(text, add_special_tokens=False))
-        else:
-            ids = ids[1:]
+    ids = tuple(tokenizer.encode((anchor.text if anchor else "") + text, add_special_tokens=False))
+    if anchor is not None:
+        ids = ids[1:] if ids[:1] == (anchor.id,) else encode_prompt(tokenizer, text)
     control = set(tokenizer.all_special_ids) - {getattr(tokenizer, "unk_token_id", None)}
     found = next((i for i in ids if i in control), None)
     if found is not None:
@@ -81,9 +77,15 @@ def token_id(tokenizer: Tokenizer, token: str) -> int | None:
     return int(found)
 
 
-def _anchor(tokenizer: Tokenizer) -> tuple[str, int] | None:
+@dataclass(frozen=True, slots=True)
+class _Anchor:
+    text: str
+    id: int
+
+
+def _anchor(tokenizer: Tokenizer) -> _Anchor | None:
     """A control token to put in front of the prefill, so that it is not taken for the start of a text."""
     for number, token in sorted(tokenizer.added_tokens_decoder.items()):
         if token.special and not token.rstrip and not token.single_word:
-            return str(token.content), int(number)
+            return _Anchor(str(token.content), int(number))
     return None
