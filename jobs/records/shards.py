@@ -48,6 +48,7 @@ class ShardManifest:
     git_commit: str | None
     image_digest: str | None
     n_errors: int = 0
+    n_exploits: int | None = None
     skipped: dict[str, int] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     host: str | None = None
@@ -160,6 +161,7 @@ class ShardWriter:
             git_commit=self.origin.git_commit,
             image_digest=self.origin.image_digest,
             n_errors=len(error_rows),
+            n_exploits=sum(1 for row in rows if row.get("exploit_success")),
             skipped=dict(skipped or {}),
             timings={name: round(seconds, 4) for name, seconds in (timings or {}).items()},
             host=socket.gethostname(),
@@ -203,3 +205,10 @@ def _read_part(path: Path) -> list[Row] | None:
         return [json.loads(line) for line in lines[:-1]]
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
         return None
+
+
+def count_part_rows(folder: Path) -> int:
+    """Rows in the whole parts of an unsealed shard; an estimate for display, since parts may repeat rows."""
+    if not folder.is_dir():
+        return 0
+    return sum(len(rows) for path in folder.glob("*.jsonl") if (rows := _read_part(path)) is not None)

@@ -1,0 +1,56 @@
+"""The `foreshock` command: every subcommand, registered by name.
+
+The one hard decision: command modules import nothing heavy at the top, so `--help` answers at once; each command
+imports its work when it runs.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from foreshock.batch.cli import demo_command, doctor_command, part_commands, run_commands
+
+app = typer.Typer(
+    name="foreshock",
+    help=(
+        "See reward hacking coming before it shows.\n\n"
+        "foreshock forces the first N words of exploit reasoning into each training checkpoint's chain of thought, "
+        "measures how small a kick suffices and how natural the kick is to the model, and turns that into statements "
+        "about the unprompted exploit rate, now and later in training.\n\n"
+        "Start with [bold]foreshock demo[/bold], then [bold]foreshock run CONFIG.yaml[/bold]."
+    ),
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_RUNS = "Runs"
+_PARTS = "Parts of a run, on any files in the same formats"
+_MACHINE = "This machine"
+
+app.command("run", rich_help_panel=_RUNS)(run_commands.run)
+app.command("plan", rich_help_panel=_RUNS)(run_commands.plan)
+app.command("resume", rich_help_panel=_RUNS)(run_commands.resume)
+app.command("status", rich_help_panel=_RUNS)(run_commands.status)
+app.command("ls", rich_help_panel=_RUNS)(run_commands.ls)
+app.command("demo", rich_help_panel=_RUNS)(demo_command.demo)
+app.command("eval", rich_help_panel=_PARTS)(part_commands.evaluate)
+app.command("logprob", rich_help_panel=_PARTS)(part_commands.logprob)
+app.command("aggregate", rich_help_panel=_PARTS)(part_commands.aggregate)
+app.command("doctor", rich_help_panel=_MACHINE)(doctor_command.doctor)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from foreshock import __version__
+
+        typer.echo(f"foreshock {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Options of every command."""

@@ -1,0 +1,31 @@
+"""`foreshock doctor`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
+    """Show what this machine offers and what is missing: packages, GPUs, sandbox, Slurm, containers.
+
+    Exits with 1 if something that every run needs is missing.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from foreshock.batch.doctor import examine
+
+    findings = examine()
+    if as_json:
+        typer.echo(json.dumps([vars(f) for f in findings], indent=2))
+    else:
+        table = Table("", "what", "found", "to mend it", box=None, pad_edge=False)
+        marks = {"ok": "[green]ok", "missing": "[red]missing", "absent": "[dim]absent", "weak": "[yellow]weak"}
+        for finding in findings:
+            table.add_row(marks[finding.state], finding.what, finding.found, finding.fix)
+        Console(highlight=False).print(table)
+    if any(finding.state == "missing" for finding in findings):
+        raise typer.Exit(1)

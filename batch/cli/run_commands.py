@@ -1,0 +1,212 @@
+"""Commands over whole runs: run, plan, resume, status, ls."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from foreshock.batch.config import RunConfig
+    from foreshock.batch.run import RunResult
+
+ConfigArgument = Annotated[
+    Path | None,
+    typer.Argument(help="Run configuration in YAML (docs/configuration.md). Optional with --sensitivity-run."),
+]
+ClusterOption = Annotated[
+    str | None, typer.Option("--cluster", help="local (worker processes), slurm, or inline (this process).")
+]
+SensitivityOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--sensitivity-run",
+        help="Take checkpoints, levels and sources from an earlier run's config.yaml. "
+        "`newest` means the newest under results/prefill_sensitivity/.",
+    ),
+]
+SkipLogprobOption = Annotated[bool, typer.Option("--skip-logprob", help="Do not score the prefills.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+RunDirArgument = Annotated[Path | None, typer.Argument(help="Run directory; default: the newest.")]
+ResultsOption = Annotated[Path, typer.Option("--results-dir", help="Folder of results.")]
+WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Worker processes.")]
+
+
+def _configuration(
+    config: Path | None, sensitivity_run: Path | None, cluster: str | None, skip_logprob: bool, workers: int | None
+) -> RunConfig:
+    """The configuration from its file or an earlier run, with the command line's overrides."""
+    from foreshock.batch.config import load_config, load_yaml, parse_config
+    from foreshock.batch.discover import config_from_sensitivity_run, newest_run
+
+    if config is None and sensitivity_run is None:
+        sensitivity_run = Path("newest")
+    if sensitivity_run is not None:
+        folder = newest_run(Path("results")).root if str(sensitivity_run) == "newest" else sensitivity_run
+        overrides = load_yaml(config)[0] if config is not None else {}
+        loaded = config_from_sensitivity_run(folder, overrides or {})
+    else:
+        assert config is not None
+        loaded = load_config(config)
+    data = loaded.to_yaml_dict()
+    if cluster is not None:
+        data["execution"]["cluster"] = cluster
+    if workers is not None:
+        data["execution"]["workers"] = workers
+    if skip_logprob:
+        data["logprob"]["enabled"] = False
+    return parse_config(data, config)
+
+
+def run(
+    config: ConfigArgument = None,
+    sensitivity_run: SensitivityOption = None,
+    cluster: ClusterOption = None,
+    skip_logprob: SkipLogprobOption = False,
+    workers: WorkersOption = None,
+    run_dir: Annotated[
+        Path | None, typer.Option("--run-dir", help="Directory of the new run; default: a dated one in results/.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and show the plan; start nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a sweep: checkpoints x prefill levels, sampled, verified, scored, aggregated, analysed, reported.
+
+    Interrupt it with Ctrl-C at any time; `foreshock resume` goes on from the last finished batch.
+    """
+    from foreshock.batch.cli.display import hooks
+    from foreshock.batch.run import command_line, require_complete
+    from foreshock.batch.run import run as run_sweep
+
+    settings = _configuration(config, sensitivity_run, cluster, skip_logprob, workers)
+    if dry_run:
+        _show_plan(settings, as_json)
+        return
+    result = run_sweep(settings, command_line(), hooks(), run_dir)
+    _show_result(result, as_json)
+    require_complete(result)
+
+
+def plan(
+    config: ConfigArgument = None,
+    sensitivity_run: SensitivityOption = None,
+    cluster: ClusterOption = None,
+    skip_logprob: SkipLogprobOption = False,
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a run would do: cells, rows, array tasks, skipped problems and estimated time. Starts nothing."""
+    _show_plan(_configuration(config, sensitivity_run, cluster, skip_logprob, workers), as_json)
+
+
+def resume(
+    run_dir: RunDirArgument = None,
+    cluster: ClusterOption = None,
+    workers: WorkersOption = None,
+    results_dir: ResultsOption = Path("results"),
+    as_json: JsonOption = False,
+) -> None:
+    """Do what is missing of a run and analyse it again. Never repeats a finished batch."""
+    from foreshock.batch.cli.display import hooks
+    from foreshock.batch.config import parse_config
+    from foreshock.batch.discover import newest_run
+    from foreshock.batch.run import require_complete
+    from foreshock.batch.run import resume as resume_run
+
+    def override(stored: RunConfig) -> RunConfig:
+        data = stored.to_yaml_dict()
+        if cluster is not None:
+            data["execution"]["cluster"] = cluster
+        if workers is not None:
+            data["execution"]["workers"] = workers
+        return parse_config(data)
+
+    folder = run_dir if run_dir is not None else newest_run(results_dir).root
+    result = resume_run(folder, hooks(), override)
+    _show_result(result, as_json)
+    require_complete(result)
+
+
+def status(
+    run_dir: RunDirArgument = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until the run ends.")] = False,
+    results_dir: ResultsOption = Path("results"),
+    as_json: JsonOption = False,
+) -> None:
+    """Show how far a run is: every checkpoint x level, rows per second, exploit rate so far."""
+    from foreshock.batch.cli.status_view import show_status, watch_status
+    from foreshock.batch.discover import newest_run
+    from foreshock.batch.status import read_status
+    from foreshock.jobs.records.layout import RunLayout
+
+    layout = RunLayout(run_dir) if run_dir is not None else newest_run(results_dir)
+    if as_json:
+        typer.echo(json.dumps(read_status(layout).to_json(), indent=2))
+    elif watch:
+        watch_status(layout)
+    else:
+        show_status(layout)
+
+
+def ls(results_dir: ResultsOption = Path("results"), as_json: JsonOption = False) -> None:
+    """List runs, newest first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from foreshock.batch.status import list_runs
+
+    runs = list_runs(results_dir)
+    if as_json:
+        typer.echo(json.dumps(runs, indent=2))
+        return
+    if not runs:
+        typer.echo(f"no runs under {results_dir / 'prefill_sensitivity'}; start one with: foreshock run CONFIG.yaml")
+        return
+    table = Table("run", "status", "started", "rows", box=None, pad_edge=False)
+    for item in runs:
+        table.add_row(item["run"], item["status"], item["started"] or "", f"{item['rows_done']}/{item['rows_total']}")
+    Console().print(table)
+
+
+def _show_plan(settings: RunConfig, as_json: bool) -> None:
+    from foreshock.batch.cli.plan_view import print_plan
+    from foreshock.batch.plan import make_plan
+    from foreshock.batch.plan_summary import summarise
+
+    summary = summarise(make_plan(settings))
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+    else:
+        print_plan(summary)
+
+
+def _show_result(result: RunResult, as_json: bool) -> None:
+    document: dict[str, Any] = {
+        "run_dir": str(result.layout.root),
+        "complete": result.complete,
+        "submitted": result.execution.submitted,
+        "missing_shards": len(result.execution.missing),
+        "rows": result.aggregate.to_json() if result.aggregate else None,
+        "report": str(result.layout.report) if result.layout.report.is_file() else None,
+        "notes": result.analysis.notes if result.analysis else [],
+    }
+    if as_json:
+        typer.echo(json.dumps(document, indent=2))
+        return
+    if result.aggregate is not None:
+        rows = result.aggregate
+        typer.echo(
+            f"{rows.n_eval} eval rows, {rows.n_logprob} logprob rows, {rows.n_ground_truth} ground-truth rows; "
+            f"{rows.n_errors} errors, {rows.n_skipped} tasks skipped for want of a prefill"
+        )
+    for note in document["notes"]:
+        typer.echo(f"note: {note}")
+    typer.echo(f"run:    {result.layout.root}")
+    if document["report"]:
+        typer.echo(f"report: {document['report']}")
+    if result.execution.submitted:
+        typer.echo(f"submitted; follow it with: foreshock status {result.layout.root} --watch")

@@ -1,0 +1,76 @@
+"""A run's status as a grid: one row a checkpoint, one column a level."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from foreshock.batch.status import CellStatus, RunStatus, read_status
+from foreshock.jobs.records.layout import RunLayout, checkpoint_order
+
+_STYLE = {"done": "green", "partial": "yellow", "running": "cyan", "failed": "red", "missing": "dim"}
+_REFRESH_S = 2.0
+
+
+def show_status(layout: RunLayout) -> None:
+    """Print the status once."""
+    Console(highlight=False).print(render(read_status(layout)))
+
+
+def watch_status(layout: RunLayout) -> None:
+    """Show the status until the run ends."""
+    with Live(render(now := read_status(layout)), refresh_per_second=2) as live:
+        while now.status in ("running", "submitted", "planned"):
+            time.sleep(_REFRESH_S)
+            live.update(render(now := read_status(layout)))
+
+
+def render(now: RunStatus) -> RenderableType:
+    """The whole view."""
+    parts: list[RenderableType] = [_headline(now)]
+    kinds = {cell.kind for cell in now.cells}
+    parts += [_grid(now, kind) for kind in ("eval", "logprob", "ref_logprob", "ground_truth") if kind in kinds]
+    parts += [Text(f"failed: {message}", style="red") for message in now.failures]
+    if now.status in ("stopped", "failed", "interrupted", "incomplete"):
+        parts.append(Text("-> foreshock resume goes on from here", style="bold"))
+    return Group(*parts)
+
+
+def _headline(now: RunStatus) -> Text:
+    text = Text(f"{now.run}: {now.status}", style="bold")
+    text.append(f"  {now.rows_done}/{now.rows_total} rows", style="not bold")
+    if now.rows_per_second:
+        text.append(f", {now.rows_per_second:.1f}/s", style="not bold")
+    if now.eta_seconds is not None:
+        text.append(f", ETA {now.eta_seconds / 60:.1f} min", style="not bold")
+    if now.exit_reason:
+        text.append(f"\n{now.exit_reason}", style="not bold")
+    return text
+
+
+def _grid(now: RunStatus, kind: str) -> Table:
+    cells = {(cell.checkpoint, cell.level): cell for cell in now.cells if cell.kind == kind}
+    levels = sorted({level for _, level in cells}, key=lambda level: -1 if level is None else level)
+    title = {"eval": "eval: rows done, exploit rate so far", "logprob": "logprob", "ref_logprob": "donor logprob"}
+    table = Table(title=title.get(kind, kind.replace("_", " ")), box=None, title_justify="left", pad_edge=False)
+    table.add_column("checkpoint")
+    for level in levels:
+        table.add_column("all levels" if level is None else f"{level} words", justify="right")
+    for checkpoint in sorted({name for name, _ in cells}, key=checkpoint_order):
+        table.add_row(checkpoint, *(_cell(cells.get((checkpoint, level)), kind) for level in levels))
+    return table
+
+
+def _cell(cell: CellStatus | None, kind: str) -> Text:
+    if cell is None:
+        return Text("")
+    if cell.state == "done":
+        rate = cell.exploits / cell.rows_total if kind in ("eval", "ground_truth") and cell.rows_total else None
+        return Text("done" if rate is None else f"{rate:6.1%}", style=_STYLE["done"])
+    if cell.state == "failed":
+        return Text(f"{cell.n_errors} errors", style=_STYLE["failed"])
+    return Text(f"{cell.rows_done}/{cell.rows_total}", style=_STYLE[cell.state])

@@ -1,0 +1,214 @@
+"""Score prefills found in samples files, one file or a whole run: `foreshock logprob`.
+
+The one hard decision: a cell's prefills are taken from its own samples where they exist and otherwise from the
+same level of another checkpoint, since they are the same text; such rows carry no outcome, and the report counts
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from foreshock.errors import InputError
+from foreshock.jobs.engines.base import Engine
+from foreshock.jobs.prefill import cut_prefill
+from foreshock.jobs.prompts.base import PromptFormat, RenderedPrompt
+from foreshock.jobs.records.jsonl import read_jsonl, write_jsonl
+from foreshock.jobs.records.layout import CellFile, RunLayout, checkpoint_order
+from foreshock.jobs.records.rows import LOGPROB_KEYS, SCHEMA_VERSION, Row, select_keys, text_sha256
+from foreshock.jobs.scoring import LevelScore, plan_scoring
+from foreshock.jobs.spec import Checkpoint
+
+SampleKey = tuple[str, int, str]
+"""(task id, attempt, prompt digest): samples of several levels under one key share a forward pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillSample:
+    """One prefill to score, with what its row keeps."""
+
+    task_id: str
+    attempt_idx: int
+    exploit_type: str | None
+    exploit_success: bool | None
+    system: str | None
+    user: str
+    text: str
+    words: int
+    level: int
+
+    @property
+    def key(self) -> SampleKey:
+        """What it shares a forward pass with."""
+        return (self.task_id, self.attempt_idx, text_sha256(f"{self.system}\0{self.user}"))
+
+
+@dataclass
+class ScoreReport:
+    """What was scored. `borrowed`: cells whose prefills came from another checkpoint, and which."""
+
+    files: list[Path] = field(default_factory=list)
+    n_rows: int = 0
+    n_without_prefill: int = 0
+    n_failed: int = 0
+    borrowed: dict[str, str] = field(default_factory=dict)
+    kept: list[Path] = field(default_factory=list)
+
+
+def read_samples(
+    path: Path, level: int | None, use_reasoning: bool, limit: int | None
+) -> tuple[list[PrefillSample], int]:
+    """Samples of one file and the number of rows without a prefill.
+
+    With `use_reasoning` the text is the `reasoning` field cut at the level. Raises InputError naming the line of a
+    row that lacks what scoring needs.
+    """
+    samples: list[PrefillSample] = []
+    without = 0
+    for number, row in read_jsonl(path):
+        if row.get("error") is not None:
+            continue
+        if limit is not None and len(samples) >= limit:
+            break
+        words = level if level is not None else row.get("prefill_level", row.get("prefill_tokens"))
+        if not isinstance(words, int):
+            raise InputError("row lacks prefill_tokens, so its level is unknown", path=path, line=number)
+        needed = ("task_id", "prompt", "reasoning" if use_reasoning else "prefill_reasoning")
+        missing = [key for key in needed if row.get(key) is None]
+        if missing and not (words == 0 and missing == ["prefill_reasoning"]):
+            raise InputError(
+                f"row lacks {', '.join(missing)}; scoring needs {', '.join(needed)}",
+                path=path,
+                line=number,
+                fix="give the .samples.jsonl file of an evaluation, or add --use-reasoning-field",
+            )
+        source = row["reasoning"] if use_reasoning else row.get("prefill_reasoning") or ""
+        cut = cut_prefill(source, words)
+        if cut.words == 0:
+            without += 1
+            continue
+        samples.append(
+            PrefillSample(
+                task_id=row["task_id"],
+                attempt_idx=row.get("attempt_idx") or 0,
+                exploit_type=row.get("exploit_type"),
+                exploit_success=row.get("exploit_success"),
+                system=row.get("system"),
+                user=row["prompt"],
+                text=cut.text,
+                words=cut.words,
+                level=words,
+            )
+        )
+    return samples, without
+
+
+def score_samples(
+    engine: Engine, prompt_format: PromptFormat, samples: Sequence[PrefillSample], checkpoint: str, temperature: float
+) -> list[Row]:
+    """Logprob rows of samples, in their order; one forward pass per distinct trace."""
+    rendered: dict[SampleKey, dict[int, RenderedPrompt]] = {}
+    for sample in samples:
+        levels = rendered.setdefault(sample.key, {})
+        levels.setdefault(sample.level, prompt_format.render(sample.system, sample.user, sample.text))
+    plan = plan_scoring(rendered)
+    scores = plan.collect(engine.score(plan.requests, temperature))
+    template = prompt_format.template_sha256()
+    return [_row(sample, scores[sample.key][sample.level], checkpoint, temperature, template) for sample in samples]
+
+
+def _row(sample: PrefillSample, score: LevelScore, checkpoint: str, temperature: float, template: str) -> Row:
+    row: Row = {
+        "task_id": sample.task_id,
+        "exploit_type": sample.exploit_type,
+        "attempt_idx": sample.attempt_idx,
+        "prefill_tokens": sample.words,
+        "prefill_applied": True,
+        "exploit_success": sample.exploit_success,
+        "prefill_logprob_sum": score.logprob_sum,
+        "prefill_logprob_mean": score.logprob_mean,
+        "prefill_num_tokens": score.num_tokens,
+        "schema_version": SCHEMA_VERSION,
+        "checkpoint": checkpoint,
+        "prefill_level": sample.level,
+        "prefill_sha256": text_sha256(sample.text),
+        "template_sha256": template,
+        "logprob_temperature": temperature,
+        "logprob_method": "full_softmax",
+    }
+    if score.error is not None:
+        row["error"] = f"scoring: {score.error}"
+    return select_keys(row, LOGPROB_KEYS)
+
+
+@dataclass
+class RunScorer:
+    """Scores a whole run's prefills under the checkpoints of a training run."""
+
+    run: RunLayout
+    checkpoints: Sequence[Checkpoint]
+    output: RunLayout
+    engine: Engine
+    format_of: Callable[[Checkpoint], PromptFormat]
+    temperature: float
+    use_reasoning: bool = False
+    max_samples: int | None = None
+    force: bool = False
+    on_checkpoint: Callable[[str], None] = lambda name: None
+
+    def score(self) -> ScoreReport:
+        """Write one logprob file per checkpoint and level; files that are there are kept unless `force`."""
+        by_level: dict[int, dict[str, Path]] = {}
+        for file in self._samples_files():
+            if file.cell.level > 0:
+                by_level.setdefault(file.cell.level, {})[file.cell.checkpoint] = file.path
+        if not by_level:
+            raise InputError("no samples above level 0, so there is nothing to score", path=self.run.evals)
+        report = ScoreReport()
+        for checkpoint in self.checkpoints:
+            self.on_checkpoint(checkpoint.name)
+            self._score_checkpoint(checkpoint, by_level, report)
+        return report
+
+    def _samples_files(self) -> list[CellFile]:
+        files = []
+        for file in self.run.eval_files():
+            path = self.run.samples_file(file.cell.checkpoint, file.cell.level)
+            files.append(CellFile(file.cell, path if path.is_file() else file.path))
+        return files
+
+    def _score_checkpoint(
+        self, checkpoint: Checkpoint, by_level: dict[int, dict[str, Path]], report: ScoreReport
+    ) -> None:
+        samples: list[PrefillSample] = []
+        for level, files in sorted(by_level.items()):
+            target = self.output.logprob_file(checkpoint.name, level)
+            if target.is_file() and not self.force:
+                report.kept.append(target)
+                continue
+            own = files.get(checkpoint.name)
+            donor = checkpoint.name if own else min(files, key=checkpoint_order)
+            found, without = read_samples(files[donor], level, self.use_reasoning, self.max_samples)
+            report.n_without_prefill += without
+            if own is None:
+                report.borrowed[f"{checkpoint.name} at {level} words"] = donor
+                found = [_without_outcome(sample) for sample in found]
+            samples += found
+        if not samples:
+            return
+        self.engine.load(checkpoint)
+        rows = score_samples(self.engine, self.format_of(checkpoint), samples, checkpoint.name, self.temperature)
+        for level in sorted({row["prefill_level"] for row in rows}):
+            target = self.output.logprob_file(checkpoint.name, level)
+            own_rows = [row for row in rows if row["prefill_level"] == level]
+            write_jsonl(target, own_rows)
+            report.files.append(target)
+            report.n_rows += len(own_rows)
+            report.n_failed += sum(1 for row in own_rows if "error" in row)
+
+
+def _without_outcome(sample: PrefillSample) -> PrefillSample:
+    """A prefill scored for a checkpoint that did not sample it has no outcome there."""
+    return replace(sample, exploit_success=None)
