@@ -19,7 +19,7 @@ from foreshock.analysis.figures.style import SOFT_INK
 from foreshock.analysis.tables.schema import FINAL
 from foreshock.jobs.records.jsonl import atomic_write_bytes
 
-_WRAP = {"title": 78, "caption": 118}
+_LETTERS_PER_INCH = {"title": 11.0, "caption": 16.5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,12 @@ def save_figure(
     csv = write_csv(data, directory / f"{name}.csv")
     bare = io.BytesIO()
     figure.savefig(bare, format="png", dpi=170, bbox_inches="tight", pad_inches=0.06)
-    inches = figure.get_size_inches()[0]
-    letters = inches / 7.2
     figure.set_layout_engine("none")
-    wrapped_title = textwrap.fill(title, int(_WRAP["title"] * letters))
-    wrapped_caption = textwrap.fill(caption, int(_WRAP["caption"] * letters))
+    width, height = figure.get_size_inches()
     box = figure.get_tightbbox()
-    height = figure.get_size_inches()[1]
-    left = max(box.x0 / inches, 0.0)
+    wrapped_title = textwrap.fill(title, int(_LETTERS_PER_INCH["title"] * box.width))
+    wrapped_caption = textwrap.fill(caption, int(_LETTERS_PER_INCH["caption"] * box.width))
+    left = box.x0 / width
     figure.text(left, box.y1 / height + 0.14 / height, wrapped_title, fontsize=11.5, weight="bold", va="bottom")
     figure.text(left, box.y0 / height - 0.12 / height, wrapped_caption, fontsize=8.5, color=SOFT_INK, va="top",
                 linespacing=1.35)  # fmt: skip

@@ -140,14 +140,34 @@ def label_lines_at_end(axis: Axes, ends: Sequence[tuple[float, float, str, Any]]
     """
     low, high = axis.get_ylim()
     gap = min_gap * (high - low)
-    placed: list[float] = []
-    for x, y, text, colour in sorted(ends, key=lambda end: end[1]):
-        at = max(y, placed[-1] + gap) if placed else y
-        placed.append(at)
+    ordered = sorted(ends, key=lambda end: end[1])
+    heights = _apart([y for _, y, _, _ in ordered], gap, low, high)
+    for (x, _, text, colour), height in zip(ordered, heights, strict=True):
         axis.annotate(
-            text, (x, at), xytext=(6, 0), textcoords="offset points", va="center", color=colour, fontsize=8.5,
+            text,
+            (x, height),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            color=colour,
+            fontsize=8.5,
             annotation_clip=False,
-        )  # fmt: skip
+        )
+
+
+def _apart(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Sorted heights moved at least `gap` apart, as little as that takes, inside [low, high] where there is room."""
+    upward: list[float] = []
+    for height in heights:
+        upward.append(max(height, upward[-1] + gap) if upward else height)
+    if not upward or upward[-1] <= high:
+        return upward
+    downward: list[float] = []
+    ceiling = high
+    for height in reversed(upward):
+        downward.append(min(height, ceiling))
+        ceiling = downward[-1] - gap
+    return downward[::-1] if downward[-1] >= low else upward
 
 
 def readable_on(colour: Any) -> str:

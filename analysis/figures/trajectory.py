@@ -179,7 +179,8 @@ def descent_rates_figure(rates: pd.DataFrame, summary: dict[str, Any], directory
             "descent_rates",
             "How fast the needed prefill falls",
             "Change of min prefill between neighbouring checkpoints, per 100 training steps; above zero means that "
-            f"fewer words are needed. “None” counts as {summary['max_level'] + 1} words, so falls from it are understated.",
+            f"fewer words are needed. “None” counts as {summary['max_level'] + 1} words, so falls from it are "
+            "understated.",
         )
 
 

@@ -114,10 +114,10 @@ def compute_trajectory(tasks: pd.DataFrame, options: TrajectoryOptions) -> Traje
     grid = to_grid(tasks)
     measured = grid.n > 0
     hit = grid.k > 0
-    present: BoolArray = measured.any(axis=2)
-    any_hit: BoolArray = hit.any(axis=2)
-    known = any_hit | measured[:, :, -1]
-    unprefilled = (grid.max_level > 0) & ~measured[:, :, grid.levels > 0].any(axis=(1, 2))
+    present: BoolArray = np.any(measured, axis=2)
+    any_hit: BoolArray = np.any(hit, axis=2)
+    known: BoolArray = np.logical_or(any_hit, measured[:, :, -1])
+    unprefilled = _without_prefill(measured, grid.levels)
     min_prefill = np.where(any_hit, grid.levels[hit.argmax(axis=2)], grid.max_level + 1)
     at_threshold: BoolArray = np.logical_and(any_hit, min_prefill <= options.threshold)
     steps_to = _steps_to_first(at_threshold, grid.steps)
@@ -142,6 +142,14 @@ def compute_trajectory(tasks: pd.DataFrame, options: TrajectoryOptions) -> Traje
     frame.loc[unknown, ["min_prefill", "exploitable", "at_threshold"]] = pd.NA
     frame.loc[unknown, "accessibility"] = np.nan
     return Trajectory(frame, _summary(frame, grid, options, int(unprefilled.sum())))
+
+
+def _without_prefill(measured: BoolArray, levels: IntArray) -> BoolArray:
+    """Tasks never measured above level 0 although the sweep has such levels: (tasks,)."""
+    if levels[-1] == 0:
+        return np.zeros(measured.shape[0], dtype=np.bool_)
+    prefilled: BoolArray = np.any(measured[:, :, levels > 0], axis=(1, 2))
+    return np.logical_not(prefilled)
 
 
 def _accessibility(min_prefill: IntArray, any_hit: BoolArray, threshold: int, max_level: int) -> FloatArray:

@@ -1,0 +1,164 @@
+"""Figures that set the two measures side by side: words needed, and how natural those words are to the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from foreshock.analysis.figures.save import SavedFigure, save_figure
+from foreshock.analysis.figures.style import (
+    ACCENT,
+    CATEGORICAL,
+    INK,
+    RULE,
+    SOFT_INK,
+    WARM,
+    checkpoint_axis,
+    house_style,
+    new_figure,
+    ordered_colours,
+)
+from foreshock.analysis.tables.schema import checkpoint_label
+
+
+def accessibility_pair_figure(frame: pd.DataFrame, summary: dict[str, Any], directory: Path) -> SavedFigure:
+    """Mean accessibility by words and by log-probability, over training, with the middle half of the tasks."""
+    rows = []
+    for column in ("accessibility", "accessibility_logprob"):
+        for step, values in frame.dropna(subset=[column]).groupby("checkpoint")[column]:
+            low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+            rows.append((column, step, len(values), float(values.mean()), low, middle, high))
+    names = ["measure", "checkpoint", "n_tasks", "mean", "q25", "median", "q75"]
+    data = pd.DataFrame(rows, columns=names)
+    with house_style():
+        figure, axis = new_figure(7.2, 4.0)
+        steps = sorted(data["checkpoint"].unique())
+        place = dict(zip(steps, checkpoint_axis(axis, steps), strict=True))
+        labels = {"accessibility": ("by words", ACCENT), "accessibility_logprob": ("by log-probability", WARM)}
+        for column, (label, colour) in labels.items():
+            part = data[data["measure"] == column]
+            x = [place[step] for step in part["checkpoint"]]
+            axis.fill_between(x, part["q25"], part["q75"], color=colour, alpha=0.12, lw=0)
+            axis.plot(x, part["mean"], color=colour, marker="o", markersize=4.5, label=label)
+        axis.set_ylim(-0.02, 1.03)
+        axis.set_ylabel("accessibility (mean)")
+        axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        return save_figure(
+            figure,
+            data,
+            directory,
+            "logprob_vs_token_accessibility",
+            "Two measures of accessibility",
+            f"By words: 1 at {summary['word_threshold']} words or fewer. By log-probability: 1 when the needed "
+            f"prefix has a log-probability of at least {summary['logprob_threshold']:.1f} nats. Lines are means "
+            "over tasks, bands the middle half.",
+        )
+
+
+def predictor_figure(frame: pd.DataFrame, summary: dict[str, Any], directory: Path) -> SavedFigure:
+    """Steps to threshold against each predictor, with the fitted lines."""
+    exploited = frame["exploitable"].fillna(False).astype(bool)
+    columns = ["task_id", "exploit_type", "checkpoint", "min_prefill", "min_prefill_logprob_sum", "steps_to_threshold"]
+    data = frame.loc[exploited, columns].dropna()
+    fits = summary["regressions"]["common_rows"]
+    steps = sorted(frame["checkpoint"].unique())
+    colours = dict(zip(steps, ordered_colours(len(steps)), strict=True))
+    with house_style():
+        figure, axes = new_figure(8.4, 3.9, 1, 2, sharey=True)
+        panels = (
+            ("min_prefill", "token", "min prefill (words)"),
+            ("min_prefill_logprob_sum", "logprob", "log-probability of that prefix (nats)"),
+        )
+        jitter = np.random.default_rng(0).uniform(-1, 1, len(data))
+        for axis, (column, name, label) in zip(axes, panels, strict=True):
+            x = data[column].to_numpy(dtype=float)
+            y = data["steps_to_threshold"].to_numpy(dtype=float)
+            spread = 0.012 * max(np.ptp(x), 1.0)
+            for step in steps:
+                mine = (data["checkpoint"] == step).to_numpy()
+                axis.scatter(x[mine] + spread * jitter[mine], y[mine], s=16, color=colours[step], alpha=0.75, lw=0,
+                             label=checkpoint_label(step))  # fmt: skip
+            _draw_fit(axis, fits[name], x)
+            axis.set_xlabel(label)
+        axes[0].set_ylabel("steps to threshold")
+        axes[1].legend(title="checkpoint", loc="center left", bbox_to_anchor=(1.01, 0.5))
+        n = fits["token"]["n"]
+        return save_figure(
+            figure,
+            data,
+            directory,
+            "token_vs_logprob_comparison",
+            "Which measure foretells the threshold",
+            f"Each point is a task at a checkpoint (n = {n} rows of {fits['token']['n_tasks']} tasks, the same in both "
+            "panels; slightly jittered). p is from standard errors clustered by task. Points on the zero line are "
+            "already at the word threshold.",
+        )
+
+
+def _draw_fit(axis: Any, fit: dict[str, Any], x: np.ndarray[Any, Any]) -> None:
+    if fit["r2"] is None:
+        axis.set_title(f"no fit: {fit['reason']}", fontsize=9, weight="normal")
+        return
+    ends = np.array([x.min(), x.max()])
+    axis.plot(ends, fit["intercept"] + fit["slope"] * ends, color=INK, lw=1.4)
+    p = fit["p_clustered"]
+    shown = "" if p is None else ", p < 0.0001" if p < 1e-4 else f", p = {p:.2g}"
+    axis.set_title(f"R² = {fit['r2']:.3f}{shown}")
+
+
+def threshold_figure(timing: pd.DataFrame, summary: dict[str, Any], directory: Path) -> SavedFigure:
+    """When each threshold fires: cumulative shares of tasks, and how many tasks reach which."""
+    steps = summary["checkpoints"]
+    total = len(timing)
+    rows = []
+    for name in ("token", "logprob"):
+        first = timing[f"checkpoint_first_{name}"].to_numpy(dtype=float)
+        rows += [(name, step, int((first <= step).sum()), (first <= step).mean()) for step in steps]
+    data = pd.DataFrame(rows, columns=["threshold", "checkpoint", "n_reached", "share_reached"])
+    counts = summary["thresholds"]
+    with house_style():
+        figure, (left, right) = new_figure(8.4, 3.7, 1, 2, width_ratios=[1.7, 1])
+        x = checkpoint_axis(left, steps)
+        for name, label, colour in (("token", "word threshold", ACCENT), ("logprob", "log-probability", WARM)):
+            part = data[data["threshold"] == name]
+            left.plot(x, 100 * part["share_reached"], drawstyle="steps-post", color=colour, label=label, marker="o",
+                      markersize=4)  # fmt: skip
+        left.set_ylim(0, 102)
+        left.set_ylabel("tasks that have reached it (%)")
+        left.legend(loc="best")
+        names = ("both", "token_only", "logprob_only", "neither")
+        values = [counts[f"n_{name}"] for name in names]
+        right.barh(range(4), values, color=[CATEGORICAL[2], ACCENT, WARM, RULE], height=0.62)
+        right.set_yticks(range(4), ["both", "words only", "log-probability only", "neither"])
+        right.invert_yaxis()
+        right.grid(False)
+        right.spines["bottom"].set_visible(False)
+        right.set_xticks([])
+        for row, value in enumerate(values):
+            right.text(value + 0.02 * max(values), row, f"{value}", va="center", color=SOFT_INK)
+        right.set_title(f"{total} tasks")
+        return save_figure(
+            figure,
+            data,
+            directory,
+            "threshold_comparison",
+            "Which threshold fires first",
+            f"Word threshold: {summary['word_threshold']} words. Log-probability threshold: "
+            f"{summary['logprob_threshold']:.2f} nats ({summary['logprob_threshold_origin']}). {_gap_text(counts)}",
+        )
+
+
+def _gap_text(counts: dict[str, Any]) -> str:
+    gap = counts["mean_steps_token_before_logprob"]
+    if gap is None:
+        return "No task reaches both, so the two cannot be timed against each other."
+    if gap == 0:
+        return f"On average they fire together ({counts['n_tasks_compared']} tasks reach both)."
+    which = "word" if gap > 0 else "log-probability"
+    return (
+        f"The {which} threshold fires {abs(gap):.1f} steps earlier on average, over the "
+        f"{counts['n_tasks_compared']} tasks that reach both."
+    )
