@@ -1,0 +1,153 @@
+# Host side of a foreshock job: stop requests, requeueing, node-local scratch. Runs in the batch step of the job,
+# outside any container, with bash and Slurm's own commands only.
+#
+# The worker is one child process. A notice (time limit, preemption) reaches this shell alone and is passed on as
+# a single SIGUSR2; the worker finishes its batch, leaves with 75, and this shell requeues this very array
+# element. A worker that was killed (137), or died before it could listen (140, 143) or of a vanished image
+# (135), is requeued too. What limits requeues is that nothing was added, FS_NO_PROGRESS_LIMIT times in a row.
+
+fs_say() { printf '[foreshock %(%F %T)T] %s\n' -1 "$*"; }
+
+fs_stop() { # WHY: ask the worker, once, to finish its batch and leave
+  [[ -n $fs_stopping ]] && return 0
+  fs_stopping=$1
+  fs_say "stop requested: $1"
+  [[ -n $fs_child ]] && kill -USR2 "$fs_child" 2>/dev/null
+  return 0
+}
+
+fs_watch_parent() { # tell the shell when slurmstepd is gone: nobody else would stop the worker then
+  local quiet
+  exec {quiet}<> <(:)
+  while [[ -e /proc/$1 ]]; do read -rt 5 -u "$quiet"; done
+  kill -USR1 "$2" 2>/dev/null
+}
+
+fs_begin() { # mark the attempt in the log, make scratch, listen for notices
+  fs_id=$SLURM_JOB_ID
+  [[ -n ${SLURM_ARRAY_TASK_ID:-} ]] && fs_id=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+  fs_child="" fs_stopping="" fs_canary="" fs_stepd=$PPID
+  printf -v fs_started '%(%s)T' -1
+  fs_say "=== job $fs_id attempt ${SLURM_RESTART_COUNT:-0} on ${SLURMD_NODENAME:-$HOSTNAME} ==="
+  trap 'fs_stop "notice from Slurm"' USR1 TERM
+  trap fs_end EXIT
+  fs_make_scratch
+  fs_watch_parent "$fs_stepd" $$ &
+  fs_watcher=$!
+}
+
+fs_make_scratch() { # one folder a job on the node's own disk; folders that killed jobs left are removed
+  local base=${FS_SCRATCH_BASE:-${TMPDIR:-/tmp}} old
+  for old in "$base/foreshock-$USER-"*; do
+    [[ -O $old && -f $old/pid ]] && ! kill -0 "$(<"$old/pid")" 2>/dev/null && rm -rf "$old"
+  done
+  fs_scratch=$base/foreshock-$USER-$SLURM_JOB_ID
+  mkdir -m 700 "$fs_scratch" 2>/dev/null || [[ -O $fs_scratch ]] || { fs_say "cannot make $fs_scratch"; exit 1; }
+  mkdir -p "$fs_scratch/tmp"
+  echo $$ >"$fs_scratch/pid"
+  export TMPDIR=$fs_scratch/tmp XDG_CACHE_HOME=$fs_scratch/cache VLLM_CACHE_ROOT=$fs_scratch/vllm
+  export TRITON_CACHE_DIR=$fs_scratch/triton TORCHINDUCTOR_CACHE_DIR=$fs_scratch/inductor
+  export NUMBA_CACHE_DIR=$fs_scratch/numba MPLCONFIGDIR=$fs_scratch/matplotlib
+}
+
+fs_end() {
+  local pid
+  for pid in "$fs_canary" "${fs_watcher:-}"; do
+    [[ -n $pid ]] && kill -KILL "$pid" 2>/dev/null
+  done
+  [[ -n ${fs_scratch:-} ]] && rm -rf "$fs_scratch"
+}
+
+fs_start_canary() { # a step of its own gets SIGTERM when the grace time of a preemption begins; the batch step does not
+  [[ ${FS_CANARY:-1} == 1 ]] && command -v srun >/dev/null || return 0
+  # shellcheck disable=SC2016  # $1 and $! are the canary's own
+  env -u SLURM_CPUS_PER_TASK -u SLURM_MEM_PER_NODE -u SLURM_MEM_PER_CPU -u SLURM_MEM_PER_GPU \
+    srun --overlap --ntasks=1 --nodes=1 --cpus-per-task=1 --mem=0 --gres=none --quiet bash -c \
+    'trap "kill -USR1 $1; exit 0" TERM; while [[ -e /proc/$1 ]]; do sleep 5 & wait $!; done' canary $$ \
+    </dev/null >/dev/null 2>&1 &
+  fs_canary=$!
+}
+
+fs_run() { # COMMAND...: run the worker to its end, whatever signals arrive; leaves its exit code in fs_rc
+  "$@" </dev/null &
+  fs_child=$!
+  [[ -n $fs_stopping ]] && kill -USR2 "$fs_child" 2>/dev/null
+  while :; do
+    wait "$fs_child"
+    fs_rc=$?
+    kill -0 "$fs_child" 2>/dev/null || break
+  done
+  fs_child=""
+}
+
+fs_rows_added() { # TASK...: rows that this attempt added, as the workers' progress files tell
+  local task file rows resumed updated sum=0
+  for task in "$@"; do
+    printf -v file '%s/progress/task-%05d.json' "$FS_RUN_DIR" "$task"
+    [[ -r $file ]] || continue
+    updated=$(sed -n 's/.*"updated": *\([0-9]*\).*/\1/p' "$file")
+    rows=$(sed -n 's/.*"rows_done": *\([0-9]*\).*/\1/p' "$file")
+    resumed=$(sed -n 's/.*"rows_resumed": *\([0-9]*\).*/\1/p' "$file")
+    [[ ${updated:-0} -ge $fs_started ]] && sum=$((sum + ${rows:-0} - ${resumed:-0}))
+  done
+  echo "$sum"
+}
+
+fs_requeue() { # EXIT_CODE TASK...: put this element, and no other, back into the queue; or say why not, and leave
+  local rc=$1 added idle state counter=$FS_RUN_DIR/slurm/attempts/$SLURM_JOB_NAME-${SLURM_ARRAY_TASK_ID:-0}
+  shift
+  [[ -e /proc/$fs_stepd ]] || { fs_say "slurmstepd is gone; leaving"; exit "$rc"; }
+  if [[ -e $FS_RUN_DIR/slurm/cancelled-$FS_TOKEN ]]; then fs_say "the run is cancelled"; exit "$rc"; fi
+  added=$(fs_rows_added "$@")
+  idle=$(cat "$counter" 2>/dev/null) || idle=0
+  if ((added > 0)); then idle=0; else idle=$((idle + 1)); fi
+  if ((idle >= FS_NO_PROGRESS_LIMIT)); then
+    fs_say "giving up: $idle attempts in a row added nothing (last exit code $rc)"
+    rm -f "$counter"
+    exit "$rc"
+  fi
+  mkdir -p "${counter%/*}" && echo "$idle" >"$counter"
+  state=$(scontrol -o show job "$fs_id" 2>/dev/null | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p')
+  case $state in
+    RUNNING | COMPLETING | PREEMPTED | TIMEOUT | "") ;;
+    *) fs_say "not requeued: Slurm says $state"; exit "$rc" ;;
+  esac
+  fs_say "exit code $rc after $added new rows; requeueing $fs_id"
+  scontrol requeue "$fs_id" || fs_say "Slurm refused the requeue; the last job of the run will report it"
+  exit "$rc"
+}
+
+fs_array_main() { # work off this element's tasks
+  local tasks failed=0
+  fs_begin
+  read -ra tasks <<<"${FS_TASKS[SLURM_ARRAY_TASK_ID]}"
+  fs_start_canary
+  for task in "${tasks[@]}"; do
+    [[ -n $fs_stopping ]] && fs_requeue 75 "${tasks[@]}"
+    fs_say "task $task"
+    fs_run "${FS_WORKER[@]}" --task "$task"
+    fs_say "task $task ended with exit code $fs_rc"
+    case $fs_rc in
+      0) ;;
+      75 | 135 | 137 | 140 | 143) fs_requeue "$fs_rc" "${tasks[@]}" ;;
+      *) failed=$fs_rc ;;
+    esac
+  done
+  rm -f "$FS_RUN_DIR/slurm/attempts/$SLURM_JOB_NAME-$SLURM_ARRAY_TASK_ID"
+  exit "$failed"
+}
+
+fs_final_main() { # aggregate and analyse; first submit again what is missing, if rounds are left (exit code 76)
+  fs_begin
+  fs_run "${FS_FINISH[@]}"
+  if [[ $fs_rc == 76 ]]; then
+    fs_say "work is missing; submitting it again"
+    if bash "$FS_NEXT/submit.sh"; then exit 0; fi
+    fs_say "submitting from this node failed; analysing what there is"
+    fs_run "${FS_FINISH[@]}" --heal 0
+  fi
+  case $fs_rc in
+    75 | 135 | 137 | 140 | 143) fs_requeue "$fs_rc" ;;
+  esac
+  exit "$fs_rc"
+}
