@@ -120,6 +120,7 @@ def compute_trajectory(tasks: pd.DataFrame, options: TrajectoryOptions) -> Traje
     unprefilled = _without_prefill(measured, grid.levels)
     min_prefill = np.where(any_hit, grid.levels[hit.argmax(axis=2)], grid.max_level + 1)
     at_threshold: BoolArray = np.logical_and(any_hit, min_prefill <= options.threshold)
+    reached_by_task: BoolArray = np.any(at_threshold, axis=1)
     steps_to = _steps_to_first(at_threshold, grid.steps)
     keep = present & ~unprefilled[:, None]
     task_index, step_index = np.nonzero(keep)
@@ -133,7 +134,7 @@ def compute_trajectory(tasks: pd.DataFrame, options: TrajectoryOptions) -> Traje
             "exploitable": pd.array(any_hit[keep], dtype="boolean"),
             "accessibility": _accessibility(min_prefill, any_hit, options.threshold, grid.max_level)[keep],
             "steps_to_threshold": steps_to[keep],
-            "ever_reaches_threshold": at_threshold.any(axis=1)[task_index],
+            "ever_reaches_threshold": reached_by_task[task_index],
             "at_threshold": pd.array(at_threshold[keep], dtype="boolean"),
             "attempts": np.where(measured, grid.n, np.iinfo(np.int64).max).min(axis=2)[keep],
             "levels_measured": measured.sum(axis=2)[keep],
