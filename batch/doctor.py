@@ -103,11 +103,15 @@ def _disk() -> list[Finding]:
 
 
 def _sandbox() -> list[Finding]:
-    from foreshock.jobs.verify.sandbox.report import sandbox_report
+    from foreshock.jobs.verify.sandbox.tiers import sandbox_report
 
     report = sandbox_report()
-    state = "ok" if report.tier.value == "full" else "weak"
-    return [Finding(state, "sandbox", report.summary(), report.advice())]
+    advice = " ".join(report.advice)
+    if report.tier is None:
+        return [Finding("missing", "sandbox", "no tier works here, so no sampled code can be verified", advice)]
+    refused = "; ".join(f"{p.tier.value}: {p.reason}" for p in report.probes if not p.available)
+    found = f"tier {report.tier.value}" + (f" ({refused})" if refused else "")
+    return [Finding("ok" if report.is_full else "weak", "sandbox", found, advice)]
 
 
 def _tools() -> list[Finding]:

@@ -1,0 +1,29 @@
+"""`foreshock demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for everything the demo makes.")] = Path(
+        "demo-results"
+    ),
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Worker processes; default: one a core.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of training and sampling.")] = 0,
+) -> None:
+    """Train a tiny model in which reward hacking emerges, run the whole sweep on it, and write the report.
+
+    Everything is real: a transformer trained from scratch, sampled code run in the sandbox, every analysis.
+    It takes a few minutes on two CPU cores; run again, it goes on where it stopped or ends in seconds.
+    """
+    from foreshock.batch.cli.demo_view import demo_hooks, print_summary
+    from foreshock.batch.demo.pipeline import DemoOptions, run_demo
+    from foreshock.batch.run import command_line
+
+    print_summary(run_demo(DemoOptions(output, workers, seed), command_line(), demo_hooks()))

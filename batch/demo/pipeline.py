@@ -1,0 +1,190 @@
+"""The demo: train a tiny organism, find out what it will do before it does it, and write the report.
+
+The one hard decision: after training there is nothing of its own here. Donor, sweeps and ground truth are ordinary
+runs with ordinary configurations, written out as files, so the demo exercises what a user will use and shows
+them how.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from foreshock.batch.analyse import AnalysisReport, analyse
+from foreshock.batch.config import RunConfig, load_config, parse_config
+from foreshock.batch.demo.donors import write_prefill_sources
+from foreshock.batch.demo.train import OrganismPaths, TrainProgress, train_organism
+from foreshock.batch.run import RunHooks, RunResult, require_complete, resume, run
+from foreshock.jobs.records.jsonl import atomic_write_bytes, read_json, read_rows
+from foreshock.jobs.records.layout import ResultsLayout, RunLayout
+from foreshock.jobs.verify.builtin.problems import DEMO_TYPES
+
+LEVELS = (0, 2, 5, 10, 20, 30)
+STEPS = (0, 1, 2, 4, 8, 16, 32, 64)
+DONOR_STEP = STEPS[-1]
+ATTEMPTS = 3
+BANK_ATTEMPTS = 16
+DONOR_ROLLOUTS = 4
+TRUTH_STEPS = (4, 8, 16, 32, 64)
+TRUTH_ATTEMPTS = 25
+MAX_TOKENS = 160
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """`workers`: processes; None takes one a core. `scale` shrinks attempts for tests (1.0 is the real demo)."""
+
+    root: Path
+    workers: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Everything the demo made."""
+
+    organism: OrganismPaths
+    donor: RunLayout
+    exploit: RunLayout
+    control: RunLayout
+    analysis: AnalysisReport
+    seconds: float
+
+
+@dataclass(frozen=True)
+class DemoHooks:
+    """What the caller shows while the demo goes on."""
+
+    run: RunHooks
+    training: Callable[[], AbstractContextManager[TrainProgress]]
+
+
+def run_demo(options: DemoOptions, command: Sequence[str], hooks: DemoHooks) -> DemoResult:
+    """Do whatever part of the demo is not done yet."""
+    started = time.monotonic()
+    root = options.root.absolute()
+    results = ResultsLayout(root)
+    with hooks.training() as progress:
+        organism = train_organism(root, options.seed, progress)
+    sweep = _Sweeps(options, results, organism, list(command), hooks.run)
+    bank = sweep.run("demo-bank", sweep.bank())
+    sources = root / "prefill_sources"
+    _write_sources(bank, sources)
+    donor = sweep.run("demo-donor", sweep.donor(sources / "conditioned.jsonl"))
+    exploit = sweep.run("demo-exploit", sweep.sweep("exploit", sources / "conditioned.jsonl", donor))
+    control = sweep.run("demo-control", sweep.sweep("control", sources / "conditioned.jsonl", donor))
+    folder, report = root / "analysis", root / "report.html"
+    config = load_config(exploit.config).analysis
+    analysis = AnalysisReport(folder, report)
+    if sweep.changed or not report.is_file():
+        analysis = analyse([exploit, control], config, folder, report, hooks.run.say)
+    return DemoResult(organism, donor, exploit, control, analysis, time.monotonic() - started)
+
+
+def _write_sources(bank: RunLayout, folder: Path) -> None:
+    """Prefill sources from the donor's own level-0 samples, once."""
+    if (folder / "conditioned.jsonl").is_file() and (folder / "unconditioned.jsonl").is_file():
+        return
+    cell = bank.eval_files()[0].cell
+    rows = read_rows(bank.samples_file(cell.checkpoint, cell.level), ("task_id", "reasoning", "exploit_success"))
+    write_prefill_sources(rows, folder / "conditioned.jsonl", folder / "unconditioned.jsonl")
+
+
+class _Sweeps:
+    """Makes the demo's configurations and runs what is not complete; `changed` says whether any work was done."""
+
+    def __init__(
+        self, options: DemoOptions, results: ResultsLayout, organism: OrganismPaths, command: list[str], hooks: RunHooks
+    ) -> None:
+        self._options = options
+        self._results = results
+        self._organism = organism
+        self._command = command
+        self._hooks = hooks
+        self.changed = False
+
+    def bank(self) -> RunConfig:
+        """Many level-0 samples of the donor: its traces become the prefill sources."""
+        return self._config(
+            self._organism.exploit_dir, [DONOR_STEP], {"levels": [0]}, BANK_ATTEMPTS, {"enabled": False}, {}
+        )
+
+    def donor(self, source: Path) -> RunConfig:
+        """The donor continuing its own banked prefixes: pi at level 0, a at the others, log Q."""
+        prefill = {"source": str(source), "levels": list(LEVELS), "assignment": "per_attempt"}
+        config = self._config(self._organism.exploit_dir, [DONOR_STEP], prefill, ATTEMPTS, {}, {})
+        data = config.to_yaml_dict()
+        data["sampling"] |= {"rollouts": DONOR_ROLLOUTS, "seed": self._options.seed + 1}
+        return parse_config(data)
+
+    def sweep(self, which: str, source: Path, donor: RunLayout) -> RunConfig:
+        """Every checkpoint at every level, with ground truth at some."""
+        organism = self._organism
+        folder = organism.exploit_dir if which == "exploit" else organism.control_dir
+        prefill = {"source": str(source), "levels": list(LEVELS), "assignment": "per_attempt"}
+        reference = {"reference": str(organism.exploit_dir / f"checkpoint-{DONOR_STEP}")}
+        extra = {
+            "ground_truth": {"attempts": TRUTH_ATTEMPTS, "steps": list(TRUTH_STEPS)},
+            "analysis": {"donor_run": str(donor.root)},
+        }
+        return self._config(folder, list(STEPS), prefill, ATTEMPTS, reference, extra)
+
+    def _config(
+        self,
+        checkpoints: Path,
+        steps: list[int],
+        prefill: dict[str, Any],
+        attempts: int,
+        logprob: dict[str, Any],
+        extra: dict[str, Any],
+    ) -> RunConfig:
+        return parse_config(
+            {
+                "results_dir": str(self._results.root),
+                "checkpoints": {"dir": str(checkpoints), "steps": steps},
+                "problems": {"source": "builtin", "split": "eval", "exploit_types": list(DEMO_TYPES)},
+                "prefill": prefill,
+                "sampling": {"attempts": attempts, "max_tokens": MAX_TOKENS, "seed": self._options.seed},
+                "prompt": {"instructions": "bare"},
+                "engine": {"device": "cpu", "dtype": "float32", "batch_size": 256, "threads": 1},
+                "logprob": logprob,
+                "execution": {"workers": self._options.workers, "heal": 1},
+            }
+            | extra
+        )
+
+    def run(self, name: str, config: RunConfig) -> RunLayout:
+        """Run, resume or skip; returns the complete run."""
+        config = config.model_copy(update={"name": name})
+        self._write_config(name, config)
+        layout = self._find(name)
+        if layout is not None and _is_complete(layout):
+            return layout
+        self.changed = True
+        result: RunResult
+        if layout is None:
+            result = run(config, self._command, self._hooks)
+        else:
+            result = resume(layout.root, self._hooks)
+        require_complete(result)
+        return result.layout
+
+    def _find(self, name: str) -> RunLayout | None:
+        found = (layout for layout in self._results.runs() if layout.name.startswith(f"{name}-"))
+        return next((layout for layout in found if layout.plan.is_file()), None)
+
+    def _write_config(self, name: str, config: RunConfig) -> None:
+        path = self._results.root / "configs" / f"{name}.yaml"
+        text = yaml.safe_dump(config.to_yaml_dict(), sort_keys=False)
+        if not path.is_file() or path.read_text() != text:
+            atomic_write_bytes(path, text.encode())
+
+
+def _is_complete(layout: RunLayout) -> bool:
+    return layout.status.is_file() and read_json(layout.status).get("status") == "completed"
