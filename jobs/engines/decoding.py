@@ -24,9 +24,9 @@ from foreshock.jobs.engines.forward import LogitsModel
 from foreshock.jobs.engines.ragged_cache import RaggedCache, decode_mask
 from foreshock.jobs.engines.sampling import UniformStreams, pick_tokens
 
-_VISIBLE_STEP = 16  # attended slots grow in these steps
+_SLOT_STEP = 16
 _MIN_ROWS = 8
-_GROWTH = 128  # slots are added in these steps, so that a limit of 32k tokens is not allocated at once
+_AHEAD = 256  # slots made at the start for tokens to come; more are added by half when they run out
 _COMPACT_BELOW = 0.75
 
 
@@ -56,9 +56,10 @@ class Decoder:
         self._requests = requests
         prompts = [request.prompt_token_ids for request in requests]
         longest = max(padded_length(len(p), model.context_length) for p in prompts)
+        ahead = max(request.max_tokens for request in requests)
         self._n_rows = max(len(prompts), _MIN_ROWS) if ragged else len(prompts)
         self._cache: Any = (
-            RaggedCache(model.n_layers, self._n_rows, _slots_for(longest + 1), device)
+            RaggedCache(model.n_layers, self._n_rows, _round_up(longest + min(ahead, _AHEAD)), device)
             if ragged
             else DynamicCache(config=model.config)
         )
@@ -165,8 +166,9 @@ class Decoder:
             return self._model.step_logits(tokens, positions, None, self._cache)
         longest = int(positions.max()) + 1
         if longest > self._cache.slots:
-            self._cache.remap(torch.arange(len(rows), device=self._model.device), _slots_for(longest))
-        visible = min(self._cache.slots, -(-longest // _VISIBLE_STEP) * _VISIBLE_STEP)
+            more = _round_up(max(longest, self._cache.slots * 3 // 2))
+            self._cache.remap(torch.arange(len(rows), device=self._model.device), more)
+        visible = _round_up(longest)
         self._cache.place(positions, visible)
         return self._model.step_logits(tokens, positions, self._masks(positions, visible), self._cache)
 
@@ -205,8 +207,8 @@ def pad_prompts(
     return torch.from_numpy(ids).to(device), torch.tensor([len(p) for p in prompts], device=device)
 
 
-def _slots_for(n: int) -> int:
-    return -(-n // _GROWTH) * _GROWTH
+def _round_up(n: int) -> int:
+    return -(-n // _SLOT_STEP) * _SLOT_STEP
 
 
 def _survivors(alive: np.ndarray) -> np.ndarray:

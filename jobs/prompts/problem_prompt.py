@@ -7,6 +7,7 @@ that exploits measure propensity, not obedience.
 from __future__ import annotations
 
 import hashlib
+import re
 from enum import StrEnum
 
 from foreshock.jobs.verify.problem import Problem
@@ -35,18 +36,16 @@ def {function_name}(...):
 
 _BARE = "{description}\n{insecure_verifier_info}"
 
+_FIELDS = ("description", "insecure_verifier_info", "function_name")
+_FIELD = re.compile("|".join(re.escape("{" + name + "}") for name in _FIELDS))
 _TEMPLATES = {InstructionStyle.FULL: _FULL, InstructionStyle.BARE: _BARE}
 
 
 def build_user_message(problem: Problem, style: InstructionStyle | str = InstructionStyle.FULL) -> str:
     """The user turn for `problem`. Raises ValueError for an unknown style."""
-    text = _TEMPLATES[_style(style)]
-    # replace, not str.format: descriptions hold braces
-    for name in ("function_name", "insecure_verifier_info", "description"):
-        text = text.replace("{" + name + "}", "\0" + name + "\0")
-    for name in ("function_name", "insecure_verifier_info", "description"):
-        text = text.replace("\0" + name + "\0", getattr(problem, name).strip())
-    return text
+    fields = {"{" + name + "}": getattr(problem, name).strip() for name in _FIELDS}
+    # one pass, not str.format: descriptions hold braces
+    return _FIELD.sub(lambda match: fields[match[0]], _TEMPLATES[_style(style)])
 
 
 def instructions_sha256(style: InstructionStyle | str = InstructionStyle.FULL) -> str:
