@@ -45,6 +45,7 @@ fs_make_scratch() { # one folder a job on the node's own disk; folders that kill
   mkdir -m 700 "$fs_scratch" 2>/dev/null || [[ -O $fs_scratch ]] || { fs_say "cannot make $fs_scratch"; exit 1; }
   mkdir -p "$fs_scratch/tmp"
   echo $$ >"$fs_scratch/pid"
+  fs_outer_tmpdir=${TMPDIR:-}
   export TMPDIR=$fs_scratch/tmp XDG_CACHE_HOME=$fs_scratch/cache VLLM_CACHE_ROOT=$fs_scratch/vllm
   export TRITON_CACHE_DIR=$fs_scratch/triton TORCHINDUCTOR_CACHE_DIR=$fs_scratch/inductor
   export NUMBA_CACHE_DIR=$fs_scratch/numba MPLCONFIGDIR=$fs_scratch/matplotlib
@@ -137,12 +138,21 @@ fs_array_main() { # work off this element's tasks
   exit "$failed"
 }
 
+fs_submit_next() { # without this job's scratch in the environment that new jobs inherit
+  (
+    unset TMPDIR XDG_CACHE_HOME VLLM_CACHE_ROOT TRITON_CACHE_DIR TORCHINDUCTOR_CACHE_DIR NUMBA_CACHE_DIR MPLCONFIGDIR
+    [[ -n $fs_outer_tmpdir ]] && export TMPDIR=$fs_outer_tmpdir
+    trap - EXIT
+    bash "$FS_NEXT/submit.sh"
+  )
+}
+
 fs_final_main() { # aggregate and analyse; first submit again what is missing, if rounds are left (exit code 76)
   fs_begin
   fs_run "${FS_FINISH[@]}"
   if [[ $fs_rc == 76 ]]; then
     fs_say "work is missing; submitting it again"
-    if bash "$FS_NEXT/submit.sh"; then exit 0; fi
+    if fs_submit_next; then exit 0; fi
     fs_say "submitting from this node failed; analysing what there is"
     fs_run "${FS_FINISH[@]}" --heal 0
   fi

@@ -1,0 +1,137 @@
+"""The text of batch scripts: what submitit submits and what `--emit-sbatch` writes are made of the same parts.
+
+The one hard decision: scripts are self-contained bash with the host side inlined, so that a person can read one,
+change a line and submit it by hand, and so that a running job depends on no file that an upgrade may replace.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from foreshock.slurm.profile import Profile
+
+_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayScript:
+    """An array of workers. `worker` is the argv that `--task N` is appended to, a container's prefix included."""
+
+    name: str
+    token: str
+    run_dir: Path
+    worker: tuple[str, ...]
+    elements: tuple[tuple[int, ...], ...]
+    profile: Profile
+
+    @property
+    def log(self) -> Path:
+        """Log file pattern: job name, array job id, element."""
+        return self.run_dir / "logs" / "slurm" / "%x-%A_%a.log"
+
+    @property
+    def array(self) -> str:
+        """The `--array` value, throttled."""
+        last = len(self.elements) - 1
+        return f"0-{last}%{min(self.profile.array_throttle or last + 1, last + 1)}"
+
+    def body(self) -> list[str]:
+        """Shell lines after the #SBATCH header."""
+        tasks = [" ".join(map(str, tasks)) for tasks in self.elements]
+        lines = _common(self.profile, self.run_dir, self.token)
+        lines += [f"FS_WORKER=({shlex.join(self.worker)})"]
+        lines += ["# element -> tasks of the pack", f"FS_TASKS=({_wrapped(tasks)})"]
+        return [*lines, "", host_side(), "fs_array_main"]
+
+
+@dataclass(frozen=True, slots=True)
+class FinalScript:
+    """The job after the arrays. `finish` is its argv; exit code 76 asks for `next_folder/submit.sh`."""
+
+    name: str
+    token: str
+    run_dir: Path
+    finish: tuple[str, ...]
+    next_folder: Path
+    profile: Profile
+
+    @property
+    def log(self) -> Path:
+        """Log file pattern."""
+        return self.run_dir / "logs" / "slurm" / "%x-%j.log"
+
+    def body(self) -> list[str]:
+        """Shell lines after the #SBATCH header."""
+        lines = _common(self.profile, self.run_dir, self.token)
+        lines += [f"FS_FINISH=({shlex.join(self.finish)})", f"FS_NEXT={shlex.quote(str(self.next_folder))}"]
+        return [*lines, "", host_side(), "fs_final_main"]
+
+
+def host_side() -> str:
+    """The bash functions that every job carries."""
+    return (resources.files("foreshock.slurm") / "hostside.sh").read_text(encoding="utf-8").rstrip() + "\n"
+
+
+def sbatch_flags(script: ArrayScript | FinalScript) -> dict[str, str | int | bool]:
+    """All sbatch options of a script by long name, dependency and array excluded."""
+    return script.profile.flags() | {"job-name": script.name, "output": str(script.log)}
+
+
+def render(script: ArrayScript | FinalScript) -> str:
+    """A whole sbatch file."""
+    flags = sbatch_flags(script)
+    if isinstance(script, ArrayScript):
+        flags["array"] = script.array
+    return _template("job.sbatch.j2").render(
+        what="array of workers" if isinstance(script, ArrayScript) else "aggregate and analyse",
+        run_dir=script.run_dir,
+        flags=[flag_text(name, value) for name, value in sorted(flags.items())],
+        body="\n".join(script.body()),
+    )
+
+
+def render_submit(arrays: Sequence[str], final: str | None) -> str:
+    """`submit.sh`: submits the scripts beside it, each once however often it is run."""
+    return _template("submit.sh.j2").render(arrays=list(arrays), final=final)
+
+
+def flag_text(name: str, value: str | int | bool) -> str:
+    """One sbatch option."""
+    return f"--{name}" if value is True else f"--{name}={shlex.quote(str(value))}"
+
+
+def _common(profile: Profile, run_dir: Path, token: str) -> list[str]:
+    lines = ["# the site's own setup", *profile.setup, ""] if profile.setup else []
+    lines += [f"FS_RUN_DIR={shlex.quote(str(run_dir))}", f"FS_TOKEN={token}"]
+    lines += [f"FS_NO_PROGRESS_LIMIT={profile.no_progress_limit}", f"FS_CANARY={int(profile.canary)}"]
+    if profile.scratch:
+        lines.append(f'FS_SCRATCH_BASE="{profile.scratch}"')
+    lines.append("export PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false")
+    if profile.offline:
+        lines.append("export " + " ".join(f"{name}=1" for name in _OFFLINE))
+    return lines
+
+
+def _wrapped(values: Sequence[str], per_line: int = 20) -> str:
+    """Quoted array entries, a few on a line."""
+    quoted = [shlex.quote(value) for value in values]
+    rows = [" ".join(quoted[i : i + per_line]) for i in range(0, len(quoted), per_line)]
+    return rows[0] if len(rows) == 1 else "\n  " + "\n  ".join(rows) + "\n"
+
+
+def _template(name: str) -> Template:
+    environment = Environment(
+        loader=PackageLoader("foreshock.slurm", "templates"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # shell, not HTML; values are quoted by shlex
+    )
+    return environment.get_template(name)

@@ -1,0 +1,146 @@
+"""The submission journal: which jobs a pack becomes, and how far their submission got.
+
+The one hard decision: a job's name carries a random token that is on disk before sbatch is called. A launcher
+that dies between sbatch and the next write therefore leaves a job that can be found again by its name, in squeue
+or sacct, and a second launcher adopts it instead of submitting it twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from foreshock.errors import InputError
+
+
+class Stage(StrEnum):
+    """How far one job is on its way to Slurm."""
+
+    PLANNED = "planned"
+    SUBMITTING = "submitting"  # sbatch may or may not have been reached
+    SUBMITTED = "submitted"
+    EMITTED = "emitted"  # handed to a person as a script; found by name if it was ever submitted
+
+
+@dataclass(frozen=True, slots=True)
+class JournaledJob:
+    """An array (with the tasks of each element) or the final job (without elements)."""
+
+    name: str
+    elements: tuple[tuple[int, ...], ...] = ()
+    stage: Stage = Stage.PLANNED
+    job_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One pack's way into the queue; `rounds_left` is how often its last job may submit missing work again."""
+
+    token: str
+    pack: int
+    created: str
+    profile: str
+    rounds_left: int
+    arrays: tuple[JournaledJob, ...]
+    final: JournaledJob | None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def jobs(self) -> tuple[JournaledJob, ...]:
+        """Arrays, then the final job."""
+        return self.arrays + ((self.final,) if self.final else ())
+
+    @property
+    def since(self) -> datetime:
+        """When it was made."""
+        return datetime.fromisoformat(self.created)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to submit."""
+        return all(job.stage in (Stage.SUBMITTED, Stage.EMITTED) for job in self.jobs)
+
+    def with_job(self, job: JournaledJob) -> Submission:
+        """The same with the job of that name replaced."""
+        if self.final is not None and self.final.name == job.name:
+            return replace(self, final=job)
+        return replace(self, arrays=tuple(job if old.name == job.name else old for old in self.arrays))
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Submission:
+        """Inverse of `to_json`. Raises KeyError, TypeError or ValueError for other data."""
+
+        def job(entry: dict[str, Any]) -> JournaledJob:
+            elements = tuple(tuple(int(task) for task in tasks) for tasks in entry["elements"])
+            return JournaledJob(entry["name"], elements, Stage(entry["stage"]), entry["job_id"])
+
+        arrays = tuple(job(entry) for entry in data["arrays"])
+        return cls(**data | {"arrays": arrays, "final": job(data["final"]) if data["final"] else None})
+
+
+def new_submission(
+    pack: int, arrays: Sequence[Sequence[Sequence[int]]], profile: str, rounds_left: int, settings: dict[str, Any]
+) -> Submission:
+    """A fresh journal entry: `arrays[a][e]` lists the tasks of element e of array a."""
+    token = secrets.token_hex(4)
+    return Submission(
+        token=token,
+        pack=pack,
+        created=datetime.now().replace(microsecond=0).isoformat(),
+        profile=profile,
+        rounds_left=rounds_left,
+        arrays=tuple(
+            JournaledJob(f"fs-{token}-a{i}", tuple(tuple(element) for element in elements))
+            for i, elements in enumerate(arrays)
+        ),
+        final=JournaledJob(f"fs-{token}-end"),
+        settings=settings,
+    )
+
+
+class Journal:
+    """The submissions of one run, below `slurm/` in its directory."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.root = run_dir / "slurm"
+
+    def folder(self, pack: int) -> Path:
+        """Everything about one submission: journal, scripts."""
+        return self.root / f"pack-{pack:04d}"
+
+    def cancel_marker(self, token: str) -> Path:
+        """Its presence keeps jobs of that submission from requeueing themselves."""
+        return self.root / f"cancelled-{token}"
+
+    def save(self, submission: Submission) -> None:
+        """Make the entry durable before anything else happens."""
+        path = self.folder(submission.pack) / "submission.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(submission.to_json(), file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+    def load_all(self) -> list[Submission]:
+        """Every submission, oldest first. Raises InputError for a damaged entry."""
+        found = []
+        for path in sorted(self.root.glob("pack-*/submission.json")):
+            try:
+                found.append(Submission.from_json(json.loads(path.read_text(encoding="utf-8"))))
+            except (KeyError, TypeError, ValueError) as error:
+                raise InputError(f"not a submission journal: {error!r}", path=path) from None
+        return found
