@@ -30,6 +30,10 @@ def _draw(rng: np.random.Generator, bounds: Range, size: tuple[int, ...] | None 
     return np.asarray(rng.uniform(bounds.low, bounds.high, size))
 
 
+def _cumulative(p: Array) -> Array:
+    return np.asarray(np.cumsum(p, axis=-1))
+
+
 @dataclass(frozen=True, slots=True)
 class Chain:
     """A hidden-Markov text model for a batch of tasks.
@@ -106,7 +110,7 @@ class Chain:
         beta = self.backward()
         state = np.zeros(n, dtype=np.int64)
         words = np.empty((n, length), dtype=np.int64)
-        cumulative = np.cumsum(self.emission, axis=-1)
+        cumulative = _cumulative(self.emission)
         rows = np.arange(n)
         for t in range(length):
             now = np.zeros((n, N_STATES))
@@ -115,7 +119,7 @@ class Chain:
             if conditioned:
                 nxt = nxt * beta[t + 1]
             nxt /= nxt.sum(-1, keepdims=True)
-            state = (rng.random(n)[:, None] > np.cumsum(nxt, axis=-1)[:, :-1]).sum(-1)
+            state = (rng.random(n)[:, None] > _cumulative(nxt)[:, :-1]).sum(-1)
             words[:, t] = (rng.random(n)[:, None] > cumulative[state][:, :-1]).sum(-1)
         return words
 
