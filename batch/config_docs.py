@@ -68,6 +68,8 @@ def _type(annotation: Any) -> str:
         return "null"
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return ", ".join(f"`{member.value}`" for member in annotation)
+    if hasattr(annotation, "__metadata__"):
+        return _type(get_args(annotation)[0])
     inner = [_type(argument) for argument in get_args(annotation) if argument is not Ellipsis]
     origin = str(getattr(annotation, "__origin__", ""))
     if "Literal" in origin:
