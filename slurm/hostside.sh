@@ -34,6 +34,7 @@ fs_begin() { # mark the attempt in the log, make scratch, listen for notices
   fs_make_scratch
   fs_watch_parent "$fs_stepd" $$ &
   fs_watcher=$!
+  disown "$fs_watcher" # so that bash does not report its end
 }
 
 fs_make_scratch() { # one folder a job on the node's own disk; folders that killed jobs left are removed
@@ -67,6 +68,7 @@ fs_start_canary() { # a step of its own gets SIGTERM when the grace time of a pr
     'trap "kill -USR1 $1; exit 0" TERM; while [[ -e /proc/$1 ]]; do sleep 5 & wait $!; done' canary $$ \
     </dev/null >/dev/null 2>&1 &
   fs_canary=$!
+  disown "$fs_canary"
 }
 
 fs_run() { # COMMAND...: run the worker to its end, whatever signals arrive; leaves its exit code in fs_rc

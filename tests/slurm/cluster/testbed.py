@@ -1,0 +1,141 @@
+"""The testbed cluster as tests use it: commands as its ordinary user, faults as root."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REPO = Path(__file__).resolve().parents[3]
+SCRIPT = REPO / "slurm" / "testbed" / "testbed.sh"
+
+
+@dataclass(frozen=True)
+class Testbed:
+    """A running testbed."""
+
+    __test__ = False
+    state: Path
+    user: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For Slurm's commands."""
+        return {"PATH": os.environ["PATH"], "SLURM_CONF": str(self.state / "etc" / "slurm.conf"), "LANG": "C.UTF-8"}
+
+    @property
+    def python(self) -> Path:
+        """An interpreter that the ordinary user may run, with this environment's packages."""
+        return self.state / "venv" / "bin" / "python"
+
+    def root(self, *argv: str, check: bool = True) -> str:
+        """Run a command as root."""
+        done = subprocess.run(argv, env=self.environment, capture_output=True, text=True, check=False)
+        assert not check or done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def user_argv(self, argv: Sequence[str]) -> list[str]:
+        """`argv` as the ordinary user, with a clean environment."""
+        home = self.state / "home"
+        settings = [f"{key}={value}" for key, value in self.environment.items()]
+        settings += [f"HOME={home}", f"USER={self.user}", f"LOGNAME={self.user}", "OMP_NUM_THREADS=1"]
+        return ["runuser", "-u", self.user, "--", "env", "-i", "-C", str(home), *settings, *argv]
+
+    def as_user(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command as the ordinary user."""
+        done = subprocess.run(self.user_argv(argv), capture_output=True, text=True, check=False)
+        assert not check or done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
+        return done
+
+    def folder(self, name: str) -> Path:
+        """A fresh folder that belongs to the ordinary user, on the cluster's shared disk."""
+        path = self.state / "home" / "runs" / name
+        if path.exists():
+            shutil.rmtree(path)
+        self.as_user("mkdir", "-p", str(path))
+        return path
+
+    def submit_standin(self, request: dict[str, Any], name: str = "request.json") -> dict[str, Any]:
+        """Submit a stand-in run; returns its journal entry."""
+        path = Path(request["run_dir"]) / name
+        path.write_text(json.dumps(request))
+        path.chmod(0o644)
+        done = self.as_user(str(self.python), str(Path(__file__).with_name("submit_standin.py")), str(path))
+        result: dict[str, Any] = json.loads(done.stdout)
+        return result
+
+    def queue(self) -> list[tuple[str, str, str]]:
+        """(id, name, state) of every job in the queue."""
+        text = self.root("squeue", "-h", "-r", "-o", "%i|%j|%T")
+        return [(i, name, state) for i, name, state in (line.split("|") for line in text.splitlines())]
+
+    def nudge(self) -> None:
+        """Let requeued jobs start at once instead of after Slurm's two minutes."""
+        for job, _, state in self.queue():
+            if state == "PENDING":
+                info = self.root("scontrol", "-o", "show", "job", job, check=False)
+                if "Reason=BeginTime" in info:
+                    self.root("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
+
+    def wait_until(self, what: str, done: Callable[[], bool], seconds: float = 120) -> None:
+        """Nudge and look, until `done`."""
+        end = time.monotonic() + seconds
+        while not done():
+            assert time.monotonic() < end, f"{what}: not within {seconds} s\n{self.root('squeue')}"
+            self.nudge()
+            time.sleep(0.5)
+
+    def wait_idle(self, seconds: float = 180) -> None:
+        """Until the queue is empty."""
+        self.wait_until("the queue is empty", lambda: not self.queue(), seconds)
+
+    def preempt(self, node: str, seconds: int = 1) -> None:
+        """Take a node away for a moment, as the high partition does."""
+        self.as_user(
+            "sbatch", "-p", "high", "-w", node, "-c", "4", "-o", "/dev/null", "-J", "bully", "--wrap", f"sleep {seconds}"
+        )
+
+    def batch_pid(self, job: str) -> int:
+        """Process id of a running job's batch shell."""
+        info = self.root("scontrol", "-o", "show", "job", job)
+        job_id = next(word for word in info.split() if word.startswith("JobId=")).removeprefix("JobId=")
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    cmdline = (entry / "cmdline").read_bytes().split(b"\0")
+                except OSError:
+                    continue
+                if len(cmdline) > 1 and f"/job{int(job_id):05d}/slurm_script".encode() in cmdline[1]:
+                    return int(entry.name)
+        raise AssertionError(f"no batch shell of job {job} ({job_id})")
+
+    def user_processes(self) -> list[str]:
+        """Command lines of the ordinary user's processes."""
+        return self.root("ps", "-o", "pid=,args=", "-u", self.user, check=False).splitlines()
+
+
+def bring_up(*options: str) -> bool:
+    """Start the testbed with `options` unless it runs; whether it was started."""
+    done = subprocess.run([str(SCRIPT), "up", *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return True
+
+
+def make_interpreter(bed: Testbed) -> None:
+    """A virtual environment outside of root's home whose packages are this one's."""
+    if bed.python.exists():
+        return
+    minor = f"{sys.version_info.major}.{sys.version_info.minor}"
+    base = shutil.which(f"python{minor}", path="/usr/bin:/usr/local/bin")
+    assert base is not None, f"the testbed's user needs a system python{minor}"
+    subprocess.run([base, "-m", "venv", "--without-pip", str(bed.state / "venv")], check=True)
+    site = next(Path(entry) for entry in sys.path if entry.endswith("site-packages"))
+    target = bed.state / "venv" / "lib" / f"python{minor}" / "site-packages" / "borrowed.pth"
+    target.write_text(f"import site; site.addsitedir({str(site)!r})\n")
