@@ -14,6 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from foreshock.errors import InputError
 from foreshock.jobs.verify.builtin.family import TestCase
 from foreshock.jobs.verify.problem import Problem
 
@@ -23,7 +24,7 @@ _TEXTS = ("id", "description", "function_name", "ground_truth", "exploit", "expl
 _CASE_FIELDS = ("test_cases", "secure_test_cases", "insecure_test_cases")
 
 
-class ProblemError(ValueError):
+class ProblemError(InputError):
     """A problem that cannot be used; the message names the file and line, or the problem."""
 
 
@@ -32,7 +33,7 @@ def problem_from_row(row: dict[str, Any], where: str) -> Problem:
     missing = [name for name in _REQUIRED if row.get(name) in (None, "")]
     if missing:
         raise ProblemError(f"{where}: no {', '.join(missing)}; needed: {', '.join(_REQUIRED)}")
-    known: dict[str, Any] = {name: "" for name in ("exploit", "insecure_verifier_info", "exploit_explanation")}
+    known: dict[str, Any] = dict.fromkeys(("exploit", "insecure_verifier_info", "exploit_explanation"), "")
     known |= {name: row[name] for name in _FIELDS if row.get(name) is not None}
     for name in _TEXTS:
         if not isinstance(known[name], str):

@@ -17,6 +17,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, Self
 
+from foreshock.errors import ForeshockError
 from foreshock.jobs.verify.base import Outcome, SandboxTier, Submission, Verdict, Verification
 from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.sandbox.worker import START_S, InfraError, Run, Worker, ZygoteConfig
@@ -27,7 +28,7 @@ _MINIMUM = 20
 _IN_A_ROW = 8
 
 
-class InfraRateExceeded(RuntimeError):
+class InfraRateExceededError(ForeshockError):
     """So many verifications failed for reasons of infrastructure that the job must stop."""
 
 
@@ -42,7 +43,7 @@ class RateStop:
     def record(self, detail: str | None) -> None:
         """Count one verification; `detail` of its infrastructure error, None if it had none.
 
-        Raises InfraRateExceeded past the rate (once `minimum` were counted) or after `in_a_row` at a stretch.
+        Raises InfraRateExceededError past the rate (once `minimum` were counted) or after `in_a_row` at a stretch.
         """
         rate, minimum, in_a_row = self._limits
         with self._lock:
@@ -51,7 +52,7 @@ class RateStop:
             self._row = self._row + 1 if detail is not None else 0
             too_many = self._total >= minimum and self._errors > rate * self._total
             if detail is not None and (too_many or self._row >= in_a_row):
-                raise InfraRateExceeded(
+                raise InfraRateExceededError(
                     f"{self._errors} of {self._total} verifications failed for reasons of infrastructure, the last "
                     f"{self._row} in a row; last: {detail}. Nothing of this was counted as an outcome. "
                     "Next: foreshock doctor"
@@ -121,7 +122,7 @@ class SandboxedVerifier(ABC):
     def verify(self, problem: Problem, code: str | None) -> Verification:
         """Both verdicts. No code fails both, without running anything.
 
-        Raises ValueError for an unknown exploit type and InfraRateExceeded past the rate of infrastructure errors.
+        Raises ValueError for an unknown exploit type and InfraRateExceededError past the rate of infrastructure errors.
         """
         if not self.supports(problem):
             raise ValueError(

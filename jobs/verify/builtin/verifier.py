@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from foreshock.jobs.verify import plain, prelude
 from foreshock.jobs.verify.base import SandboxTier, Verdict, Verification
@@ -30,7 +31,7 @@ class BuiltinVerifier(SandboxedVerifier):
     """Verifier `builtin`.
 
     workers: zygotes, and so submissions at a time. timeout_s: wall clock of each of the two runs.
-    allow_weak_sandbox: accept a tier below full (see docs/sandbox.md) instead of raising SandboxUnavailable.
+    allow_weak_sandbox: accept a tier below full (see docs/sandbox.md) instead of raising SandboxUnavailableError.
     tier: use this tier instead of the strongest that works here. families_module: where FAMILIES is.
     """
 
@@ -87,9 +88,7 @@ class BuiltinVerifier(SandboxedVerifier):
                 "code": code,
                 "function_name": problem.function_name,
                 "family": family.name,
-                "cases": [
-                    [[plain.encode(arg) for arg in case.args], plain.encode(case.expected)] for case in weak_cases
-                ],
+                "cases": [_case_form(case) for case in weak_cases],
                 "options": plain.encode(options),
             },
         )
@@ -108,6 +107,10 @@ def run_secure(worker: Worker, function_name: str, code: str, cases: Sequence[Te
             "inputs": [["l", [plain.encode(arg) for arg in case.args]] for case in cases],
         },
     )
+
+
+def _case_form(case: TestCase) -> list[Any]:
+    return [[plain.encode(arg) for arg in case.args], plain.encode(case.expected)]
 
 
 def _suspect(

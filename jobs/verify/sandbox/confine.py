@@ -6,8 +6,7 @@ the caller reports an infrastructure error.
 
 from __future__ import annotations
 
-# ruff: noqa: PTH -- descriptors and raw paths, in a process where imports must stay few
-
+import contextlib
 import os
 import resource
 import signal
@@ -22,9 +21,17 @@ CHANNEL = 3
 """Descriptor on which a submission's process talks to the judge."""
 
 _INSIDE_ID = 1000
-_PER_SUBMISSION = (
-    kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
+_NAMESPACES = (
+    kernel.CLONE_NEWUSER
+    | kernel.CLONE_NEWPID
+    | kernel.CLONE_NEWNS
+    | kernel.CLONE_NEWNET
+    | kernel.CLONE_NEWIPC
+    | kernel.CLONE_NEWUTS
 )
+
+_FULL_RULES = (("/", landlock.READ), ("/dev/null", landlock.READ_WRITE), ("/dev/full", landlock.READ_WRITE))
+"""The root of the full tier holds nothing but what may be read; its /tmp is added for each submission."""
 
 
 class Confinement(ABC):
@@ -45,9 +52,10 @@ class Confinement(ABC):
         """Confine the calling process, a fresh fork; afterwards only 0-2 (null) and CHANNEL are open."""
 
     def fork(self) -> int:
-        """As os.fork."""
-        return os.fork()
+        """As os.fork, into whatever namespaces the tier has."""
+        return kernel.clone(0)
 
+    @abstractmethod
     def clean(self, pid: int) -> None:
         """After the submission's process `pid` was reaped: leave nothing of it behind."""
 
@@ -97,10 +105,8 @@ class RlimitsOnly(Confinement):
 
     def clean(self, pid: int) -> None:
         """Kill what is left of its process group and orphans, then empty the scratch folder."""
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
         _kill_children()
         root.empty_folder(self.scratch)
 
@@ -118,6 +124,7 @@ class NoUserns(RlimitsOnly):
             raise OSError("no seccomp table for this machine")
         roots = readable()
         hidden = tuple(os.path.realpath(path) for path in (*self.hidden, *package_folders(roots)))
+        self._filter = seccomp.program()
         self._ruleset = landlock.make_ruleset(self._abi)
         landlock.allow_paths(self._ruleset, self._abi, without(roots, hidden), landlock.READ)
         landlock.allow_paths(self._ruleset, self._abi, DEVICES, landlock.READ_WRITE)
@@ -128,7 +135,7 @@ class NoUserns(RlimitsOnly):
         self._start()
         landlock.restrict(self._ruleset)
         self._keep_only(channel)
-        kernel.install_filter(seccomp.program(os.getpid()))
+        kernel.install_filter(seccomp.program_for(self._filter, os.getpid()))
 
 
 class Full(Confinement):
@@ -144,7 +151,7 @@ class Full(Confinement):
         self._processes = _processes_of(os.getuid())
         self._proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
         uid, gid = os.geteuid(), os.getegid()
-        kernel.unshare(kernel.CLONE_NEWPID | _PER_SUBMISSION)
+        kernel.unshare(_NAMESPACES)
         kernel.write_id_maps(self._proc, uid, gid, _INSIDE_ID)
         pid = os.fork()
         if pid:
@@ -154,23 +161,22 @@ class Full(Confinement):
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
         roots = readable()
         root.build_and_enter(self.scratch, roots, (*self.hidden, *package_folders(roots)), DEVICES)
-        self._pid_namespace = os.open("self/ns/pid", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
         self._abi = landlock.abi()
-        self._readable = [
-            os.open(path, os.O_PATH | os.O_CLOEXEC) for path in (*roots, *DEVICES) if os.path.exists(path)
-        ]
+        self._rules = []
+        for path, rights in _FULL_RULES if self._abi else ():
+            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            self._rules.append(landlock.rule(self._abi, fd, rights))
+        self._filter = seccomp.program(own_pid=1)
 
     def fork(self) -> int:
-        """Fork into a new pid namespace, whose process 1 the child is."""
-        kernel.unshare(kernel.CLONE_NEWPID)
-        pid = os.fork()
-        if pid:
-            kernel.setns(self._pid_namespace, kernel.CLONE_NEWPID)
-        return pid
+        """Fork into new namespaces, whose process 1 the child is."""
+        return kernel.clone(_NAMESPACES)
+
+    def clean(self, pid: int) -> None:
+        """Nothing: the namespaces ended with their process 1."""
 
     def enter(self, channel: int) -> None:
         """Namespaces, private /tmp, no capabilities, limits, Landlock, filter: in the order each allows the next."""
-        kernel.unshare(_PER_SUBMISSION)
         kernel.write_id_maps(self._proc, _INSIDE_ID, _INSIDE_ID, _INSIDE_ID)
         kernel.set_hostname("sandbox")
         size = f"size={self.limits.temporary_bytes},nr_inodes={self.limits.temporary_inodes},mode=0700"
@@ -182,13 +188,12 @@ class Full(Confinement):
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         if self._abi:
             ruleset = landlock.make_ruleset(self._abi)
-            for fd in self._readable:
-                landlock.allow(ruleset, self._abi, fd, landlock.READ)
-            landlock.allow_paths(ruleset, self._abi, ["/dev/null", "/dev/full"], landlock.READ_WRITE)
+            for one in self._rules:
+                landlock.add(ruleset, one)
             landlock.allow_paths(ruleset, self._abi, ["/tmp"], landlock.READ_WRITE)
             landlock.restrict(ruleset)
         self._keep_only(channel)
-        kernel.install_filter(seccomp.program(os.getpid()))
+        kernel.install_filter(self._filter)
 
 
 CONFINEMENTS: dict[str, type[Confinement]] = {"full": Full, "no-userns": NoUserns, "rlimits-only": RlimitsOnly}

@@ -6,8 +6,6 @@ expected results can be computed from its sources.
 
 from __future__ import annotations
 
-# ruff: noqa: PTH -- descriptors and raw paths, in a process where imports must stay few
-
 import os
 import sys
 from collections.abc import Iterable, Sequence

@@ -49,23 +49,28 @@ def make_ruleset(version: int) -> int:
     return syscall(LANDLOCK_CREATE_RULESET, attributes[:size], size, 0)
 
 
-def allow(ruleset: int, version: int, path_fd: int, rights: int) -> None:
-    """Grant `rights` beneath the file or directory behind `path_fd`."""
+def rule(version: int, path_fd: int, rights: int) -> bytes:
+    """The rule that grants `rights` beneath the file or directory behind `path_fd`."""
     rights &= _ALL_BY_ABI.get(version, _ALL_FROM_5)
     if not stat.S_ISDIR(os.fstat(path_fd).st_mode):
         rights &= _FILE_RIGHTS
-    syscall(LANDLOCK_ADD_RULE, ruleset, _RULE_PATH_BENEATH, struct.pack("=Qi", rights, path_fd), 0)
+    return struct.pack("=Qi", rights, path_fd)
+
+
+def add(ruleset: int, one: bytes) -> None:
+    """Put a rule into a ruleset."""
+    syscall(LANDLOCK_ADD_RULE, ruleset, _RULE_PATH_BENEATH, one, 0)
 
 
 def allow_paths(ruleset: int, version: int, paths: Iterable[str], rights: int) -> None:
-    """`allow` for each path that exists."""
+    """Grant `rights` beneath each path that exists."""
     for path in paths:
         try:
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except FileNotFoundError:
             continue
         try:
-            allow(ruleset, version, fd, rights)
+            add(ruleset, rule(version, fd, rights))
         finally:
             os.close(fd)
 

@@ -5,8 +5,6 @@ The one hard decision: a layer counts as present when an attempt fails, not when
 
 from __future__ import annotations
 
-# ruff: noqa: PTH -- descriptors and raw paths, in a process where imports must stay few
-
 import contextlib
 import json
 import os

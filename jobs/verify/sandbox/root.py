@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-# ruff: noqa: PTH -- descriptors and raw paths, in a process where imports must stay few
-
 import os
 import shutil
 from collections.abc import Iterable, Sequence

@@ -18,7 +18,8 @@ from foreshock.jobs.verify.sandbox.syscall_numbers import ALLOWED, CONDITIONAL, 
 _ALLOW = 0x7FFF0000
 _ERRNO = 0x00050000
 _KILL = 0x80000000
-_LOAD, _JEQ, _JSET, _RET = 0x20, 0x15, 0x45, 0x06
+_LOAD, _JA, _JEQ, _JGE, _JSET, _RET = 0x20, 0x05, 0x15, 0x35, 0x45, 0x06
+_FAR = 255
 _NR, _ARCH, _ARG0, _ARG1 = 0, 4, 16, 24
 _CLONE_THREAD = 0x00010000
 
@@ -47,12 +48,10 @@ def _return(action: int) -> bytes:
     return _op(_RET, action)
 
 
-def _only(nr: int, argument: int, values: tuple[int, ...]) -> bytes:
-    """Allow call `nr` when the low word of an argument is one of `values`, else EPERM."""
-    body = _op(_LOAD, argument)
-    body += b"".join(_op(_JEQ, value, 0, 1) + _return(_ALLOW) for value in values)
-    body += _return(_ERRNO | errno.EPERM)
-    return _op(_JEQ, nr, 0, len(body) // 8) + body
+def _only(argument: int, values: tuple[int, ...]) -> bytes:
+    """Allow when the low word of an argument is one of `values`, else EPERM."""
+    body = b"".join(_op(_JEQ, value, 0, 1) + _return(_ALLOW) for value in values)
+    return _op(_LOAD, argument) + body + _return(_ERRNO | errno.EPERM)
 
 
 def supported() -> bool:
@@ -60,24 +59,64 @@ def supported() -> bool:
     return platform.machine() in MACHINES
 
 
-def program(own_pid: int) -> bytes:
+_PLACEHOLDER = 0x5EC0C0DE
+
+
+def program_for(template: bytes, own_pid: int) -> bytes:
+    """`program(own_pid)` from `program()`, quickly."""
+    return template.replace(struct.pack("I", _PLACEHOLDER), struct.pack("I", own_pid))
+
+
+def program(own_pid: int = _PLACEHOLDER) -> bytes:
     """The filter for the process that calls itself `own_pid`; 8 bytes an instruction.
 
     Any call not named here, or made through another ABI of the machine (x32), fails with EPERM. clone3 fails with
     ENOSYS, on which libc falls back to clone, whose flags a filter can read.
     """
     index, audit_arch = MACHINES[platform.machine()]
-    out = [_op(_LOAD, _ARCH), _op(_JEQ, audit_arch, 1, 0), _return(_KILL), _op(_LOAD, _NR)]
+    actions: dict[int, bytes] = {}
     for numbers in ALLOWED.values():
         if (nr := numbers[index]) is not None:
-            out += [_op(_JEQ, nr, 0, 1), _return(_ALLOW)]
-    known = {name: numbers[index] for name, numbers in CONDITIONAL.items()}
-    clone = [_op(_LOAD, _ARG0), _op(_JSET, _CLONE_THREAD, 0, 1), _return(_ALLOW), _return(_ERRNO | errno.EPERM)]
-    out += [_op(_JEQ, known["clone"] or 0, 0, len(clone)), *clone]
-    out += [_op(_JEQ, known["clone3"] or 0, 0, 1), _return(_ERRNO | errno.ENOSYS)]
-    out += [_only(known["kill"] or 0, _ARG0, (own_pid,)), _only(known["tgkill"] or 0, _ARG0, (own_pid,))]
-    out += [_only(known["prlimit64"] or 0, _ARG0, (0, own_pid))]
-    out += [_only(known["ioctl"] or 0, _ARG1, _IOCTLS), _only(known["fcntl"] or 0, _ARG1, _FCNTLS)]
-    out += [_only(known["prctl"] or 0, _ARG0, _PRCTLS), _only(known["socketpair"] or 0, _ARG0, (_AF_UNIX,))]
-    out.append(_return(_ERRNO | errno.EPERM))
-    return b"".join(out)
+            actions[nr] = _return(_ALLOW)
+    actions |= {nr: block for name, block in _blocks(own_pid).items() if (nr := CONDITIONAL[name][index]) is not None}
+    out = [_op(_LOAD, _ARCH), _op(_JEQ, audit_arch, 1, 0), _return(_KILL), _op(_LOAD, _NR)]
+    return b"".join(out) + _search(_ranges(actions))
+
+
+def _blocks(own_pid: int) -> dict[str, bytes]:
+    """What to do on each call whose arguments decide."""
+    clone = _op(_LOAD, _ARG0) + _op(_JSET, _CLONE_THREAD, 0, 1) + _return(_ALLOW) + _return(_ERRNO | errno.EPERM)
+    return {
+        "clone": clone,
+        "clone3": _return(_ERRNO | errno.ENOSYS),
+        "kill": _only(_ARG0, (own_pid,)),
+        "tgkill": _only(_ARG0, (own_pid,)),
+        "prlimit64": _only(_ARG0, (0, own_pid)),
+        "ioctl": _only(_ARG1, _IOCTLS),
+        "fcntl": _only(_ARG1, _FCNTLS),
+        "prctl": _only(_ARG0, _PRCTLS),
+        "socketpair": _only(_ARG0, (_AF_UNIX,)),
+    }
+
+
+def _ranges(actions: dict[int, bytes]) -> list[tuple[int, bytes]]:
+    """(first number, action) of each run of numbers with one action; whatever is not listed fails with EPERM."""
+    refuse = _return(_ERRNO | errno.EPERM)
+    out = [(0, actions.get(0, refuse))]
+    for nr in sorted({edge for number in actions for edge in (number, number + 1)}):
+        action = actions.get(nr, refuse)
+        if action != out[-1][1] and nr > 0:
+            out.append((nr, action))
+    return out
+
+
+def _search(ranges: list[tuple[int, bytes]]) -> bytes:
+    """Binary search over the ranges: the kernel runs the filter for every number when it is installed."""
+    if len(ranges) == 1:
+        return ranges[0][1]
+    middle = len(ranges) // 2
+    low, high = _search(ranges[:middle]), _search(ranges[middle:])
+    skip = len(low) // 8
+    if skip > _FAR:
+        return _op(_JGE, ranges[middle][0], 0, 1) + _op(_JA, skip) + low + high
+    return _op(_JGE, ranges[middle][0], skip, 0) + low + high

@@ -188,7 +188,6 @@ CONDITIONAL: dict[str, tuple[int, int | None]] = {
 
 ADMINISTRATIVE: dict[str, tuple[int, int | None]] = {
     "unshare": (272, 97),
-    "setns": (308, 268),
     "mount": (165, 40),
     "umount2": (166, 39),
     "pivot_root": (155, 41),

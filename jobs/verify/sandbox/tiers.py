@@ -15,6 +15,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from foreshock.errors import ForeshockError
 from foreshock.jobs.verify.base import SandboxTier
 from foreshock.jobs.verify.sandbox import landlock, seccomp
 from foreshock.jobs.verify.sandbox.limits import Limits
@@ -29,7 +30,7 @@ _MUST_FAIL = {
 """Attempts that a tier promises to stop. In the full tier a write to /tmp succeeds, in a /tmp of its own."""
 
 
-class SandboxUnavailable(RuntimeError):
+class SandboxUnavailableError(ForeshockError):
     """No tier, or none strong enough, can be entered here."""
 
 
@@ -77,23 +78,23 @@ def sandbox_report() -> SandboxReport:
 
 @functools.lru_cache(maxsize=1)
 def best_tier() -> TierProbe:
-    """The strongest tier that can be entered here, probed once a process. Raises SandboxUnavailable."""
+    """The strongest tier that can be entered here, probed once a process. Raises SandboxUnavailableError."""
     reasons = []
     for tier in SandboxTier:
         probe = probe_tier(tier)
         if probe.available:
             return probe
         reasons.append(f"{tier.value}: {probe.reason}")
-    raise SandboxUnavailable("no sandbox tier works here: " + "; ".join(reasons))
+    raise SandboxUnavailableError("no sandbox tier works here: " + "; ".join(reasons))
 
 
 def require_tier(allow_weak_sandbox: bool) -> SandboxTier:
-    """The tier to use. Raises SandboxUnavailable below full, unless weak tiers are allowed."""
+    """The tier to use. Raises SandboxUnavailableError below full, unless weak tiers are allowed."""
     probe = best_tier()
     if probe.tier is SandboxTier.FULL or allow_weak_sandbox:
         return probe.tier
     full = probe_tier(SandboxTier.FULL)
-    raise SandboxUnavailable(
+    raise SandboxUnavailableError(
         f"this node offers sandbox tier {probe.tier.value!r} only, and submissions are hostile code: {full.reason}. "
         f"{' '.join(_advice(probe.tier, (full,)))} To run anyway: --allow-weak-sandbox. Details: foreshock doctor"
     )

@@ -88,6 +88,7 @@ class Worker:
         self.config = config
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._waiting: socket.socket | None = None
         self._scratch: str | None = None
 
     def start(self) -> None:
@@ -140,19 +141,26 @@ class Worker:
             self.close()
             raise error if isinstance(error, InfraError) else InfraError(f"sandbox process lost: {error}") from error
 
-    def _run(self, request: bytes, wall_s: float) -> Run:
+    def _launch(self) -> socket.socket:
+        """Have a process forked and confined; it waits at its end of the socket that comes back."""
         assert self._control is not None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with ours:
-            with theirs:
-                self._control.settimeout(START_S)
-                socket.send_fds(self._control, [LAUNCH], [theirs.fileno()])
-            self._deliver(ours, request)
-            run = _receive(ours, time.monotonic() + wall_s, self.config.limits.result_bytes)
+        with theirs:
+            socket.send_fds(self._control, [LAUNCH], [theirs.fileno()])
+        return ours
+
+    def _run(self, request: bytes, wall_s: float) -> Run:
+        """One run in the waiting process; the next one is made to wait before this returns."""
+        assert self._control is not None
+        channel, self._waiting = self._waiting or self._launch(), None
+        with channel:
+            self._deliver(channel, request)
+            run = _receive(channel, time.monotonic() + wall_s, self.config.limits.result_bytes)
         self._control.send(WAIT if run.ending is Ending.NO_RESULT else KILL)
         answer = self._control.recv(64)
         if not answer:
             raise InfraError("the sandbox process ended")
+        self._waiting = self._launch()
         if run.ending is not Ending.NO_RESULT:
             return run
         return Run(run.ending, run.payload, os.waitstatus_to_exitcode(int(answer)))
@@ -168,6 +176,9 @@ class Worker:
 
     def close(self) -> None:
         """Stop the zygote and everything in it; safe to call twice."""
+        if self._waiting is not None:
+            self._waiting.close()
+            self._waiting = None
         if self._control is not None:
             self._control.close()
             self._control = None
