@@ -44,6 +44,7 @@ class FakeEngine:
     """
 
     name = "fake"
+    batch_rows: int | None = None
 
     def __init__(self, batch_size: int = 256) -> None:
         if batch_size < 1:
@@ -52,6 +53,11 @@ class FakeEngine:
         self.forward_count = self.scored_sequences = self.generated_tokens = self.builds = self.swaps = 0
         self._checkpoint: Checkpoint | None = None
         self._tokenizer: Any = None
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows per durable batch."""
+        return self.batch_size
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Remember the checkpoint's name; its directory may be missing."""

@@ -3,13 +3,15 @@
 The one hard decision: its own decode loop instead of `generate()`. Rows keep their own positions in a ragged
 cache, equal prompts (attempts of one task) are read once, finished rows are dropped, and each row samples from
 its own seed. A row's numbers then depend on its chunk at most, and chunks depend on the requests alone
-(`batching`), so a resumed run repeats an uninterrupted one bit for bit on CPU.
+(`batching`), so a resumed run repeats an uninterrupted one bit for bit on CPU. Where rows are measured not to depend
+on their chunk either (`invariance`), requests of different batch keys share chunks.
 """
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,6 +28,7 @@ from foreshock.jobs.engines.base import (
 from foreshock.jobs.engines.batching import generation_chunks, length_sorted_chunks
 from foreshock.jobs.engines.decoding import Decoder, pad_prompts, padded_length, probe_ragged
 from foreshock.jobs.engines.forward import LogitsModel
+from foreshock.jobs.engines.invariance import rows_are_independent
 from foreshock.jobs.engines.weights import build_model, read_model_config, same_architecture, swap_weights
 from foreshock.jobs.fingerprint import check_checkpoint, is_adapter
 from foreshock.jobs.prompts.tokenizer import decode, load_tokenizer
@@ -51,7 +54,7 @@ class TransformersEngine:
         self,
         device: str = "auto",
         dtype: str = "auto",
-        batch_size: int = 256,
+        batch_size: int = 512,
         max_batch_tokens: int = 2**18,
         max_logits: int = 2**27,
         threads: int | None = None,
@@ -78,7 +81,13 @@ class TransformersEngine:
         self._config: Any = None
         self._tokenizer: Any = None
         self._ragged = True
+        self._independent = False
         self._path: Path | None = None
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows per durable batch: the worker calls `generate` once per such batch."""
+        return self.batch_size
 
     @property
     def forward_count(self) -> int:
@@ -89,6 +98,11 @@ class TransformersEngine:
     def decode_mode(self) -> str:
         """`ragged` (prompts of any lengths in one batch) or `uniform` (equal lengths only, for other caches)."""
         return "ragged" if self._ragged else "uniform"
+
+    @property
+    def batch_rows(self) -> int | None:
+        """Rows of the batches that resume must rebuild; None where a row is known not to depend on its batch."""
+        return None if self._independent else self.batch_size
 
     # -- loading
 
@@ -109,6 +123,7 @@ class TransformersEngine:
             self._release()
             self._model = LogitsModel(build_model(checkpoint.path, config, dtype, self.device), self.device)
             self._ragged = probe_ragged(self._model)
+            self._independent = self._ragged and rows_are_independent(self._model)
             self.builds += 1
         self._config, self._path = config, checkpoint.path
         self._tokenizer = load_tokenizer(checkpoint.path)
@@ -314,5 +329,6 @@ def _score(model: LogitsModel, chunk: list[ScoreRequest], temperature: float) ->
         block = logits[start : start + step].double() / temperature
         chosen = block.gather(-1, targets[start : start + step, None].to(block.device)).squeeze(-1)
         picked.append(chosen - block.logsumexp(-1))
-    values = torch.cat(picked).cpu()
-    return [part.tolist() for part in values.split(counts)]
+    values: list[float] = torch.cat(picked).tolist()
+    ends = list(accumulate(counts))
+    return [values[end - n : end] for n, end in zip(counts, ends, strict=True)]
