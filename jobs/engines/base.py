@@ -92,9 +92,12 @@ class Engine(Protocol):
     """Loads one checkpoint at a time; the contract test suite is tests/jobs/engines/contract.py."""
 
     name: str
-    batch_rows: int | None
-    """Rows per padded batch when numbers depend on batch composition: the worker then calls `generate` once per such
-    batch, and a resumed run rebuilds the same batches. None for engines that batch continuously."""
+
+    @property
+    def batch_rows(self) -> int | None:
+        """Rows per padded batch when numbers depend on batch composition: the worker then calls `generate` once per
+        such batch, and a resumed run rebuilds the same batches. None for engines that batch continuously, and for
+        models whose rows are known not to depend on their batch. Read it after `load`."""
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Make `checkpoint` the served model, swapping weights in place where that is possible."""

@@ -34,15 +34,21 @@ def length_sorted_chunks(
 
 
 def generation_chunks(
-    requests: Sequence[GenerationRequest], max_rows: int, max_tokens: int, *, by_exact_length: bool = False
+    requests: Sequence[GenerationRequest],
+    max_rows: int,
+    max_tokens: int,
+    *,
+    by_exact_length: bool = False,
+    across_keys: bool = False,
 ) -> Iterator[list[GenerationRequest]]:
-    """Chunks for generation: never across batch keys; padded tokens count the tokens still to be generated.
+    """Chunks for generation; padded tokens count the tokens still to be generated.
 
+    `across_keys` mixes batch keys, which only an engine whose rows do not depend on their batch may do.
     `by_exact_length` also keeps prompts of different lengths apart, for models that cannot take padding.
     """
     groups: dict[tuple[str, int], list[GenerationRequest]] = {}
     for request in requests:
         exact = len(request.prompt_token_ids) if by_exact_length else -1
-        groups.setdefault((request.batch_key, exact), []).append(request)
+        groups.setdefault(("" if across_keys else request.batch_key, exact), []).append(request)
     for group in groups.values():
         yield from length_sorted_chunks(group, lambda r: len(r.prompt_token_ids) + r.max_tokens, max_rows, max_tokens)

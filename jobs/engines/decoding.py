@@ -20,12 +20,11 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from foreshock.jobs.engines.base import FinishReason, GenerationRequest
-from foreshock.jobs.engines.forward import LogitsModel
+from foreshock.jobs.engines.forward import MIN_ROWS, LogitsModel
 from foreshock.jobs.engines.ragged_cache import RaggedCache, decode_mask
 from foreshock.jobs.engines.sampling import UniformStreams, pick_tokens
 
 _SLOT_STEP = 16
-_MIN_ROWS = 8
 _AHEAD = 256  # slots made at the start for tokens to come; more are added by half when they run out
 _COMPACT_BELOW = 0.75
 
@@ -57,7 +56,7 @@ class Decoder:
         prompts = [request.prompt_token_ids for request in requests]
         longest = max(padded_length(len(p), model.context_length) for p in prompts)
         ahead = max(request.max_tokens for request in requests)
-        self._n_rows = max(len(prompts), _MIN_ROWS) if ragged else len(prompts)
+        self._n_rows = max(len(prompts), MIN_ROWS) if ragged else len(prompts)
         self._cache: Any = (
             RaggedCache(model.n_layers, self._n_rows, _round_up(longest + min(ahead, _AHEAD)), device)
             if ragged
@@ -80,7 +79,7 @@ class Decoder:
     @torch.inference_mode()
     def run(self) -> list[DecodedRow]:
         """One DecodedRow per request, in order."""
-        logits = self._read_prompts()
+        logits = self.read_prompts()
         rows = np.arange(self._n_rows)  # batch row -> request; rows beyond the requests only fill the batch
         rows[len(self._requests) :] = 0
         alive = self._limits[rows] > 0
@@ -100,10 +99,10 @@ class Decoder:
                     index = torch.from_numpy(keep).to(self._model.device)
                     rows, alive, tokens = rows[keep], alive[keep], tokens[index]
                     self._cache.remap(index, self._cache.slots)
-            logits = self._advance(tokens, rows, step)
+            logits = self.advance(tokens, rows, step)
         return [row for row in self._finish if row is not None]
 
-    def _read_prompts(self) -> torch.Tensor:
+    def read_prompts(self) -> torch.Tensor:
         """Logits [batch rows, vocab] after each row's prompt; fills the cache. One pass per padded length."""
         device = self._model.device
         prompts = [r.prompt_token_ids for r in self._requests]
@@ -158,7 +157,7 @@ class Decoder:
             goes_on[i] = self._finish[row] is None
         return goes_on
 
-    def _advance(self, tokens: torch.Tensor, rows: np.ndarray, step: int) -> torch.Tensor:
+    def advance(self, tokens: torch.Tensor, rows: np.ndarray, step: int) -> torch.Tensor:
         """Feed this step's tokens; returns the next logits."""
         at = torch.from_numpy(rows).to(self._model.device)
         positions = self._lengths[at] + (step - 1)
@@ -213,7 +212,7 @@ def _round_up(n: int) -> int:
 
 def _survivors(alive: np.ndarray) -> np.ndarray:
     """Batch rows to keep: all, until a quarter is done (copying the cache at every finish costs more)."""
-    n = max(int(alive.sum()), _MIN_ROWS)
+    n = max(int(alive.sum()), MIN_ROWS)
     if n > _COMPACT_BELOW * len(alive):
         return np.arange(len(alive))
     dead = np.flatnonzero(~alive)[: n - int(alive.sum())]
@@ -235,10 +234,10 @@ def probe_ragged(model: LogitsModel) -> bool:
     before = model.calls
     try:
         decoder = Decoder(model, requests, None, ragged=True)
-        first = decoder._read_prompts().float()
+        first = decoder.read_prompts().float()
         tokens = torch.ones(len(first), dtype=torch.long, device=model.device)
         rows = np.array([0, 1] + [0] * (len(first) - 2))
-        second = decoder._advance(tokens, rows, 1).float()
+        second = decoder.advance(tokens, rows, 1).float()
         for row, prompt in enumerate(prompts):
             ids = torch.tensor([[*prompt, int(tokens[row])]], device=model.device)
             at = torch.tensor([len(prompt) - 1, len(prompt)], device=model.device)

@@ -44,7 +44,6 @@ class FakeEngine:
     """
 
     name = "fake"
-    batch_rows: int | None = None
 
     def __init__(self, batch_size: int = 256) -> None:
         if batch_size < 1:
@@ -55,7 +54,7 @@ class FakeEngine:
         self._tokenizer: Any = None
 
     @property
-    def batch_rows(self) -> int:
+    def batch_rows(self) -> int | None:
         """Rows per durable batch."""
         return self.batch_size
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-_MIN_ROWS = 8  # fewer rows take another matrix kernel, whose sums differ in the last bits
+MIN_ROWS = 8
+"""Rows of the smallest matrix product: fewer take another kernel, whose sums differ in the last bits."""
 
 
 class LogitsModel:
@@ -55,7 +56,7 @@ class LogitsModel:
         """
         positions = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape[0], -1)
         n = len(rows)
-        fill = torch.arange(max(n, _MIN_ROWS), device=rows.device).clamp_(max=n - 1)
+        fill = torch.arange(max(n, MIN_ROWS), device=rows.device).clamp_(max=n - 1)
         rows, columns = rows[fill], columns[fill]
         self._select = (rows, columns)
         try:

@@ -85,11 +85,6 @@ class TransformersEngine:
         self._path: Path | None = None
 
     @property
-    def batch_rows(self) -> int:
-        """Rows per durable batch: the worker calls `generate` once per such batch."""
-        return self.batch_size
-
-    @property
     def forward_count(self) -> int:
         """Calls of the model's forward pass since the engine was made."""
         return self._forwards_of_closed + (self._model.calls if self._model else 0)

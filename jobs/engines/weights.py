@@ -51,11 +51,12 @@ def build_model(path: Path, config: Any, dtype: torch.dtype, device: torch.devic
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # loader notices are about training and caches
         try:
-            model, info = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 path, config=config, dtype=dtype, output_loading_info=True
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise CheckpointError(f"{path}: transformers cannot load the model: {error}") from error
+    model, info = loaded
     missing = sorted(info["missing_keys"])
     mismatched = sorted(str(key[0]) for key in info["mismatched_keys"])
     if missing or mismatched:
