@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from foreshock.batch.config import RunConfig
-from foreshock.batch.cost import CostModel
 from foreshock.batch.executors.base import Executor, TaskReport
-from foreshock.batch.executors.factory import default_workers, make_executor
+from foreshock.batch.executors.factory import make_executor
 from foreshock.batch.pack import pack
+from foreshock.batch.resources import resources
 from foreshock.errors import StopRequestedError
 from foreshock.jobs.progress import TaskProgress
 from foreshock.jobs.records.layout import RunLayout
@@ -62,12 +62,16 @@ def execute(
     executor = make_executor(config)
     before: int | None = None
     while outcome.rounds <= config.execution.heal:
-        missing = missing_specs(layout, plan)
+        queued = executor.queued(layout, plan)
+        outcome.submitted = bool(queued)
+        missing = [spec for spec in missing_specs(layout, plan) if spec.key() not in queued]
         n_missing = sum(spec.n_rows for spec in missing)
         if not missing or n_missing == before:
+            if outcome.submitted:
+                return outcome
             break
         before = n_missing
-        tasks = pack_tasks(missing, config)
+        tasks = pack_tasks(missing, config, layout, plan)
         number = write_pack(layout, tasks)
         executor.submit(layout, number, tasks)
         outcome.rounds += 1
@@ -79,14 +83,12 @@ def execute(
     return outcome
 
 
-def pack_tasks(specs: list[JobSpec], config: RunConfig) -> list[ArrayTask]:
-    """Array tasks for this machine's workers."""
-    return pack(specs, local_costs(), default_workers(config), config.execution.max_minutes)
-
-
-def local_costs() -> CostModel:
-    """Costs assumed for local work: only their proportions matter, since nothing waits in a queue."""
-    return CostModel(load_s=5.0, swap_s=0.5)
+def pack_tasks(
+    specs: list[JobSpec], config: RunConfig, layout: RunLayout | None = None, plan: PlanFile | None = None
+) -> list[ArrayTask]:
+    """Array tasks for the workers at hand; a run's own finished shards correct the costs."""
+    at_hand = resources(config, layout, plan)
+    return pack(specs, at_hand.cost, at_hand.n_workers, at_hand.max_minutes)
 
 
 def _wait(

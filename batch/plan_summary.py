@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from foreshock.batch.execute import local_costs, pack_tasks
-from foreshock.batch.executors.factory import default_workers
+from foreshock.batch.execute import pack_tasks
 from foreshock.batch.pack import count_loads, packed_cost, unpacked_cost
 from foreshock.batch.plan import RunPlan
+from foreshock.batch.resources import resources
 
 
 def summarise(plan: RunPlan) -> dict[str, Any]:
@@ -17,11 +17,12 @@ def summarise(plan: RunPlan) -> dict[str, Any]:
     config = plan.config
     specs = list(plan.file.specs)
     tasks = pack_tasks(specs, config)
-    workers = default_workers(config)
+    at_hand = resources(config)
+    workers = at_hand.n_workers
     rows: Counter[str] = Counter()
     for spec in specs:
         rows[spec.kind.value] += spec.n_rows
-    packed, unpacked = packed_cost(tasks, workers), unpacked_cost(specs, local_costs(), workers)
+    packed, unpacked = packed_cost(tasks, workers), unpacked_cost(specs, at_hand.cost, workers)
     return {
         "run": config.checkpoints.run_name,
         "checkpoints": [checkpoint.name for checkpoint in plan.checkpoints],

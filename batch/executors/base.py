@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.spec import ArrayTask
 from foreshock.slurm.states import JobState
 
@@ -31,6 +32,10 @@ class Executor(Protocol):
     name: str
     detached: bool
     """True when the work goes on after this process has ended."""
+
+    def queued(self, layout: RunLayout, plan: PlanFile) -> frozenset[str]:
+        """Keys of specs that earlier submissions of this run are still going to do; first completes a submission
+        that was interrupted half-way."""
 
     def submit(self, layout: RunLayout, pack: int, tasks: Sequence[ArrayTask]) -> None:
         """Start (or queue) every task of a pack."""

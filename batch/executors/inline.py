@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from foreshock.batch.executors.base import TaskReport
 from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.spec import ArrayTask
 from foreshock.jobs.worker import EXIT_COMPLETE, EXIT_STOPPED, StopFlag, run_array_task
 from foreshock.slurm.states import JobState
@@ -22,6 +23,10 @@ class InlineExecutor:
         self._pack = 0
         self._reports: dict[int, TaskReport] = {}
         self._stop = StopFlag()
+
+    def queued(self, layout: RunLayout, plan: PlanFile) -> frozenset[str]:
+        """Nothing outlives this process."""
+        return frozenset()
 
     def submit(self, layout: RunLayout, pack: int, tasks: Sequence[ArrayTask]) -> None:
         """Queue the tasks."""

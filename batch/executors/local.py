@@ -17,6 +17,7 @@ from typing import IO
 
 from foreshock.batch.executors.base import TaskReport
 from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.spec import ArrayTask
 from foreshock.jobs.worker import EXIT_COMPLETE, EXIT_STOPPED
 from foreshock.slurm.states import JobState
@@ -40,6 +41,10 @@ class LocalExecutor:
         self._running: dict[int, subprocess.Popen[bytes]] = {}
         self._slots: dict[int, int] = {}
         self._reports: dict[int, TaskReport] = {}
+
+    def queued(self, layout: RunLayout, plan: PlanFile) -> frozenset[str]:
+        """Nothing outlives this process."""
+        return frozenset()
 
     def submit(self, layout: RunLayout, pack: int, tasks: Sequence[ArrayTask]) -> None:
         """Queue the tasks and start the first ones."""
