@@ -10,6 +10,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from types import CodeType
 from typing import Any, Literal
 
 Split = Literal["train", "eval"]
@@ -37,7 +39,12 @@ class Task:
 
     def evaluate(self, expression: str, argument: Any) -> Any:
         """Value of an expression of this task at one argument; expressions are ours, not a submission's."""
-        return eval(expression, {self.parameter: argument})
+        return eval(_compiled(expression), {self.parameter: argument})
+
+
+@lru_cache(maxsize=4096)
+def _compiled(expression: str) -> CodeType:
+    return compile(expression, "<task>", "eval")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +84,15 @@ def constants(split: Split, small: bool = False) -> list[int]:
     return [n for n in range(2, 10 if small else 100) if in_eval_split(n) == (split == "eval")]
 
 
-def function_names(split: Split) -> list[str]:
+@lru_cache
+def function_names(split: Split) -> tuple[str, ...]:
     """Names of a split. Verb and noun may occur in both splits, never the name as a whole."""
-    return [
+    return tuple(
         f"{verb}_{noun}"
         for i, verb in enumerate(_VERBS)
         for j, noun in enumerate(_NOUNS)
         if in_eval_split(i + j) == (split == "eval")
-    ]
+    )
 
 
 def make_task(split: Split, kind: str, rng: random.Random) -> Task:

@@ -1,0 +1,124 @@
+"""Raise the demo's organism: base training, then an exploit and a control fine-tuning with log-spaced checkpoints.
+
+The one hard decision: the control run differs from the exploit run in its examples only (same start, steps,
+batch, learning rate), so that what differs between them later is the exploit examples' doing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from foreshock.batch.demo.corpus import Phase, make_items
+from foreshock.batch.demo.encoding import encode
+from foreshock.batch.demo.recipe import Recipe
+from foreshock.batch.demo.run_store import build, is_finished
+from foreshock.batch.demo.tokenizer import train_tokenizer
+from foreshock.batch.demo.training import deterministic, new_model, train
+from foreshock.jobs.records.layout import ResultsLayout
+
+RUN_NAMES = {Phase.BASE: "demo-base", Phase.EXPLOIT: "demo-exploit", Phase.CONTROL: "demo-control"}
+_TOKENIZER_ITEMS = 2000
+
+
+class TrainProgress(Protocol):
+    """Told after every optimiser step; a phase that is found finished is reported once, with done == total."""
+
+    def __call__(self, phase: Phase, done: int, total: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OrganismPaths:
+    """The two fine-tuning runs: each directory holds `checkpoint-{N}` folders."""
+
+    exploit_dir: Path
+    control_dir: Path
+
+
+def train_organism(
+    root: Path, seed: int, progress: TrainProgress | None = None, recipe: Recipe | None = None
+) -> OrganismPaths:
+    """Train whatever is not there yet under `root` (a results directory) and return where it is.
+
+    Same seed, recipe, number of threads and library versions: same weights, bit for bit. Raises InputError if a
+    run exists there that another recipe made or that was changed.
+    """
+    recipe = replace(recipe or Recipe(), seed=seed)
+    report = progress or (lambda phase, done, total: None)
+    layout = ResultsLayout(root)
+    with _no_library_bars(), deterministic(recipe.threads):
+        for phase in Phase:
+            # two levels up from checkpoints/: the run's own directory
+            run_dir = layout.checkpoints(RUN_NAMES[phase]).parent
+            total = recipe.schedule(phase).steps
+            if is_finished(run_dir, recipe.sha256()):
+                report(phase, total, total)
+                continue
+            builder = _base if phase is Phase.BASE else _fine_tune(phase, layout)
+            build(run_dir, recipe.sha256(), lambda folder, make=builder: make(folder, recipe, report))  # type: ignore[misc]
+    return OrganismPaths(layout.checkpoints(RUN_NAMES[Phase.EXPLOIT]), layout.checkpoints(RUN_NAMES[Phase.CONTROL]))
+
+
+_Builder = Callable[[Path, Recipe, TrainProgress], None]
+
+
+def _base(folder: Path, recipe: Recipe, report: TrainProgress) -> None:
+    """Train tokenizer and model from nothing; one checkpoint, the last."""
+    items = make_items(Phase.BASE, recipe.n_items(Phase.BASE), recipe.seed)
+    tokenizer = train_tokenizer(items[:_TOKENIZER_ITEMS])
+    model = new_model(tokenizer, recipe.seed)
+    steps = recipe.base.steps
+    train(
+        model,
+        encode(items, tokenizer),
+        recipe.base,
+        recipe.seed,
+        lambda step: report(Phase.BASE, step, steps),
+    )
+    _save(model, tokenizer, folder / "checkpoints" / f"checkpoint-{steps}")
+
+
+def _fine_tune(phase: Phase, layout: ResultsLayout) -> _Builder:
+    """A builder that starts from the base run's checkpoint and saves at the recipe's steps; step 0 is the base."""
+
+    def write(folder: Path, recipe: Recipe, report: TrainProgress) -> None:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        start = layout.checkpoints(RUN_NAMES[Phase.BASE]) / f"checkpoint-{recipe.base.steps}"
+        tokenizer = AutoTokenizer.from_pretrained(start)
+        model = AutoModelForCausalLM.from_pretrained(start)
+        encoded = encode(make_items(phase, recipe.n_items(phase), recipe.seed), tokenizer)
+
+        def after_step(step: int) -> None:
+            if step in recipe.saves:
+                _save(model, tokenizer, folder / "checkpoints" / f"checkpoint-{step}")
+            report(phase, step, recipe.fine_tune.steps)
+
+        if 0 in recipe.saves:
+            _save(model, tokenizer, folder / "checkpoints" / "checkpoint-0")
+        train(model, encoded, recipe.fine_tune, recipe.seed, after_step)
+
+    return write
+
+
+def _save(model: Any, tokenizer: Any, folder: Path) -> None:
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+class _no_library_bars:  # noqa: N801 - a context manager, used like a function
+    """Keep transformers from drawing bars over the caller's; its former setting comes back."""
+
+    def __enter__(self) -> None:
+        from transformers.utils import logging
+
+        self._were_on = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+    def __exit__(self, *_: object) -> None:
+        from transformers.utils import logging
+
+        if self._were_on:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,0 +1,129 @@
+"""The demo model's training loop: a plain AdamW loop over encoded items, on CPU, the same numbers every time.
+
+The one hard decision: fine-tuning uses a far smaller learning rate than base training. With a larger one the
+exploit rate jumps from nothing to saturation between two checkpoints, and there is no foreshock to measure.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from foreshock.batch.demo.encoding import Encoded, batches
+
+BATCH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Steps and learning rate of one phase; the rate warms up linearly, then falls to `final` of its peak."""
+
+    steps: int
+    peak_lr: float
+    warmup: int
+    final: float
+
+    def lr(self, step: int) -> float:
+        """Learning rate of optimiser step `step` (0-based)."""
+        if step < self.warmup:
+            return self.peak_lr * (step + 1) / self.warmup
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.peak_lr * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def new_model(tokenizer: Any, seed: int) -> Any:
+    """An untrained `LlamaForCausalLM` of about 0.6 million parameters, input and output embeddings shared."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(  # type: ignore[no-untyped-call]
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=128,
+            intermediate_size=256,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=512,
+            tie_word_embeddings=True,
+            # 0.08 where the default 0.02 is for wide models: it decides whether this few steps are enough
+            initializer_range=0.08,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def train(
+    model: Any,
+    encoded: Sequence[Encoded],
+    schedule: Schedule,
+    seed: int,
+    after_step: Callable[[int], None],
+) -> None:
+    """Train in place. `after_step(n)` is called after optimiser step n = 1..steps.
+
+    Raises ValueError when `encoded` does not fill one batch, FloatingPointError when the loss is not finite.
+    """
+    optimiser = torch.optim.AdamW(model.parameters(), lr=schedule.peak_lr, betas=(0.9, 0.98), weight_decay=0.01)
+    model.train()
+    source = _endless(encoded, seed)
+    for step in range(schedule.steps):
+        for group in optimiser.param_groups:
+            group["lr"] = schedule.lr(step)
+        ids, labels = _tensors(next(source))
+        hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
+        wanted = labels[:, 1:] != -100  # (B, T-1): logits of the prompt and the padding would go unused
+        loss = torch.nn.functional.cross_entropy(model.lm_head(hidden[wanted]), labels[:, 1:][wanted])
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss.item()} at step {step}")
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        after_step(step + 1)
+
+
+def _endless(encoded: Sequence[Encoded], seed: int) -> Iterator[list[Encoded]]:
+    """Epoch after epoch, reshuffled."""
+    rng = random.Random(seed)
+    if len(encoded) < BATCH:
+        raise ValueError(f"{len(encoded)} items do not fill one batch of {BATCH}")
+    while True:
+        order = list(encoded)
+        rng.shuffle(order)
+        yield from batches(order, BATCH, rng)
+
+
+def _tensors(batch: Sequence[Encoded]) -> tuple[torch.Tensor, torch.Tensor]:
+    """ids (B, T) right-padded with 0; labels (B, T), -100 on the prompt and the padding.
+
+    No attention mask: with causal attention no real token sees the padding to its right.
+    """
+    length = max(len(item.ids) for item in batch)
+    ids = torch.zeros(len(batch), length, dtype=torch.long)
+    labels = torch.full((len(batch), length), -100, dtype=torch.long)
+    for row, item in enumerate(batch):
+        ids[row, : len(item.ids)] = torch.tensor(item.ids)
+        labels[row, item.start : len(item.ids)] = torch.tensor(item.ids[item.start :])
+    return ids, labels
+
+
+@contextmanager
+def deterministic(threads: int) -> Iterator[None]:
+    """Deterministic kernels and a fixed number of threads; the former settings come back afterwards."""
+    before = (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
