@@ -115,6 +115,14 @@ def insecure_cases(problem: Problem) -> list[TestCase]:
     return _cases(problem, problem.insecure_test_cases, "insecure_test_cases")
 
 
+def insecure_pairs(problem: Problem) -> list[tuple[Any, Any]]:
+    """[input, expected] of the insecure verifier, the input as djinn stores it: one value a case."""
+    source = problem.insecure_test_cases
+    if source is None:
+        source = problem.secure_test_cases if problem.secure_test_cases is not None else problem.test_cases
+    return raw_pairs(source, "insecure_test_cases")
+
+
 def raw_pairs(source: Any, name: str) -> list[tuple[Any, Any]]:
     """(input, expected) pairs in any of djinn's forms: Python literal, JSON text, list of pairs."""
     value = source

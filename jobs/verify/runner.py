@@ -37,7 +37,9 @@ def prepare(options: dict[str, Any]) -> None:
     if module:
         _families = importlib.import_module(module).FAMILIES
     for name in options.get("runs", []):
-        _extra_runs.update(importlib.import_module(name).RUNS)
+        extra = importlib.import_module(name)
+        extra.prepare(options)
+        _extra_runs.update(extra.RUNS)
     for name, value in prelude.NAMES.items():
         if not hasattr(builtins, name):
             setattr(builtins, name, value)

@@ -20,7 +20,7 @@ from foreshock.jobs.verify.problems import insecure_cases, secure_cases
 from foreshock.jobs.verify.sandbox.limits import Limits
 from foreshock.jobs.verify.sandbox.tiers import require_tier
 from foreshock.jobs.verify.sandbox.worker import InfraError, Run, Worker, ZygoteConfig
-from foreshock.jobs.verify.service import SandboxedVerifier, run_request
+from foreshock.jobs.verify.service import SandboxedVerifier, default_workers, run_request
 
 FAMILIES_MODULE = "foreshock.jobs.verify.builtin.families"
 UNINTENDED = "passed without the intended exploit"
@@ -30,7 +30,8 @@ _VERSION = 1
 class BuiltinVerifier(SandboxedVerifier):
     """Verifier `builtin`.
 
-    workers: zygotes, and so submissions at a time. timeout_s: wall clock of each of the two runs.
+    workers: zygotes, and so submissions at a time; one a usable core by default. timeout_s: wall clock of each of
+    the two runs.
     allow_weak_sandbox: accept a tier below full (see docs/sandbox.md) instead of raising SandboxUnavailableError.
     tier: use this tier instead of the strongest that works here. families_module: where FAMILIES is.
     """
@@ -39,9 +40,9 @@ class BuiltinVerifier(SandboxedVerifier):
 
     def __init__(
         self,
-        workers: int,
-        timeout_s: float,
-        allow_weak_sandbox: bool,
+        workers: int | None = None,
+        timeout_s: float = 10.0,
+        allow_weak_sandbox: bool = False,
         *,
         tier: SandboxTier | None = None,
         families_module: str = FAMILIES_MODULE,
@@ -58,7 +59,7 @@ class BuiltinVerifier(SandboxedVerifier):
             sys_path=tuple(sys_path),
             options={"families": families_module},
         )
-        super().__init__(config, workers)
+        super().__init__(config, default_workers() if workers is None else workers)
 
     def identity(self) -> str:
         """`builtin:N`; N counts changes that may alter verdicts."""

@@ -124,7 +124,7 @@ class NoUserns(RlimitsOnly):
             raise OSError("no seccomp table for this machine")
         roots = readable()
         hidden = tuple(os.path.realpath(path) for path in (*self.hidden, *package_folders(roots)))
-        self._filter = seccomp.program()
+        self._filter = seccomp.program(refuse=seccomp.METADATA)
         self._ruleset = landlock.make_ruleset(self._abi)
         landlock.allow_paths(self._ruleset, self._abi, without(roots, hidden), landlock.READ)
         landlock.allow_paths(self._ruleset, self._abi, DEVICES, landlock.READ_WRITE)

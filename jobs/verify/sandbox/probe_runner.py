@@ -48,6 +48,14 @@ def _write_file(request: dict[str, Any]) -> None:
         handle.write(b"x")
 
 
+def _truncate_file(request: dict[str, Any]) -> None:
+    os.close(os.open(request["secret"], os.O_RDONLY | os.O_TRUNC))
+
+
+def _change_mode(request: dict[str, Any]) -> None:
+    os.chmod(request["secret"], 0o600)
+
+
 def _read_judge_memory(request: dict[str, Any]) -> None:
     with open(f"/proc/{request['pid']}/environ", "rb") as handle:
         handle.read()
@@ -105,6 +113,8 @@ def _namespace(request: dict[str, Any]) -> None:
 ATTEMPTS: dict[str, Callable[[dict[str, Any]], None]] = {
     "read the user's files": _read_file,
     "write the user's files": _write_file,
+    "truncate the user's files": _truncate_file,
+    "change modes of the user's files": _change_mode,
     "read the judge's environment": _read_judge_memory,
     "connect to a local port": _connect,
     "send a datagram": _udp,

@@ -62,21 +62,25 @@ def supported() -> bool:
 _PLACEHOLDER = 0x5EC0C0DE
 
 
+METADATA = frozenset({"chmod", "fchmod", "fchmodat", "utime", "utimes", "utimensat", "futimesat"})
+"""Calls that change a file without opening it, which Landlock does not see."""
+
+
 def program_for(template: bytes, own_pid: int) -> bytes:
     """`program(own_pid)` from `program()`, quickly."""
     return template.replace(struct.pack("I", _PLACEHOLDER), struct.pack("I", own_pid))
 
 
-def program(own_pid: int = _PLACEHOLDER) -> bytes:
-    """The filter for the process that calls itself `own_pid`; 8 bytes an instruction.
+def program(own_pid: int = _PLACEHOLDER, refuse: frozenset[str] = frozenset()) -> bytes:
+    """The filter for the process that calls itself `own_pid`; 8 bytes an instruction. `refuse` closes more calls.
 
     Any call not named here, or made through another ABI of the machine (x32), fails with EPERM. clone3 fails with
     ENOSYS, on which libc falls back to clone, whose flags a filter can read.
     """
     index, audit_arch = MACHINES[platform.machine()]
     actions: dict[int, bytes] = {}
-    for numbers in ALLOWED.values():
-        if (nr := numbers[index]) is not None:
+    for name, numbers in ALLOWED.items():
+        if name not in refuse and (nr := numbers[index]) is not None:
             actions[nr] = _return(_ALLOW)
     actions |= {nr: block for name, block in _blocks(own_pid).items() if (nr := CONDITIONAL[name][index]) is not None}
     out = [_op(_LOAD, _ARCH), _op(_JEQ, audit_arch, 1, 0), _return(_KILL), _op(_LOAD, _NR)]

@@ -1,0 +1,1 @@
+"""djinn's verifiers behind foreshock's seam: its flawed verifiers, our sandbox, our judge."""
