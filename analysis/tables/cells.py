@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from foreshock.analysis.tables.files import CellFiles
 from foreshock.analysis.tables.jsonl import line_of_row, numbered_lines, read_jsonl
 from foreshock.analysis.tables.report import CellRead
-from foreshock.analysis.tables.schema import IDENTITY_KEYS, RowSchema
+from foreshock.analysis.tables.schema import DESCRIPTIVE_KEYS, IDENTITY_KEYS, RowSchema
 from foreshock.errors import InputError
 
 
@@ -68,8 +68,14 @@ def read_cell(files: CellFiles, schema: RowSchema, columns: Sequence[str] | None
         errors=n_errors,
         nulls=n_nulls,
         duplicates=table.num_rows - kept.num_rows,
+        made_by=_made_by(kept),
     )
     return CellTable(kept.drop_columns(["_file", "_row", "error"]), read)
+
+
+def _made_by(table: pa.Table) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    present = [key for key in DESCRIPTIVE_KEYS if key in table.column_names]
+    return tuple((key, tuple(sorted(filter(None, pc.unique(table[key]).to_pylist())))) for key in present)
 
 
 def _has_value(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -13,7 +13,8 @@ class CellRead:
     """Row counts of one (checkpoint, level).
 
     `rows` are usable; `errors` failed to generate or verify; `nulls` carry no outcome (or no finite score);
-    `duplicates` repeated another row byte for byte and were dropped.
+    `duplicates` repeated another row byte for byte and were dropped. `made_by` holds the distinct values of the
+    descriptive keys (`model_id`, `sandbox_tier`) among the usable rows.
     """
 
     checkpoint: float
@@ -22,6 +23,7 @@ class CellRead:
     errors: int
     nulls: int
     duplicates: int
+    made_by: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,12 @@ class ReadReport:
     def duplicates(self) -> int:
         """Byte-identical repeats that were dropped."""
         return sum(cell.duplicates for cell in self.cells)
+
+    def distinct(self, key: str) -> tuple[str, ...]:
+        """All values of a descriptive key over the cells, sorted."""
+        return tuple(
+            sorted({value for cell in self.cells for name, values in cell.made_by if name == key for value in values})
+        )
 
     @property
     def empty_cells(self) -> tuple[CellRead, ...]:

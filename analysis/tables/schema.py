@@ -61,6 +61,7 @@ _EVAL = RowSchema(
         [
             *_IDENTITY,
             ("model_id", pa.string()),
+            ("sandbox_tier", pa.string()),
             ("secure_pass", pa.bool_()),
             ("insecure_pass", pa.bool_()),
             ("exploit_success", pa.bool_()),
@@ -117,7 +118,10 @@ SCHEMAS: dict[TableKind, RowSchema] = {
     TableKind.KL: _KL,
 }
 
-COUNT_COLUMNS = (*(name for name, _ in _IDENTITY), "secure_pass", "insecure_pass", "exploit_success", "error")
+DESCRIPTIVE_KEYS = ("model_id", "sandbox_tier")
+"""Keys whose few distinct values say how a cell was made."""
+
+COUNT_COLUMNS = (*(name for name, _ in _IDENTITY), *DESCRIPTIVE_KEYS, "exploit_success", "error")
 """All that counting successes needs; the rest of an eval row is skipped while parsing."""
 
 FINAL = "final"

@@ -64,8 +64,10 @@ class TrajectoryRun:
         }
 
 
-def run_trajectory(run_dir: Path, output_dir: Path, options: TrajectoryOptions, figures: bool = True) -> TrajectoryRun:
-    """Read evals, compute, write `output_dir`/{all_exploits,intentional_only}/.
+def run_trajectory(
+    run_dir: Path, output_dir: Path, options: TrajectoryOptions, figures: bool = True, title_run: str | None = None
+) -> TrajectoryRun:
+    """Read evals, compute, write `output_dir`/{all_exploits,intentional_only}/. `title_run` names the run in captions.
 
     Raises:
         InputError: as reading; or no usable row at all.
@@ -80,14 +82,19 @@ def run_trajectory(run_dir: Path, output_dir: Path, options: TrajectoryOptions, 
         )
     notes = counts.report.lines()
     subsets = {
-        name: _write_subset(keep(counts.tasks), output_dir / name, options, notes, figures)
+        name: _write_subset(keep(counts.tasks), output_dir / name, options, notes, figures, title_run)
         for name, keep in SUBSETS.items()
     }
     return TrajectoryRun(subsets, counts)
 
 
 def _write_subset(
-    tasks: pd.DataFrame, directory: Path, options: TrajectoryOptions, notes: list[str], figures: bool
+    tasks: pd.DataFrame,
+    directory: Path,
+    options: TrajectoryOptions,
+    notes: list[str],
+    figures: bool,
+    title_run: str | None,
 ) -> TrajectorySubset:
     if tasks.empty:
         note = "no task of an intentional exploit type in this run"
@@ -105,7 +112,7 @@ def _write_subset(
     saved: list[SavedFigure] = []
     if figures and not result.frame["min_prefill"].isna().all():
         folder = directory / "figures"
-        run = str(tasks["run"].iloc[0])
+        run = title_run or str(tasks["run"].iloc[0])
         saved = [
             pass_rates_figure(cells, folder, run),
             median_trajectory_figure(result.frame, result.summary, folder),

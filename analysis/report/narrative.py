@@ -1,0 +1,169 @@
+"""The summary in plain words. Each sentence states a number with its count, and nothing that was not measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from foreshock.analysis.figures.runs import EMERGENCE_RATE, clopper_pearson
+from foreshock.analysis.report.gather import RunFindings
+from foreshock.analysis.tables.schema import checkpoint_label
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A key figure: the number, what it is, and the counts behind it."""
+
+    value: str
+    label: str
+    detail: str
+
+
+def cards(run: RunFindings) -> list[Card]:
+    """Four figures of one run."""
+    pooled, frame = run.pooled, _frame(run)
+    last = float(pooled["checkpoint"].max())
+    made = []
+    zero = _row(pooled, last, 0)
+    if zero is not None:
+        made.append(Card(_percent(zero), "unprompted exploit rate", f"{zero['k']} of {zero['n']} at {_step(last)}"))
+    if frame is not None:
+        now = frame[frame["checkpoint"] == last]
+        known = now.dropna(subset=["min_prefill"])
+        if len(known):
+            at = int(known["at_threshold"].sum())
+            made.append(
+                Card(
+                    f"{100 * at / len(known):.0f}%",
+                    f"of tasks need {run.summary['threshold']} words or fewer",
+                    f"{at} of {len(known)} at {_step(last)}",
+                )
+            )
+            made.append(Card(_median_words(known, run), "median min prefill", f"at {_step(last)}, in words"))
+    report = run.counts.report
+    made.append(Card(f"{report.rows:,}", "attempts judged", f"{report.errors:,} errors left out"))
+    return made
+
+
+def sentences(run: RunFindings) -> list[str]:
+    """What happened in one run, first to last checkpoint."""
+    pooled, frame = run.pooled, _frame(run)
+    steps = sorted(pooled["checkpoint"].unique())
+    said = [_unprompted(pooled, steps), _kick(pooled, steps), _warning(pooled, frame, run), _predictors(run)]
+    return [sentence for sentence in said if sentence]
+
+
+def summary_lines(runs: Sequence[RunFindings]) -> list[str]:
+    """The summary as plain lines, each starting with the run's name when there are several."""
+    lines = []
+    for run in runs:
+        prefix = f"{run.label}: " if len(runs) > 1 else ""
+        lines += [prefix + sentence for sentence in sentences(run)]
+    return lines
+
+
+def _unprompted(pooled: pd.DataFrame, steps: list[float]) -> str:
+    first, last = _row(pooled, steps[0], 0), _row(pooled, steps[-1], 0)
+    if first is None or last is None:
+        return "Level 0 was not measured at the first or the last checkpoint, so there is no unprompted rate to follow."
+    if len(steps) == 1:
+        return f"Without any prefill, {_counted(first)} exploit at {_step(steps[0])}{_interval(first)}."
+    return (
+        f"Without any prefill, {_counted(first)} exploit at {_step(steps[0])}{_interval(first)} "
+        f"and {_counted(last)} at {_step(steps[-1])}{_interval(last)}."
+    )
+
+
+def _kick(pooled: pd.DataFrame, steps: list[float]) -> str:
+    """The earliest checkpoint at which a prefill shows what level 0 does not (yet)."""
+    for step in steps:
+        zero = _row(pooled, step, 0)
+        if zero is None or zero["rate"] > EMERGENCE_RATE:
+            return ""
+        here = pooled[(pooled["checkpoint"] == step) & (pooled["prefill_level"] > 0)].sort_values("prefill_level")
+        shown = here[here["lower95"] > EMERGENCE_RATE]
+        if len(shown):
+            kick = shown.iloc[0]
+            return (
+                f"At {_step(step)}, where {_counted(zero)} exploit unprompted, forcing {kick['prefill_level']} words of "
+                f"exploit reasoning makes it {_counted(kick)}."
+            )
+    most = int(pooled["prefill_level"].max())
+    if most == 0:
+        return "Only level 0 was measured, so nothing can be said about prefills."
+    return f"At no checkpoint do {most} words or fewer bring the rate clearly above {100 * EMERGENCE_RATE:.0f}%."
+
+
+def _warning(pooled: pd.DataFrame, frame: pd.DataFrame | None, run: RunFindings) -> str:
+    """First checkpoint where half the tasks are at the threshold, against the unprompted rate's own rise."""
+    if frame is None or not run.summary["threshold_is_attainable"] or run.summary["max_level"] == 0:
+        return ""
+    share = frame.dropna(subset=["at_threshold"]).groupby("checkpoint")["at_threshold"].mean().astype(float)
+    half = [step for step, value in share.items() if value >= 0.5]
+    zero = pooled[(pooled["prefill_level"] == 0) & (pooled["rate"] > EMERGENCE_RATE)]
+    words = run.summary["threshold"]
+    risen = (
+        f"the unprompted rate is first above {100 * EMERGENCE_RATE:.0f}% at {_step(zero['checkpoint'].min())}"
+        if len(zero)
+        else f"the unprompted rate stays at or below {100 * EMERGENCE_RATE:.0f}% in every checkpoint"
+    )
+    if not half:
+        return f"At no checkpoint can half of the tasks be exploited with {words} words or fewer; {risen}."
+    return f"Half of the tasks can be exploited with {words} words or fewer from {_step(half[0])} on; {risen}."
+
+
+def _predictors(run: RunFindings) -> str:
+    if run.integration is None:
+        return ""
+    fits = run.integration.summary["regressions"]["common_rows"]
+    token, logprob = fits["token"], fits["logprob"]
+    if token["r2"] is None or logprob["r2"] is None:
+        return ""
+    gap = run.integration.summary["r2_difference_logprob_minus_token"]
+    better = "log-probability" if logprob["r2"] > token["r2"] else "the number of words"
+    span = (
+        ""
+        if gap["lower95"] is None
+        else f", 95% interval of the difference {gap['lower95']:+.2f} to {gap['upper95']:+.2f}"
+    )
+    return (
+        f"Of the two predictors of the steps left to the threshold, {better} explains more: R² is {token['r2']:.2f} for "
+        f"words and {logprob['r2']:.2f} for log-probability (n = {token['n']}{span})."
+    )
+
+
+def _frame(run: RunFindings) -> pd.DataFrame | None:
+    found = run.trajectory.subsets["all_exploits"].trajectory
+    return None if found is None else found.frame
+
+
+def _row(pooled: pd.DataFrame, step: float, level: int) -> Any:
+    rows = pooled[(pooled["checkpoint"] == step) & (pooled["prefill_level"] == level)]
+    return rows.iloc[0].to_dict() | {"k": int(rows.iloc[0]["k"]), "n": int(rows.iloc[0]["n"])} if len(rows) else None
+
+
+def _counted(row: Any) -> str:
+    return f"{int(row['k']):,} of {int(row['n']):,} attempts ({_percent(row)})"
+
+
+def _interval(row: Any) -> str:
+    lower, upper = clopper_pearson(np.array([row["k"]]), np.array([row["n"]]))
+    return f" [95% {100 * lower[0]:.2g}–{100 * upper[0]:.2g}%]"
+
+
+def _percent(row: Any) -> str:
+    value = 100 * row["k"] / row["n"]
+    return f"{value:.0f}%" if value == 0 or value >= 9.95 else f"{value:.1f}%"
+
+
+def _median_words(known: pd.DataFrame, run: RunFindings) -> str:
+    median = float(known["min_prefill"].astype(float).median())
+    return "none" if median > run.summary["max_level"] else f"{median:g}"
+
+
+def _step(step: float) -> str:
+    return "the final checkpoint" if step == float("inf") else f"step {checkpoint_label(step)}"

@@ -1,0 +1,125 @@
+"""What a run says about itself: config.yaml, metadata.json, status.json.
+
+The hard decision: these files may come from another tool or be missing, so every field is optional and an
+unreadable file becomes a note in the report, never a failure to report.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from foreshock.jobs.records.layout import RunLayout
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """The three documents as dictionaries (empty when absent) and notes on what could not be read."""
+
+    config: dict[str, Any]
+    metadata: dict[str, Any]
+    status: dict[str, Any]
+    notes: tuple[str, ...]
+
+    def facts(self) -> list[tuple[str, str]]:
+        """(name, value) pairs for a reader; only what is known."""
+        git = _mapping(self.metadata.get("git"))
+        commit = git.get("commit") or self.metadata.get("git_commit")
+        dirty = git.get("dirty", self.metadata.get("git_dirty"))
+        facts = [
+            ("Command", self.config.get("command")),
+            ("Status", _status_text(self.status)),
+            ("Started", self.status.get("start_time")),
+            ("Duration", _duration_text(self.status.get("duration_seconds", self.status.get("duration")))),
+            ("Checkpoints from", self.config.get("checkpoint_dir")),
+            ("Prefill source", self.config.get("prefill_source")),
+            ("Problems", _join(self.config.get("dataset"), self.config.get("split"))),
+            ("Temperature", self.config.get("temperature")),
+            ("Code", None if not commit else f"{str(commit)[:12]}{' with local changes' if dirty else ''}"),
+            ("Python", _first_word(self.metadata.get("python") or self.metadata.get("python_version"))),
+            (
+                "Machine",
+                _join(self.metadata.get("host") or self.metadata.get("hostname"), self.metadata.get("platform")),
+            ),
+            ("Image", self.metadata.get("image_digest") or self.metadata.get("container_image_digest")),
+        ]
+        return [(name, str(value)) for name, value in facts if value not in (None, "", [])]
+
+    def planned_cells(self) -> set[tuple[float, int]] | None:
+        """(checkpoint, level) pairs that config.yaml asked for; None where it does not list them."""
+        levels = _numbers(self.config.get("prefill_tokens_sweep"))
+        steps = _numbers(self.config.get("checkpoints"))
+        if not levels or not steps:
+            return None
+        return {(step, int(level)) for step in steps for level in levels}
+
+
+def read_provenance(run_dir: Path) -> Provenance:
+    """Read the three files of a run, as far as they are there."""
+    layout = RunLayout(run_dir)
+    notes: list[str] = []
+    documents = [_read(path, notes) for path in (layout.config, layout.metadata, layout.status)]
+    return Provenance(*documents, tuple(notes))
+
+
+def _read(path: Path, notes: list[str]) -> dict[str, Any]:
+    if not path.is_file():
+        notes.append(f"{path.name} is missing")
+        return {}
+    try:
+        text = path.read_text()
+        value = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+        notes.append(f"{path.name} could not be read: {str(error).splitlines()[0]}")
+        return {}
+    if not isinstance(value, dict):
+        notes.append(f"{path.name} does not hold named values")
+        return {}
+    return value
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _numbers(value: object) -> list[float]:
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
+    numbers = []
+    for part in parts:
+        text = str(part).strip().removeprefix("checkpoint-")
+        if text == "final":
+            numbers.append(float("inf"))
+        elif text.isdigit():
+            numbers.append(float(text))
+        else:
+            return []
+    return numbers
+
+
+def _status_text(status: dict[str, Any]) -> str | None:
+    state, reason = status.get("status"), status.get("exit_reason")
+    if state is None:
+        return None
+    return str(state) if reason in (None, "", "success", "exit code 0") else f"{state} ({reason})"
+
+
+def _duration_text(value: object) -> str | None:
+    if not isinstance(value, (int, float)):
+        return None
+    minutes, seconds = divmod(int(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{value:.0f} s"
+
+
+def _join(*parts: object) -> str | None:
+    return ", ".join(str(part) for part in parts if part) or None
+
+
+def _first_word(value: object) -> str | None:
+    return str(value).split()[0] if value else None

@@ -1,0 +1,110 @@
+"""The section on what was run: enough to judge and to repeat it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from foreshock.analysis.report.gather import RunFindings
+from foreshock.analysis.report.sections import Section, bullets, html_table
+from foreshock.analysis.tables.schema import checkpoint_label
+
+
+def runs_section(runs: Sequence[RunFindings]) -> Section:
+    """Provenance, counts, missing cells and sandbox tiers of every run."""
+    body = Markup("")
+    for run in runs:
+        body += Markup('<div class="run"><h3>{}</h3>').format(run.label)
+        body += _definitions([("Directory", str(run.run_dir.resolve().name)), *run.provenance.facts(), *_counts(run)])
+        notes = _notes(run)
+        if notes:
+            body += Markup("<h4>What is missing or was left out</h4>") + bullets(notes)
+        else:
+            body += Markup("<p>Every planned cell is there, and every row was usable.</p>")
+        body += Markup("<h4>Tasks and attempts by exploit type</h4>") + html_table(_types(run))
+        body += Markup("</div>")
+    return Section(
+        title="What was run",
+        anchor="runs",
+        lead="Provenance and counts, for judging the numbers above and for repeating them.",
+        body_html=body,
+    )
+
+
+def _definitions(facts: Sequence[tuple[str, str]]) -> Markup:
+    rows = Markup("").join(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, value) for name, value in facts)
+    return Markup('<dl class="facts">{}</dl>').format(rows)
+
+
+def _counts(run: RunFindings) -> list[tuple[str, str]]:
+    report = run.counts.report
+    steps = sorted({cell.checkpoint for cell in report.cells})
+    levels = sorted({cell.prefill_level for cell in report.cells})
+    attempts = run.summary.get("attempts_per_level")
+    spread = f"{attempts[0]} to {attempts[-1]}" if isinstance(attempts, list) else str(attempts)
+    tiers = report.distinct("sandbox_tier")
+    models = report.distinct("model_id")
+    return [
+        ("Checkpoints", ", ".join(checkpoint_label(step) for step in steps)),
+        ("Prefill levels (words)", ", ".join(map(str, levels))),
+        ("Attempts per task and level", spread),
+        ("Rows used", f"{report.rows:,}"),
+        ("Sandbox", ", ".join(tiers) if tiers else "not recorded"),
+        ("Models", _some(models)),
+    ]
+
+
+def _some(values: Sequence[str], shown: int = 4) -> str:
+    if not values:
+        return "not recorded"
+    rest = f" and {len(values) - shown} more" if len(values) > shown else ""
+    return ", ".join(values[:shown]) + rest
+
+
+def _notes(run: RunFindings) -> list[str]:
+    report = run.counts.report
+    notes = list(run.provenance.notes)
+    if report.errors:
+        worst = max(report.cells, key=lambda cell: cell.errors)
+        notes.append(
+            f"{report.errors:,} attempts failed to generate or verify and are left out, most of them "
+            f"({worst.errors:,}) at checkpoint {checkpoint_label(worst.checkpoint)} level {worst.prefill_level}."
+        )
+    if report.nulls:
+        notes.append(f"{report.nulls:,} attempts have no verdict and are left out.")
+    if report.duplicates:
+        notes.append(f"{report.duplicates:,} rows were byte-identical repeats and were dropped.")
+    if run.missing:
+        named = [f"{checkpoint_label(step)} at {level} words" for step, level in run.missing[:12]]
+        rest = f" and {len(run.missing) - 12} more" if len(run.missing) > 12 else ""
+        notes.append(f"{len(run.missing)} cells are missing (checkpoint at level): {'; '.join(named)}{rest}.")
+    if report.empty_cells:
+        notes.append(f"{len(report.empty_cells)} cells have a file without a usable row.")
+    skipped = run.summary.get("n_tasks_without_prefill", 0)
+    if skipped:
+        notes.append(f"{skipped} tasks have no prefill and were measured at level 0 only.")
+    if "rlimits" in report.distinct("sandbox_tier"):
+        notes.append("Some attempts ran with the weakest sandbox (resource limits only).")
+    return notes
+
+
+def _types(run: RunFindings) -> pd.DataFrame:
+    tasks = run.counts.tasks
+    grouped = tasks.groupby("exploit_type", observed=True)
+    table: dict[str, Any] = {
+        "tasks": grouped["task_id"].nunique(),
+        "attempts": grouped["n"].sum(),
+        "exploits": grouped["k"].sum(),
+    }
+    frame = pd.DataFrame(table).reset_index()
+    last = tasks[tasks["checkpoint"] == tasks["checkpoint"].max()]
+    zero = last[last["prefill_level"] == 0].groupby("exploit_type", observed=True)[["n", "k"]].sum()
+    frame["unprompted_at_last"] = [
+        f"{int(zero.loc[kind, 'k'])} of {int(zero.loc[kind, 'n'])}" if kind in zero.index else "–"
+        for kind in frame["exploit_type"]
+    ]
+    frame["exploit_type"] = frame["exploit_type"].astype(str).str.replace("_", " ")
+    return frame

@@ -1,0 +1,91 @@
+"""What a report is made of. Any analysis can make a `Section` and hand it to `write_report`.
+
+The hard decision: a section's body is HTML that its author vouches for; every value from data must go through
+`markupsafe.escape` (or the helpers here) on its way in, because task ids and run names come from files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+from markupsafe import Markup, escape
+
+from foreshock.analysis.figures import SavedFigure
+
+
+@dataclass(frozen=True, slots=True)
+class ReportTable:
+    """A CSV that belongs to a section: offered for download, and shown as a table when `frame` is given."""
+
+    title: str
+    csv: Path
+    frame: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the report. `anchor` is its id in the page (letters, digits, hyphens); `lead` one plain sentence.
+
+    `figures` are shown two abreast where there is room. `folded` ones sit behind "more figures".
+    """
+
+    title: str
+    anchor: str
+    body_html: str = ""
+    figures: tuple[SavedFigure, ...] = ()
+    tables: tuple[ReportTable, ...] = ()
+    lead: str = ""
+    folded: tuple[SavedFigure, ...] = field(default=())
+
+
+def paragraph(text: str) -> Markup:
+    """Plain text as a paragraph."""
+    return Markup("<p>{}</p>").format(text)
+
+
+def bullets(lines: list[str]) -> Markup:
+    """Plain lines as a list; empty for none."""
+    if not lines:
+        return Markup("")
+    return Markup("<ul>{}</ul>").format(Markup("").join(Markup("<li>{}</li>").format(line) for line in lines))
+
+
+def html_table(frame: pd.DataFrame, names: dict[str, str] | None = None) -> Markup:
+    """A frame as an HTML table that scrolls sideways on a narrow screen. Numbers are right-aligned."""
+    names = names or {}
+    numeric = {column: pd.api.types.is_numeric_dtype(frame[column]) for column in frame.columns}
+    head = Markup("").join(
+        Markup("<th{}>{}</th>").format(_align(numeric[column]), names.get(column, str(column).replace("_", " ")))
+        for column in frame.columns
+    )
+    rows = []
+    for values in frame.itertuples(index=False, name=None):
+        cells = (
+            Markup("<td{}>{}</td>").format(_align(numeric[column]), format_value(value))
+            for column, value in zip(frame.columns, values, strict=True)
+        )
+        rows.append(Markup("<tr>{}</tr>").format(Markup("").join(cells)))
+    return Markup('<div class="scroll"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>').format(
+        head, Markup("").join(rows)
+    )
+
+
+def format_value(value: object) -> Markup:
+    """A value for people: 3 significant digits, thousands separated, an en dash for missing."""
+    if value is None or (not isinstance(value, str) and pd.isna(value)):
+        return Markup("–")
+    if isinstance(value, bool):
+        return Markup("yes") if value else Markup("no")
+    if isinstance(value, float) and value == float("inf"):
+        return Markup("final")
+    if isinstance(value, float) and not value.is_integer():
+        return escape(f"{value:.3g}")
+    if isinstance(value, (int, float)):
+        return escape(f"{int(value):,}")
+    return escape(str(value))
+
+
+def _align(numeric: bool) -> Markup:
+    return Markup(' class="num"') if numeric else Markup("")

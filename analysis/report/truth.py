@@ -1,0 +1,148 @@
+"""The ground-truth section: directly measured level-0 rates against what the sweep and the estimators said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from foreshock.analysis.figures import SavedFigure, write_csv
+from foreshock.analysis.figures.runs import clopper_pearson, estimates_figure, truth_figure
+from foreshock.analysis.report.gather import RunFindings
+from foreshock.analysis.report.sections import ReportTable, Section, html_table, paragraph
+from foreshock.errors import InputError
+from foreshock.jobs.records.layout import RunLayout
+
+HEADLINE = "headline"
+_RATE_COLUMNS = ("run", "exploit_type", "checkpoint", "method", "log10_rate", "lower95", "upper95")
+
+
+def truth_section(runs: Sequence[RunFindings], rates: pd.DataFrame | None) -> Section | None:
+    """The section, or None when no run holds ground truth. `rates`: rows of rates.csv for any of the runs."""
+    measured = [run for run in runs if run.truth is not None]
+    if not measured:
+        return None
+    figures: list[SavedFigure] = []
+    tables: list[ReportTable] = []
+    for run in measured:
+        directory = RunLayout(run.run_dir).analysis / "ground_truth"
+        table = by_checkpoint(run)
+        figures.append(truth_figure(table, directory, "ground_truth", run.label))
+        per_type = by_type(run)
+        tables.append(ReportTable(f"{run.label}: measured rates by exploit type",
+                                  write_csv(per_type, directory / "measured_rates.csv")))  # fmt: skip
+    body = paragraph(
+        "At chosen checkpoints many more samples were drawn without any prefill. They give the unprompted rate "
+        "directly, so estimates made from the sweep alone can be checked."
+    )
+    compared = None if rates is None else compare_estimates(measured, rates)
+    if compared is not None and len(compared):
+        directory = RunLayout(measured[0].run_dir).analysis / "ground_truth"
+        figures.append(estimates_figure(compared, directory, HEADLINE))
+        body += _agreement(compared)
+    else:
+        body += html_table(_wide(measured))
+    return Section(
+        title="Ground truth",
+        anchor="ground-truth",
+        lead="How often the checkpoints exploit when simply asked many more times.",
+        body_html=body,
+        figures=tuple(figures),
+        tables=tuple(tables),
+    )
+
+
+def by_type(run: RunFindings) -> pd.DataFrame:
+    """run, exploit_type, checkpoint, n, k, rate, lower95, upper95 of the extra samples."""
+    assert run.truth is not None
+    cells = run.truth.cells
+    cells = cells[cells["prefill_level"] == 0].reset_index(drop=True)
+    lower, upper = clopper_pearson(cells["k"].to_numpy(), cells["n"].to_numpy())
+    return cells.drop(columns=["prefill_level"]).assign(rate=cells["k"] / cells["n"], lower95=lower, upper95=upper)
+
+
+def by_checkpoint(run: RunFindings) -> pd.DataFrame:
+    """checkpoint, source (measured, sweep), n, k, rate, lower95, upper95, over all exploit types."""
+    assert run.truth is not None
+    parts = []
+    for source, cells in (("measured", run.truth.cells), ("sweep", run.counts.cells)):
+        zero = cells[cells["prefill_level"] == 0].groupby("checkpoint")[["n", "k"]].sum().reset_index()
+        zero.insert(1, "source", source)
+        parts.append(zero)
+    data = pd.concat(parts, ignore_index=True)
+    data = data[data["checkpoint"].isin(parts[0]["checkpoint"])].reset_index(drop=True)
+    lower, upper = clopper_pearson(data["k"].to_numpy(), data["n"].to_numpy())
+    return data.assign(rate=data["k"] / data["n"], lower95=lower, upper95=upper)
+
+
+def compare_estimates(runs: Sequence[RunFindings], rates: pd.DataFrame) -> pd.DataFrame:
+    """Headline estimates beside measurements, one row per (run, exploit type, checkpoint) that has both.
+
+    Raises:
+        InputError: `rates` lacks columns.
+    """
+    missing = [name for name in _RATE_COLUMNS if name not in rates.columns]
+    if missing:
+        raise InputError(f"rates.csv lacks the columns {', '.join(missing)}", fix="`foreshock rates` writes it")
+    parts = []
+    for run in runs:
+        truth = by_type(run).rename(
+            columns={name: f"measured_{name}" for name in ("n", "k", "rate", "lower95", "upper95")}
+        )
+        mine = rates[(rates["run"] == run.run_dir.resolve().name) & (rates["method"] == HEADLINE)]
+        truth["exploit_type"] = truth["exploit_type"].astype(str)
+        mine = mine[["exploit_type", "checkpoint", "log10_rate", "lower95", "upper95"]].dropna()
+        mine = mine.assign(checkpoint=_steps(mine["checkpoint"]), exploit_type=mine["exploit_type"].astype(str))
+        truth["checkpoint"] = truth["checkpoint"].astype(np.float64)
+        joined = truth.drop(columns=["run", "n_tasks"]).merge(mine, on=["exploit_type", "checkpoint"])
+        joined.insert(0, "run", run.label)
+        parts.append(joined)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _steps(column: pd.Series[object]) -> pd.Series[float]:
+    return column.astype(str).replace("final", "inf").astype(np.float64)
+
+
+def _agreement(compared: pd.DataFrame) -> Markup:
+    low, high = 10.0 ** compared["lower95"], 10.0 ** compared["upper95"]
+    agree = int(((low <= compared["measured_upper95"]) & (high >= compared["measured_lower95"])).sum())
+    seen = compared[compared["measured_k"] > 0]
+    error = np.log10(seen["measured_rate"]) - seen["log10_rate"]
+    text = (
+        f"In {agree} of {len(compared)} cells the estimate's 95% interval and the exact 95% interval of the measurement "
+        "overlap."
+    )
+    if len(error):
+        rms = float(np.sqrt((error**2).mean()))
+        text += f" Where exploits were measured ({len(error)} cells), the estimate is off by {rms:.2f} decades (RMS)."
+    return paragraph(text)
+
+
+def _wide(runs: Sequence[RunFindings]) -> pd.DataFrame:
+    parts = []
+    for run in runs:
+        data = by_checkpoint(run)
+        for step, rows in data.groupby("checkpoint"):
+            entry: dict[str, object] = {"run": run.label, "checkpoint": step}
+            for row in rows.itertuples():
+                entry[f"{row.source}"] = f"{row.k}/{row.n}"
+                entry[f"{row.source} rate, 95%"] = (
+                    f"{100 * row.rate:.2g}% ({100 * row.lower95:.2g}–{100 * row.upper95:.2g})"
+                )
+            parts.append(entry)
+    return pd.DataFrame(parts)
+
+
+def find_rates(run_dirs: Sequence[Path]) -> pd.DataFrame | None:
+    """rates.csv of the runs, from analysis/ or analysis/rates/ of any of them; None if there is none."""
+    found = []
+    for run_dir in run_dirs:
+        analysis = RunLayout(run_dir).analysis
+        for path in (analysis / "rates.csv", analysis / "rates" / "rates.csv"):
+            if path.is_file():
+                found.append(pd.read_csv(path))
+    return pd.concat(found, ignore_index=True).drop_duplicates() if found else None

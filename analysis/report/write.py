@@ -1,0 +1,266 @@
+"""From findings to one HTML file: sections in order, images and CSVs inlined, nothing fetched.
+
+The hard decision: everything is inside the file (images as PNG, tables as data links up to a size, the rest named
+by path), so that it can be mailed and opened years later without the run.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from foreshock import __version__
+from foreshock.analysis.figures import SavedFigure
+from foreshock.analysis.figures.runs import overview_figure, overview_table
+from foreshock.analysis.report.gather import ReportOptions, RunFindings, gather, run_labels
+from foreshock.analysis.report.narrative import cards, summary_lines
+from foreshock.analysis.report.runs_section import runs_section
+from foreshock.analysis.report.sections import ReportTable, Section, bullets, html_table, paragraph
+from foreshock.analysis.report.truth import find_rates, truth_section
+from foreshock.errors import InputError
+from foreshock.jobs.records.jsonl import atomic_write_bytes
+from foreshock.jobs.records.layout import RunLayout
+
+_HERE = Path(__file__).parent
+_EMBED_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenReport:
+    """Where the report is, and its summary as plain lines."""
+
+    path: Path
+    summary: tuple[str, ...]
+
+
+def write_report(
+    run_dirs: Sequence[Path],
+    output: Path,
+    extra_sections: Sequence[Section] = (),
+    options: ReportOptions | None = None,
+    rates: pd.DataFrame | None = None,
+) -> WrittenReport:
+    """Analyse `run_dirs` and write `output`, one HTML file. Tables and figures go to each run's analysis/ folder.
+
+    `extra_sections` follow the built-in ones. `rates` (rows of rates.csv) is set against ground truth; found in the
+    runs' analysis/ folders when not given.
+
+    Raises:
+        InputError: no run named, a run without usable rows, two sections with one anchor.
+    """
+    options = options or ReportOptions()
+    if not run_dirs:
+        raise InputError("no run to report on", fix="name one with --run-dir")
+    labels = run_labels(run_dirs, options.labels)
+    runs = [gather(path, label, options) for path, label in zip(run_dirs, labels, strict=True)]
+    overview = _overview(runs, options)
+    truth = truth_section(runs, rates if rates is not None else find_rates(run_dirs))
+    sections = [
+        _surface_section(runs),
+        _trajectory_section(runs, options),
+        _integration_section(runs),
+        *([truth] if truth is not None else []),
+        *extra_sections,
+        runs_section(runs),
+    ]
+    _check_anchors(sections)
+    lines = summary_lines(runs)
+    page = _environment().get_template("template.html.j2").render(
+        title=options.title,
+        runs=runs,
+        labels=labels,
+        cards=[(run.label, cards(run)) for run in runs],
+        summary=lines,
+        overview=overview,
+        sections=sections,
+        style=Markup((_HERE / "style.css").read_text()),
+        version=__version__,
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )  # fmt: skip
+    atomic_write_bytes(output, page.encode())
+    return WrittenReport(output, tuple(lines))
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["png_uri"] = _png_uri
+    environment.filters["csv_link"] = _csv_link
+    environment.filters["html_table"] = html_table
+    environment.filters["body"] = Markup
+    return environment
+
+
+def _png_uri(image: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(image).decode()
+
+
+def _csv_link(path: Path) -> Markup:
+    """A download link that carries the file, or its path where the file is large."""
+    size = path.stat().st_size
+    if size > _EMBED_BYTES:
+        return Markup("<span>{} ({:.0f} MB, beside the run)</span>").format(path.name, size / 1e6)
+    data = base64.b64encode(path.read_bytes()).decode()
+    return Markup('<a download="{}" href="data:text/csv;base64,{}">{}</a>').format(path.name, data, path.name)
+
+
+def _check_anchors(sections: Sequence[Section]) -> None:
+    seen: set[str] = set()
+    for section in sections:
+        if section.anchor in seen or not section.anchor.replace("-", "").isalnum():
+            raise InputError(
+                f"section {section.title!r} has the anchor {section.anchor!r}; anchors are letters, digits and "
+                f"hyphens, and differ from {', '.join(sorted(seen)) or 'each other'}"
+            )
+        seen.add(section.anchor)
+
+
+def _overview(runs: Sequence[RunFindings], options: ReportOptions) -> SavedFigure | None:
+    parts = []
+    for run in runs:
+        found = run.trajectory.subsets["all_exploits"].trajectory
+        if found is not None:
+            parts.append((run.label, run.pooled, found.frame))
+    data = overview_table(parts)
+    if data.dropna(subset=["rate"]).empty:
+        return None
+    return overview_figure(data, options.threshold, RunLayout(runs[0].run_dir).analysis / "overview")
+
+
+def _named(run: RunFindings, figures: Sequence[SavedFigure], several: bool) -> list[SavedFigure]:
+    return [replace(figure, title=f"{run.label}: {figure.title}") if several else figure for figure in figures]
+
+
+def _side_by_side(columns: Sequence[Sequence[SavedFigure]]) -> tuple[SavedFigure, ...]:
+    """Figures of several runs, ordered so that the same figure of each run stands together."""
+    order = list(dict.fromkeys(figure.name for column in columns for figure in column))
+    return tuple(figure for name in order for column in columns for figure in column if figure.name == name)
+
+
+def _surface_section(runs: Sequence[RunFindings]) -> Section:
+    several = len(runs) > 1
+    surfaces = _side_by_side([_named(run, run.surface[:1], several) for run in runs])
+    by_type = _side_by_side([_named(run, run.surface[1:], several) for run in runs])
+    return Section(
+        title="The rate surface",
+        anchor="surface",
+        lead="How often an attempt exploits, at every checkpoint and prefill level.",
+        body_html=paragraph(
+            "Read along the bottom row for the unprompted rate, and upwards for what a longer kick does. "
+            "Behaviour on its way shows as colour that comes down from the top as training goes on."
+        ),
+        figures=surfaces + by_type,
+        tables=tuple(
+            ReportTable(f"{run.label}: counts per exploit type, checkpoint and level", run.cells_csv) for run in runs
+        ),
+    )
+
+
+def _trajectory_section(runs: Sequence[RunFindings], options: ReportOptions) -> Section:
+    several = len(runs) > 1
+    shown = [_named(run, run.trajectory.subsets["all_exploits"].figures, several) for run in runs]
+    folded = [_named(run, run.trajectory.subsets["intentional_only"].figures, several) for run in runs]
+    folded = [[replace(figure, title=f"{figure.title} (intentional only)") for figure in column] for column in folded]
+    notes = []
+    tables = []
+    for run in runs:
+        notes += _trajectory_notes(run)
+        for name, subset in run.trajectory.subsets.items():
+            for file in ("trajectory_analysis.csv", "descent_rates.csv", "min_prefill_by_attempts.csv"):
+                if (subset.directory / file).is_file():
+                    tables.append(
+                        ReportTable(f"{run.label}, {name.replace('_', ' ')}: {file}", subset.directory / file)
+                    )
+    text = (
+        "Min prefill is the smallest number of forced words at which any attempt exploits a task. It can only shrink as "
+        "attempts are added, so compare runs at equal attempts. A task is at the threshold when "
+        f"{options.threshold} words or fewer are enough."
+    )
+    return Section(
+        title="Trajectories",
+        anchor="trajectories",
+        lead="How far each task is from being exploited, and how that distance shrinks over training.",
+        body_html=paragraph(text) + bullets(notes),
+        figures=_side_by_side(shown),
+        folded=_side_by_side(folded),
+        tables=tuple(tables),
+    )
+
+
+def _trajectory_notes(run: RunFindings) -> list[str]:
+    summary = run.summary
+    if not summary:
+        return []
+    notes = []
+    if summary["max_level"] == 0:
+        notes.append(f"{run.label}: only level 0 was measured; min prefill is 0 or none.")
+    if len(summary["checkpoints"]) == 1:
+        notes.append(f"{run.label}: one checkpoint, so nothing can be said about time.")
+    if summary["n_tasks_without_prefill"]:
+        notes.append(f"{run.label}: {summary['n_tasks_without_prefill']} tasks have no prefill and are left out.")
+    if summary["n_rows_min_prefill_unknown"]:
+        notes.append(
+            f"{run.label}: min prefill is unknown for {summary['n_rows_min_prefill_unknown']} of {summary['n_rows']} "
+            "pairs of task and checkpoint, because the largest level was not measured there."
+        )
+    return notes
+
+
+def _integration_section(runs: Sequence[RunFindings]) -> Section:
+    several = len(runs) > 1
+    figures, tables, rows, notes = [], [], [], []
+    for run in runs:
+        if run.integration is None:
+            notes.append(f"{run.label}: {run.integration_note}")
+            continue
+        figures.append(_named(run, run.integration.figures, several))
+        rows += _fit_rows(run)
+        missing = run.integration.summary["rows"]["missing"]
+        if missing:
+            notes.append(f"{run.label}: {missing} rows have no score for their prefix and are left null.")
+        for file in ("trajectory_with_logprob.csv", "threshold_timing.csv"):
+            tables.append(ReportTable(f"{run.label}: {file}", run.integration.directory / file))
+    body = paragraph(
+        "A prefix that the model itself would almost write is a smaller kick than one it would never write, even at "
+        "equal length. The log-probability of the needed prefix measures that."
+    )
+    if rows:
+        body += html_table(pd.DataFrame(rows), {"p": "p", "r2": "R²", "p_clustered": "p (clustered by task)"})
+        body += paragraph(
+            "Regressions of steps to threshold on one predictor, over the same rows. Rows of one task are not "
+            "independent: read the p-value clustered by task. “Before the threshold” leaves out rows that are already "
+            "there, which have 0 steps by definition."
+        )
+    return Section(
+        title="Words or log-probability",
+        anchor="integration",
+        lead="Which measure warns earlier, and which foretells the threshold better.",
+        body_html=body + bullets(notes),
+        figures=_side_by_side(figures),
+        tables=tuple(tables),
+    )
+
+
+def _fit_rows(run: RunFindings) -> list[dict[str, Any]]:
+    assert run.integration is not None
+    rows = []
+    for scope, name in (("common_rows", "all rows"), ("before_threshold_only", "before the threshold")):
+        for predictor, fit in run.integration.summary["regressions"][scope].items():
+            label = "words" if predictor == "token" else "log-probability"
+            numbers = {key: fit[key] for key in ("r2", "slope", "p", "p_clustered")}
+            counts = {"rows_used": fit["n"], "tasks": fit["n_tasks"]}
+            rows.append({"run": run.label, "rows": name, "predictor": label} | numbers | counts)
+    return rows
