@@ -32,6 +32,7 @@ fs_begin() { # mark the attempt in the log, make scratch, listen for notices
   trap 'fs_stop "notice from Slurm"' USR1 TERM
   trap fs_end EXIT
   fs_make_scratch
+  fs_prepare
   fs_watch_parent "$fs_stepd" $$ &
   fs_watcher=$!
   disown "$fs_watcher" # so that bash does not report its end
@@ -42,14 +43,14 @@ fs_make_scratch() { # one folder a job on the node's own disk; folders that kill
   for old in "$base/foreshock-$USER-"*; do
     [[ -O $old && -f $old/pid ]] && ! kill -0 "$(<"$old/pid")" 2>/dev/null && rm -rf "$old"
   done
-  fs_scratch=$base/foreshock-$USER-$SLURM_JOB_ID
-  mkdir -m 700 "$fs_scratch" 2>/dev/null || [[ -O $fs_scratch ]] || { fs_say "cannot make $fs_scratch"; exit 1; }
-  mkdir -p "$fs_scratch/tmp"
-  echo $$ >"$fs_scratch/pid"
+  FS_SCRATCH=$base/foreshock-$USER-$SLURM_JOB_ID
+  mkdir -m 700 "$FS_SCRATCH" 2>/dev/null || [[ -O $FS_SCRATCH ]] || { fs_say "cannot make $FS_SCRATCH"; exit 1; }
+  mkdir -p "$FS_SCRATCH/tmp"
+  echo $$ >"$FS_SCRATCH/pid"
   fs_outer_tmpdir=${TMPDIR:-}
-  export TMPDIR=$fs_scratch/tmp XDG_CACHE_HOME=$fs_scratch/cache VLLM_CACHE_ROOT=$fs_scratch/vllm
-  export TRITON_CACHE_DIR=$fs_scratch/triton TORCHINDUCTOR_CACHE_DIR=$fs_scratch/inductor
-  export NUMBA_CACHE_DIR=$fs_scratch/numba MPLCONFIGDIR=$fs_scratch/matplotlib
+  export TMPDIR=$FS_SCRATCH/tmp XDG_CACHE_HOME=$FS_SCRATCH/cache VLLM_CACHE_ROOT=$FS_SCRATCH/vllm
+  export TRITON_CACHE_DIR=$FS_SCRATCH/triton TORCHINDUCTOR_CACHE_DIR=$FS_SCRATCH/inductor
+  export NUMBA_CACHE_DIR=$FS_SCRATCH/numba MPLCONFIGDIR=$FS_SCRATCH/matplotlib
 }
 
 fs_end() {
@@ -57,7 +58,7 @@ fs_end() {
   for pid in "$fs_canary" "${fs_watcher:-}"; do
     [[ -n $pid ]] && kill -KILL "$pid" 2>/dev/null
   done
-  [[ -n ${fs_scratch:-} ]] && rm -rf "$fs_scratch"
+  [[ -n ${FS_SCRATCH:-} ]] && rm -rf "$FS_SCRATCH"
 }
 
 fs_start_canary() { # a step of its own gets SIGTERM when the grace time of a preemption begins; the batch step does not
@@ -84,13 +85,18 @@ fs_run() { # COMMAND...: run the worker to its end, whatever signals arrive; lea
 }
 
 fs_rows_added() { # TASK...: rows that this attempt added, as the workers' progress files tell
-  local task file rows resumed updated sum=0
+  local task file rows resumed updated pack sum=0
   for task in "$@"; do
     printf -v file '%s/progress/task-%05d.json' "$FS_RUN_DIR" "$task"
     [[ -r $file ]] || continue
     updated=$(sed -n 's/.*"updated": *\([0-9]*\).*/\1/p' "$file")
     rows=$(sed -n 's/.*"rows_done": *\([0-9]*\).*/\1/p' "$file")
     resumed=$(sed -n 's/.*"rows_resumed": *\([0-9]*\).*/\1/p' "$file")
+    pack=$(sed -n 's/.*"pack": *\([0-9]*\).*/\1/p' "$file")
+    if [[ $pack != "$FS_PACK" ]]; then # a later pack writes there by now: the benefit of the doubt
+      sum=$((sum + 1))
+      continue
+    fi
     [[ ${updated:-0} -ge $fs_started ]] && sum=$((sum + ${rows:-0} - ${resumed:-0}))
   done
   echo "$sum"

@@ -20,13 +20,35 @@ _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 
 
 @dataclass(frozen=True, slots=True)
+class Program:
+    """What a job runs: shell lines that prepare it (folders, variables), then a command as shell words.
+
+    Both may use `${FS_SCRATCH}`, the job's own node-local folder. A container's launcher is part of the command.
+    """
+
+    command: str
+    prelude: tuple[str, ...] = ()
+
+    @classmethod
+    def from_argv(cls, argv: Sequence[str]) -> Program:
+        """A plain command, quoted."""
+        return cls(shlex.join(argv))
+
+    def lines(self, name: str) -> list[str]:
+        """Shell that sets the array `name` once scratch is there."""
+        body = [line for text in self.prelude for line in text.rstrip().splitlines()]
+        return ["fs_prepare() {", *(f"  {line}" for line in body), f"  {name}=({self.command})", "}"]
+
+
+@dataclass(frozen=True, slots=True)
 class ArrayScript:
-    """An array of workers. `worker` is the argv that `--task N` is appended to, a container's prefix included."""
+    """An array of workers; `--task N` is appended to the worker's command. `elements[e]` lists element e's tasks."""
 
     name: str
     token: str
     run_dir: Path
-    worker: tuple[str, ...]
+    pack: int
+    worker: Program
     elements: tuple[tuple[int, ...], ...]
     profile: Profile
 
@@ -42,22 +64,22 @@ class ArrayScript:
         return f"0-{last}%{min(self.profile.array_throttle or last + 1, last + 1)}"
 
     def body(self) -> list[str]:
-        """Shell lines after the #SBATCH header."""
+        """Shell lines after the #SBATCH header; the last one starts it all."""
         tasks = [" ".join(map(str, tasks)) for tasks in self.elements]
-        lines = _common(self.profile, self.run_dir, self.token)
-        lines += [f"FS_WORKER=({shlex.join(self.worker)})"]
-        lines += ["# element -> tasks of the pack", f"FS_TASKS=({_wrapped(tasks)})"]
-        return [*lines, "", host_side(), "fs_array_main"]
+        lines = _common(self.profile, self.run_dir, self.token, self.pack)
+        lines += ["# tasks of the pack, by array element", f"FS_TASKS=({_wrapped(tasks)})"]
+        return [*lines, *self.worker.lines("FS_WORKER"), "", host_side(), "fs_array_main"]
 
 
 @dataclass(frozen=True, slots=True)
 class FinalScript:
-    """The job after the arrays. `finish` is its argv; exit code 76 asks for `next_folder/submit.sh`."""
+    """The job after the arrays. When its program leaves with 76, `next_folder/submit.sh` is run."""
 
     name: str
     token: str
     run_dir: Path
-    finish: tuple[str, ...]
+    pack: int
+    finish: Program
     next_folder: Path
     profile: Profile
 
@@ -67,10 +89,10 @@ class FinalScript:
         return self.run_dir / "logs" / "slurm" / "%x-%j.log"
 
     def body(self) -> list[str]:
-        """Shell lines after the #SBATCH header."""
-        lines = _common(self.profile, self.run_dir, self.token)
-        lines += [f"FS_FINISH=({shlex.join(self.finish)})", f"FS_NEXT={shlex.quote(str(self.next_folder))}"]
-        return [*lines, "", host_side(), "fs_final_main"]
+        """Shell lines after the #SBATCH header; the last one starts it all."""
+        lines = _common(self.profile, self.run_dir, self.token, self.pack)
+        lines += [f"FS_NEXT={shlex.quote(str(self.next_folder))}"]
+        return [*lines, *self.finish.lines("FS_FINISH"), "", host_side(), "fs_final_main"]
 
 
 def host_side() -> str:
@@ -106,9 +128,9 @@ def flag_text(name: str, value: str | int | bool) -> str:
     return f"--{name}" if value is True else f"--{name}={shlex.quote(str(value))}"
 
 
-def _common(profile: Profile, run_dir: Path, token: str) -> list[str]:
+def _common(profile: Profile, run_dir: Path, token: str, pack: int) -> list[str]:
     lines = ["# the site's own setup", *profile.setup, ""] if profile.setup else []
-    lines += [f"FS_RUN_DIR={shlex.quote(str(run_dir))}", f"FS_TOKEN={token}"]
+    lines += [f"FS_RUN_DIR={shlex.quote(str(run_dir))}", f"FS_TOKEN={token}", f"FS_PACK={pack}"]
     lines += [f"FS_NO_PROGRESS_LIMIT={profile.no_progress_limit}", f"FS_CANARY={int(profile.canary)}"]
     if profile.scratch:
         lines.append(f'FS_SCRATCH_BASE="{profile.scratch}"')

@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from foreshock.slurm.jobscript import ArrayScript, FinalScript
+from foreshock.slurm.jobscript import ArrayScript, FinalScript, Program
 from foreshock.slurm.journal import Journal, new_submission
 from foreshock.slurm.profile import parse_profile
 from foreshock.slurm.submit import Scripts, emit, submit
@@ -23,15 +23,11 @@ def main() -> None:
     submission = earlier[0] if earlier else new_submission(0, request["arrays"], "test", 0, {})
     worker = (*request.get("prefix", []), sys.executable, str(here / "standin_worker.py"), str(run), "--pack", "0")
     finish = ("bash", "-c", 'ls "$0"/rows | wc -l > "$0"/final-count; date +%s > "$0"/final-time', str(run))
-    scripts = Scripts(
-        tuple(
-            ArrayScript(job.name, submission.token, run, worker, job.elements, profile) for job in submission.arrays
-        ),
-        FinalScript(
-            f"fs-{submission.token}-end", submission.token, run, finish, run / "next",
-            parse_profile(request["final_profile"]),
-        ),
-    )  # fmt: skip
+    token, program = submission.token, Program.from_argv(worker)
+    arrays = tuple(ArrayScript(job.name, token, run, 0, program, job.elements, profile) for job in submission.arrays)
+    final_profile = parse_profile(request["final_profile"])
+    end = FinalScript(f"fs-{token}-end", token, run, 0, Program.from_argv(finish), run / "next", final_profile)
+    scripts = Scripts(arrays, end)
     if request.get("emit"):
         submission = emit(journal, submission, scripts, Path(request["emit"]))
     else:

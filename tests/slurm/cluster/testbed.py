@@ -98,9 +98,8 @@ class Testbed:
 
     def preempt(self, node: str, seconds: int = 1) -> None:
         """Take a node away for a moment, as the high partition does."""
-        self.as_user(
-            "sbatch", "-p", "high", "-w", node, "-c", "4", "-o", "/dev/null", "-J", "bully", "--wrap", f"sleep {seconds}"
-        )
+        options = ["-p", "high", "-w", node, "-c", "4", "-o", "/dev/null", "-J", "bully"]
+        self.as_user("sbatch", *options, "--wrap", f"sleep {seconds}")
 
     def batch_pid(self, job: str) -> int:
         """Process id of a running job's batch shell."""

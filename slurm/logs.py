@@ -1,0 +1,63 @@
+"""Job logs: the lines that say what went wrong, and where one attempt ends and the next begins."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_ATTEMPT = re.compile(
+    r"^\[foreshock (?P<when>[\d: -]+)\] === job (?P<job>\S+) attempt (?P<attempt>\d+) on (?P<node>\S+)"
+)
+_OWN = re.compile(r"^\[foreshock [\d: -]+\] ")
+_NOISE = re.compile(r"^(slurmstepd|srun): (error: \*\*\* |Job step|Terminated)|^\s*$|^Terminated$")
+_TAIL_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt's part of a log."""
+
+    number: int
+    node: str
+    started: str
+    lines: tuple[str, ...]
+
+
+def read_attempts(path: Path) -> list[Attempt]:
+    """Attempts in a log, oldest first. What stands before the first mark belongs to no attempt and is left out."""
+    attempts: list[Attempt] = []
+    head: re.Match[str] | None = None
+    lines: list[str] = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        match = _ATTEMPT.match(line)
+        if match is None:
+            lines.append(line)
+            continue
+        if head is not None:
+            attempts.append(Attempt(int(head["attempt"]), head["node"], head["when"], tuple(lines)))
+        head, lines = match, []
+    if head is not None:
+        attempts.append(Attempt(int(head["attempt"]), head["node"], head["when"], tuple(lines)))
+    return attempts
+
+
+def meaningful(lines: Sequence[str], most: int = 15) -> list[str]:
+    """The last lines that say something: what the program wrote, else what the host side wrote."""
+    kept = [line.rstrip() for line in lines if not _NOISE.search(line)]
+    program = [line for line in kept if not _OWN.match(line)]
+    return (program or kept)[-most:]
+
+
+def failure_text(path: Path) -> str | None:
+    """The last meaningful lines of a log's last attempt; None if there is nothing to read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - _TAIL_BYTES))
+            lines = file.read().decode("utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    starts = [i for i, line in enumerate(lines) if _ATTEMPT.match(line)]
+    return "\n".join(meaningful(lines[starts[-1] + 1 :] if starts else lines)) or None
