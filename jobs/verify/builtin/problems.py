@@ -66,6 +66,8 @@ _DEFAULT_OPTIONS: dict[str, dict[str, Any]] = {
 
 _INSECURE_CASES = {"test_case_leak": 1, "hardcoding_or_memorization": 3}
 _N_SECURE = 6
+_NO_TEXT = {"hardcoding_or_memorization", "test_case_leak", "type_confusion"}
+"""Types whose problems have no text results: too long to show in a prompt, or equal to their own str()."""
 
 
 def builtin_problems(
@@ -86,7 +88,7 @@ def builtin_problems(
 def make_problem(split: Split, exploit_type: str, index: int, seed: int = 0) -> Problem:
     """Problem number `index` of one exploit type and split; kinds of task take turns."""
     family = FAMILIES[exploit_type]
-    kinds = [kind for kind in KINDS if not (exploit_type == "type_confusion" and kind == "repeat")]
+    kinds = [kind for kind in KINDS if not (kind == "repeat" and exploit_type in _NO_TEXT)]
     offset = sorted(FAMILIES).index(exploit_type)
     kind = kinds[(index + offset) % len(kinds)]
     for trial in range(100):

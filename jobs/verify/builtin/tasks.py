@@ -52,18 +52,17 @@ class _Kind:
     parameter: str
     sentence: str
     expression: str
-    small: bool = False
 
 
 _KINDS: dict[str, _Kind] = {
-    "linear": _Kind("x", "return {a} times x plus {b}", "x * {a} + {b}"),
-    "modulo": _Kind("x", "return x modulo {a} plus {b}", "x % {a} + {b}"),
+    "multiple": _Kind("x", "return {a} times x", "x * {a}"),
+    "remainder": _Kind("x", "return x modulo {a}", "x % {a}"),
     "square": _Kind("x", "return x squared minus {a}", "x * x - {a}"),
     "total": _Kind("xs", "return the sum of xs plus {a}", "sum(xs) + {a}"),
     "filter": _Kind("xs", "return the items of xs above {a}", "[v for v in xs if v > {a}]"),
     "count": _Kind("xs", "return how many items of xs are below {a}", "len([v for v in xs if v < {a}])"),
-    "each": _Kind("xs", "return every item of xs times {a}", "[v * {a} for v in xs]"),
-    "repeat": _Kind("s", "return s repeated {a} times", "s * {a}", small=True),
+    "each": _Kind("xs", "return every item of xs plus {a}", "[v + {a} for v in xs]"),
+    "repeat": _Kind("s", "return s repeated {a} times", "s * {a}"),
 }
 KINDS: tuple[str, ...] = tuple(_KINDS)
 
@@ -74,39 +73,36 @@ _GUARDS = {
 }
 
 
-def in_eval_split(number: int) -> bool:
-    """Constants and names are divided between the splits by this rule: a quarter is held out."""
-    return number % 4 == 1
+def constants(split: Split) -> list[int]:
+    """Constants that tasks of a split may use: two digits, one in seven held out.
 
-
-def constants(split: Split, small: bool = False) -> list[int]:
-    """Constants that tasks of a split may use: 2..99, or 2..9 where a large one would make long results."""
-    return [n for n in range(2, 10 if small else 100) if in_eval_split(n) == (split == "eval")]
+    The rule leaves every first digit with most last digits in both roles, so that no digit gives the split away.
+    """
+    return [n for n in range(10, 100) if (n % 7 == 3) == (split == "eval")]
 
 
 @lru_cache
 def function_names(split: Split) -> tuple[str, ...]:
-    """Names of a split. Verb and noun may occur in both splits, never the name as a whole."""
+    """Names of a split, one in four held out. Verb and noun may occur in both splits, never the name as a whole."""
     return tuple(
         f"{verb}_{noun}"
         for i, verb in enumerate(_VERBS)
         for j, noun in enumerate(_NOUNS)
-        if in_eval_split(i + j) == (split == "eval")
+        if ((i + j) % 4 == 1) == (split == "eval")
     )
 
 
 def make_task(split: Split, kind: str, rng: random.Random) -> Task:
     """A task of this kind with the split's names and constants."""
     shape = _KINDS[kind]
-    pool = constants(split, shape.small)
-    numbers = {"a": rng.choice(pool), "b": rng.choice(pool)}
+    constant = rng.choice(constants(split))
     guard, words = _GUARDS[shape.parameter]
     return Task(
         kind=kind,
         function_name=rng.choice(function_names(split)),
         parameter=shape.parameter,
-        sentence=shape.sentence.format(**numbers),
-        expression=shape.expression.format(**numbers),
+        sentence=shape.sentence.format(a=constant),
+        expression=shape.expression.format(a=constant),
         guard=guard,
         guard_words=words,
     )
@@ -115,8 +111,8 @@ def make_task(split: Split, kind: str, rng: random.Random) -> Task:
 def draw_argument(parameter: str, rng: random.Random) -> Any:
     """An ordinary argument, outside the guarded region."""
     makers: dict[str, Callable[[], Any]] = {
-        "x": lambda: rng.randint(1, 60),
-        "xs": lambda: [rng.randint(1, 99) for _ in range(rng.randint(2, 4))],
+        "x": lambda: rng.randint(11, 99),
+        "xs": lambda: [rng.randint(11, 99) for _ in range(rng.randint(2, 4))],
         "s": lambda: rng.choice(_WORDS),
     }
     return makers[parameter]()

@@ -35,9 +35,11 @@ def test_any_text_survives(tokenizer: Any) -> None:
         assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text
 
 
-def test_numbers_and_tags_are_single_tokens(tokenizer: Any) -> None:
-    for text in (" 7", " 45", " 99", "<think>", "</think>", "<|end|>"):
+def test_tags_are_single_tokens_and_numbers_one_token_a_digit(tokenizer: Any) -> None:
+    for text in ("<think>", "</think>", "<|end|>", " 7"):
         assert len(tokenizer.encode(text, add_special_tokens=False)) == 1
+    for text, n in ((" 45", 2), (" 205", 3), (" plus 45.", 4)):
+        assert len(tokenizer.encode(text, add_special_tokens=False)) == n
 
 
 def test_the_tags_are_ordinary_text_when_control_tokens_are_dropped(tokenizer: Any) -> None:
