@@ -8,12 +8,15 @@ layouts, adapters) rebuilds the model, and a failed swap leaves no model rather 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.utils import logging as hf_logging
 
 from foreshock.jobs.fingerprint import CheckpointError, check_checkpoint, is_adapter
 
@@ -48,7 +51,7 @@ def build_model(path: Path, config: Any, dtype: torch.dtype, device: torch.devic
             "(peft: merge_and_unload, then save_pretrained) and give that directory"
         )
     check_checkpoint(path)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _no_progress_bar():
         warnings.simplefilter("ignore")  # loader notices are about training and caches
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -67,6 +70,18 @@ def build_model(path: Path, config: Any, dtype: torch.dtype, device: torch.devic
     model.to(device)
     model.requires_grad_(False)
     return model.eval()
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Loading takes milliseconds to minutes; the worker reports it, and logs need no bars."""
+    shown = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            hf_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def swap_weights(model: Any, path: Path) -> bool:
