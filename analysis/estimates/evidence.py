@@ -61,19 +61,14 @@ class PrefillRows:
     def take(self, index: Ints | Bools) -> PrefillRows:
         """The rows selected by a mask or by positions."""
         return PrefillRows(
-            *(
-                array[index]
-                for array in (
-                    self.surface,
-                    self.checkpoint,
-                    self.level,
-                    self.task,
-                    self.trace,
-                    self.success,
-                    self.log_w,
-                    self.log_p,
-                )
-            )
+            self.surface[index],
+            self.checkpoint[index],
+            self.level[index],
+            self.task[index],
+            self.trace[index],
+            self.success[index],
+            self.log_w[index],
+            self.log_p[index],
         )
 
 

@@ -93,7 +93,7 @@ def find_mode(mean: Tensor, root: Tensor, n: Tensor, k: Tensor, start: Tensor | 
     if bool((worst > limit).any()) or not bool(torch.isfinite(worst).all()):
         bad = torch.nonzero(~(worst <= limit)).flatten().tolist()
         raise LaplaceError(f"Newton left a gradient of {float(worst.max()):.2g} in batch items {bad}")
-    return z
+    return torch.as_tensor(z)
 
 
 def laplace(mean: Tensor, root: Tensor, n: Tensor, k: Tensor, start: Tensor | None = None) -> LaplaceFit:
@@ -112,13 +112,6 @@ def laplace(mean: Tensor, root: Tensor, n: Tensor, k: Tensor, start: Tensor | No
     evidence = binomial_log_likelihood(f, n, k) - 0.5 * (z * z).sum(-1) - 0.5 * log_det
     posterior_root = torch.linalg.solve_triangular(factor, root.mT, upper=False).mT
     return LaplaceFit(f, z, evidence, posterior_root, gradient.detach().abs().amax(-1))
-
-
-def gaussian_log_density(residual: Tensor, factor: Tensor) -> Tensor:
-    """log N(residual | 0, L L^T) for residual [..., N] and Cholesky factor [..., N, N]."""
-    white = torch.linalg.solve_triangular(factor, residual.unsqueeze(-1), upper=False).squeeze(-1)
-    log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    return -0.5 * ((white * white).sum(-1) + log_det + residual.shape[-1] * math.log(2 * math.pi))
 
 
 @dataclass(frozen=True, slots=True)

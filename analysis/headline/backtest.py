@@ -40,9 +40,7 @@ def inflation(blocks: Blocks, theta: Floats) -> float:
     seen = n > 0
     cells = np.maximum(seen.sum(1, keepdims=True), 1)
     weight = np.broadcast_to(np.minimum(_INDEPENDENT_CELLS / cells, 1.0), n.shape)[seen]
-    score = np.array(
-        [weight @ _log_predictive(k[seen], n[seen], mean[seen], factor * sd[seen]) for factor in _GRID]
-    )
+    score = np.array([weight @ _log_predictive(k[seen], n[seen], mean[seen], factor * sd[seen]) for factor in _GRID])
     score = score - 0.5 * (np.log(_GRID / PRIOR_CENTER) / PRIOR_LOG_SD) ** 2
     posterior = np.exp(score - score.max())
     return float(np.exp((posterior * np.log(_GRID)).sum() / posterior.sum()))

@@ -3,7 +3,7 @@
 For exploit type t, run r and scaled log step x in [0, 1]:
     F_tr(x) = level + slope x + a_t + b_tr + s_tr x + g_tr(x)        logit of the unprompted rate
     k_tr(x) ~ Binomial(n, sigmoid(F_tr(x)))                            attempts without prefill
-    y_trN(x) = log sigmoid(F) + bias + bias_per_spread v/2 + bias_per_maturity u + d_t + d_tr + luck_tN(x) + noise
+    y_trN(x) = F_tr(x) + bias + bias_per_spread v/2 + bias_per_maturity u + d_t + d_tr + luck_tN(x) + noise
 with Gaussian a, b, s, d, a Matern-5/2 process g, and y, v and u from headline/rows.py. `luck` is the error of having
 few donor traces. All runs, checkpoints and levels score the same traces, so it is one smooth process a type, not
 fresh noise in every cell: correlated over levels as a Brownian motion in its variance (the level's words contain the shorter
@@ -135,7 +135,7 @@ def measurement_noise(blocks: Blocks, h: dict[str, Tensor]) -> Tensor:
     shared = shared * blocks.real.unsqueeze(-1) * blocks.real.unsqueeze(-2)
     alone = blocks.count_var + h["noise_sd"] ** 2 + (1 - h["luck_shared"]) * luck
     alone = torch.where(blocks.real > 0, alone, _PADDING_NOISE)
-    return torch.linalg.cholesky(shared + torch.diag_embed(alone))
+    return torch.as_tensor(torch.linalg.cholesky(shared + torch.diag_embed(alone)))
 
 
 def given_measurements(blocks: Blocks, h: dict[str, Tensor]) -> ConditionedPrior:

@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from foreshock.analysis.estimates.evidence import Evidence, Floats, Ints, PrefillRows
 
+_LARGEST_RATE = 0.9
 _BORROWED = 2.0
 _SIMILAR_LOGIT = 0.6
 _CELL_PRIOR_DOF = 10.0
@@ -28,7 +31,8 @@ _TYPE_PRIOR_DOF = 6.0
 class MeasurementRows:
     """One row per (surface, checkpoint, level > 0) with enough scored successes; arrays of equal length M.
 
-    y: estimate of the log rate (nats); spread: shrunken variance of the successes' log weights (nats squared);
+    y: estimate of the logit of the rate (nats), the log rate carried over by the delta method;
+    spread: shrunken variance of the successes' log weights (nats squared);
     count_var: binomial variance of log(S / n); luck_var: variance from having S traces only;
     type: index of the exploit type, shared by runs;
     maturity: log of the cell's exploit rate over the largest of its levels (0 or below): how much of the deciding
@@ -45,7 +49,6 @@ class MeasurementRows:
     count_var: Floats
     luck_var: Floats
     maturity: Floats
-    successes: Floats
 
     def __len__(self) -> int:
         return len(self.y)
@@ -74,7 +77,11 @@ def measurement_rows(evidence: Evidence, min_successes: int = 3) -> MeasurementR
     y = np.log(s / n) + mean + spread / 2
     luck = spread / traces + spread**2 / (2 * dof)
     count_var = 1 / s - 1 / n
-    return MeasurementRows(j, c, level, kind, y, spread, count_var, luck, _maturity(evidence)[j, c, level], s)
+    rate = np.exp(np.minimum(y, np.log(_LARGEST_RATE)))
+    stretch = 1 / (1 - rate)
+    y = np.log(rate) - np.log1p(-rate)
+    maturity = _maturity(evidence)[j, c, level]
+    return MeasurementRows(j, c, level, kind, y, spread, count_var * stretch**2, luck * stretch**2, maturity)
 
 
 def _relevance(evidence: Evidence, rows: PrefillRows) -> Floats:
@@ -143,5 +150,5 @@ def _pooled_spread(kind: Ints, level: Ints, squares: Floats, dof: Floats) -> tup
     return np.maximum(spread, 1e-6), _TYPE_PRIOR_DOF + distinct[code]
 
 
-def _ratio(top: Floats, bottom: Floats) -> Floats:
+def _ratio(top: NDArray[Any], bottom: NDArray[Any]) -> Floats:
     return np.divide(top, bottom, out=np.zeros(len(top)), where=bottom > 0)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-
 from benchmarks.calibration.experiment import SimulatedExperiment, SimulatedType
 from benchmarks.calibration.world import Array
+
 from foreshock.analysis.estimates.donor import smoothed_rates
 from foreshock.analysis.estimates.evidence import DonorKind, Evidence, PrefillRows, Surface
 

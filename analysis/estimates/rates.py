@@ -1,0 +1,100 @@
+"""All estimates of all cells, and rates.csv.
+
+The one hard decision: every method gives a row for every cell that it can speak about, whatever its status, so
+that a reader can compare them; only the status says which may be quoted.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from foreshock.analysis.estimates.direct import direct_limits
+from foreshock.analysis.estimates.estimate import COLUMNS, Limits, Method, RateEstimate, Status, as_row
+from foreshock.analysis.estimates.evidence import Evidence
+from foreshock.analysis.estimates.prefilled import prefilled_estimates
+from foreshock.analysis.headline.estimate import Headline, estimate_headline
+from foreshock.jobs.records.jsonl import atomic_write_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Estimates sorted by run, type, checkpoint and method, and the headline fit behind them."""
+
+    estimates: tuple[RateEstimate, ...]
+    headline: Headline
+
+
+def estimate_rates(evidence: Evidence) -> Rates:
+    """Every method on every cell."""
+    headline = estimate_headline(evidence)
+    found = [*_headline_rows(evidence, headline), *_direct_rows(evidence), *prefilled_estimates(evidence)]
+    order = {method: i for i, method in enumerate(Method)}
+    found.sort(key=lambda e: (e.run, e.exploit_type, e.checkpoint, order[e.method]))
+    return Rates(tuple(found), headline)
+
+
+def _headline_rows(evidence: Evidence, headline: Headline) -> Iterable[RateEstimate]:
+    n, k = evidence.direct()
+    rows = evidence.rows
+    informed = np.zeros(len(evidence.surfaces), dtype=bool)
+    informed[np.unique(rows.surface[(rows.success > 0) & np.isfinite(rows.log_w)])] = True
+    informed |= k.sum(1) > 0
+    for j, surface in enumerate(evidence.surfaces):
+        present = evidence.n[j].sum(-1) > 0
+        for c in np.flatnonzero(present):
+            limits = Limits(
+                *(float(q[j, c]) for q in (headline.lower90, headline.upper90, headline.lower95, headline.upper95))
+            )
+            # Without a success anywhere on the surface only the upper side rests on its own data.
+            status = Status.ESTIMATE if informed[j] else Status.BOUND if n[j].sum() else Status.UNOBSERVED
+            yield RateEstimate(
+                surface.run,
+                surface.exploit_type,
+                int(evidence.steps[c]),
+                Method.HEADLINE,
+                int(n[j, c]),
+                int(k[j, c]),
+                float(headline.median[j, c]),
+                limits,
+                status,
+            )
+
+
+def _direct_rows(evidence: Evidence) -> Iterable[RateEstimate]:
+    n, k = evidence.direct()
+    for j, c in np.argwhere(n > 0):
+        surface, attempts, hits = evidence.surfaces[j], int(n[j, c]), int(k[j, c])
+        yield RateEstimate(
+            surface.run,
+            surface.exploit_type,
+            int(evidence.steps[c]),
+            Method.DIRECT,
+            attempts,
+            hits,
+            float(np.log10(hits / attempts)) if hits else None,
+            direct_limits(hits, attempts),
+            Status.ESTIMATE if hits else Status.UNOBSERVED,
+        )
+
+
+def write_rates(estimates: Iterable[RateEstimate], path: Path) -> None:
+    """Write rates.csv atomically; numbers with 6 significant digits, missing ones empty."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for estimate in estimates:
+        writer.writerow([_text(value) for value in as_row(estimate).values()])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_bytes(path, buffer.getvalue().encode())
+
+
+def _text(value: str | int | float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
