@@ -7,13 +7,12 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from collections.abc import Callable  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+from collections.abc import Callable
+from typing import Any
 
-import pytest  # noqa: E402
+import pytest
 
-from foreshock.jobs.spec import Checkpoint  # noqa: E402
+from foreshock.jobs.spec import Checkpoint
 
 CORPUS = [
     "Write a function that adds three to its argument and returns the result.",
@@ -36,9 +35,8 @@ CHAT_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-HARMONY_TOKENS = (
-    "<|startoftext|> <|endoftext|> <|return|> <|constrain|> <|channel|> <|start|> <|end|> <|message|> <|call|>"
-).split()
+_HARMONY_NAMES = ("startoftext", "endoftext", "return", "constrain", "channel", "start", "end", "message", "call")
+HARMONY_TOKENS = [f"<|{name}|>" for name in _HARMONY_NAMES]
 
 
 def train_tokenizer(special: list[str], template: str | None, eos: str, vocab: int = 420) -> Any:
@@ -104,11 +102,20 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizers: dict[s
         config_class, model_class, extra = families[architecture]
         path = tmp_path_factory.mktemp(architecture) / f"checkpoint-{step}"
         tok = tokenizers[tokenizer]
-        settings = dict(
-            vocab_size=len(tok), hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.3, tie_word_embeddings=False,
-            bos_token_id=tok.bos_token_id, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id,
-        )
+        settings = {
+            "vocab_size": len(tok),
+            "hidden_size": 64,
+            "intermediate_size": 96,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 512,
+            "initializer_range": 0.3,
+            "tie_word_embeddings": False,
+            "bos_token_id": tok.bos_token_id,
+            "eos_token_id": tok.eos_token_id,
+            "pad_token_id": tok.pad_token_id,
+        }
         torch.manual_seed(seed)
         model = model_class(config_class(**(settings | extra | changes)))
         model.save_pretrained(path)
