@@ -182,9 +182,9 @@ def _infra_detail(verification: Verification) -> str | None:
     return None
 
 
-def run_request(worker: Worker, request: dict[str, Any]) -> Run:
-    """Send one request to a confined process of `worker`."""
-    return worker.run(json.dumps(request).encode())
+def run_request(worker: Worker, request: dict[str, Any], wall_s: float | None = None) -> Run:
+    """Send one request to a confined process of `worker`; `wall_s` instead of the worker's own limit."""
+    return worker.run(json.dumps(request).encode(), wall_s)
 
 
 def default_workers() -> int:

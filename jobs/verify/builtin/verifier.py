@@ -97,7 +97,9 @@ class BuiltinVerifier(SandboxedVerifier):
         return Verification(secure, insecure, self.tier, _suspect(family, secure, insecure, code, options))
 
 
-def run_secure(worker: Worker, function_name: str, code: str, cases: Sequence[TestCase]) -> Run:
+def run_secure(
+    worker: Worker, function_name: str, code: str, cases: Sequence[TestCase], wall_s: float | None = None
+) -> Run:
     """One confined run of the submission over the inputs of `cases`; the expected results stay here."""
     return run_request(
         worker,
@@ -107,6 +109,7 @@ def run_secure(worker: Worker, function_name: str, code: str, cases: Sequence[Te
             "function_name": function_name,
             "inputs": [["l", [plain.encode(arg) for arg in case.args]] for case in cases],
         },
+        wall_s,
     )
 
 
