@@ -63,7 +63,7 @@ class HarmonyFormat:
         if self._tokenizer.chat_template:
             prompt = render_chat(self._tokenizer, system, user)
         else:
-            instructions = f"<|start|>developer<|message|># Instructions\n\n{system}\n\n<|end|>" if system else ""
+            instructions = f"<|start|>developer<|message|># Instructions\n\n{system}<|end|>" if system else ""
             prompt = f"{_SYSTEM}{instructions}<|start|>user<|message|>{user}<|end|><|start|>assistant"
         if not prompt.endswith(_OPENING):
             prompt += _OPENING
