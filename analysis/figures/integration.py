@@ -18,6 +18,7 @@ from foreshock.analysis.figures.style import (
     WARM,
     checkpoint_axis,
     house_style,
+    legend_above,
     new_figure,
     ordered_colours,
 )
@@ -34,7 +35,7 @@ def accessibility_pair_figure(frame: pd.DataFrame, summary: dict[str, Any], dire
     names = ["measure", "checkpoint", "n_tasks", "mean", "q25", "median", "q75"]
     data = pd.DataFrame(rows, columns=names)
     with house_style():
-        figure, axis = new_figure(7.2, 4.0)
+        figure, axis = new_figure(6.2, 3.7)
         steps = sorted(data["checkpoint"].unique())
         place = dict(zip(steps, checkpoint_axis(axis, steps), strict=True))
         labels = {"accessibility": ("by words", ACCENT), "accessibility_logprob": ("by log-probability", WARM)}
@@ -45,7 +46,7 @@ def accessibility_pair_figure(frame: pd.DataFrame, summary: dict[str, Any], dire
             axis.plot(x, part["mean"], color=colour, marker="o", markersize=4.5, label=label)
         axis.set_ylim(-0.02, 1.03)
         axis.set_ylabel("accessibility (mean)")
-        axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        legend_above(axis)
         return save_figure(
             figure,
             data,
@@ -67,7 +68,7 @@ def predictor_figure(frame: pd.DataFrame, summary: dict[str, Any], directory: Pa
     steps = sorted(frame["checkpoint"].unique())
     colours = dict(zip(steps, ordered_colours(len(steps)), strict=True))
     with house_style():
-        figure, axes = new_figure(8.4, 3.9, 1, 2, sharey=True)
+        figure, axes = new_figure(6.6, 3.5, 1, 2, sharey=True)
         panels = (
             ("min_prefill", "token", "min prefill (words)"),
             ("min_prefill_logprob_sum", "logprob", "log-probability of that prefix (nats)"),
@@ -84,7 +85,6 @@ def predictor_figure(frame: pd.DataFrame, summary: dict[str, Any], directory: Pa
             _draw_fit(axis, fits[name], x)
             axis.set_xlabel(label)
         axes[0].set_ylabel("steps to threshold")
-        axes[1].legend(title="checkpoint", loc="center left", bbox_to_anchor=(1.01, 0.5))
         n = fits["token"]["n"]
         return save_figure(
             figure,
@@ -93,7 +93,8 @@ def predictor_figure(frame: pd.DataFrame, summary: dict[str, Any], directory: Pa
             "token_vs_logprob_comparison",
             "Which measure foretells the threshold",
             f"Each point is a task at a checkpoint (n = {n} rows of {fits['token']['n_tasks']} tasks, the same in both "
-            "panels; slightly jittered). p is from standard errors clustered by task. Points on the zero line are "
+            "panels; slightly jittered; darker is later in training). p is from standard errors clustered "
+            "by task. Points on the zero line are "
             "already at the word threshold.",
         )
 
@@ -120,26 +121,26 @@ def threshold_figure(timing: pd.DataFrame, summary: dict[str, Any], directory: P
     data = pd.DataFrame(rows, columns=["threshold", "checkpoint", "n_reached", "share_reached"])
     counts = summary["thresholds"]
     with house_style():
-        figure, (left, right) = new_figure(8.4, 3.7, 1, 2, width_ratios=[1.7, 1])
+        figure, (left, right) = new_figure(6.6, 3.4, 1, 2, width_ratios=[1.9, 1])
         x = checkpoint_axis(left, steps)
-        for name, label, colour in (("token", "word threshold", ACCENT), ("logprob", "log-probability", WARM)):
+        for name, label, colour in (("token", "word threshold", ACCENT), ("logprob", "log-prob. threshold", WARM)):
             part = data[data["threshold"] == name]
             left.plot(x, 100 * part["share_reached"], drawstyle="steps-post", color=colour, label=label, marker="o",
                       markersize=4)  # fmt: skip
         left.set_ylim(0, 102)
         left.set_ylabel("tasks that have reached it (%)")
-        left.legend(loc="best")
+        legend_above(left)
         names = ("both", "token_only", "logprob_only", "neither")
         values = [counts[f"n_{name}"] for name in names]
         right.barh(range(4), values, color=[CATEGORICAL[2], ACCENT, WARM, RULE], height=0.62)
-        right.set_yticks(range(4), ["both", "words only", "log-probability only", "neither"])
+        right.set_yticks(range(4), ["both", "words", "log-prob.", "neither"])
         right.invert_yaxis()
         right.grid(False)
         right.spines["bottom"].set_visible(False)
         right.set_xticks([])
         for row, value in enumerate(values):
             right.text(value + 0.02 * max(values), row, f"{value}", va="center", color=SOFT_INK)
-        right.set_title(f"{total} tasks")
+        right.set_title(f"{total} tasks reach")
         return save_figure(
             figure,
             data,

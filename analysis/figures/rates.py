@@ -13,15 +13,16 @@ from foreshock.analysis.figures.save import SavedFigure, save_figure
 from foreshock.analysis.figures.style import (
     MISSING,
     SEQUENTIAL,
-    SOFT_INK,
     house_style,
+    legend_above,
     new_figure,
     ordered_colours,
     readable_on,
 )
 from foreshock.analysis.tables.schema import checkpoint_label
 
-_MAX_PANELS = 16
+_MAX_PANELS = 15
+_RATE_TICKS = (0, 1, 5, 10, 20, 40, 60, 80, 100)
 
 
 def wilson(k: np.ndarray[Any, Any], n: np.ndarray[Any, Any], level: float = 0.95) -> tuple[Any, Any]:
@@ -47,7 +48,7 @@ def pass_rates_figure(cells: pd.DataFrame, directory: Path, run: str) -> SavedFi
     steps = sorted(data["checkpoint"].unique())
     place = {level: index for index, level in enumerate(levels)}
     with house_style():
-        figure, axis = new_figure(7.2, 4.2)
+        figure, axis = new_figure(6.2, 4.0)
         for step, colour in zip(steps, ordered_colours(len(steps)), strict=True):
             part = data[data["checkpoint"] == step]
             x = part["prefill_level"].map(place).to_numpy(dtype=float)
@@ -56,10 +57,13 @@ def pass_rates_figure(cells: pd.DataFrame, directory: Path, run: str) -> SavedFi
             axis.plot(x, rate, color=colour, marker="o", markersize=4, label=checkpoint_label(step))
         axis.set_xticks(range(len(levels)), [str(level) for level in levels])
         axis.set_xlim(-0.35, len(levels) - 0.65)
-        axis.set_ylim(bottom=0)
+        # The same scale in every run, so that runs can be compared; the root keeps small rates visible.
+        axis.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0.0)), np.square))
+        axis.set_yticks(_RATE_TICKS, [f"{tick}" for tick in _RATE_TICKS])
+        axis.set_ylim(0, 100)
         axis.set_xlabel("prefill level (words of exploit reasoning forced)")
-        axis.set_ylabel("exploit rate (%)")
-        axis.legend(title="checkpoint", loc="center left", bbox_to_anchor=(1.01, 0.5), reverse=True)
+        axis.set_ylabel("exploit rate (%, square-root scale)")
+        legend_above(axis, "step")
         return save_figure(
             figure,
             data,
@@ -78,8 +82,8 @@ def rate_surface_figure(cells: pd.DataFrame, directory: Path, run: str) -> Saved
     steps = sorted(data["checkpoint"].unique())
     levels = sorted(data["prefill_level"].unique())
     with house_style():
-        width = max(4.2, min(0.95 * len(steps) + 1.6, 11))
-        figure, axis = new_figure(width, max(1.8, 0.46 * len(levels) + 1.1))
+        width = max(4.2, min(0.78 * len(steps) + 1.6, 10))
+        figure, axis = new_figure(width, max(1.8, 0.44 * len(levels) + 1.0))
         image = _heat(axis, data, steps, levels, annotate=len(steps) * len(levels) <= 150)
         axis.set_xlabel("training step")
         axis.set_ylabel("prefill level (words)")
@@ -104,17 +108,17 @@ def type_surfaces_figure(cells: pd.DataFrame, directory: Path, run: str) -> Save
     shown = types[:_MAX_PANELS]
     steps = sorted(data["checkpoint"].unique())
     levels = sorted(data["prefill_level"].unique())
-    columns = min(4, len(shown))
+    columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
     with house_style():
         figure, axes = new_figure(
-            max(2.35 * columns, 3.4), 2.0 * rows + 0.5, rows, columns, squeeze=False, sharex=True, sharey=True
+            max(2.07 * columns, 3.4), 1.7 * rows + 0.5, rows, columns, squeeze=False, sharex=True, sharey=True
         )
         image: Any = None
         for axis, kind in zip(axes.flat, shown, strict=False):
             part = data[data["exploit_type"].astype(str) == kind]
             image = _heat(axis, part, steps, levels, annotate=False)
-            axis.set_title(kind.replace("_", " "), fontsize=9)
+            axis.set_title(kind.replace("_", " "), fontsize=8.5)
         for axis in list(axes.flat)[len(shown) :]:
             axis.set_visible(False)
         figure.supxlabel("training step", fontsize=9.5)
@@ -142,7 +146,7 @@ def _heat(axis: Any, data: pd.DataFrame, steps: list[float], levels: list[int], 
     colours = SEQUENTIAL.copy()
     colours.set_bad(MISSING)
     image = axis.imshow(grid, cmap=colours, vmin=0, vmax=100, aspect="auto", origin="lower", interpolation="nearest")
-    every = max(1, len(steps) // 6) if not annotate else 1
+    every = 1 if annotate else max(1, -(-len(steps) // 5))
     axis.set_xticks(range(0, len(steps), every), [checkpoint_label(step) for step in steps[::every]])
     axis.set_yticks(range(len(levels)), [str(level) for level in levels])
     axis.grid(False)
@@ -171,13 +175,3 @@ def _percent(value: float, k: int) -> str:
 def _range(counts: pd.Series[Any]) -> str:
     low, high = int(counts.min()), int(counts.max())
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-__all__ = [
-    "SOFT_INK",
-    "pass_rates_figure",
-    "pooled_rates",
-    "rate_surface_figure",
-    "type_surfaces_figure",
-    "wilson",
-]

@@ -19,6 +19,7 @@ from foreshock.analysis.figures.style import (
     SOFT_INK,
     checkpoint_axis,
     house_style,
+    legend_above,
     new_figure,
 )
 
@@ -93,9 +94,9 @@ def overview_figure(data: pd.DataFrame, threshold: int, directory: Path) -> Save
             directory,
             "overview",
             "What sampling sees, and what a small kick reveals",
-            "Left: the unprompted exploit rate with exact 95% intervals (attempts taken as independent); the dashed line "
-            f"is {100 * EMERGENCE_RATE:.0f}%. Right: share of tasks that some attempt exploits with at most {threshold} "
-            "forced words.",
+            "Left: the unprompted exploit rate with exact 95% intervals (attempts taken as independent); the dashed "
+            f"line is {100 * EMERGENCE_RATE:.0f}%. Right: share of tasks that some attempt exploits with at most "
+            f"{threshold} forced words.",
         )
 
 
@@ -105,7 +106,7 @@ def truth_figure(data: pd.DataFrame, directory: Path, name: str, label: str) -> 
     `data`: checkpoint, source (`measured` or `sweep`), n, k, rate, lower95, upper95.
     """
     with house_style():
-        figure, axis = new_figure(7.2, 3.8)
+        figure, axis = new_figure(6.2, 3.6)
         steps = sorted(data["checkpoint"].unique())
         place = dict(zip(steps, checkpoint_axis(axis, steps), strict=True))
         named = {"measured": ("extra samples", INK), "sweep": ("level 0 of the sweep", CATEGORICAL[0])}
@@ -117,7 +118,7 @@ def truth_figure(data: pd.DataFrame, directory: Path, name: str, label: str) -> 
             axis.errorbar(x, rate, yerr=spread, fmt="o", color=colour, markersize=5, elinewidth=1.3, label=text)
         axis.set_ylim(bottom=0)
         axis.set_ylabel("unprompted exploit rate (%)")
-        axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        legend_above(axis)
         return save_figure(
             figure, data, directory, name, "The unprompted rate, measured directly",
             f"Exact 95% intervals (Clopper–Pearson) of {label}: the extra samples drawn at chosen checkpoints, and the "
@@ -163,7 +164,7 @@ def estimates_figure(data: pd.DataFrame, directory: Path, method: str) -> SavedF
             directory,
             "estimates_against_truth",
             "Estimates against directly measured rates",
-            "Each point is an exploit type at a checkpoint. Vertical lines are the estimates' 95% intervals, horizontal "
-            "ones exact intervals of the measurement. Hollow points: no exploit in the measurement, drawn at half a "
-            "success. On the dashed line the two agree.",
+            "Each point is an exploit type at a checkpoint. Vertical lines are the estimates' 95% intervals, "
+            "horizontal ones exact intervals of the measurement. Hollow points: no exploit in the measurement, "
+            "drawn at half a success. On the dashed line the two agree.",
         )

@@ -10,10 +10,13 @@ import io
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure as MplFigure
+from matplotlib.transforms import Bbox
+from PIL import Image
 
 from foreshock.analysis.figures.style import SOFT_INK
 from foreshock.analysis.tables.schema import FINAL
@@ -40,27 +43,40 @@ def save_figure(
 ) -> SavedFigure:
     """Write `name`.png, .pdf and .csv into `directory`, and close the figure. Call inside `house_style`."""
     csv = write_csv(data, directory / f"{name}.csv")
-    bare = io.BytesIO()
-    figure.savefig(bare, format="png", dpi=170, bbox_inches="tight", pad_inches=0.06)
+    figure.draw_without_rendering()  # settles the layout, once
     figure.set_layout_engine("none")
     width, height = figure.get_size_inches()
-    box = figure.get_tightbbox()
-    wrapped_title = textwrap.fill(title, int(_LETTERS_PER_INCH["title"] * box.width))
-    wrapped_caption = textwrap.fill(caption, int(_LETTERS_PER_INCH["caption"] * box.width))
-    left = box.x0 / width
-    figure.text(left, box.y1 / height + 0.14 / height, wrapped_title, fontsize=11.5, weight="bold", va="bottom")
-    figure.text(left, box.y0 / height - 0.12 / height, wrapped_caption, fontsize=8.5, color=SOFT_INK, va="top",
-                linespacing=1.35)  # fmt: skip
-    paths = {}
-    for suffix in ("png", "pdf"):
-        paths[suffix] = directory / f"{name}.{suffix}"
-        # No timestamps: the same data give the same bytes.
-        stamp = {"CreationDate": None} if suffix == "pdf" else {"Software": None}
-        drawn = io.BytesIO()
-        figure.savefig(drawn, format=suffix, bbox_inches="tight", pad_inches=0.15, metadata=stamp)
-        atomic_write_bytes(paths[suffix], drawn.getvalue())
+    plot = figure.get_tightbbox()
+    left = plot.x0 / width
+    wrapped_title = textwrap.fill(title, int(_LETTERS_PER_INCH["title"] * plot.width))
+    wrapped_caption = textwrap.fill(caption, int(_LETTERS_PER_INCH["caption"] * plot.width))
+    above, below = (plot.y1 + 0.14) / height, (plot.y0 - 0.12) / height
+    figure.text(left, above, wrapped_title, fontsize=11.5, weight="bold", va="bottom")
+    figure.text(left, below, wrapped_caption, fontsize=8.5, color=SOFT_INK, va="top", linespacing=1.35)
+    page = figure.get_tightbbox().padded(0.15)
+    # No timestamps: the same data give the same bytes.
+    png = _drawn(figure, "png", page, {"Software": None})
+    atomic_write_bytes(directory / f"{name}.png", png)
+    atomic_write_bytes(directory / f"{name}.pdf", _drawn(figure, "pdf", page, {"CreationDate": None}))
     plt.close(figure)
-    return SavedFigure(name, title, caption, paths["png"], paths["pdf"], csv, bare.getvalue())
+    bare = _crop(png, page, plot.padded(0.05))
+    return SavedFigure(name, title, caption, directory / f"{name}.png", directory / f"{name}.pdf", csv, bare)
+
+
+def _drawn(figure: MplFigure, suffix: str, page: Bbox, stamp: dict[str, Any]) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format=suffix, bbox_inches=page, metadata=stamp)
+    return stream.getvalue()
+
+
+def _crop(png: bytes, page: Bbox, part: Bbox) -> bytes:
+    """The part of a drawn page, both in inches from the figure's lower left corner."""
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    scale = image.width / page.width
+    edges = (part.x0 - page.x0, page.y1 - part.y1, part.x1 - page.x0, page.y1 - part.y0)
+    stream = io.BytesIO()
+    image.crop(tuple(round(edge * scale) for edge in edges)).save(stream, format="png", optimize=False)
+    return stream.getvalue()
 
 
 def write_csv(data: pd.DataFrame, path: Path) -> Path:

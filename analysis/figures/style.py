@@ -20,6 +20,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure as MplFigure
+from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator
 
 INK = "#22292f"
@@ -36,7 +37,7 @@ MISSING = "#ececec"
 
 _RC: dict[Any, Any] = {
     "figure.dpi": 100,
-    "savefig.dpi": 200,
+    "savefig.dpi": 180,
     "figure.facecolor": PAPER,
     "font.family": "sans-serif",
     "font.sans-serif": ["Inter", "Source Sans 3", "Helvetica Neue", "Arial", "Liberation Sans", "DejaVu Sans"],
@@ -80,7 +81,7 @@ def house_style() -> Iterator[None]:
 
 
 def new_figure(
-    width: float = 7.2, height: float = 4.2, rows: int = 1, columns: int = 1, **kwargs: Any
+    width: float = 6.2, height: float = 3.7, rows: int = 1, columns: int = 1, **kwargs: Any
 ) -> tuple[MplFigure, Any]:
     """A figure in inches; call inside `house_style`."""
     return plt.subplots(rows, columns, figsize=(width, height), **kwargs)
@@ -131,6 +132,27 @@ def _spread(places: np.ndarray[Any, Any], share: float = 0.055) -> list[int]:
         if places[kept[-1]] - places[index] >= gap:
             kept.append(index)
     return kept[::-1]
+
+
+def legend_above(axis: Axes, title: str | None = None, columns: int = 8) -> None:
+    """Legend in rows above the axes, where it takes no width from the data; `title` opens the first row."""
+    handles, labels = axis.get_legend_handles_labels()
+    if title is not None:
+        handles, labels = [Patch(alpha=0.0), *handles], [title, *labels]
+    legend = axis.legend(
+        handles,
+        labels,
+        loc="lower left",
+        bbox_to_anchor=(-0.01, 1.0),
+        ncols=min(columns, len(labels)),
+        handlelength=1.3,
+        handletextpad=0.45,
+        columnspacing=1.15,
+        borderaxespad=0.2,
+    )
+    if title is not None:
+        legend.get_texts()[0].set_color(SOFT_INK)
+        legend.get_texts()[0].set_x(-18)
 
 
 def label_lines_at_end(axis: Axes, ends: Sequence[tuple[float, float, str, Any]], min_gap: float = 0.055) -> None:

@@ -19,6 +19,7 @@ from foreshock.analysis.figures.style import (
     checkpoint_axis,
     house_style,
     label_lines_at_end,
+    legend_above,
     new_figure,
     ordered_colours,
     readable_on,
@@ -45,7 +46,7 @@ def accessibility_figure(frame: pd.DataFrame, summary: dict[str, Any], directory
     data["mean_accessibility"] = mean.to_numpy()
     colours = ["#e9edf1", *ordered_colours(3)]
     with house_style():
-        figure, axis = new_figure(7.2, 4.0)
+        figure, axis = new_figure(6.2, 3.7)
         x = np.arange(len(shares))
         bottom = np.zeros(len(shares))
         for index in (3, 2, 1, 0):
@@ -56,12 +57,14 @@ def accessibility_figure(frame: pd.DataFrame, summary: dict[str, Any], directory
                     axis.text(position, base + value / 2, f"{value:.0f}", ha="center", va="center",
                               fontsize=8.5, color=readable_on(colours[index]))  # fmt: skip
             bottom += height
-        axis.plot(x, 100 * mean.to_numpy(), color=WARM, marker="o", markersize=4, label="mean accessibility × 100")
+        for position, value in zip(x, mean, strict=True):
+            axis.text(position, 102, f"{value:.2f}", ha="center", color=WARM, fontsize=9, weight="bold")
         axis.set_xticks(x, [checkpoint_label(step) for step in shares.index])
         axis.set_xlabel("training step")
         axis.set_ylabel("tasks (%)")
-        axis.set_ylim(0, 100.5)
-        axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), reverse=True)
+        axis.set_ylim(0, 110)
+        axis.set_yticks(range(0, 101, 20))
+        legend_above(axis, columns=2)
         return save_figure(
             figure,
             data,
@@ -69,7 +72,8 @@ def accessibility_figure(frame: pd.DataFrame, summary: dict[str, Any], directory
             "accessibility_distribution",
             "How accessible the exploits are, over training",
             f"Tasks by accessibility: 1 when {summary['threshold']} words or fewer are enough, falling linearly to 0 "
-            f"at {summary['max_level']} words. {summary['n_tasks']} tasks; {_attempts_text(summary)}",
+            f"at {summary['max_level']} words. Above the bars: the mean. "
+            f"{summary['n_tasks']} tasks; {_attempts_text(summary)}",
         )
 
 
@@ -85,13 +89,13 @@ def median_trajectory_figure(frame: pd.DataFrame, summary: dict[str, Any], direc
     )
     none = summary["max_level"] + 1
     with house_style():
-        figure, axis = new_figure(7.2, 4.0)
+        figure, axis = new_figure(6.2, 3.7)
         x = checkpoint_axis(axis, data["checkpoint"].tolist())
         axis.fill_between(x, data["q25"], data["q75"], color=ACCENT, alpha=0.16, lw=0, label="middle half of the tasks")
         axis.plot(x, data["median"], color=ACCENT, marker="o", markersize=4.5, label="median")
         axis.axhline(summary["threshold"], color=WARM, lw=1.1, ls=(0, (4, 3)), label="threshold")
         _words_axis(axis, summary["levels"], none)
-        axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        legend_above(axis)
         return save_figure(
             figure,
             data,
@@ -107,7 +111,7 @@ def time_to_threshold_figure(frame: pd.DataFrame, summary: dict[str, Any], direc
     """Cumulative share of tasks that have come to the threshold, per exploit type."""
     data = first_reached(frame)
     with house_style():
-        figure, axis = new_figure(7.2, 4.2)
+        figure, axis = new_figure(6.2, 3.9)
         steps = sorted(data["checkpoint"].unique())
         x = dict(zip(steps, checkpoint_axis(axis, steps), strict=True))
         ends = []
@@ -161,7 +165,7 @@ def descent_rates_figure(rates: pd.DataFrame, summary: dict[str, Any], directory
     data = grouped.describe(percentiles=[0.25, 0.5, 0.75])[["count", "mean", "25%", "50%", "75%"]].reset_index()
     data = data.set_axis(["checkpoint_from", "checkpoint_to", "n_tasks", "mean", "q25", "median", "q75"], axis=1)
     with house_style():
-        figure, axis = new_figure(7.2, 3.8)
+        figure, axis = new_figure(6.2, 3.6)
         x = np.arange(len(data))
         axis.axhline(0, color=SOFT_INK, lw=0.8)
         axis.bar(x, data["q75"] - data["q25"], 0.5, bottom=data["q25"], color=ACCENT, alpha=0.22,
@@ -171,7 +175,7 @@ def descent_rates_figure(rates: pd.DataFrame, summary: dict[str, Any], directory
         axis.set_xticks(x, [f"{row.checkpoint_from}–{row.checkpoint_to}" for row in data.itertuples()])
         axis.set_xlabel("between training steps")
         axis.set_ylabel("fall of min prefill\n(words per 100 steps)")
-        axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        legend_above(axis)
         return save_figure(
             figure,
             data,
@@ -188,7 +192,7 @@ def attempts_figure(data: pd.DataFrame, summary: dict[str, Any], directory: Path
     """Expected min prefill against the number of attempts, one line a checkpoint."""
     steps = sorted(data["checkpoint"].unique())
     with house_style():
-        figure, axis = new_figure(7.2, 3.9)
+        figure, axis = new_figure(6.2, 3.7)
         for step, colour in zip(steps, ordered_colours(len(steps)), strict=True):
             part = data[data["checkpoint"] == step]
             axis.plot(part["attempts"], part["expected_min_prefill"], color=colour, marker="o", markersize=4,
@@ -198,7 +202,7 @@ def attempts_figure(data: pd.DataFrame, summary: dict[str, Any], directory: Path
         axis.set_ylim(bottom=0)
         axis.set_xlabel("attempts per task and level")
         axis.set_ylabel("mean of expected min prefill (words)")
-        axis.legend(title="checkpoint", loc="center left", bbox_to_anchor=(1.01, 0.5))
+        legend_above(axis, "step")
         return save_figure(
             figure,
             data,

@@ -52,6 +52,7 @@ class IntegrationOptions:
     logprob_threshold: float | None = None
     threshold: int = 10
     threshold_checkpoint: int | None = None
+    threshold_origin: str | None = None
 
     def __post_init__(self) -> None:
         if self.logprob_threshold is not None and not self.logprob_threshold <= 0:
@@ -177,7 +178,7 @@ def data_threshold(scores: pd.DataFrame, options: IntegrationOptions) -> tuple[f
     nearest level there is), at the last checkpoint with a step, so that both thresholds mean the same prefix there.
     """
     if options.logprob_threshold is not None:
-        return options.logprob_threshold, "given"
+        return options.logprob_threshold, options.threshold_origin or "given"
     prefilled = scores[scores["prefill_level"] > 0]
     if prefilled.empty:
         raise InputError(

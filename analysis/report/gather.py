@@ -25,11 +25,13 @@ _STAMP = re.compile(r"-\d{8}-\d{6}(-\w+)?$")
 
 @dataclass(frozen=True, slots=True)
 class ReportOptions:
-    """Passed on to trajectory and integration. `labels` names the runs for readers; default: their directory names."""
+    """Passed on to trajectory and integration. `labels` names the runs for readers; default: their directory
+    names. `logprob_origin` says where a given log-probability threshold comes from."""
 
     threshold: int = 10
     attempts: int | None = None
     logprob_threshold: float | None = None
+    logprob_origin: str | None = None
     labels: tuple[str, ...] | None = None
     title: str = "foreshock report"
 
@@ -113,7 +115,11 @@ def _integrate(run_dir: Path, output: Path, options: ReportOptions) -> tuple[Int
     if not has_files(run_dir, TableKind.LOGPROB):
         return None, "This run holds no log-probabilities, so the two measures cannot be compared."
     csv = output / "trajectory" / "all_exploits" / "trajectory_analysis.csv"
-    join = IntegrationOptions(logprob_threshold=options.logprob_threshold, threshold=options.threshold)
+    join = IntegrationOptions(
+        logprob_threshold=options.logprob_threshold,
+        threshold=options.threshold,
+        threshold_origin=options.logprob_origin,
+    )
     try:
         return run_integration(csv, [run_dir], output / "integrated", join), None
     except InputError as error:

@@ -89,8 +89,8 @@ def _kick(pooled: pd.DataFrame, steps: list[float]) -> str:
         if len(shown):
             kick = shown.iloc[0]
             return (
-                f"At {_step(step)}, where {_counted(zero)} exploit unprompted, forcing {kick['prefill_level']} words of "
-                f"exploit reasoning makes it {_counted(kick)}."
+                f"At {_step(step)}, where {_counted(zero)} exploit unprompted, forcing {int(kick['prefill_level'])} "
+                f"words of exploit reasoning makes it {_counted(kick)}."
             )
     most = int(pooled["prefill_level"].max())
     if most == 0:
@@ -103,7 +103,7 @@ def _warning(pooled: pd.DataFrame, frame: pd.DataFrame | None, run: RunFindings)
     if frame is None or not run.summary["threshold_is_attainable"] or run.summary["max_level"] == 0:
         return ""
     share = frame.dropna(subset=["at_threshold"]).groupby("checkpoint")["at_threshold"].mean().astype(float)
-    half = [step for step, value in share.items() if value >= 0.5]
+    half = share.index[share.to_numpy() >= 0.5].to_numpy(dtype=np.float64)
     zero = pooled[(pooled["prefill_level"] == 0) & (pooled["rate"] > EMERGENCE_RATE)]
     words = run.summary["threshold"]
     risen = (
@@ -111,7 +111,7 @@ def _warning(pooled: pd.DataFrame, frame: pd.DataFrame | None, run: RunFindings)
         if len(zero)
         else f"the unprompted rate stays at or below {100 * EMERGENCE_RATE:.0f}% in every checkpoint"
     )
-    if not half:
+    if not len(half):
         return f"At no checkpoint can half of the tasks be exploited with {words} words or fewer; {risen}."
     return f"Half of the tasks can be exploited with {words} words or fewer from {_step(half[0])} on; {risen}."
 
@@ -131,8 +131,8 @@ def _predictors(run: RunFindings) -> str:
         else f", 95% interval of the difference {gap['lower95']:+.2f} to {gap['upper95']:+.2f}"
     )
     return (
-        f"Of the two predictors of the steps left to the threshold, {better} explains more: R² is {token['r2']:.2f} for "
-        f"words and {logprob['r2']:.2f} for log-probability (n = {token['n']}{span})."
+        f"Of the two predictors of the steps left to the threshold, {better} explains more: R² is {token['r2']:.2f} "
+        f"for words and {logprob['r2']:.2f} for log-probability (n = {token['n']}{span})."
     )
 
 
@@ -152,12 +152,16 @@ def _counted(row: Any) -> str:
 
 def _interval(row: Any) -> str:
     lower, upper = clopper_pearson(np.array([row["k"]]), np.array([row["n"]]))
-    return f" [95% {100 * lower[0]:.2g}–{100 * upper[0]:.2g}%]"
+    return f" [95% {_short(100 * lower[0])}–{_short(100 * upper[0])}%]"
 
 
 def _percent(row: Any) -> str:
     value = 100 * row["k"] / row["n"]
     return f"{value:.0f}%" if value == 0 or value >= 9.95 else f"{value:.1f}%"
+
+
+def _short(percent: float) -> str:
+    return f"{percent:.1f}" if percent < 9.95 else f"{percent:.0f}"
 
 
 def _median_words(known: pd.DataFrame, run: RunFindings) -> str:

@@ -62,8 +62,8 @@ def read_provenance(run_dir: Path) -> Provenance:
     """Read the three files of a run, as far as they are there."""
     layout = RunLayout(run_dir)
     notes: list[str] = []
-    documents = [_read(path, notes) for path in (layout.config, layout.metadata, layout.status)]
-    return Provenance(*documents, tuple(notes))
+    config, metadata, status = (_read(path, notes) for path in (layout.config, layout.metadata, layout.status))
+    return Provenance(config, metadata, status, tuple(notes))
 
 
 def _read(path: Path, notes: list[str]) -> dict[str, Any]:

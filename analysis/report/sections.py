@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from markupsafe import Markup, escape
@@ -72,7 +73,7 @@ def html_table(frame: pd.DataFrame, names: dict[str, str] | None = None) -> Mark
     )
 
 
-def format_value(value: object) -> Markup:
+def format_value(value: Any) -> Markup:
     """A value for people: 3 significant digits, thousands separated, an en dash for missing."""
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return Markup("–")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -103,7 +104,7 @@ def compare_estimates(runs: Sequence[RunFindings], rates: pd.DataFrame) -> pd.Da
     return pd.concat(parts, ignore_index=True)
 
 
-def _steps(column: pd.Series[object]) -> pd.Series[float]:
+def _steps(column: pd.Series[Any]) -> pd.Series[float]:
     return column.astype(str).replace("final", "inf").astype(np.float64)
 
 
@@ -113,8 +114,8 @@ def _agreement(compared: pd.DataFrame) -> Markup:
     seen = compared[compared["measured_k"] > 0]
     error = np.log10(seen["measured_rate"]) - seen["log10_rate"]
     text = (
-        f"In {agree} of {len(compared)} cells the estimate's 95% interval and the exact 95% interval of the measurement "
-        "overlap."
+        f"In {agree} of {len(compared)} cells the estimate's 95% interval and the exact 95% interval of the "
+        "measurement overlap."
     )
     if len(error):
         rms = float(np.sqrt((error**2).mean()))
@@ -128,13 +129,17 @@ def _wide(runs: Sequence[RunFindings]) -> pd.DataFrame:
         data = by_checkpoint(run)
         for step, rows in data.groupby("checkpoint"):
             entry: dict[str, object] = {"run": run.label, "checkpoint": step}
+            row: Any
             for row in rows.itertuples():
                 entry[f"{row.source}"] = f"{row.k}/{row.n}"
-                entry[f"{row.source} rate, 95%"] = (
-                    f"{100 * row.rate:.2g}% ({100 * row.lower95:.2g}–{100 * row.upper95:.2g})"
-                )
+                entry[f"{row.source} rate, 95%"] = f"{_short(row.rate)}% ({_short(row.lower95)}–{_short(row.upper95)})"
             parts.append(entry)
     return pd.DataFrame(parts)
+
+
+def _short(rate: float) -> str:
+    percent = 100 * rate
+    return f"{percent:.2f}" if percent < 1 else f"{percent:.1f}" if percent < 9.95 else f"{percent:.0f}"
 
 
 def find_rates(run_dirs: Sequence[Path]) -> pd.DataFrame | None:

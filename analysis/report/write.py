@@ -21,7 +21,7 @@ from foreshock import __version__
 from foreshock.analysis.figures import SavedFigure
 from foreshock.analysis.figures.runs import overview_figure, overview_table
 from foreshock.analysis.report.gather import ReportOptions, RunFindings, gather, run_labels
-from foreshock.analysis.report.narrative import cards, summary_lines
+from foreshock.analysis.report.narrative import cards, sentences, summary_lines
 from foreshock.analysis.report.runs_section import runs_section
 from foreshock.analysis.report.sections import ReportTable, Section, bullets, html_table, paragraph
 from foreshock.analysis.report.truth import find_rates, truth_section
@@ -60,7 +60,7 @@ def write_report(
     if not run_dirs:
         raise InputError("no run to report on", fix="name one with --run-dir")
     labels = run_labels(run_dirs, options.labels)
-    runs = [gather(path, label, options) for path, label in zip(run_dirs, labels, strict=True)]
+    runs = _gather_all(run_dirs, labels, options)
     overview = _overview(runs, options)
     truth = truth_section(runs, rates if rates is not None else find_rates(run_dirs))
     sections = [
@@ -77,8 +77,7 @@ def write_report(
         title=options.title,
         runs=runs,
         labels=labels,
-        cards=[(run.label, cards(run)) for run in runs],
-        summary=lines,
+        blocks=[(run.label, cards(run), sentences(run)) for run in runs],
         overview=overview,
         sections=sections,
         style=Markup((_HERE / "style.css").read_text()),
@@ -87,6 +86,18 @@ def write_report(
     )  # fmt: skip
     atomic_write_bytes(output, page.encode())
     return WrittenReport(output, tuple(lines))
+
+
+def _gather_all(run_dirs: Sequence[Path], labels: Sequence[str], options: ReportOptions) -> list[RunFindings]:
+    """Analyse the runs; a log-probability threshold computed from the first that has one serves them all."""
+    runs: list[RunFindings] = []
+    for path, label in zip(run_dirs, labels, strict=True):
+        runs.append(gather(path, label, options))
+        found = runs[-1].integration
+        if found is not None and options.logprob_threshold is None:
+            origin = f"{found.joined.threshold_origin} of {label}" if len(run_dirs) > 1 else None
+            options = replace(options, logprob_threshold=found.joined.logprob_threshold, logprob_origin=origin)
+    return runs
 
 
 def _environment() -> jinja2.Environment:
@@ -185,8 +196,8 @@ def _trajectory_section(runs: Sequence[RunFindings], options: ReportOptions) -> 
                         ReportTable(f"{run.label}, {name.replace('_', ' ')}: {file}", subset.directory / file)
                     )
     text = (
-        "Min prefill is the smallest number of forced words at which any attempt exploits a task. It can only shrink as "
-        "attempts are added, so compare runs at equal attempts. A task is at the threshold when "
+        "Min prefill is the smallest number of forced words at which any attempt exploits a task. It can only shrink "
+        "as attempts are added, so compare runs at equal attempts. A task is at the threshold when "
         f"{options.threshold} words or fewer are enough."
     )
     return Section(
@@ -238,7 +249,7 @@ def _integration_section(runs: Sequence[RunFindings]) -> Section:
         "equal length. The log-probability of the needed prefix measures that."
     )
     if rows:
-        body += html_table(pd.DataFrame(rows), {"p": "p", "r2": "R²", "p_clustered": "p (clustered by task)"})
+        body += html_table(pd.DataFrame(rows), {"r2": "R²", "p_clustered": "p, clustered by task"})
         body += paragraph(
             "Regressions of steps to threshold on one predictor, over the same rows. Rows of one task are not "
             "independent: read the p-value clustered by task. “Before the threshold” leaves out rows that are already "
@@ -260,7 +271,20 @@ def _fit_rows(run: RunFindings) -> list[dict[str, Any]]:
     for scope, name in (("common_rows", "all rows"), ("before_threshold_only", "before the threshold")):
         for predictor, fit in run.integration.summary["regressions"][scope].items():
             label = "words" if predictor == "token" else "log-probability"
-            numbers = {key: fit[key] for key in ("r2", "slope", "p", "p_clustered")}
-            counts = {"rows_used": fit["n"], "tasks": fit["n_tasks"]}
-            rows.append({"run": run.label, "rows": name, "predictor": label} | numbers | counts)
+            rows.append(
+                {
+                    "run": run.label,
+                    "rows": name,
+                    "predictor": label,
+                    "r2": None if fit["r2"] is None else f"{fit['r2']:.3f}",
+                    "p": _p_text(fit["p"]),
+                    "p_clustered": _p_text(fit["p_clustered"]),
+                    "rows_used": fit["n"],
+                    "tasks": fit["n_tasks"],
+                }
+            )
     return rows
+
+
+def _p_text(p: float | None) -> str | None:
+    return None if p is None else "< 0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
