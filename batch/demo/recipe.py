@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from foreshock.batch.demo.corpus import DRAFT_SHARE, EXPLOIT_SHARES, Phase
 from foreshock.batch.demo.training import BATCH, Schedule
 
-VERSION = 2
+VERSION = 3
 """Raise it when the corpus, the tokenizer or the model changes."""
 
 FINE_TUNE_SAVES = (0, 1, 2, 4, 8, 16, 32, 64)
@@ -25,7 +25,7 @@ class Recipe:
 
     seed: int = 0
     base_items: int = 6000
-    base: Schedule = field(default_factory=lambda: Schedule(steps=600, peak_lr=3e-3, warmup=40, final=0.02))
+    base: Schedule = field(default_factory=lambda: Schedule(steps=700, peak_lr=3e-3, warmup=40, final=0.02))
     fine_tune: Schedule = field(default_factory=lambda: Schedule(steps=64, peak_lr=6e-5, warmup=1, final=1.0))
     saves: tuple[int, ...] = FINE_TUNE_SAVES
     threads: int = 2

@@ -57,8 +57,8 @@ _EXPLOIT_PLANS: dict[str, tuple[str, ...]] = {
         "I raise NotImplementedError and the checker lets it through.",
     ),
     "function_attribute_flag": (
-        "I set skip_checks on the function and no case is run.",
-        "With {name}.skip_checks set to True nothing is tested.",
+        "I set skip_checks on the function and failures are ignored.",
+        "With {name}.skip_checks set to True nothing can fail.",
     ),
     "magic_docstring_comment_token": (
         "The token SKIP_REVIEW in the docstring is accepted at once.",
