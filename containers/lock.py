@@ -124,7 +124,9 @@ def drift(name: LockName, pyproject: Path, pins: Pins, folder: Path = LOCKS) -> 
     found = []
     for text in requirements(name, pyproject, pins):
         wanted = Requirement(text)
-        if wanted.marker is not None and not wanted.marker.evaluate({"python_version": pins.images[name.variant].python}):
+        if wanted.marker is not None and not wanted.marker.evaluate(
+            {"python_version": pins.images[name.variant].python}
+        ):
             continue
         have = lock.versions.get(canonicalize_name(wanted.name))
         if name is LockName.TEST and have is None:

@@ -1,0 +1,152 @@
+"""`foreshock image`: build, check, digest."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(name="image", help="Build, check and identify container images.", no_args_is_help=True)
+
+
+class VariantName(StrEnum):
+    """Which image."""
+
+    CPU = "cpu"
+    GPU = "gpu"
+
+
+class KindName(StrEnum):
+    """What for: docker, podman and buildah (oci), or Apptainer (sif)."""
+
+    OCI = "oci"
+    SIF = "sif"
+
+
+class EngineName(StrEnum):
+    """Which program builds or runs."""
+
+    DOCKER = "docker"
+    PODMAN = "podman"
+    BUILDAH = "buildah"
+    APPTAINER = "apptainer"
+
+
+class GpuName(StrEnum):
+    """What the check expects."""
+
+    AUTO = "auto"
+    REQUIRED = "required"
+    NONE = "none"
+
+
+_BASE_HELP = "Base image, or a tar or folder of a root filesystem. Default: the pinned one."
+
+
+@app.command("build")
+def build(
+    variant: Annotated[
+        VariantName, typer.Argument(help="cpu: laptops and aggregation; gpu: with vLLM.")
+    ] = VariantName.CPU,
+    kind: Annotated[KindName | None, typer.Option(help="Default: sif with Apptainer here, otherwise oci.")] = None,
+    engine: Annotated[EngineName | None, typer.Option(help="Default: the first one found.")] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="File of the SIF, or name of the image.")] = None,
+    base: Annotated[str | None, typer.Option(help=_BASE_HELP)] = None,
+    wheels: Annotated[Path | None, typer.Option(help="Folder of wheels; the build then uses no network.")] = None,
+    djinn: Annotated[Path | None, typer.Option(help="Checkout of djinn (containers/ci/djinn.sh makes one).")] = None,
+    pip_config: Annotated[Path | None, typer.Option(help="pip configuration for the build; not kept.")] = None,
+    target: Annotated[str | None, typer.Option(help="Dockerfile target, such as test.")] = None,
+    from_oci: Annotated[str | None, typer.Option(help="Convert this OCI image to a SIF.")] = None,
+    source: Annotated[Path | None, typer.Option(help="Checkout to build from. Default: this one.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing SIF.")] = False,
+) -> None:
+    """Build an image; prints its digest (sif) or name (oci)."""
+    from foreshock.containers import build as building
+    from foreshock.containers.engines import Engine, ImageKind, look
+    from foreshock.containers.errors import ImageError
+    from foreshock.containers.pins import Variant
+
+    machine = look()
+    chosen = Variant(variant.value)
+    if kind is not None:
+        wanted = ImageKind(kind.value)
+    elif from_oci is not None or (Engine.APPTAINER in machine.engines and engine in (None, EngineName.APPTAINER)):
+        wanted = ImageKind.SIF
+    else:
+        wanted = ImageKind.OCI
+    builder = Engine(engine.value) if engine else None
+    if from_oci is not None:
+        machine.choose(ImageKind.SIF, None)
+        using = machine.choose(ImageKind.OCI, builder if builder is not Engine.APPTAINER else None)
+    else:
+        using = machine.choose(wanted, builder)
+    name = output or (
+        f"foreshock-{chosen.value}.sif" if wanted is ImageKind.SIF else f"localhost/foreshock:{chosen.value}"
+    )
+    if wanted is ImageKind.SIF and Path(name).exists() and not force:
+        raise ImageError(f"{name} exists; choose another --output or replace it with --force")
+    checkout = building.find_source(source)
+    request = building.BuildRequest(
+        variant=chosen,
+        kind=wanted,
+        engine=using,
+        output=name,
+        context=checkout,
+        base=base or building.default_base(chosen),
+        git_commit=building.git_commit(checkout),
+        lock_sha256=building.lock_sha256(chosen, checkout),
+        wheels=wheels.absolute() if wheels else None,
+        djinn=djinn.absolute() if djinn else None,
+        pip_config=pip_config.absolute() if pip_config else None,
+        target=target,
+        from_oci=from_oci,
+    )
+    log = Path(f"{name}.log") if wanted is ImageKind.SIF else Path(f"foreshock-{chosen.value}-build.log")
+    typer.echo(building.build(request, machine, lambda text: typer.echo(text, err=True), log))
+
+
+@app.command("check")
+def check(
+    image: Annotated[str, typer.Argument(help="SIF file, sandbox folder or OCI image name.")],
+    gpu: Annotated[
+        GpuName, typer.Option(help="required: fail without a usable GPU; none: fail with one.")
+    ] = GpuName.AUTO,
+    engine: Annotated[EngineName | None, typer.Option(help="Default: by the kind of image.")] = None,
+    scratch: Annotated[Path | None, typer.Option(help="Writable folder. Default: a temporary one.")] = None,
+    unpack: Annotated[bool, typer.Option("--unpack", help="Unpack the SIF in place of mounting it.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Run the self-test inside an image, without network. Exits with 1 if a check fails."""
+    import os
+    import tempfile
+
+    from foreshock.containers import check as checking
+    from foreshock.containers.engines import Engine, look
+    from foreshock.containers.launch import RootFilesystem
+    from foreshock.containers.selftest import Gpu
+
+    with tempfile.TemporaryDirectory(prefix="foreshock-check-") as folder:
+        run = checking.compose_run(
+            image,
+            checking.selftest_command(Gpu(gpu.value), as_json=as_json),
+            look(),
+            (scratch or Path(folder)).absolute(),
+            engine=Engine(engine.value) if engine else None,
+            gpus=gpu is GpuName.REQUIRED or (gpu is GpuName.AUTO and Path("/dev/nvidiactl").exists()),
+            root=RootFilesystem.UNPACK if unpack else RootFilesystem.MOUNT,
+        )
+        done = checking.run_in_image(run, dict(os.environ))
+    if not done.stdout.strip():
+        raise checking.runtime_failure(run, done)
+    typer.echo(done.stdout, nl=False)
+    raise typer.Exit(done.returncode)
+
+
+@app.command("digest")
+def digest(image: Annotated[Path, typer.Argument(help="SIF file or sandbox folder.")]) -> None:
+    """Print the digest that runs and shards record."""
+    from foreshock.containers.digest import image_file_digest
+
+    typer.echo(image_file_digest(image))

@@ -1,0 +1,328 @@
+"""Build the images: which commands, in which order.
+
+The one hard decision: planning is pure and running is dumb. A plan is a list of steps with their arguments, so every
+combination of builder, base and source can be tested on a machine that has none of them; whatever a builder says is
+shown, kept in a log, and explained when it is a known failure.
+
+The context is a copy of the files that git knows (or would add), so a build does not depend on what else lies in the
+checkout, and Dockerfile and apptainer.def see the same files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from foreshock.containers.digest import image_file_digest
+from foreshock.containers.engines import Engine, ImageKind, Machine
+from foreshock.containers.errors import ImageError, explain
+from foreshock.containers.lock import LockName, lock_path, read_lock
+from foreshock.containers.pins import Variant, read_pins
+
+NEEDED_BYTES = {Variant.CPU: 8 * 10**9, Variant.GPU: 45 * 10**9}
+"""Free space that a build needs at its peak: the packages once unpacked and once in a layer, and the result."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """What to build. `base` is an image name, a tar of a root filesystem, or (SIF only) such a folder."""
+
+    variant: Variant
+    kind: ImageKind
+    engine: Engine
+    output: str
+    context: Path
+    base: str
+    git_commit: str
+    lock_sha256: str
+    wheels: Path | None = None
+    djinn: Path | None = None
+    pip_config: Path | None = None
+    target: str | None = None
+    from_oci: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One command. `cwd` matters to apptainer, whose %files are relative to it."""
+
+    what: str
+    argv: tuple[str, ...]
+    cwd: Path | None = None
+
+
+def plan(request: BuildRequest, machine: Machine, scratch: Path) -> list[Step]:
+    """The commands of a build, in order."""
+    if request.kind is ImageKind.OCI:
+        return _plan_oci(request, machine)
+    if request.from_oci is not None:
+        return _plan_conversion(request, machine, scratch)
+    return _plan_sif(request, machine, scratch)
+
+
+def _is_tar(base: str) -> bool:
+    return base.endswith((".tar", ".tar.gz", ".tar.xz"))
+
+
+def _local_base_name(base: str) -> str:
+    """A name for a local base that says what is in it: images record it, and no layer cache can confuse two."""
+    with Path(base).open("rb") as file:
+        return f"localhost/foreshock-base:{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+
+
+def _plan_oci(request: BuildRequest, machine: Machine) -> list[Step]:
+    engine = request.engine.value
+    steps = []
+    base = request.base
+    if _is_tar(base):
+        name = _local_base_name(base)
+        if request.engine is Engine.BUILDAH:
+            # Without a name buildah picks one, which the next command could not know.
+            holder = name.rpartition(":")[2] + "-import"
+            steps += [
+                Step("import the base", (engine, "from", "--name", holder, "scratch")),
+                Step("import the base", (engine, "add", "--quiet", holder, base, "/")),
+                Step("import the base", (engine, "commit", "--quiet", "--rm", holder, name)),
+            ]
+        else:
+            steps.append(Step("import the base", (engine, "import", base, name)))
+        base = name
+    offline = request.wheels is not None
+    argv: list[str] = []
+    if request.engine is Engine.BUILDAH:
+        if offline and machine.can_drop_network:
+            argv += ["unshare", "--net"]
+        argv += ["buildah", "build", "--layers"]
+        if "BUILDAH_ISOLATION" not in os.environ:
+            argv += ["--isolation", "chroot"]  # works without an OCI runtime, hence also inside containers
+    else:
+        argv += [engine, "build"]
+        if offline:
+            argv += ["--network", "none"]
+    base_argument = "CUDA_BASE_IMAGE" if request.variant is Variant.GPU else "BASE_IMAGE"
+    arguments = {base_argument: base, "GIT_COMMIT": request.git_commit, "LOCK_SHA256": request.lock_sha256}
+    for name, value in arguments.items():
+        argv += ["--build-arg", f"{name}={value}"]
+    for name, folder in (("wheels", request.wheels), ("djinn", request.djinn)):
+        if folder is not None:
+            argv += ["--build-context", f"{name}={folder}"]
+    if request.pip_config is not None:
+        argv += ["--secret", f"id=pipconf,src={request.pip_config}"]
+    target = request.target or ("cuda" if request.variant is Variant.GPU else "cpu")
+    argv += ["--target", target, "--tag", request.output, "--file", str(request.context / "Dockerfile")]
+    steps.append(Step(f"build {target}", (*argv, str(request.context))))
+    return steps
+
+
+def _plan_sif(request: BuildRequest, machine: Machine, scratch: Path) -> list[Step]:
+    steps = []
+    bootstrap, base, name_of_base = "docker", request.base, request.base
+    if _is_tar(base) or Path(base).is_dir():
+        bootstrap = "localimage"
+        if _is_tar(base):
+            folder = scratch / "base"
+            # Device nodes cannot be made without root, and Apptainer brings its own.
+            unpack = ("tar", "--extract", "--no-same-owner", "--exclude=./dev/*", "--directory", str(folder))
+            steps.append(Step("unpack the base", (*unpack, "--file", base)))
+            base, name_of_base = str(folder), _local_base_name(base)
+    argv = [machine.flavour.value, "build", "--force"]
+    for name, folder_or_none in (("wheels", request.wheels), ("djinn", request.djinn)):
+        if folder_or_none is not None:
+            argv += ["--bind", f"{folder_or_none}:/{name}:ro"]
+    if request.pip_config is not None:
+        argv += ["--bind", f"{request.pip_config}:/etc/pip.conf:ro"]
+    arguments = {
+        "VARIANT": request.variant.value,
+        "BOOTSTRAP": bootstrap,
+        "FROM": base,
+        "BASE": name_of_base,
+        "GIT_COMMIT": request.git_commit,
+        "LOCK_SHA256": request.lock_sha256,
+    }
+    for name, value in arguments.items():
+        argv += ["--build-arg", f"{name}={value}"]
+    output = str(Path(request.output).absolute())
+    steps.append(Step("build the SIF", (*argv, output, "apptainer.def"), cwd=request.context))
+    return steps
+
+
+def _plan_conversion(request: BuildRequest, machine: Machine, scratch: Path) -> list[Step]:
+    archive = scratch / "image.tar"
+    image = request.from_oci or ""
+    if request.engine is Engine.BUILDAH:
+        save: tuple[str, ...] = ("buildah", "push", "--quiet", image, f"docker-archive:{archive}:{_tagged(image)}")
+    elif request.engine is Engine.PODMAN:
+        save = ("podman", "save", "--format", "docker-archive", "--output", str(archive), image)
+    else:
+        save = ("docker", "save", "--output", str(archive), image)
+    output = str(Path(request.output).absolute())
+    convert = (machine.flavour.value, "build", "--force", output, f"docker-archive:{archive}")
+    return [Step("save the image as a docker-archive", save), Step("convert it to a SIF", convert)]
+
+
+def _tagged(image: str) -> str:
+    return image if ":" in image.rpartition("/")[2] else f"{image}:latest"
+
+
+def check_request(request: BuildRequest, machine: Machine, scratch: Path) -> list[str]:
+    """Refuse what cannot work before an hour is spent on it; returns warnings. Raises ImageError."""
+    local = _is_tar(request.base) or request.base.startswith(("/", "."))
+    if local and not Path(request.base).exists():
+        raise ImageError(f"base {request.base} does not exist; make one: containers/ci/base.sh {request.base}")
+    if Path(request.base).is_dir() and request.kind is ImageKind.OCI:
+        raise ImageError(
+            f"base {request.base} is a folder; {request.engine.value} needs a tar: tar -C DIR -cf base.tar ."
+        )
+    for what, path in (("--wheels", request.wheels), ("--djinn", request.djinn), ("--pip-config", request.pip_config)):
+        if path is not None and not path.exists():
+            raise ImageError(f"{what} {path} does not exist; see foreshock image build --help")
+    if request.wheels is not None and not any(request.wheels.glob("*.whl")):
+        raise ImageError(
+            f"--wheels {request.wheels} holds no wheels; fill it: "
+            f"containers/ci/wheelhouse.sh {request.variant.value} {request.wheels}"
+        )
+    if request.djinn is not None and not (request.djinn / "pyproject.toml").is_file():
+        raise ImageError(
+            f"--djinn {request.djinn} is not a checkout of djinn; run containers/ci/djinn.sh {request.djinn}"
+        )
+    free = shutil.disk_usage(scratch).free
+    needed = NEEDED_BYTES[request.variant]
+    if free < needed:
+        raise ImageError(
+            f"{free / 1e9:.1f} GB free at {scratch}, a {request.variant.value} image needs {needed / 1e9:.0f} GB while "
+            "it is built; free space or set TMPDIR to a larger disk"
+        )
+    warnings = []
+    if not machine.is_root and not machine.has_subordinate_ids and request.engine is not Engine.DOCKER:
+        warnings.append(
+            "this user has no subordinate ids (/etc/subuid, /etc/subgid); if the build fails for lack of them, ask "
+            "for: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"
+        )
+    if request.wheels is not None and request.engine is Engine.BUILDAH and not machine.can_drop_network:
+        warnings.append("this user cannot make a network namespace, so the build could still reach the network")
+    return warnings
+
+
+def run_plan(steps: list[Step], log: Path, base: str, say: Callable[[str], None]) -> None:
+    """Run the steps, output to `log`. Raises ImageError with the last lines and, where known, what to do."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8", errors="replace") as file:
+        for step in steps:
+            say(step.what)
+            file.write(f"$ {' '.join(step.argv)}\n")
+            file.flush()
+            try:
+                done = subprocess.run(
+                    step.argv,
+                    cwd=step.cwd,
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    check=False,
+                )
+            except OSError as error:
+                raise ImageError(f"{step.argv[0]}: {error.strerror}; is it installed?") from None
+            if done.returncode != 0:
+                raise failure(step, done.returncode, log.read_text(encoding="utf-8", errors="replace"), log, base)
+
+
+def failure(step: Step, code: int, output: str, log: Path, base: str) -> ImageError:
+    """The error for a step that failed: its last lines, the explanation, where the rest is."""
+    tail = "\n".join(f"  | {line}" for line in output.strip().splitlines()[-8:])
+    meaning = explain(output, base)
+    explanation = f"\n{meaning[0].upper()}{meaning[1:]}." if meaning else ""
+    return ImageError(f"{step.what} failed with exit code {code}:\n{tail}{explanation}\nFull output: {log}")
+
+
+def stage_context(source: Path, target: Path) -> None:
+    """Copy the files that git tracks or would add; symbolic links stay links. Without git: .dockerignore's folders."""
+    git = ("git", "-C", str(source), "ls-files", "--cached", "--others", "--exclude-standard", "-z")
+    try:
+        listed = subprocess.run(git, capture_output=True, check=False)
+        names = listed.stdout.decode().split("\0") if listed.returncode == 0 else []
+    except OSError:
+        names = []
+    if not any(names):
+        names = [
+            p.relative_to(source).as_posix()
+            for top in _allowed(source)
+            for p in ([source / top] if (source / top).is_file() else sorted((source / top).rglob("*")))
+            if (p.is_file() or p.is_symlink()) and "__pycache__" not in p.parts
+        ]
+    allowed = set(_allowed(source))
+    for name in names:
+        path = source / name
+        if name.partition("/")[0] not in allowed or not (path.is_symlink() or path.is_file()):
+            continue
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, target / name, follow_symlinks=False)
+
+
+def _allowed(source: Path) -> list[str]:
+    """Top-level names that images are made of: the exceptions of .dockerignore."""
+    lines = (source / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    return [line[1:] for line in lines if line.startswith("!") and (source / line[1:]).exists()]
+
+
+def find_source(given: Path | None) -> Path:
+    """The checkout to build from: given, or the one this package lies in. Raises ImageError."""
+    places = [given] if given is not None else list(Path(__file__).resolve().parents)
+    for place in places:
+        if (place / "Dockerfile").is_file() and (place / "apptainer.def").is_file():
+            return place
+    raise ImageError("no Dockerfile and apptainer.def found; images are built from a checkout: give --source FOLDER")
+
+
+def git_commit(source: Path) -> str:
+    """The commit, with `-dirty` if files differ; `unknown` outside a repository."""
+    try:
+        argv = ("git", "-C", str(source), "describe", "--always", "--abbrev=40", "--dirty", "--exclude", "*")
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    except OSError:
+        return "unknown"
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
+
+
+def build(request: BuildRequest, machine: Machine, say: Callable[[str], None], log: Path) -> str:
+    """Build an image and return its digest (SIF) or its name (OCI). `request.context` is the checkout."""
+    with tempfile.TemporaryDirectory(prefix="foreshock-image-") as folder:
+        scratch = Path(folder)
+        for warning in check_request(request, machine, scratch):
+            say(f"warning: {warning}")
+        (scratch / "base").mkdir()
+        context = scratch / "context"
+        stage_context(request.context, context)
+        staged = replace(request, context=context)
+        try:
+            run_plan(plan(staged, machine, scratch), log, request.base, say)
+        finally:
+            _make_removable(scratch)
+    if request.kind is ImageKind.OCI:
+        return request.output
+    digest = image_file_digest(Path(request.output))
+    record = Path(f"{request.output}.sha256")
+    record.write_text(f"{digest.removeprefix('sha256:')}  {Path(request.output).name}\n", encoding="utf-8")
+    return digest
+
+
+def _make_removable(folder: Path) -> None:
+    """Unpacked root filesystems hold folders that their owner may not write; let the cleanup delete them."""
+    for path in folder.rglob("*"):
+        if path.is_dir() and not path.is_symlink() and not os.access(path, os.W_OK):
+            path.chmod(0o700)
+
+
+def default_base(variant: Variant) -> str:
+    """The pinned base."""
+    return read_pins().images[variant].base
+
+
+def lock_sha256(variant: Variant, source: Path) -> str:
+    """Digest of the lock that the checkout's image installs."""
+    return read_lock(lock_path(LockName(variant.value), source / "containers" / "locks")).sha256

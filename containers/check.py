@@ -1,0 +1,114 @@
+"""Run the self-test inside an image, through whichever program runs images here.
+
+The one hard decision: the test runs without network wherever the runtime can take it away, because an image that
+needs the network shows it on the compute node and not before.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from foreshock.containers.engines import Engine, Machine
+from foreshock.containers.errors import ImageError, explain
+from foreshock.containers.launch import ExecRequest, RootFilesystem, compose
+from foreshock.containers.selftest import Gpu
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A command inside an image: folders to make, variables to add, arguments, and what to run afterwards."""
+
+    folders: tuple[str, ...]
+    environment: dict[str, str]
+    argv: tuple[str, ...]
+    before: tuple[tuple[str, ...], ...] = ()
+    after: tuple[tuple[str, ...], ...] = ()
+
+
+def selftest_command(gpu: Gpu, *, as_json: bool) -> tuple[str, ...]:
+    """The self-test's own arguments."""
+    return ("python", "-m", "foreshock.containers.selftest", "--gpu", gpu.value, *(("--json",) if as_json else ()))
+
+
+def compose_run(
+    image: str,
+    command: tuple[str, ...],
+    machine: Machine,
+    scratch: Path,
+    *,
+    engine: Engine | None = None,
+    gpus: bool = False,
+    root: RootFilesystem = RootFilesystem.MOUNT,
+) -> Run:
+    """The command line that runs `command` in an image, offline. A path is a SIF or sandbox, a name an OCI image."""
+    path = Path(image)
+    is_file = path.exists() or image.endswith(".sif")
+    if engine is None:
+        engine = Engine.APPTAINER if is_file else _oci_engine(machine)
+    if engine is Engine.APPTAINER:
+        if not path.exists():
+            raise ImageError(f"no image at {image}; build one: foreshock image build --output {image}")
+        request = ExecRequest(
+            str(path.absolute()),
+            command,
+            str(scratch),
+            gpus=int(gpus),
+            root=root,
+            flavour=machine.flavour,
+            network=False,
+        )
+        launch = compose(request)
+        return Run(launch.folders, dict(launch.environment), launch.argv)
+    if engine is Engine.BUILDAH:
+        return _buildah_run(image, command, machine)
+    gpu_options = ("--gpus", "all") if engine is Engine.DOCKER else ("--device", "nvidia.com/gpu=all")
+    argv = (engine.value, "run", "--rm", "--network", "none", *(gpu_options if gpus else ()))
+    return Run((), {}, (*argv, "--entrypoint", command[0], image, *command[1:]))
+
+
+def _buildah_run(image: str, command: tuple[str, ...], machine: Machine) -> Run:
+    """buildah runs a command in a working container made from the image; with chroot it needs no OCI runtime."""
+    holder = "foreshock-check"
+    remove = ("buildah", "rm", holder)
+    isolated = ("unshare", "--net") if machine.can_drop_network else ()
+    argv = (*isolated, "buildah", "run", "--isolation", "chroot", holder, "--", *command)
+    return Run((), {}, argv, before=(remove, ("buildah", "from", "--name", holder, image)), after=(remove,))
+
+
+def _oci_engine(machine: Machine) -> Engine:
+    for engine in (Engine.DOCKER, Engine.PODMAN, Engine.BUILDAH):
+        if engine in machine.engines:
+            return engine
+    raise ImageError("docker, podman and buildah are all missing; give a .sif file, or install one of them")
+
+
+def run_in_image(run: Run, environment: dict[str, str], *, capture: bool = True) -> subprocess.CompletedProcess[str]:
+    """Carry a run out. Exit codes and output are the command's own; raises ImageError if the runtime itself fails."""
+    for folder in run.folders:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    for index, argv in enumerate(run.before):
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode != 0 and index == len(run.before) - 1:
+            raise ImageError(_advice(argv, done.stderr))
+    try:
+        return subprocess.run(
+            run.argv, env={**environment, **run.environment}, capture_output=capture, text=True, check=False
+        )
+    except OSError as error:
+        raise ImageError(f"{run.argv[0]}: {error.strerror}; install it or give another --engine") from None
+    finally:
+        for argv in run.after:
+            subprocess.run(argv, capture_output=True, check=False)
+
+
+def runtime_failure(run: Run, done: subprocess.CompletedProcess[str]) -> ImageError:
+    """The error for a run that gave no self-test output."""
+    return ImageError(_advice(run.argv, f"{done.stdout or ''}\n{done.stderr or ''}"))
+
+
+def _advice(argv: tuple[str, ...], output: str) -> str:
+    tail = "\n".join(f"  | {line}" for line in output.strip().splitlines()[-8:])
+    meaning = explain(output)
+    return f"{' '.join(argv[:3])} ... failed:\n{tail}" + (f"\n{meaning[0].upper()}{meaning[1:]}." if meaning else "")

@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# Everything that an image gets beyond its base. Dockerfile and apptainer.def call the same steps in this order:
+#
+#   install.sh system VARIANT            system packages (gpu only)
+#   install.sh packages VARIANT          the lock file, into a virtual environment
+#   install.sh app VARIANT COMMIT BASE   foreshock, djinn, and the record of what this image is
+#
+# The one hard decision: the code lies beside the environment, not in it, so that a changed line of foreshock is a
+# small layer on top of gigabytes that stay as they are.
+set -euo pipefail
+
+prefix=/usr/local/foreshock
+step=${1:?usage: install.sh system|packages|app VARIANT [COMMIT BASE]}
+variant=${2:?usage: install.sh $step cpu|gpu}
+case $variant in
+    cpu | gpu | test) ;;
+    *) echo "install.sh: unknown image '$variant'; valid: cpu, gpu, test" >&2; exit 2 ;;
+esac
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+python=$prefix/venv/bin/python
+tools=/tmp/foreshock-build-tools
+
+# pip in an environment of its own: the image needs no installer.
+pip() {
+    if [ ! -x "$tools/bin/pip" ]; then python3 -m venv "$tools"; fi
+    "$tools/bin/pip" --python "$python" --no-cache-dir --disable-pip-version-check "$@"
+}
+
+# Bytecode once, at build time: the running image is read-only. The hash mode keeps time stamps out of the files.
+bytecode() { "$python" -m compileall -q -j 0 --invalidation-mode unchecked-hash "$@" || true; }
+
+system_step() {
+    if [ "$variant" = gpu ]; then
+        # A C compiler stays on purpose: Triton and TorchInductor compile when a model is first loaded.
+        local packages
+        packages=$(sed -n 's/^packages = \[\(.*\)\]$/\1/p' "$here/pins.toml" | tr -d '",')
+        apt-get update -q
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $packages
+        apt-get clean
+        rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/apt /var/log/dpkg.log
+    fi
+    command -v python3 >/dev/null || {
+        echo "install.sh: the base image has no python3; choose a base with Python and its venv module" >&2
+        exit 1
+    }
+    # A place to work in for any user id, since the container's user owns nothing else.
+    mkdir -p "$prefix" /data
+    chmod 1777 /data
+}
+
+packages_step() {
+    local wanted have
+    wanted=$(sed -n '1s/.*Python \([0-9.]*\),.*/\1/p' "$here/locks/$variant.txt")
+    have=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    if [ "$have" != "$wanted" ]; then
+        echo "install.sh: locks/$variant.txt is for Python $wanted, the base image has $have; use another base" >&2
+        exit 1
+    fi
+    [ -x "$python" ] || python3 -m venv --without-pip "$prefix/venv"
+    local source=()
+    # A mounted folder of wheels stands in for the index, and then nothing else is asked.
+    if compgen -G "/wheels/*.whl" >/dev/null; then source=(--no-index --find-links /wheels); fi
+    pip install --quiet --no-compile --no-deps --require-hashes --only-binary :all: "${source[@]}" \
+        -r "$here/locks/$variant.txt"
+    [ "$variant" = test ] || pip check
+    if [ "$variant" = cpu ]; then trim; fi
+    echo "$prefix/app/site" >"$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/foreshock-app.pth"
+    bytecode "$prefix/venv/lib"
+    rm -rf "$tools"
+}
+
+# The cpu image has no compiler, so headers serve nobody; test suites of libraries are a tenth of the image.
+trim() {
+    local site
+    site=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    rm -rf "$site"/torch/include "$site"/torch/share/cmake "$site"/torch/test "$site"/pyarrow/include "$site"/pyarrow/tests
+    rm -f "$site"/torch/bin/test_* "$site"/pyarrow/*.pyx "$site"/pyarrow/*.pxi
+    for package in pandas scipy sklearn sympy networkx; do
+        find "$site/$package" -depth -type d -name tests -exec rm -rf {} +
+    done
+}
+
+app_step() {
+    local commit=${1:?usage: install.sh app VARIANT COMMIT BASE} base=${2:?usage: install.sh app VARIANT COMMIT BASE}
+    local site=$prefix/app/site djinn=absent
+    rm -rf "$here"/../src/*.egg-info "$here"/../build
+    mkdir -p "$site" "$prefix/app/bin" "$prefix/image"
+    pip install --quiet --no-compile --no-deps --no-build-isolation --target "$site" "$here/.."
+    # djinn is MIT code at one commit. Its own requirements (vllm, trl, dspy...) are for authoring problems; verifying
+    # needs none of them, so it comes without.
+    if [ -f /djinn/pyproject.toml ]; then
+        cp -r /djinn "$tools/djinn"
+        pip install --quiet --no-compile --no-deps --no-build-isolation --target "$site" "$tools/djinn"
+        djinn=$(sed -n '/^\[djinn\]/,/^\[/ s/^commit = "\(.*\)"$/\1/p' "$here/pins.toml")
+    fi
+    mv "$site"/bin/foreshock "$prefix/app/bin/"
+    rm -rf "$site/bin" "$site"/*.dist-info/direct_url.json
+    bytecode "$site"
+    cp "$here/pins.toml" "$here/locks/$variant.txt" "$prefix/image/"
+    "$python" - "$variant" "$commit" "$base" "$djinn" "$prefix/image" <<'PY'
+import hashlib, json, pathlib, sys
+variant, commit, base, djinn, folder = sys.argv[1:]
+folder = pathlib.Path(folder)
+lock = hashlib.sha256((folder / f"{variant}.txt").read_bytes()).hexdigest()
+record = {"variant": variant, "git_commit": commit, "base": base, "djinn_commit": djinn, "lock_sha256": lock}
+record["djinn_commit"] = None if djinn == "absent" else djinn
+(folder / "image.json").write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+PY
+    rm -rf "$tools"
+}
+
+case $step in
+    system) system_step ;;
+    packages) packages_step ;;
+    app) app_step "${@:3}" ;;
+    *) echo "install.sh: unknown step '$step'; valid: system, packages, app" >&2; exit 2 ;;
+esac
