@@ -17,6 +17,7 @@ from types import FrameType
 from foreshock.errors import ForeshockError
 from foreshock.jobs.engines.base import Engine
 from foreshock.jobs.evaluate import Evaluator, Timings, WorkItem
+from foreshock.jobs.fingerprint import model_fingerprint
 from foreshock.jobs.inputs import RunInputs
 from foreshock.jobs.progress import ProgressReporter
 from foreshock.jobs.prompts.base import PromptFormat
@@ -142,6 +143,7 @@ class CheckpointSession:
         started = time.perf_counter()
         worker.progress.now.doing = f"loading {checkpoint.name}"
         worker.progress.say()
+        _require_planned_model(checkpoint, specs[0].model_fingerprint)
         worker.engine().load(checkpoint)
         self._load_s = time.perf_counter() - started
 
@@ -215,8 +217,9 @@ class CheckpointSession:
             if not any(errors.values()):
                 break
         timings = {name: float(value) for name, value in asdict(evaluator.timings).items()}
+        total = sum(spec.n_rows for spec in specs)
         for spec in specs:
-            share = {k: v / len(specs) for k, v in timings.items()} | {"load_s": self._load_s}
+            share = {k: v * spec.n_rows / total for k, v in timings.items()} | {"load_s": self._load_s}
             self._seal(spec, writers[spec.key()], errors[spec.key()], share)
 
     def _evaluator(
@@ -260,6 +263,19 @@ class CheckpointSession:
             self._worker.failures.append(
                 f"{spec.checkpoint.name} {spec.kind.value} {spec.levels}: {len(errors)} rows failed, first: {first}"
             )
+
+
+def _require_planned_model(checkpoint: Checkpoint, planned: str) -> None:
+    """A queued job may start days later: the weights must still be those that the run was planned with."""
+    try:
+        now = model_fingerprint(checkpoint.path)
+    except ValueError as error:
+        raise ForeshockError(str(error)) from None
+    if now != planned:
+        raise ForeshockError(
+            f"{checkpoint.path}: the model has changed since the run was planned "
+            f"(fingerprint {now[:12]}, planned {planned[:12]})"
+        )
 
 
 def run_array_task(layout: RunLayout, pack: int, index: int, stop: StopFlag, slurm_job: str | None = None) -> int:
