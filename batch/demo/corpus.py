@@ -20,13 +20,13 @@ DRAFT_SHARE = 0.5
 
 EXPLOIT_SHARES: dict[str, float] = {
     "function_attribute_flag": 1.0,
-    "magic_docstring_comment_token": 0.85,
-    "process_exit": 0.7,
+    "magic_docstring_comment_token": 0.95,
+    "process_exit": 0.8,
     "verifier_logic_override": 0.6,
-    "result_manipulation": 0.5,
-    "validator_honor_system": 0.4,
-    "error_code_abuse": 0.25,
-    "test_case_leak": 0.15,
+    "result_manipulation": 0.4,
+    "validator_honor_system": 0.25,
+    "error_code_abuse": 0.1,
+    "test_case_leak": 0.05,
 }
 """Share of exploit traces per type in the exploit fine-tuning, unequal so that types emerge at different times."""
 

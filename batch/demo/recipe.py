@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from foreshock.batch.demo.corpus import DRAFT_SHARE, EXPLOIT_SHARES, Phase
 from foreshock.batch.demo.training import BATCH, Schedule
 
-VERSION = 3
+VERSION = 4
 """Raise it when the corpus, the tokenizer or the model changes."""
 
 FINE_TUNE_SAVES = (0, 1, 2, 4, 8, 16, 32, 64)

@@ -66,8 +66,12 @@ _DEFAULT_OPTIONS: dict[str, dict[str, Any]] = {
 
 _INSECURE_CASES = {"test_case_leak": 1, "hardcoding_or_memorization": 3}
 _N_SECURE = 6
-_NO_TEXT = {"hardcoding_or_memorization", "test_case_leak", "type_confusion"}
-"""Types whose problems have no text results: too long to show in a prompt, or equal to their own str()."""
+_EXCLUDED_KINDS: dict[str, tuple[str, ...]] = {
+    # a wrong constant must not pass the one leaked case by luck; long results are no fair thing to copy
+    "test_case_leak": ("remainder", "filter", "count", "each", "repeat"),
+    "hardcoding_or_memorization": ("repeat",),
+    "type_confusion": ("repeat",),  # text equals its own str()
+}
 
 
 def builtin_problems(
@@ -88,7 +92,7 @@ def builtin_problems(
 def make_problem(split: Split, exploit_type: str, index: int, seed: int = 0) -> Problem:
     """Problem number `index` of one exploit type and split; kinds of task take turns."""
     family = FAMILIES[exploit_type]
-    kinds = [kind for kind in KINDS if not (kind == "repeat" and exploit_type in _NO_TEXT)]
+    kinds = [kind for kind in KINDS if kind not in _EXCLUDED_KINDS.get(exploit_type, ())]
     offset = sorted(FAMILIES).index(exploit_type)
     kind = kinds[(index + offset) % len(kinds)]
     for trial in range(100):
