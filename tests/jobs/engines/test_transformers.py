@@ -116,7 +116,7 @@ def test_scores_equal_brute_force_to_1e_4(
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "mistral"])
 def test_rows_are_bitwise_the_same_in_any_batch(make_checkpoint: Callable[..., Checkpoint], architecture: str) -> None:
-    requests = requests_of_many_lengths(60)
+    requests = requests_of_many_lengths(36)
     scores = [ScoreRequest(r.request_id, r.prompt_token_ids, 2) for r in requests]
     shuffled = list(requests)
     random.Random(1).shuffle(shuffled)
@@ -125,7 +125,7 @@ def test_rows_are_bitwise_the_same_in_any_batch(make_checkpoint: Callable[..., C
         assert engine.batch_rows is None
         generated = by_id(list(engine.generate(requests)))
         scored = {r.request_id: r for r in engine.score(scores, 1.0)}
-        for size, order in ((1, requests[:20]), (7, shuffled), (32, list(reversed(requests)))):
+        for size, order in ((1, requests[:8]), (7, shuffled), (32, list(reversed(requests)))):
             engine.batch_size = size
             wanted = {r.request_id for r in order}
             assert by_id(list(engine.generate(order))) == {i: generated[i] for i in wanted}
@@ -296,14 +296,14 @@ def test_the_ragged_probe_notices_a_model_that_ignores_positions(checkpoint: Che
 
 def test_long_continuations_outgrow_the_first_slots(make_checkpoint: Callable[..., Checkpoint]) -> None:
     checkpoint = make_checkpoint(max_position_embeddings=1024)
-    requests = [request(i, 30, max_tokens=700) for i in range(2)]
+    requests = [request(i, 30, max_tokens=320) for i in range(2)]
     with TransformersEngine(device="cpu") as engine:
         engine.load(checkpoint)
         long = by_id(list(engine.generate(requests)))
-        short = by_id(list(engine.generate([request(i, 30, max_tokens=200) for i in range(2)])))
+        short = by_id(list(engine.generate([request(i, 30, max_tokens=100) for i in range(2)])))
     for i in range(2):
-        assert len(long[i].token_ids) == 700
-        assert long[i].token_ids[:200] == short[i].token_ids
+        assert len(long[i].token_ids) == 320
+        assert long[i].token_ids[:100] == short[i].token_ids
 
 
 def test_bfloat16_runs_and_stays_near_float32(checkpoint: Checkpoint) -> None:

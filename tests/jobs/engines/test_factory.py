@@ -1,0 +1,31 @@
+"""Engines by name, without importing what is not asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from foreshock.jobs.engines.factory import ENGINE_NAMES, create_engine
+
+
+@pytest.mark.parametrize("name", ENGINE_NAMES)
+def test_every_name_makes_its_engine(name: str) -> None:
+    with create_engine(name, {"batch_size": 3}) as engine:
+        assert engine.name == name
+
+
+def test_unknown_names_and_options_list_the_valid_ones() -> None:
+    with pytest.raises(ValueError, match="unknown engine 'tranformers'; valid: fake, transformers"):
+        create_engine("tranformers")
+    with pytest.raises(ValueError, match="has no option 'batchsize'; valid: batch_size"):
+        create_engine("fake", {"batchsize": 3})
+
+
+def test_the_fake_engine_needs_no_heavy_library() -> None:
+    code = (
+        "import sys; from foreshock.jobs.engines.factory import create_engine; create_engine('fake');"
+        "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
