@@ -110,7 +110,7 @@ def finish(layout: RunLayout, config: RunConfig, hooks: RunHooks) -> tuple[Aggre
     """Aggregate and analyse what is there; also what the last job of a Slurm run does."""
     hooks.say("aggregating shards")
     aggregated = aggregate(layout)
-    return aggregated, analyse([layout], config.analysis, layout.analysis, layout.report, hooks.say)
+    return aggregated, analyse([layout], config, layout.analysis, layout.report, hooks.say)
 
 
 def _carry_out(layout: RunLayout, config: RunConfig, plan: PlanFile, hooks: RunHooks) -> RunResult:

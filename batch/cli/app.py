@@ -8,7 +8,16 @@ from __future__ import annotations
 
 import typer
 
-from foreshock.batch.cli import demo_command, doctor_command, part_commands, run_commands
+from foreshock.batch.cli import (
+    analysis_commands,
+    demo_command,
+    doctor_command,
+    emergence_commands,
+    estimate_commands,
+    image_commands,
+    part_commands,
+    run_commands,
+)
 
 app = typer.Typer(
     name="foreshock",
@@ -27,6 +36,7 @@ app = typer.Typer(
 
 _RUNS = "Runs"
 _PARTS = "Parts of a run, on any files in the same formats"
+_ANALYSIS = "Analysis of run directories, ours or another tool's"
 _MACHINE = "This machine"
 
 app.command("run", rich_help_panel=_RUNS)(run_commands.run)
@@ -38,6 +48,13 @@ app.command("demo", rich_help_panel=_RUNS)(demo_command.demo)
 app.command("eval", rich_help_panel=_PARTS)(part_commands.evaluate)
 app.command("logprob", rich_help_panel=_PARTS)(part_commands.logprob)
 app.command("aggregate", rich_help_panel=_PARTS)(part_commands.aggregate)
+app.command("trajectory", rich_help_panel=_ANALYSIS)(analysis_commands.trajectory)
+app.command("integrate", rich_help_panel=_ANALYSIS)(analysis_commands.integrate)
+app.command("rates", rich_help_panel=_ANALYSIS)(estimate_commands.rates)
+app.command("forecast", rich_help_panel=_ANALYSIS)(emergence_commands.forecast)
+app.command("emergence", rich_help_panel=_ANALYSIS)(emergence_commands.emergence)
+app.command("report", rich_help_panel=_ANALYSIS)(analysis_commands.report)
+app.add_typer(image_commands.app, name="image", rich_help_panel=_MACHINE)
 app.command("doctor", rich_help_panel=_MACHINE)(doctor_command.doctor)
 
 

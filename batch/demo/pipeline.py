@@ -21,7 +21,7 @@ from foreshock.batch.config import RunConfig, load_config, parse_config
 from foreshock.batch.demo.donors import write_prefill_sources
 from foreshock.batch.demo.train import OrganismPaths, TrainProgress, train_organism
 from foreshock.batch.run import RunHooks, RunResult, require_complete, resume, run
-from foreshock.jobs.records.jsonl import atomic_write_bytes, read_json, read_rows
+from foreshock.jobs.records.jsonl import atomic_write_bytes, read_json, read_rows, write_json
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout
 from foreshock.jobs.verify.builtin.problems import DEMO_TYPES
 
@@ -38,7 +38,7 @@ MAX_TOKENS = 160
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """`workers`: processes; None takes one a core. `scale` shrinks attempts for tests (1.0 is the real demo)."""
+    """`workers`: processes; None takes one a core. `seed`: of training and sampling."""
 
     root: Path
     workers: int | None = None
@@ -80,10 +80,15 @@ def run_demo(options: DemoOptions, command: Sequence[str], hooks: DemoHooks) -> 
     exploit = sweep.run("demo-exploit", sweep.sweep("exploit", sources / "conditioned.jsonl", donor))
     control = sweep.run("demo-control", sweep.sweep("control", sources / "conditioned.jsonl", donor))
     folder, report = root / "analysis", root / "report.html"
-    config = load_config(exploit.config).analysis
+    summary = root / "summary.json"
     analysis = AnalysisReport(folder, report)
-    if sweep.changed or not report.is_file():
-        analysis = analyse([exploit, control], config, folder, report, hooks.run.say)
+    if sweep.changed or not report.is_file() or not summary.is_file():
+        config = load_config(exploit.config)
+        analysis = analyse([exploit, control], config, folder, report, hooks.run.say, labels=("exploit", "control"))
+        write_json(summary, {"summary": analysis.summary, "notes": analysis.notes})
+    else:
+        said = read_json(summary)
+        analysis.summary, analysis.notes = tuple(said["summary"]), said["notes"]
     return DemoResult(organism, donor, exploit, control, analysis, time.monotonic() - started)
 
 
@@ -167,9 +172,8 @@ class _Sweeps:
         if layout is not None and _is_complete(layout):
             return layout
         self.changed = True
-        result: RunResult
         if layout is None:
-            result = run(config, self._command, self._hooks)
+            result: RunResult = run(config, self._command, self._hooks)
         else:
             result = resume(layout.root, self._hooks)
         require_complete(result)
