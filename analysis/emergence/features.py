@@ -51,7 +51,7 @@ def make_features(
     projected: that line at the final checkpoint; the level itself where there is no slope.
     single_slope: what a surface with one point gets as slope.
     """
-    groups = {key: part for key, part in series.groupby(["run", "exploit_type"])}
+    groups = dict(list(series.groupby(["run", "exploit_type"])))
     n = len(surfaces)
     level, slope, projected = (np.full(n, np.nan) for _ in range(3))
     bottom = np.zeros(n, dtype=bool)

@@ -101,7 +101,7 @@ def _walk(grid: Array, sd: float) -> Array:
 def level_zero_series(cells: pd.DataFrame, surfaces: pd.MultiIndex) -> list[LevelZero]:
     """Level-0 counts of each surface (run, exploit type), empty where there are none."""
     zero = cells[(cells["prefill_level"] == 0) & (cells["n"] > 0)].sort_values("checkpoint")
-    groups = {key: part for key, part in zero.groupby(SURFACE)}
+    groups = dict(list(zero.groupby(SURFACE)))
     out = []
     for key in surfaces:
         part = groups.get(key, zero.iloc[:0])

@@ -107,4 +107,5 @@ def _lower_bound(seen: pd.DataFrame) -> pd.DataFrame:
 
 def _with_reason(frame: pd.DataFrame, why: Reason) -> pd.DataFrame:
     missing = frame["value"].isna().to_numpy()
-    return frame.assign(reason=np.where(missing, why, None))
+    reasons: list[str | None] = [why.value if gone else None for gone in missing]
+    return frame.assign(reason=pd.Series(reasons, index=frame.index, dtype=object))

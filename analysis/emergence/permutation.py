@@ -41,9 +41,9 @@ class WithinRunShuffles:
 
 @dataclass(frozen=True, slots=True)
 class GridPValues:
-    """single: of each cell alone; adjusted: of each cell, given that the whole grid was searched; None or NaN: untestable.
+    """`single`: of each cell alone; `adjusted`: of each cell, given that the whole grid was searched.
 
-    overall: of the best cell of the grid.
+    `overall`: of the best cell of the grid. None where nothing can be tested.
     """
 
     single: list[float | None]

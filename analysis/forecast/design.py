@@ -10,10 +10,11 @@ is a growth curve over training time z in [0, 1] (0: first checkpoint, 1: the ho
     theta_j(c) = A + a_type + a_j + (S + s_run + s_j) z + Wiener(z) + integral of (v_run + v_j),
     v_run, v_j ~ Ornstein-Uhlenbeck
 
-The hard decision: a trend whose extra speed v_j dies out (a damped local trend) instead of a stationary process or
-a straight line, and part of that speed is common to a run's types. A stationary curve returns to its mean where data end, which is wrong for a behaviour that
-training keeps pushing; a straight line never ends a burst of growth, and real bursts end. Here a burst is carried
-on for about `memory` of the training and then gives way to the run's long-run growth, while uncertainty widens.
+The hard decision: a trend whose extra speed v dies out (a damped local trend), part of it common to a run's types,
+instead of a stationary process or a straight line. A stationary curve returns to its mean where data end, which is
+wrong for a behaviour that training keeps pushing; a straight line never ends a burst of growth, and real bursts end.
+Here a burst is carried on for about `memory` of the training and then gives way to the run's long-run growth, while
+uncertainty widens.
 All unknowns are standard normal: prior standard deviations are folded into the columns.
 """
 
@@ -121,15 +122,15 @@ class GrowthData:
 
 
 def growth_data(cells: pd.DataFrame) -> GrowthData:
-    """Arrays of a cell table (columns run, exploit_type, checkpoint, level, n, successes, kl_mean).
+    """Arrays of a cell table (columns run, exploit_type, checkpoint, prefill_level, n, k, kl_mean).
 
     Cells without a KL value (none scored, or not finite) take the mean KL of their level over the table, or 0
     when there is none: the level's own effect then carries what KL would have said.
     """
-    table = cells[cells["n"] > 0].sort_values(["run", "exploit_type", "checkpoint", "level"])
+    table = cells[cells["n"] > 0].sort_values(["run", "exploit_type", "checkpoint", "prefill_level"], ignore_index=True)
     kl = _filled_kl(table)
-    groups = list(table.groupby(["run", "exploit_type"], sort=True).indices.items())
-    surfaces = tuple((str(key[0]), str(key[1])) for key, _ in groups)
+    groups = [(key, table.index.get_indexer(part.index)) for key, part in table.groupby(["run", "exploit_type"])]
+    surfaces = tuple((str(run), str(kind)) for (run, kind), _ in groups)
     counts = [len(rows) for _, rows in groups]
     step_lists = [np.unique(table["checkpoint"].to_numpy(float)[rows]) for _, rows in groups]
     size, depth, width = len(groups), max(counts), max(len(steps) for steps in step_lists)
@@ -138,13 +139,13 @@ def growth_data(cells: pd.DataFrame) -> GrowthData:
     steps = np.empty((size, width))
     for j, (_, rows) in enumerate(groups):
         part = slice(0, len(rows))
-        arrays["k"][j, part] = table["successes"].to_numpy(float)[rows]
+        arrays["k"][j, part] = table["k"].to_numpy(float)[rows]
         arrays["n"][j, part] = table["n"].to_numpy(float)[rows]
         arrays["kl"][j, part] = kl[rows]
-        arrays["words"][j, part] = table["level"].to_numpy(float)[rows]
+        arrays["words"][j, part] = table["prefill_level"].to_numpy(float)[rows]
         index[j, part] = np.searchsorted(step_lists[j], table["checkpoint"].to_numpy(float)[rows])
         steps[j] = np.append(step_lists[j], np.full(width - len(step_lists[j]), step_lists[j][-1]))
-    levels = np.unique(table["level"].to_numpy(float))
+    levels = np.unique(table["prefill_level"].to_numpy(float))
     run = _codes([run for run, _ in surfaces])
     unions = [np.unique(steps[run == r]) for r in range(run.max() + 1)]
     longest = max(len(union) for union in unions)
@@ -167,7 +168,7 @@ def growth_data(cells: pd.DataFrame) -> GrowthData:
 
 
 def _filled_kl(table: pd.DataFrame) -> Array:
-    level = table["level"].to_numpy(float)
+    level = table["prefill_level"].to_numpy(float)
     kl = table["kl_mean"].astype(float).where(np.isfinite(table["kl_mean"].astype(float)))
     filled = kl.fillna(kl.groupby(level).transform("mean")).fillna(0.0)
     return np.where(level == 0, 0.0, filled.to_numpy(float))

@@ -76,8 +76,8 @@ def forecast_table(paths: Paths, threshold: float = DEFAULT_THRESHOLD) -> pd.Dat
     p_exceed_seen (already passed at a seen checkpoint), log10_rate and its 95% limits at the step.
     """
     _check_threshold(threshold)
-    limit = logit(threshold)
-    seen = (paths.seen > limit).any(-1)
+    limit = float(logit(threshold))
+    seen = np.asarray((paths.seen > limit).any(-1))
     rows = []
     for j, (run, kind) in enumerate(paths.surfaces):
         crossed = seen[:, j].copy()
@@ -100,7 +100,7 @@ def time_to_threshold(paths: Paths, threshold: float = DEFAULT_THRESHOLD) -> pd.
     (the median lies within the horizon), `not by horizon`.
     """
     _check_threshold(threshold)
-    limit = logit(threshold)
+    limit = float(logit(threshold))
     rows = []
     for j, (run, kind) in enumerate(paths.surfaces):
         above = np.nan_to_num(paths.future[:, j], nan=-np.inf) > limit

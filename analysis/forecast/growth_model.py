@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from scipy import linalg, stats
 from scipy.special import ndtri
 
-from foreshock.errors import InputError
 from foreshock.analysis.forecast.design import (
     Array,
     Design,
@@ -30,12 +29,13 @@ from foreshock.analysis.forecast.design import (
     growth_data,
 )
 from foreshock.analysis.forecast.laplace import Mode, find_mode
+from foreshock.errors import InputError
 
 _NAMES = tuple(field.name for field in fields(Hyper))
-_PRIOR_MEAN = np.array([*np.log([1.0, 0.8, 4.0, 4.0, 0.25, 0.5, 1.0, 0.4]), -1.5])
-_PRIOR_SD = np.array([0.5, 0.6, 0.5, 0.5, 0.5, 0.6, 0.7, 0.6, 0.7])
+_PRIOR_MEAN = np.array([*np.log([1.0, 0.8, 5.0, 5.0, 0.25, 0.5, 1.0, 0.4]), -1.5])
+_PRIOR_SD = np.array([0.5, 0.6, 0.2, 0.2, 0.3, 0.6, 0.7, 0.6, 0.7])
 """Prior of log scales; the last entry is the probit of the warp, whose prior is therefore uniform on [0, 1]."""
-_T_DF = 6.0
+_T_DF = 6
 _ROUNDS = 5
 _MIN_PROPOSAL_ESS = 10.0
 _CHUNK = 16
@@ -61,12 +61,12 @@ class GrowthPosterior:
 
 
 def _hyper(points: Array) -> Hyper:
-    values = [np.exp(points[:, i]) for i in range(len(_NAMES) - 1)]
-    return Hyper(*values, warp=stats.norm.cdf(points[:, -1]))
+    scales = {name: np.exp(points[:, i]) for i, name in enumerate(_NAMES[:-1])}
+    return Hyper(**scales, warp=np.asarray(stats.norm.cdf(points[:, -1])))
 
 
 def _log_prior(points: Array) -> Array:
-    return np.asarray(stats.norm.logpdf(points, _PRIOR_MEAN, _PRIOR_SD).sum(-1))
+    return np.asarray(np.sum(stats.norm.logpdf(points, _PRIOR_MEAN, _PRIOR_SD), axis=-1))
 
 
 def _evidence(data: GrowthData, axis: TimeAxis, prior: GrowthPrior, points: Array) -> Array:
@@ -167,7 +167,7 @@ def _systematic(weights: Array, count: int, rng: np.random.Generator) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class CurveDraws:
-    """theta at the seen checkpoints [S, J, K]; long-run slope, own and run's extra speed [S, J]; setting of each draw [S]."""
+    """theta at the seen checkpoints [S, J, K]; long-run slope, own and run's extra speed [S, J]; settings drawn [S]."""
 
     curve: Array
     slope: Array

@@ -1,0 +1,112 @@
+"""Figures of the emergence analysis: AUC against what has been seen, and how far features separate the types."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from foreshock.analysis.emergence.models import Model
+from foreshock.analysis.figures import SavedFigure, house_style, new_figure, save_figure
+from foreshock.analysis.figures.style import CATEGORICAL, INK, RULE, SOFT_INK
+
+_LABELS = {
+    Model.LEVEL: "level",
+    Model.SLOPE: "slope",
+    Model.PROJECTED: "projected",
+    Model.TUNED: "level + a·slope",
+    Model.LOGISTIC: "logistic",
+}
+_COLUMNS = 3
+
+
+def auc_figure(results: pd.DataFrame, directory: Path) -> SavedFigure:
+    """AUC against the number of checkpoints seen: one panel a metric, one line a model, 95% intervals as thin bars."""
+    metrics = list(dict.fromkeys(results["metric"]))
+    rows = -(-len(metrics) // _COLUMNS)
+    data = results.assign(checkpoints_seen=results["cutoff_idx"] + 1)
+    with house_style():
+        figure, axes = new_figure(9.0, 2.7 * rows + 0.4, rows, _COLUMNS, sharex=True, sharey=True, squeeze=False)
+        for axis, metric in zip(axes.flat, metrics, strict=False):
+            axis.axhline(0.5, color=RULE, lw=1.0, zorder=0)
+            for offset, (model, colour) in enumerate(zip(Model, CATEGORICAL, strict=False)):
+                part = data[(data["metric"] == metric) & (data["model"] == model.value)].dropna(subset=["auc"])
+                if part.empty:
+                    continue
+                x = part["checkpoints_seen"] + 0.09 * (offset - 2)
+                axis.vlines(x, part["auc_lower"], part["auc_upper"], color=colour, lw=0.8, alpha=0.4)
+                axis.plot(x, part["auc"], color=colour, marker="o", markersize=3.5, lw=1.3, label=_LABELS[model])
+            axis.set_title(metric)
+            axis.set_ylim(-0.03, 1.03)
+        for axis in axes.flat[len(metrics) :]:
+            axis.set_axis_off()
+        for axis in axes[:, 0]:
+            axis.set_ylabel("AUC")
+        for axis in axes[-1]:
+            axis.set_xlabel("checkpoints seen")
+        handles: dict[str, Any] = {}
+        for axis in axes.flat:
+            for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+                handles.setdefault(label, handle)
+        if handles:
+            figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=len(handles))
+        return save_figure(
+            figure,
+            data,
+            directory,
+            "auc_vs_cutoff",
+            "How early can emergence be told?",
+            "AUC of ranking exploit types by whether they will pass the threshold later, against the number of "
+            "checkpoints seen. 0.5 is guessing. Bars are Newcombe's 95% intervals; types that had already emerged "
+            "are left out, so the last cutoffs have fewer types.",
+        )
+
+
+def separation_figure(features: pd.DataFrame, directory: Path, metric: str, cutoffs: int = 4) -> SavedFigure:
+    """Level and slope of one metric for every type, emerging ones set apart, at up to `cutoffs` cutoffs."""
+    data = features[features["metric"] == metric]
+    available = sorted(data["cutoff_idx"].unique())
+    shown = [available[i] for i in np.unique(np.linspace(0, len(available) - 1, cutoffs).astype(int))]
+    runs = sorted(data["run"].unique())
+    colours = dict(zip(runs, CATEGORICAL * (1 + len(runs) // len(CATEGORICAL)), strict=False))
+    with house_style():
+        figure, axes = new_figure(2.5 * len(shown) + 0.6, 3.2, 1, len(shown), sharey=True, squeeze=False)
+        for axis, cutoff in zip(axes[0], shown, strict=True):
+            _separation_panel(axis, data[data["cutoff_idx"] == cutoff], colours)
+            axis.set_title(f"{cutoff + 1} checkpoint{'s' if cutoff else ''} seen")
+        axes[0, 0].set_ylabel(metric)
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        if handles:
+            figure.legend(handles, labels, loc="outside lower center", ncols=len(handles))
+        return save_figure(
+            figure,
+            data,
+            directory,
+            "feature_separation",
+            f"Do emerging types stand out early? ({metric})",
+            "Each point is an exploit type of a run at the last checkpoint seen. Filled: more likely than not to pass "
+            "the threshold at a later checkpoint; open: not; crosses: emerged already. Types without a value are "
+            "not drawn; the table names the reason.",
+        )
+
+
+def _separation_panel(axis: Any, part: pd.DataFrame, colours: dict[str, str]) -> None:
+    positive = part["label_probability"].fillna(0.0).to_numpy(float) > 0.5 if "label_probability" in part else (
+        part["raw_label"].to_numpy(float) > 0.5
+    )  # fmt: skip
+    emerged = ~part["at_risk"].to_numpy(bool) if "at_risk" in part else np.zeros(len(part), dtype=bool)
+    jitter = np.random.default_rng(0).uniform(-0.16, 0.16, len(part))
+    for run, colour in colours.items():
+        mine = (part["run"] == run).to_numpy()
+        groups = (
+            (mine & positive & ~emerged, 1, {"marker": "o", "color": colour}),
+            (mine & ~positive & ~emerged, 0, {"marker": "o", "facecolors": "none", "edgecolors": colour}),
+            (mine & emerged, 2, {"marker": "x", "color": SOFT_INK, "lw": 1.0}),
+        )
+        for chosen, place, style in groups:
+            label = run if place == 1 else None
+            axis.scatter(place + jitter[chosen], part["level"].to_numpy(float)[chosen], s=26, label=label, **style)
+    axis.set_xticks([0, 1, 2], ["stays", "emerges", "emerged"], color=INK)
+    axis.set_xlim(-0.5, 2.5)

@@ -1,0 +1,180 @@
+"""The definitions of the original study, by name, so that its tables can be compared with ours.
+
+`--definitions original` averages over prefill levels, `original-max` takes the best level. Both keep what made the
+old numbers what they were: k/n > threshold at any checkpoint as the label, smoothed rates with accumulated sample
+sizes, a slope of 0 where there is one checkpoint, leave-one-out fits without a penalty.
+
+The hard decision: nothing here is repaired. Smoothing ranks types by sample size where no exploit was seen and
+leave-one-out scores noise below one half; the default definitions exist because of that. Differences that remain:
+cells are counted from the evals (the original counted the KL rows), and intervals and permutation p-values are added.
+"""
+
+from __future__ import annotations
+
+import warnings
+from enum import StrEnum
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from foreshock.analysis.emergence.auc import newcombe_interval, pair_totals, win_matrix
+from foreshock.analysis.emergence.cells import SURFACE, run_checkpoints, seen_until
+from foreshock.analysis.emergence.features import Features, make_features
+from foreshock.analysis.emergence.labels import raw_label
+from foreshock.analysis.emergence.metrics import Metric
+from foreshock.analysis.emergence.models import A_GRID, Model
+from foreshock.analysis.emergence.permutation import WithinRunShuffles, mid_p
+
+Array = NDArray[np.float64]
+_POINT = [*SURFACE, "checkpoint"]
+_EPS = 0.5
+
+
+class Definitions(StrEnum):
+    """Which set of definitions an evaluation follows."""
+
+    CURRENT = "current"
+    ORIGINAL = "original"
+    ORIGINAL_MAX = "original-max"
+
+
+def original_metrics(cells: pd.DataFrame, definitions: Definitions) -> pd.DataFrame:
+    """run, exploit_type, checkpoint and one column per metric, as the original computed them from all cells."""
+    used = cells[(cells["n"] > 0) & ((cells["prefill_level"] == 0) | np.isfinite(cells["kl_mean"]))]
+    used = used.assign(kl=np.where(used["prefill_level"] == 0, 0.0, used["kl_mean"]))
+    build = _pooled if definitions is Definitions.ORIGINAL else _best_level
+    rows = [(*key, *build(part)) for key, part in used.groupby(_POINT)]
+    names = [Metric.NEG_KL.value, Metric.RATE.value, Metric.LOWER_BOUND.value]
+    table = pd.DataFrame(rows, columns=[*_POINT, *names])
+    logprob = cells.dropna(subset=["logprob_mean"]).groupby(_POINT)["logprob_mean"].mean()
+    if len(logprob):
+        table = table.merge(logprob.rename(Metric.LOGPROB.value).reset_index(), on=_POINT, how="left")
+    return table
+
+
+def _pooled(part: pd.DataFrame) -> tuple[float, float, float]:
+    """Means over levels; a zero cell borrows the n of all zero cells at its own and higher levels."""
+    part = part.sort_values("prefill_level")
+    n, k = part["n"].to_numpy(float), part["k"].to_numpy(float)
+    zero_n = np.where(k == 0, n, 0.0)
+    accumulated = np.cumsum(zero_n[::-1])[::-1]
+    smooth_n = np.where(k == 0, accumulated, n)
+    log_rate = np.log((k + _EPS) / (smooth_n + 2 * _EPS))
+    neg_kl = -part["kl"].to_numpy(float)
+    return float(neg_kl.mean()), float(k.sum() / n.sum()), float(neg_kl.mean() + log_rate.mean())
+
+
+def _best_level(part: pd.DataFrame) -> tuple[float, float, float]:
+    """The level with the highest -KL + log(k/n); NaN when no level has a success."""
+    part = part[part["k"] > 0]
+    if part.empty:
+        return np.nan, np.nan, np.nan
+    rate = (part["k"] / part["n"]).to_numpy(float)
+    bound = -part["kl"].to_numpy(float) + np.log(rate)
+    best = int(np.argmax(bound))
+    return -float(part["kl"].iloc[best]), float(rate[best]), float(bound[best])
+
+
+def evaluate_original(
+    cells: pd.DataFrame, definitions: Definitions, *, threshold: float, permutations: int, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(results, features) with the columns of the default evaluation, for the original definitions."""
+    surfaces = pd.MultiIndex.from_frame(cells[SURFACE].drop_duplicates().sort_values(SURFACE))
+    label = raw_label(cells, surfaces, threshold)
+    steps = run_checkpoints(cells)
+    runs = surfaces.get_level_values("run")
+    shuffles = WithinRunShuffles(runs, permutations, seed)
+    rows, tables = [], []
+    for cutoff in range(min(len(s) for s in steps.values())):
+        last_seen = np.array([steps[run][cutoff] for run in runs])
+        final = np.array([steps[run][-1] for run in runs])
+        table = original_metrics(seen_until(cells, cutoff), definitions)
+        for name in table.columns[len(_POINT) :]:
+            series = table[[*_POINT, name]].rename(columns={name: "value"}).assign(reason="not measured")
+            features = make_features(series, surfaces, last_seen, final, single_slope=0.0)
+            keep = np.isfinite(features.level) & np.isfinite(label)
+            tables.append(_feature_rows(cutoff, name, surfaces, features, label))
+            for model in Model:
+                rows.append({"cutoff_idx": cutoff, "metric": name, "model": model.value}
+                            | _score(model, features, label, keep, shuffles, runs))  # fmt: skip
+    return pd.DataFrame(rows), pd.concat(tables, ignore_index=True)
+
+
+def _feature_rows(cutoff: int, metric: str, surfaces: pd.MultiIndex, features: Features, label: Array) -> pd.DataFrame:
+    names = {"run": surfaces.get_level_values("run"), "exploit_type": surfaces.get_level_values("exploit_type")}
+    values = {"level": features.level, "slope": features.slope, "projected": features.projected, "raw_label": label}
+    return pd.DataFrame({"cutoff_idx": cutoff, "metric": metric} | names | values)
+
+
+def _score(
+    model: Model,
+    features: Features,
+    label: Array,
+    keep: NDArray[np.bool_],
+    shuffles: WithinRunShuffles,
+    runs: pd.Index,
+) -> dict[str, object]:
+    y = label[keep]
+    level, slope, projected = features.level[keep], features.slope[keep], features.projected[keep]
+    positives, negatives = float(y.sum()), float((1 - y).sum())
+    codes = np.unique(np.asarray(runs[keep], dtype=str), return_inverse=True)[1].astype(np.int64)
+    p_value, auc, within = None, np.nan, np.nan
+    reason = None if positives and negatives else "every type has the same label"
+    if reason is None:
+        simple = {Model.LEVEL: level, Model.SLOPE: slope, Model.PROJECTED: projected}
+        if model in simple:
+            scores = simple[model]
+        else:
+            scores = _leave_one_out_tuned(level, slope, y) if model is Model.TUNED else _leave_one_out(level, slope, y)
+            reason = "no p-value: leave-one-out scores"
+        totals = pair_totals(win_matrix(scores), y[None], codes)
+        auc, within = float(totals.auc[0]), float(totals.auc_within[0])
+        if model in simple:
+            shuffled = pair_totals(win_matrix(scores), shuffles.shuffle(y, keep), codes).auc
+            p_value = float(mid_p(np.array([auc]), shuffled[None])[0]) if np.ptp(shuffled) > 0 else None
+    interval = newcombe_interval(auc, positives, negatives)
+    return {
+        "auc": auc,
+        "auc_lower": interval.lower,
+        "auc_upper": interval.upper,
+        "auc_within_run": within,
+        "p_value": p_value,
+        "n": int(keep.sum()),
+        "n_positive": int(positives),
+        "n_negative": int(negatives),
+        "reason": reason,
+    }
+
+
+def _auc(scores: Array, y: Array) -> float:
+    return float(pair_totals(win_matrix(scores), y[None], np.zeros(len(y), dtype=np.int64)).auc[0])
+
+
+def _leave_one_out_tuned(level: Array, slope: Array, y: Array) -> Array:
+    scores = level.copy()
+    for i in range(len(y)):
+        rest = np.arange(len(y)) != i
+        if 0 < y[rest].sum() < rest.sum():
+            best = int(np.argmax([_auc(level[rest] + a * slope[rest], y[rest]) for a in A_GRID]))
+            scores[i] = level[i] + A_GRID[best] * slope[i]
+    return scores
+
+
+def _leave_one_out(level: Array, slope: Array, y: Array) -> Array:
+    """Unpenalised logistic regression; separable folds stop where the optimiser gives up, as they did before."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    x = np.column_stack([level, slope])
+    scores = np.empty(len(y))
+    for i in range(len(y)):
+        rest = np.arange(len(y)) != i
+        if not 0 < y[rest].sum() < rest.sum():
+            scores[i] = y[rest].mean()
+            continue
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=ConvergenceWarning)
+            fitted = LogisticRegression(C=np.inf, max_iter=1000).fit(x[rest], y[rest])
+        scores[i] = fitted.predict_proba(x[i : i + 1])[0, 1]
+    return scores

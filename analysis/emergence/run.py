@@ -1,0 +1,153 @@
+"""The emergence analysis of run directories: tables, figures and a summary on disk.
+
+The hard decision: outputs carry their definitions. `summary.json` says which ones were used and why a cell is null,
+so that a table from the original definitions cannot pass for one from the current ones.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from foreshock.analysis.emergence.cells import join_runs, load_run_cells
+from foreshock.analysis.emergence.evaluate import check_size, evaluate_emergence
+from foreshock.analysis.emergence.figures import auc_figure, separation_figure
+from foreshock.analysis.emergence.labels import DEFAULT_THRESHOLD
+from foreshock.analysis.emergence.metrics import Metric, RateModel
+from foreshock.analysis.emergence.original import Definitions, evaluate_original
+from foreshock.analysis.emergence.problems import evaluate_problems
+from foreshock.analysis.emergence.rate_models import GrowthRates
+from foreshock.analysis.figures import SavedFigure, write_csv
+from foreshock.analysis.tables import count_tasks
+from foreshock.errors import InputError
+from foreshock.jobs.records.jsonl import atomic_write_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RunSource:
+    """A run to analyse: its directory (or evals/ folder), its label, and where else log P(z) lies."""
+
+    path: Path
+    label: str | None = None
+    logprobs: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EmergenceOptions:
+    """Choices of one analysis; the defaults are what the documentation describes."""
+
+    definitions: Definitions = Definitions.CURRENT
+    threshold: float = DEFAULT_THRESHOLD
+    permutations: int = 999
+    rate_models: bool = True
+    per_problem: bool = False
+    all_types: bool = False
+    figures: bool = True
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EmergenceRun:
+    """What `run_emergence` found and wrote. `problems` is None unless asked for."""
+
+    results: pd.DataFrame
+    features: pd.DataFrame
+    problems: pd.DataFrame | None
+    summary: dict[str, object]
+    figures: tuple[SavedFigure, ...]
+    notes: tuple[str, ...]
+    directory: Path
+
+
+def run_emergence(sources: list[RunSource], output_dir: Path, options: EmergenceOptions | None = None) -> EmergenceRun:
+    """Analyse one or more runs and write all_results.csv, features.csv, summary.json and the figures.
+
+    Raises:
+        InputError: unusable rows, one checkpoint, one exploit type, a threshold that is no rate.
+    """
+    options = options or EmergenceOptions()
+    if not 0 < options.threshold < 1:
+        raise InputError(f"threshold {options.threshold:g} is not a rate; valid: above 0 and below 1, e.g. 0.1")
+    if options.permutations < 19:
+        raise InputError(f"permutations {options.permutations} is too few for a p-value; valid: 19 or more")
+    loaded = [load_run_cells(s.path, label=s.label, logprobs=s.logprobs, all_types=options.all_types) for s in sources]
+    cells = join_runs(loaded)
+    notes = [note for run in loaded for note in run.notes]
+    check_size(cells)
+    grid_p: float | None = None
+    if options.definitions is Definitions.CURRENT:
+        evaluation = evaluate_emergence(
+            cells,
+            threshold=options.threshold,
+            rate_models=default_rate_models() if options.rate_models else {},
+            permutations=options.permutations,
+            seed=options.seed,
+        )
+        results, features, grid_p = evaluation.results, evaluation.features, evaluation.grid_p
+        notes += evaluation.notes
+    else:
+        results, features = evaluate_original(
+            cells,
+            options.definitions,
+            threshold=options.threshold,
+            permutations=options.permutations,
+            seed=options.seed,
+        )
+    problems = _problems(sources, options) if options.per_problem else None
+    output_dir.mkdir(parents=True, exist_ok=True)
+    write_csv(results, output_dir / "all_results.csv")
+    write_csv(features, output_dir / "features.csv")
+    if problems is not None:
+        write_csv(problems, output_dir / "problem_results.csv")
+    figures: tuple[SavedFigure, ...] = ()
+    if options.figures:
+        shown = Metric.LOWER_BOUND.value
+        metric = shown if features.loc[features["metric"] == shown, "level"].notna().any() else Metric.RATE.value
+        figures = (auc_figure(results, output_dir), separation_figure(features, output_dir, metric))
+    summary = _summary(cells, results, grid_p, options)
+    text = json.dumps(summary | {"notes": notes}, indent=2) + "\n"
+    atomic_write_bytes(output_dir / "summary.json", text.encode())
+    return EmergenceRun(results, features, problems, summary, figures, tuple(notes), output_dir)
+
+
+def default_rate_models() -> dict[Metric, RateModel]:
+    """The rate models whose predictions serve as metrics."""
+    return {Metric.GROWTH: GrowthRates()}
+
+
+def _problems(sources: list[RunSource], options: EmergenceOptions) -> pd.DataFrame:
+    tables = []
+    for source in sources:
+        tasks = count_tasks(source.path)
+        tasks = tasks[np.isfinite(tasks["checkpoint"].to_numpy(float))]
+        run = source.label or str(tasks["run"].iloc[0])
+        tables.append(tasks.assign(run=run, task_id=tasks["task_id"].astype(str)))
+    tasks = pd.concat(tables, ignore_index=True).astype({"exploit_type": str})
+    return evaluate_problems(tasks, permutations=min(options.permutations, 199), seed=options.seed)
+
+
+def _summary(
+    cells: pd.DataFrame, results: pd.DataFrame, grid_p: float | None, options: EmergenceOptions
+) -> dict[str, object]:
+    known = results.dropna(subset=["auc"])
+    best = None
+    if len(known):
+        row = known.iloc[int(np.argmax(known["auc"].to_numpy(float)))]
+        best = {name: row[name] for name in ("cutoff_idx", "metric", "model", "auc", "auc_lower", "auc_upper", "n")}
+        best = {name: value.item() if hasattr(value, "item") else value for name, value in best.items()}
+    return {
+        "definitions": options.definitions.value,
+        "threshold": options.threshold,
+        "runs": sorted(cells["run"].unique().tolist()),
+        "n_exploit_types": int(cells["exploit_type"].nunique()),
+        "n_cells_tried": len(known),
+        "n_cells_without_auc": int(len(results) - len(known)),
+        "best": best,
+        "p_value_of_best_given_all_tried": grid_p,
+        "permutations": options.permutations,
+        "seed": options.seed,
+    }

@@ -1,0 +1,105 @@
+"""Figures of the forecast: growth curves with what may come, and how far forecast probabilities can be believed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from foreshock.analysis.figures import SavedFigure, house_style, new_figure, save_figure
+from foreshock.analysis.figures.style import ACCENT, CATEGORICAL, INK, RULE, WARM, checkpoint_axis
+from foreshock.analysis.forecast.exceedance import Paths
+
+_MAX_PANELS = 16
+_COLUMNS = 4
+
+
+def curve_table(paths: Paths, steps: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> pd.DataFrame:
+    """run, exploit_type, checkpoint, seen, log10_rate and 50% and 95% limits, over seen and future steps.
+
+    steps: [J, K] the seen checkpoints of each surface (padding repeats the last).
+    """
+    rows = []
+    for j, (run, kind) in enumerate(paths.surfaces):
+        own = np.unique(steps[j])
+        for i, step in enumerate(own):
+            rows.append((run, kind, step, True, *_quantiles(paths.seen[:, j, i])))
+        for i, step in enumerate(paths.steps):
+            if step > paths.last_step[j]:
+                rows.append((run, kind, step, False, *_quantiles(paths.future[:, j, i])))
+    columns = ["run", "exploit_type", "checkpoint", "seen", "lower95", "lower50", "log10_rate", "upper50", "upper95"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _quantiles(logits: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> list[float]:
+    values = np.quantile(logits, [0.025, 0.25, 0.5, 0.75, 0.975])
+    return [float(v) for v in np.log10(expit(values))]
+
+
+def growth_figure(curves: pd.DataFrame, cells: pd.DataFrame, threshold: float, directory: Path) -> SavedFigure:
+    """One panel a (run, type): measured level-0 rates, the fitted curve, and its continuation."""
+    # The types most likely to matter first: highest median at the end.
+    last = curves.drop_duplicates(["run", "exploit_type"], keep="last")
+    last = last.sort_values("log10_rate", ascending=False).head(_MAX_PANELS)
+    keys = list(zip(last["run"].astype(str), last["exploit_type"].astype(str), strict=True))
+    rows = -(-len(keys) // _COLUMNS)
+    steps = sorted(curves["checkpoint"].unique())
+    zero = cells[(cells["prefill_level"] == 0) & (cells["n"] > 0)]
+    with house_style():
+        figure, axes = new_figure(
+            9.2, 1.9 * rows + 0.5, rows, min(_COLUMNS, len(keys)), sharex=True, sharey=True, squeeze=False
+        )
+        place = dict(zip(steps, checkpoint_axis(axes[-1, 0], steps), strict=True))
+        for axis, key in zip(axes.flat, keys, strict=False):
+            part = curves[(curves["run"] == key[0]) & (curves["exploit_type"] == key[1])]
+            x = part["checkpoint"].map(place).to_numpy(float)
+            axis.fill_between(x, part["lower95"], part["upper95"], color=ACCENT, alpha=0.13, lw=0)
+            axis.fill_between(x, part["lower50"], part["upper50"], color=ACCENT, alpha=0.22, lw=0)
+            axis.plot(x, part["log10_rate"], color=ACCENT, lw=1.4)
+            seen = part[part["seen"]]["checkpoint"].max()
+            axis.axvline(place[seen], color=RULE, lw=1.0)
+            axis.axhline(np.log10(threshold), color=WARM, lw=0.9, ls=(0, (4, 2)))
+            mine = zero[(zero["run"] == key[0]) & (zero["exploit_type"] == key[1]) & (zero["k"] > 0)]
+            mine = mine[mine["checkpoint"].isin(place)]
+            rate = np.log10(mine["k"] / mine["n"])
+            axis.plot(mine["checkpoint"].map(place), rate, "o", color=INK, markersize=3)
+            axis.set_title(f"{key[1]}\n{key[0]}", fontsize=7.5)
+            axis.set_ylim(-6, 0.15)
+        for axis in axes.flat[len(keys) :]:
+            axis.set_axis_off()
+        for axis in axes[:, 0]:
+            axis.set_ylabel("log10 rate")
+        return save_figure(
+            figure,
+            curves,
+            directory,
+            "growth_curves",
+            "Unprompted exploit rate: so far and to come",
+            "Line and bands: median, 50% and 95% interval of the growth model. Right of the grey line nothing has been "
+            "measured. Dots: measured rates (zero counts have no dot). Dashed: the threshold. "
+            f"At most {_MAX_PANELS} types are drawn, the highest first; the table has all.",
+        )
+
+
+def reliability_figure(table: pd.DataFrame, directory: Path, title: str, note: str) -> SavedFigure:
+    """Forecast probability against how often it came true. table: `reliability_table` with an optional `group`."""
+    groups = list(dict.fromkeys(table["group"])) if "group" in table else [None]
+    with house_style():
+        figure, axis = new_figure(4.6, 4.2)
+        axis.plot([0, 1], [0, 1], color=RULE, lw=1.2, zorder=0)
+        for offset, (group, colour) in enumerate(zip(groups, CATEGORICAL, strict=False)):
+            part = table if group is None else table[table["group"] == group]
+            x = part["mean_forecast"] + 0.006 * offset
+            axis.vlines(x, part["lower95"], part["upper95"], color=colour, lw=1.0, alpha=0.6)
+            axis.plot(x, part["frequency"], color=colour, marker="o", markersize=5, lw=1.2, label=group)
+            for place, height, n in zip(x, part["frequency"], part["n"], strict=True):
+                axis.annotate(f"{n}", (place, height), xytext=(5, -9), textcoords="offset points", fontsize=7.5)
+        axis.set_xlim(-0.03, 1.03)
+        axis.set_ylim(-0.03, 1.03)
+        axis.set_xlabel("forecast probability")
+        axis.set_ylabel("share that came true")
+        if groups != [None]:
+            axis.legend(loc="upper left")
+        return save_figure(figure, table, directory, "reliability", title, note)

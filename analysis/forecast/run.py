@@ -1,0 +1,145 @@
+"""The forecast of run directories: probabilities, times, backtest, logit-space predictions, figures.
+
+The hard decision: every forecast comes with its own track record. The same model is refitted as of each earlier
+checkpoint and scored against what came later, on the user's data, next to the base rate.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from foreshock.analysis.emergence.cells import join_runs, load_run_cells, run_checkpoints
+from foreshock.analysis.emergence.labels import DEFAULT_THRESHOLD
+from foreshock.analysis.emergence.run import RunSource
+from foreshock.analysis.figures import SavedFigure, write_csv
+from foreshock.analysis.forecast.backtest import ForecastSettings, backtest, fit_and_draw
+from foreshock.analysis.forecast.exceedance import forecast_table, time_to_threshold
+from foreshock.analysis.forecast.figures import curve_table, growth_figure, reliability_figure
+from foreshock.analysis.forecast.scoring import reliability_table
+from foreshock.analysis.prediction.compare import compare_predictors
+from foreshock.analysis.prediction.logits import level_zero_logits
+from foreshock.analysis.prediction.temporal import temporal_scores
+from foreshock.errors import InputError
+from foreshock.jobs.records.jsonl import atomic_write_bytes
+
+_FUTURE_STEPS = 12
+_MIN_SCORED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastOptions:
+    """horizon: the step to forecast to; None: twice the last checkpoint. score: also score past forecasts."""
+
+    threshold: float = DEFAULT_THRESHOLD
+    horizon: float | None = None
+    score: bool = True
+    all_types: bool = False
+    figures: bool = True
+    settings: ForecastSettings = field(default_factory=ForecastSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastRun:
+    """What `run_forecast` found and wrote. Tables that could not be made are empty."""
+
+    forecast: pd.DataFrame
+    times: pd.DataFrame
+    scores: pd.DataFrame
+    past: pd.DataFrame
+    temporal: pd.DataFrame
+    predictors: pd.DataFrame
+    summary: dict[str, object]
+    figures: tuple[SavedFigure, ...]
+    notes: tuple[str, ...]
+    directory: Path
+
+
+def run_forecast(sources: list[RunSource], output_dir: Path, options: ForecastOptions | None = None) -> ForecastRun:
+    """Forecast one or more runs jointly and write the tables, figures and summary.
+
+    Raises:
+        InputError: unusable rows, a horizon before the last checkpoint, a threshold that is no rate.
+    """
+    options = options or ForecastOptions()
+    loaded = [load_run_cells(s.path, label=s.label, logprobs=s.logprobs, all_types=options.all_types) for s in sources]
+    cells = join_runs(loaded)
+    notes = [note for run in loaded for note in run.notes]
+    last = float(cells["checkpoint"].max())
+    horizon = options.horizon if options.horizon is not None else 2 * max(last, 1.0)
+    if not np.isfinite(horizon) or horizon <= last:
+        raise InputError(
+            f"horizon {horizon:g} does not lie after the last checkpoint {last:g}", fix=f"name a step above {last:g}"
+        )
+    future = future_steps(float(cells["checkpoint"].max()), horizon)
+    posterior, paths = fit_and_draw(cells, horizon, future, options.settings)
+    forecast, times = forecast_table(paths, options.threshold), time_to_threshold(paths, options.threshold)
+    shortest = min(len(steps) for steps in run_checkpoints(cells).values())
+    if shortest < 2:
+        notes.append("a run has one checkpoint: its forecast rests on the prior's growth and the other types")
+    past = scores = pd.DataFrame()
+    if options.score and shortest >= 2:
+        scored = backtest(cells, threshold=options.threshold, settings=options.settings)
+        past, scores = scored.forecasts, scored.scores
+    logits = level_zero_logits(cells)
+    temporal = temporal_scores(logits) if shortest >= 2 else pd.DataFrame()
+    predictors = compare_predictors(cells) if shortest >= 2 and cells["exploit_type"].nunique() > 1 else pd.DataFrame()
+    output_dir.mkdir(parents=True, exist_ok=True)
+    tables = {
+        "forecast.csv": forecast,
+        "time_to_threshold.csv": times,
+        "past_forecasts.csv": past,
+        "forecast_scores.csv": scores,
+        "trajectory_predictions.csv": temporal,
+        "predictor_comparison.csv": predictors,
+    }
+    for name, table in tables.items():
+        if len(table.columns):
+            write_csv(table, output_dir / name)
+    curves = curve_table(paths, posterior.data.steps)
+    figures: list[SavedFigure] = []
+    if options.figures:
+        figures.append(growth_figure(curves, cells, options.threshold, output_dir))
+        figures += _reliability(past, output_dir)
+    summary: dict[str, object] = {
+        "threshold": options.threshold,
+        "last_checkpoint": last,
+        "horizon": horizon,
+        "runs": sorted(cells["run"].unique().tolist()),
+        "effective_settings": posterior.ess,
+        "expected_to_emerge": int((forecast[forecast["step"] == horizon]["p_exceed"] > 0.5).sum()),
+        "n_surfaces": len(paths.surfaces),
+    }
+    text = json.dumps(summary | {"notes": notes}, indent=2) + "\n"
+    atomic_write_bytes(output_dir / "summary.json", text.encode())
+    return ForecastRun(
+        forecast, times, scores, past, temporal, predictors, summary, tuple(figures), tuple(notes), output_dir
+    )
+
+
+def future_steps(last: float, horizon: float, count: int = _FUTURE_STEPS) -> list[float]:
+    """Whole steps from just after `last` to `horizon`, evenly spread in log step."""
+    start = max(last, 0.5)
+    steps = np.unique(np.round(np.geomspace(start, horizon, count + 1)[1:]))
+    steps = steps[(steps > last) & (steps < horizon)]
+    return [*(float(s) for s in steps), float(horizon)]
+
+
+def _reliability(past: pd.DataFrame, output_dir: Path) -> list[SavedFigure]:
+    if past.empty:
+        return []
+    known = past[past["at_risk"].astype(bool)].dropna(subset=["p_exceed", "outcome_probability"])
+    if len(known) < _MIN_SCORED:
+        return []
+    outcome = np.asarray(known["outcome_probability"].to_numpy(float) > 0.5, dtype=float)
+    table = reliability_table(known["p_exceed"].to_numpy(float), outcome)
+    note = (
+        "Forecasts made as of every earlier checkpoint for types that had not emerged by then, in five bins. Bars are "
+        "Wilson's 95% intervals; the number of forecasts stands beside each point. Forecasts of the same type at "
+        "several checkpoints are not independent, so the bars are too short."
+    )
+    return [reliability_figure(table, output_dir, "Can the forecasts be believed?", note)]

@@ -1,0 +1,168 @@
+"""Looking ahead: which exploit types will emerge (`emergence`), and by when (`forecast`)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from foreshock.analysis.emergence.run import EmergenceRun, RunSource
+    from foreshock.analysis.forecast.run import ForecastRun
+
+RunDirs = Annotated[list[Path] | None, typer.Option("--run-dir", help="A run directory; give the option once per run.")]
+ExploitEvals = Annotated[
+    Path | None, typer.Option("--exploit-evals", help="The exploit-trained run (its directory or its evals/ folder).")
+]
+ControlEvals = Annotated[
+    Path | None, typer.Option("--control-evals", help="The control run (its directory or its evals/ folder).")
+]
+ExploitLogprobs = Annotated[
+    Path | None,
+    typer.Option("--exploit-logprobs", help="Where the exploit run's log-probabilities lie; default: its logprob/."),
+]
+ControlLogprobs = Annotated[
+    Path | None,
+    typer.Option("--control-logprobs", help="Where the control run's log-probabilities lie; default: its logprob/."),
+]
+RateThreshold = Annotated[float, typer.Option("--threshold", help="Unprompted exploit rate that counts as emerged.")]
+AllTypes = Annotated[bool, typer.Option("--all-types", help="Include exploit types that are not intentional.")]
+Figures = Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the figures.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of permutations and posterior draws.")]
+
+
+def emergence(
+    output_dir: Annotated[Path, typer.Option("--output-dir", help="Where to write.")],
+    run_dir: RunDirs = None,
+    exploit_evals: ExploitEvals = None,
+    control_evals: ControlEvals = None,
+    exploit_logprobs: ExploitLogprobs = None,
+    control_logprobs: ControlLogprobs = None,
+    definitions: Annotated[
+        str,
+        typer.Option("--definitions", help="current, or the original study's: original, original-max (to compare)."),
+    ] = "current",
+    per_problem: Annotated[bool, typer.Option("--per-problem", help="Also predict single problems.")] = False,
+    rate_models: Annotated[
+        bool, typer.Option("--rate-models/--no-rate-models", help="Use fitted rate models as metrics (slower).")
+    ] = True,
+    threshold: RateThreshold = 0.10,
+    permutations: Annotated[int, typer.Option("--permutations", help="Shuffles behind each p-value.")] = 999,
+    all_types: AllTypes = False,
+    figures: Figures = True,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Which exploit types will pass the threshold later? Every metric, model and cutoff, with honest significance."""
+    from foreshock.analysis.emergence.original import Definitions
+    from foreshock.analysis.emergence.run import EmergenceOptions, run_emergence
+    from foreshock.errors import InputError
+
+    if definitions not in list(Definitions):
+        raise InputError(f"--definitions is {definitions!r}; valid: {', '.join(Definitions)}")
+    options = EmergenceOptions(
+        definitions=Definitions(definitions),
+        threshold=threshold,
+        permutations=permutations,
+        rate_models=rate_models,
+        per_problem=per_problem,
+        all_types=all_types,
+        figures=figures,
+        seed=seed,
+    )
+    sources = _sources(run_dir, exploit_evals, control_evals, exploit_logprobs, control_logprobs)
+    _say_emergence(run_emergence(sources, output_dir, options), as_json)
+
+
+def forecast(
+    output_dir: Annotated[Path, typer.Option("--output-dir", help="Where to write.")],
+    run_dir: RunDirs = None,
+    exploit_evals: ExploitEvals = None,
+    control_evals: ControlEvals = None,
+    by_step: Annotated[
+        float | None, typer.Option("--by-step", help="Forecast up to this step; default: twice the last checkpoint.")
+    ] = None,
+    threshold: RateThreshold = 0.10,
+    score: Annotated[
+        bool, typer.Option("--score/--no-score", help="Score forecasts made as of each earlier checkpoint.")
+    ] = True,
+    all_types: AllTypes = False,
+    figures: Figures = True,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """P(unprompted rate passes the threshold by a step), time to threshold, and how good such forecasts were."""
+    from foreshock.analysis.forecast.backtest import ForecastSettings
+    from foreshock.analysis.forecast.run import ForecastOptions, run_forecast
+
+    options = ForecastOptions(
+        threshold=threshold,
+        horizon=by_step,
+        score=score,
+        all_types=all_types,
+        figures=figures,
+        settings=ForecastSettings(seed=seed),
+    )
+    sources = _sources(run_dir, exploit_evals, control_evals, None, None)
+    _say_forecast(run_forecast(sources, output_dir, options), as_json)
+
+
+def _sources(
+    run_dirs: list[Path] | None,
+    exploit: Path | None,
+    control: Path | None,
+    exploit_logprobs: Path | None,
+    control_logprobs: Path | None,
+) -> list[RunSource]:
+    from foreshock.analysis.emergence.run import RunSource
+    from foreshock.errors import InputError
+
+    sources = [RunSource(path) for path in run_dirs or []]
+    if exploit is not None:
+        sources.append(RunSource(exploit, "exploit", exploit_logprobs))
+    if control is not None:
+        sources.append(RunSource(control, "control", control_logprobs))
+    if not sources:
+        raise InputError(
+            "no run was named", fix="pass --run-dir DIR (once per run), or --exploit-evals DIR --control-evals DIR"
+        )
+    return sources
+
+
+def _say_emergence(done: EmergenceRun, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"output_dir": str(done.directory), **done.summary, "notes": done.notes}, indent=2))
+        return
+    best = done.summary["best"]
+    if isinstance(best, dict):
+        typer.echo(
+            f"best of {done.summary['n_cells_tried']}: {best['metric']} {best['model']} after "
+            f"{best['cutoff_idx'] + 1} checkpoints, AUC {best['auc']:.3f} "
+            f"[{best['auc_lower']:.3f}, {best['auc_upper']:.3f}], n = {best['n']}"
+        )
+        p = done.summary["p_value_of_best_given_all_tried"]
+        if p is not None:
+            typer.echo(f"probability of a best value this good by chance: {p:.3g}")
+    for note in done.notes:
+        typer.echo(f"note: {note}")
+    typer.echo(f"written: {done.directory}")
+
+
+def _say_forecast(done: ForecastRun, as_json: bool) -> None:
+    if as_json:
+        document = {"output_dir": str(done.directory), **done.summary, "notes": done.notes}
+        typer.echo(json.dumps(document | {"times": json.loads(done.times.to_json(orient="records"))}, indent=2))
+        return
+    for row in done.times.sort_values("p_by_horizon", ascending=False).to_dict("records"):
+        median = row["step_median"]
+        when = f", median step {median:g}" if median is not None and median == median else ""
+        name = f"{row['run']} {row['exploit_type']}"
+        typer.echo(
+            f"{name}: {100 * row['p_by_horizon']:.0f}% by step {done.summary['horizon']:g} ({row['status']}{when})"
+        )
+    for note in done.notes:
+        typer.echo(f"note: {note}")
+    typer.echo(f"written: {done.directory}")
