@@ -152,7 +152,7 @@ def _counted(row: Any) -> str:
 
 def _interval(row: Any) -> str:
     lower, upper = clopper_pearson(np.array([row["k"]]), np.array([row["n"]]))
-    return f" [95% {_short(100 * lower[0])}–{_short(100 * upper[0])}%]"
+    return f" (95% interval {_short(100 * lower[0])}–{_short(100 * upper[0])}%)"
 
 
 def _percent(row: Any) -> str:

@@ -168,7 +168,8 @@ def _steps_to_first(reached: BoolArray, steps: FloatArray) -> FloatArray:
     following = np.full(reached.shape[0], np.nan)
     for index in range(reached.shape[1] - 1, -1, -1):
         following = np.where(reached[:, index], steps[index], following)
-        answer[:, index] = np.where(reached[:, index], 0.0, following - steps[index])
+        with np.errstate(invalid="ignore"):  # final to final
+            answer[:, index] = np.where(reached[:, index], 0.0, following - steps[index])
     answer[~np.isfinite(answer)] = np.nan
     return answer
 

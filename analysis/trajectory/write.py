@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from foreshock.analysis.trajectory.compute import (
     intentional,
 )
 from foreshock.errors import InputError
-from foreshock.jobs.records.jsonl import write_json
+from foreshock.jobs.records.jsonl import atomic_write_bytes, write_json
 
 ALL_EXPLOITS = "all_exploits"
 INTENTIONAL_ONLY = "intentional_only"
@@ -81,46 +81,61 @@ def run_trajectory(
             path=report.directory,
         )
     notes = counts.report.lines()
-    subsets = {
-        name: _write_subset(keep(counts.tasks), output_dir / name, options, notes, figures, title_run)
-        for name, keep in SUBSETS.items()
-    }
+    run = title_run or str(counts.tasks["run"].iloc[0])
+    subsets: dict[str, TrajectorySubset] = {}
+    for name, keep in SUBSETS.items():
+        tasks = keep(counts.tasks)
+        directory = output_dir / name
+        result = _write_tables(tasks, directory, options, notes)
+        saved: tuple[SavedFigure, ...] = ()
+        if result is not None and figures:
+            same = len(tasks) == len(counts.tasks) and ALL_EXPLOITS in subsets
+            folder = directory / "figures"
+            saved = _copied(subsets[ALL_EXPLOITS].figures, folder) if same else _draw(tasks, result, folder, run)
+        subsets[name] = TrajectorySubset(directory, result, saved)
     return TrajectoryRun(subsets, counts)
 
 
-def _write_subset(
-    tasks: pd.DataFrame,
-    directory: Path,
-    options: TrajectoryOptions,
-    notes: list[str],
-    figures: bool,
-    title_run: str | None,
-) -> TrajectorySubset:
+def _copied(figures: Sequence[SavedFigure], folder: Path) -> tuple[SavedFigure, ...]:
+    """Where every task is intentional, the figures are the same; drawing is what costs."""
+    copies = []
+    for figure in figures:
+        paths = {path.suffix: folder / path.name for path in (figure.png, figure.pdf, figure.csv)}
+        for path in (figure.png, figure.pdf, figure.csv):
+            atomic_write_bytes(paths[path.suffix], path.read_bytes())
+        copies.append(replace(figure, png=paths[".png"], pdf=paths[".pdf"], csv=paths[".csv"]))
+    return tuple(copies)
+
+
+def _write_tables(
+    tasks: pd.DataFrame, directory: Path, options: TrajectoryOptions, notes: list[str]
+) -> Trajectory | None:
     if tasks.empty:
         note = "no task of an intentional exploit type in this run"
         write_json(directory / "trajectory_summary.json", {"n_tasks": 0, "notes": [note, *notes]})
-        return TrajectorySubset(directory, None, ())
+        return None
     result = compute_trajectory(tasks, options)
-    rates = descent_rates(result.frame)
-    by_attempts = expected_by_attempts(tasks, options.threshold)
-    cells = cells_from_tasks(tasks)
     write_csv(result.frame, directory / "trajectory_analysis.csv")
-    write_csv(rates, directory / "descent_rates.csv")
-    write_csv(by_attempts, directory / "min_prefill_by_attempts.csv")
-    write_csv(pooled_rates(cells), directory / "pass_rates.csv")
+    write_csv(descent_rates(result.frame), directory / "descent_rates.csv")
+    write_csv(expected_by_attempts(tasks, options.threshold), directory / "min_prefill_by_attempts.csv")
+    write_csv(pooled_rates(cells_from_tasks(tasks)), directory / "pass_rates.csv")
     write_json(directory / "trajectory_summary.json", result.summary | {"notes": notes})
-    saved: list[SavedFigure] = []
-    if figures and not result.frame["min_prefill"].isna().all():
-        folder = directory / "figures"
-        run = title_run or str(tasks["run"].iloc[0])
-        saved = [
-            pass_rates_figure(cells, folder, run),
-            median_trajectory_figure(result.frame, result.summary, folder),
-            accessibility_figure(result.frame, result.summary, folder),
-            time_to_threshold_figure(result.frame, result.summary, folder),
-        ]
-        if not rates.empty:
-            saved.append(descent_rates_figure(rates, result.summary, folder))
-        if by_attempts["attempts"].max() > 1:
-            saved.append(attempts_figure(by_attempts, result.summary, folder))
-    return TrajectorySubset(directory, result, tuple(saved))
+    return result
+
+
+def _draw(tasks: pd.DataFrame, result: Trajectory, folder: Path, run: str) -> tuple[SavedFigure, ...]:
+    if result.frame["min_prefill"].isna().all():
+        return ()
+    rates = descent_rates(result.frame)
+    by_attempts = expected_by_attempts(tasks, result.summary["threshold"])
+    saved = [
+        pass_rates_figure(cells_from_tasks(tasks), folder, run),
+        median_trajectory_figure(result.frame, result.summary, folder),
+        accessibility_figure(result.frame, result.summary, folder),
+        time_to_threshold_figure(result.frame, result.summary, folder),
+    ]
+    if not rates.empty:
+        saved.append(descent_rates_figure(rates, result.summary, folder))
+    if by_attempts["attempts"].max() > 1:
+        saved.append(attempts_figure(by_attempts, result.summary, folder))
+    return tuple(saved)
