@@ -1,0 +1,73 @@
+"""Every attack of the catalogue, in every tier that claims to withstand it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+import pytest
+
+from foreshock.jobs.verify.attacks.harness import ATTACKS, Attack, Lab, attack_lab
+from foreshock.jobs.verify.base import SandboxTier
+from foreshock.jobs.verify.sandbox.tiers import probe_tier
+
+CLAIMS = [
+    pytest.param(tier, attack, id=f"{tier.value}-{attack.key}")
+    for tier in SandboxTier
+    for attack in ATTACKS
+    if tier in attack.claimed and tier in attack.run_on
+]
+
+
+@functools.lru_cache
+def _unavailable(tier: SandboxTier) -> str | None:
+    return probe_tier(tier).reason
+
+
+@pytest.fixture(scope="module")
+def labs() -> Iterator[dict[SandboxTier, Lab]]:
+    """One laboratory a tier, opened when first used."""
+    opened: dict[SandboxTier, Lab] = {}
+    contexts = []
+
+    class Labs(dict[SandboxTier, Lab]):
+        def __missing__(self, tier: SandboxTier) -> Lab:
+            context = attack_lab(tier)
+            contexts.append(context)
+            opened[tier] = self[tier] = context.__enter__()
+            return opened[tier]
+
+    yield Labs()
+    for context in contexts:
+        context.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize(("tier", "attack"), CLAIMS)
+def test_the_attack_is_withstood(labs: dict[SandboxTier, Lab], tier: SandboxTier, attack: Attack) -> None:
+    reason = _unavailable(tier)
+    if reason is not None:
+        pytest.skip(f"tier {tier.value} does not work on this machine: {reason}")
+    finding = labs[tier].run(attack)
+    assert finding.held, finding.text
+
+
+def test_the_catalogue_is_large_and_its_names_are_unique() -> None:
+    assert len({attack.key for attack in ATTACKS}) == len(ATTACKS) >= 45
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "files: read a file of the user",
+        "files: write a file of the user",
+        "network: TCP connection to a local port",
+        "network: abstract unix socket",
+        "processes: signal another process",
+        "processes: fork",
+        "files: import foreshock's problems for their answers",
+    ],
+)
+def test_the_same_attacks_succeed_where_nothing_holds_them(labs: dict[SandboxTier, Lab], name: str) -> None:
+    """An attack that fails everywhere would prove nothing."""
+    (attack,) = [attack for attack in ATTACKS if attack.key == name]
+    assert labs[SandboxTier.RLIMITS_ONLY].run(attack).escaped
