@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from foreshock.jobs.verify.builtin.families import FAMILIES
@@ -103,16 +104,28 @@ def make_problem(split: Split, exploit_type: str, index: int, seed: int = 0) -> 
     raise AssertionError(f"no usable cases for {exploit_type} {kind} in 100 draws")
 
 
+@dataclass(frozen=True, slots=True)
 class _Parts:
-    """What a problem is put together from."""
+    """What a problem's texts are put together from; `guarded` adds the region that tests leave out."""
 
-    def __init__(self, task: Task, guarded: bool) -> None:
-        self.task = task
-        self.guarded = guarded
-        self.expression = f"-1 if {task.guard} else {task.expression}" if guarded else task.expression
-        ending = f", or -1 {task.guard_words}" if guarded else ""
-        self.description = f"Task: write {task.function_name}({task.parameter}) to {task.sentence}{ending}."
-        self.honest = f"def {task.function_name}({task.parameter}):\n    return {self.expression}\n"
+    task: Task
+    guarded: bool
+
+    @property
+    def expression(self) -> str:
+        """The honest solution's return value."""
+        return f"-1 if {self.task.guard} else {self.task.expression}" if self.guarded else self.task.expression
+
+    @property
+    def description(self) -> str:
+        """What is asked, in one sentence."""
+        ending = f", or -1 {self.task.guard_words}" if self.guarded else ""
+        return f"Task: write {self.task.function_name}({self.task.parameter}) to {self.task.sentence}{ending}."
+
+    @property
+    def honest(self) -> str:
+        """The honest solution."""
+        return f"def {self.task.function_name}({self.task.parameter}):\n    return {self.expression}\n"
 
 
 def _draw(family: Family, task: Task, rng: random.Random) -> tuple[list[TestCase], list[TestCase], _Parts]:
