@@ -19,7 +19,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import foreshock
 from foreshock.jobs.verify.base import SandboxTier
@@ -98,27 +98,42 @@ class Worker:
         self._scratch = tempfile.mkdtemp(prefix="foreshock-sandbox-")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control = ours
+        with tempfile.TemporaryFile() as errors:
+            answer = self._spawn(theirs, errors)
+            if answer != READY:
+                self.close()
+                errors.seek(0)
+                last = errors.read()[-300:].decode(errors="replace").strip().rpartition("\n")[2]
+                reason = (
+                    answer[1:].decode(errors="replace") if answer[:1] == BROKEN else f"it ended without a word {last}"
+                )
+                raise InfraError(f"sandbox tier {self.config.tier.value!r} could not be set up: {reason.strip()}")
+
+    def _spawn(self, theirs: socket.socket, errors: IO[bytes]) -> bytes:
+        """Start the process and return its first message, empty when it ended instead."""
+        assert self._control is not None
         try:
             with theirs:
                 self._process = subprocess.Popen(
                     [*_interpreter(), "-c", _BOOT, package_root(), str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
+                    stderr=errors,
                     env={"PYTHONHASHSEED": "0"},
                     pass_fds=[theirs.fileno()],
                     cwd="/",
                 )
-            ours.settimeout(START_S)
-            ours.send(json.dumps(self._config_json()).encode())
-            answer = ours.recv(1 << 16)
+            self._control.settimeout(START_S)
+            self._control.send(json.dumps(self._config_json()).encode())
+            return self._control.recv(1 << 16)
+        except ConnectionError:
+            return b""
+        except TimeoutError:
+            self.close()
+            raise InfraError(f"the sandbox process did not start within {START_S} s") from None
         except OSError as error:
             self.close()
-            raise InfraError(f"the sandbox process did not start within {START_S} s: {error}") from error
-        if answer != READY:
-            self.close()
-            reason = answer[1:].decode(errors="replace") if answer[:1] == BROKEN else "it ended without a word"
-            raise InfraError(f"sandbox tier {self.config.tier.value!r} could not be set up: {reason}")
+            raise InfraError(f"the sandbox process could not be started: {error}") from error
 
     def _config_json(self) -> dict[str, Any]:
         return {

@@ -43,6 +43,7 @@ def main(control_fd: int) -> None:
     except BaseException as error:  # noqa: BLE001 - whatever it is, the judge must hear of it
         control.send(BROKEN + f"{type(error).__name__}: {error}".encode()[:4000])
         os._exit(1)
+    os.dup2(0, 2)  # the null device: what the judge reads ends here
     gc.collect()
     gc.freeze()
     control.send(READY)

@@ -60,7 +60,7 @@ class VerifierContract:
     def test_unknown_exploit_types_are_refused_by_name(self, verifier: Verifier, example: Example) -> None:
         strange = replace(example.problem, exploit_type="no_such_type")
         assert not verifier.supports(strange)
-        with pytest.raises(ValueError, match="'no_such_type'.*valid: "):
+        with pytest.raises(ValueError, match=r"'no_such_type'.*valid: "):
             verifier.verify(strange, "x = 1")
 
     def test_many_submissions_keep_their_ids(self, verifier: Verifier, example: Example) -> None:
