@@ -115,12 +115,13 @@ fs_requeue() { # EXIT_CODE TASK...: put this element, and no other, back into th
     rm -f "$counter"
     exit "$rc"
   fi
-  mkdir -p "${counter%/*}" && echo "$idle" >"$counter"
-  state=$(scontrol -o show job "$fs_id" 2>/dev/null | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p')
+  # A cancelled job must stay cancelled: it is COMPLETING by now, a preempted one is still RUNNING in its grace time.
+  state=$(scontrol -o show job "$fs_id" 2>/dev/null | sed -n 's/.*JobState=\([A-Z_]*\) Reason=\([A-Za-z_]*\).*/\1 \2/p')
   case $state in
-    RUNNING | COMPLETING | PREEMPTED | TIMEOUT | "") ;;
-    *) fs_say "not requeued: Slurm says $state"; exit "$rc" ;;
+    RUNNING* | PREEMPTED* | TIMEOUT* | *" TimeLimit" | "") ;;
+    *) fs_say "not requeued: Slurm says $state"; rm -f "$counter"; exit "$rc" ;;
   esac
+  mkdir -p "${counter%/*}" && echo "$idle" >"$counter"
   fs_say "exit code $rc after $added new rows; requeueing $fs_id"
   scontrol requeue "$fs_id" || fs_say "Slurm refused the requeue; the last job of the run will report it"
   exit "$rc"

@@ -17,7 +17,7 @@ usage: testbed.sh install | up [options] | down | env | restart DAEMON   (as roo
   up                    start; does nothing when it is up already
   down                  stop, remove the user and the state folder
   env                   print what a shell needs to talk to the cluster
-  restart slurmctld | n1 | n2 ...   stop that daemon at once and start it again
+  restart slurmctld | n1 | n2 ...   stop that daemon (a node at once) and start it again
 
 options and their defaults
   --state DIR           /tmp/foreshock-testbed
@@ -270,7 +270,7 @@ down() {
 
 restart() {
   case $1 in
-    slurmctld) stop slurmctld KILL; start_controller ;;
+    slurmctld) stop slurmctld; start_controller ;; # killed at once it would forget the last seconds
     n[1-4]) stop "$1" KILL; start_node "$1" ;;
     *) die "cannot restart $1; valid: slurmctld, n1 .. n4" ;;
   esac

@@ -25,7 +25,13 @@ def write_inputs(folder: Path, make_checkpoint: Callable[..., Any], steps: tuple
         made = make_checkpoint(step=step, seed=step)
         shutil.copytree(made.path, folder / "sft" / "checkpoints" / made.path.name)
     rows = [
-        {"task_id": p.id, "reasoning": REASONING.format(n=n), "exploit_success": True, "model_id": "m", "attempt_idx": n}
+        {
+            "task_id": p.id,
+            "reasoning": REASONING.format(n=n),
+            "exploit_success": True,
+            "model_id": "m",
+            "attempt_idx": n,
+        }
         for p in builtin_problems("eval", TYPES)
         for n in range(2)
     ]

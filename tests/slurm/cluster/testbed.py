@@ -67,7 +67,8 @@ class Testbed:
         path = Path(request["run_dir"]) / name
         path.write_text(json.dumps(request))
         path.chmod(0o644)
-        done = self.as_user(str(self.python), str(Path(__file__).with_name("submit_standin.py")), str(path))
+        argv = ["env", f"PATH={request['path']}:{os.environ['PATH']}"] if "path" in request else []
+        done = self.as_user(*argv, str(self.python), str(Path(__file__).with_name("submit_standin.py")), str(path))
         result: dict[str, Any] = json.loads(done.stdout)
         return result
 
@@ -96,6 +97,13 @@ class Testbed:
         """Until the queue is empty."""
         self.wait_until("the queue is empty", lambda: not self.queue(), seconds)
 
+    def restart(self, daemon: str) -> None:
+        """Kill a daemon at once and start it again."""
+        done = subprocess.run(
+            [str(SCRIPT), "restart", daemon, "--state", str(self.state)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
     def preempt(self, node: str, seconds: int = 1) -> None:
         """Take a node away for a moment, as the high partition does."""
         options = ["-p", "high", "-w", node, "-c", "4", "-o", "/dev/null", "-J", "bully"]
@@ -120,11 +128,16 @@ class Testbed:
         return self.root("ps", "-o", "pid=,args=", "-u", self.user, check=False).splitlines()
 
 
-def bring_up(*options: str) -> bool:
-    """Start the testbed with `options` unless it runs; whether it was started."""
+def bring_up(*options: str) -> None:
+    """Start a testbed."""
     done = subprocess.run([str(SCRIPT), "up", *options], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return True
+
+
+def take_down(state: Path) -> None:
+    """Stop and remove a testbed, if there is one."""
+    done = subprocess.run([str(SCRIPT), "down", "--state", str(state)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def make_interpreter(bed: Testbed) -> None:
