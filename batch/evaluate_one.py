@@ -43,7 +43,7 @@ def one_cell_config(checkpoint: Path, level: int, sections: dict[str, Any]) -> R
         step = Checkpoint.step_of(folder.name)
     except ValueError as error:
         raise InputError(str(error), path=folder, fix=f"ln -s {folder} checkpoint-0, and give that") from None
-    data = {
+    data: dict[str, Any] = {
         "checkpoints": {"dir": str(folder.parent), "steps": ["final" if step is None else step]},
         "logprob": {"enabled": False},
     } | sections

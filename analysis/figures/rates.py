@@ -143,8 +143,7 @@ def _heat(axis: Any, data: pd.DataFrame, steps: list[float], levels: list[int], 
     rows = [levels.index(level) for level in data["prefill_level"]]
     columns = [steps.index(step) for step in data["checkpoint"]]
     grid[rows, columns] = 100 * data["rate"].to_numpy(dtype=float)
-    colours = SEQUENTIAL.copy()
-    colours.set_bad(MISSING)
+    colours = SEQUENTIAL.with_extremes(bad=MISSING)
     image = axis.imshow(grid, cmap=colours, vmin=0, vmax=100, aspect="auto", origin="lower", interpolation="nearest")
     every = 1 if annotate else max(1, -(-len(steps) // 5))
     axis.set_xticks(range(0, len(steps), every), [checkpoint_label(step) for step in steps[::every]])

@@ -1,0 +1,105 @@
+"""The commands trajectory, integrate and report, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+
+def foreshock(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "foreshock", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """Two tasks, two checkpoints, two levels, with scores."""
+    run = tmp_path / "results" / "prefill_sensitivity" / "toy-20260102-030405-abcdef0"
+    for folder in ("evals", "logprob"):
+        (run / folder).mkdir(parents=True)
+    for step, hits in ((10, {10: "b"}), (20, {10: "ab", 0: "b"})):
+        for level in (0, 10):
+            rows = [
+                {"task_id": task, "attempt_idx": 0, "exploit_type": "x", "exploit_success": task in hits.get(level, "")}
+                for task in "ab"
+            ]
+            path = run / "evals" / f"checkpoint-{step}_prefill{level}.jsonl"
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        scores = [{"task_id": task, "attempt_idx": 0, "prefill_logprob_sum": -300.0 / step} for task in "ab"]
+        path = run / "logprob" / f"checkpoint-{step}_prefill10_logprobs.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in scores))
+    return run
+
+
+def test_trajectory_takes_the_newest_run_and_integrate_goes_on_from_there(run_dir: Path, tmp_path: Path) -> None:
+    done = foreshock("trajectory", "--no-figures", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["all_exploits"]["n_tasks"] == 2
+    folder = tmp_path / "results" / "trajectory_analysis" / run_dir.name
+    frame = pd.read_csv(folder / "all_exploits" / "trajectory_analysis.csv")
+    assert frame["min_prefill"].tolist() == [11, 10, 10, 0]
+    joined = foreshock(
+        "integrate", "--trajectory-csv", folder, "--logprob-dirs", run_dir, run_dir / "logprob",
+        "--prefill-levels", "0", "10", "--logprob-threshold", "-20", "--no-figures", cwd=tmp_path,
+    )  # fmt: skip
+    assert joined.returncode == 0, joined.stderr
+    assert "thresholds: 2 tasks reach both" in joined.stdout
+    table = pd.read_csv(folder / "all_exploits" / "integrated" / "trajectory_with_logprob.csv")
+    assert table["min_prefill_logprob_sum"].tolist()[1:] == [-15.0, -30.0, 0.0]
+
+
+def test_run_context_is_a_directory_of_its_own(run_dir: Path, tmp_path: Path) -> None:
+    done = foreshock("trajectory", "--run-dir", run_dir, "--use-run-context", "--no-figures", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (context,) = (tmp_path / "results" / "full_analysis").iterdir()
+    assert json.loads((context / "status.json").read_text())["status"] == "completed"
+    assert (context / "metadata.json").is_file()
+    assert "trajectory" in (context / "config.yaml").read_text()
+    assert (context / "trajectory" / "all_exploits" / "trajectory_analysis.csv").is_file()
+
+
+def test_report_writes_one_file_and_says_what_was_found(run_dir: Path, tmp_path: Path) -> None:
+    done = foreshock("report", "--run-dir", run_dir, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert Path(document["report"]) == run_dir / "report.html"
+    assert document["bytes"] == (run_dir / "report.html").stat().st_size
+    assert "1 of 2 attempts (50%) at step 20" in document["summary"][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trajectory", "--run-dir", "absent"], "absent: no such directory"),
+        (["trajectory", "--use-run-context", "--output-dir", "x"], "leave out --output-dir"),
+        (["integrate", "--trajectory-csv", "absent.csv", "--logprob-dirs", "x"], "absent.csv: no such file"),
+        (["integrate", "--trajectory-csv", "a.csv", "--logprob-dirs", "x", "--prefill-levels", "ten"], "level 'ten'"),
+        (["report", "--run-dir", "absent"], "absent: no such directory"),
+    ],
+)
+def test_errors_are_messages_with_exit_code_two(
+    run_dir: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    done = foreshock(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_broken_line_is_named(run_dir: Path, tmp_path: Path) -> None:
+    path = run_dir / "evals" / "checkpoint-10_prefill0.jsonl"
+    path.write_text(path.read_text()[:-20])
+    done = foreshock("trajectory", "--run-dir", run_dir, cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"{path}:2:" in done.stderr
+
+
+def test_without_any_run_the_next_step_is_named(tmp_path: Path) -> None:
+    done = foreshock("report", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--run-dir" in done.stderr
