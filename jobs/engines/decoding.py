@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from foreshock.jobs.engines.base import FinishReason, GenerationRequest
 from foreshock.jobs.engines.forward import MIN_ROWS, LogitsModel
 from foreshock.jobs.engines.ragged_cache import RaggedCache, decode_mask
 from foreshock.jobs.engines.sampling import UniformStreams, pick_tokens
+from foreshock.jobs.fingerprint import CheckpointError
 
 _SLOT_STEP = 16
 _AHEAD = 256  # slots made at the start for tokens to come; more are added by half when they run out
@@ -219,32 +221,54 @@ def _survivors(alive: np.ndarray) -> np.ndarray:
     return np.concatenate([np.flatnonzero(alive), dead])
 
 
-@torch.inference_mode()
-def probe_ragged(model: LogitsModel) -> bool:
-    """Whether ragged decoding reproduces plain forward passes on this model.
+class DecodeMode(StrEnum):
+    """Which prompts may share a batch: of any lengths, or of one length only."""
+
+    RAGGED = "ragged"
+    UNIFORM = "uniform"
+
+
+def choose_mode(model: LogitsModel) -> DecodeMode:
+    """The first mode whose steps reproduce plain forward passes on this model.
 
     Decided by behaviour, because a model class does not say whether its cache can hold rows of different lengths
-    (recurrent states, chunked attention and position schemes without position ids cannot).
+    (recurrent states, chunked attention and position schemes without position ids cannot). Raises
+    CheckpointError when no mode does.
     """
     kinds = set(getattr(model.config, "layer_types", None) or ())
-    if kinds - {"full_attention", "sliding_attention"}:
-        return False
-    prompts = [tuple(1 + (7 * i) % (model.vocab_size - 1) for i in range(n)) for n in (3, 9)]
+    simple = not kinds - {"full_attention", "sliding_attention"}
+    if simple and _steps_agree(model, (3, 9), ragged=True):
+        return DecodeMode.RAGGED
+    if _steps_agree(model, (9, 9), ragged=False):
+        return DecodeMode.UNIFORM
+    raise CheckpointError(
+        f"the transformers engine cannot decode {type(model.model).__name__} step by step: cached steps differ from "
+        "plain forward passes; use another engine for this model"
+    )
+
+
+@torch.inference_mode()
+def _steps_agree(model: LogitsModel, lengths: Sequence[int], *, ragged: bool) -> bool:
+    """Whether the logits after prompts of `lengths` and after two more tokens are those of uncached passes."""
+    prompts = [tuple(1 + (7 * i + k) % (model.vocab_size - 1) for i in range(n)) for k, n in enumerate(lengths)]
     requests = [GenerationRequest(i, p, 0, 3, temperature=0.0) for i, p in enumerate(prompts)]
     before = model.calls
     try:
-        decoder = Decoder(model, requests, None, ragged=True)
-        first = decoder.read_prompts().float()
-        tokens = torch.ones(len(first), dtype=torch.long, device=model.device)
-        rows = np.array([0, 1] + [0] * (len(first) - 2))
-        second = decoder.advance(tokens, rows, 1).float()
+        decoder = Decoder(model, requests, None, ragged=ragged)
+        steps = [decoder.read_prompts()]
+        rows = np.arange(len(steps[0]))
+        rows[len(prompts) :] = 0
+        forced = (2 % model.vocab_size, 1)
+        for step, token in enumerate(forced, start=1):
+            tokens = torch.full((len(rows),), token, dtype=torch.long, device=model.device)
+            steps.append(decoder.advance(tokens, rows, step))
+        cached = torch.stack(steps, dim=1).float()
         for row, prompt in enumerate(prompts):
-            ids = torch.tensor([[*prompt, int(tokens[row])]], device=model.device)
-            at = torch.tensor([len(prompt) - 1, len(prompt)], device=model.device)
+            ids = torch.tensor([[*prompt, *forced]], device=model.device)
+            at = torch.arange(len(prompt) - 1, len(prompt) + 2, device=model.device)
             plain = model.prompt_logits(ids, torch.zeros_like(at), at).float()
-            scale = float(plain.abs().max()) + 1.0
-            tolerance = (1e-3 if model.dtype == torch.float32 else 5e-2) * scale
-            if not torch.allclose(torch.stack([first[row], second[row]]), plain, rtol=0.0, atol=tolerance):
+            tolerance = (1e-3 if model.dtype == torch.float32 else 5e-2) * (float(plain.abs().max()) + 1.0)
+            if not torch.allclose(cached[row], plain, rtol=0.0, atol=tolerance):
                 return False
     except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError):
         return False

@@ -26,7 +26,7 @@ from foreshock.jobs.engines.base import (
     ScoreRequest,
 )
 from foreshock.jobs.engines.batching import generation_chunks, length_sorted_chunks
-from foreshock.jobs.engines.decoding import Decoder, pad_prompts, padded_length, probe_ragged
+from foreshock.jobs.engines.decoding import DecodeMode, Decoder, choose_mode, pad_prompts, padded_length
 from foreshock.jobs.engines.forward import LogitsModel
 from foreshock.jobs.engines.invariance import rows_are_independent
 from foreshock.jobs.engines.weights import build_model, read_model_config, same_architecture, swap_weights
@@ -80,7 +80,7 @@ class TransformersEngine:
         self._model: LogitsModel | None = None
         self._config: Any = None
         self._tokenizer: Any = None
-        self._ragged = True
+        self._mode = DecodeMode.RAGGED
         self._independent = False
         self._path: Path | None = None
 
@@ -90,9 +90,9 @@ class TransformersEngine:
         return self._forwards_of_closed + (self._model.calls if self._model else 0)
 
     @property
-    def decode_mode(self) -> str:
+    def decode_mode(self) -> DecodeMode:
         """`ragged` (prompts of any lengths in one batch) or `uniform` (equal lengths only, for other caches)."""
-        return "ragged" if self._ragged else "uniform"
+        return self._mode
 
     @property
     def batch_rows(self) -> int | None:
@@ -117,8 +117,7 @@ class TransformersEngine:
         if not swapped:
             self._release()
             self._model = LogitsModel(build_model(checkpoint.path, config, dtype, self.device), self.device)
-            self._ragged = probe_ragged(self._model)
-            self._independent = self._ragged and rows_are_independent(self._model)
+            self._prepare(self._model)
             self.builds += 1
         self._config, self._path = config, checkpoint.path
         self._tokenizer = load_tokenizer(checkpoint.path)
@@ -151,14 +150,16 @@ class TransformersEngine:
                 runnable.append(request)
             else:
                 yield _failed(request, problem)
-        chunks = generation_chunks(runnable, self.batch_size, self.max_batch_tokens, by_exact_length=not self._ragged)
+        chunks = generation_chunks(
+            runnable, self.batch_size, self.max_batch_tokens, by_exact_length=self._mode is DecodeMode.UNIFORM
+        )
         for chunk in chunks:
             yield from self._generate_chunk(model, chunk)
 
     def _generate_chunk(self, model: LogitsModel, chunk: list[GenerationRequest]) -> Iterator[GenerationResult]:
         """Decode one chunk; on CUDA out-of-memory, its halves."""
         try:
-            rows = Decoder(model, chunk, model.context_length, ragged=self._ragged).run()
+            rows = Decoder(model, chunk, model.context_length, ragged=self._mode is DecodeMode.RAGGED).run()
         except torch.cuda.OutOfMemoryError as error:
             if len(chunk) == 1:
                 yield _failed(chunk[0], f"out of GPU memory with a single row: {str(error).splitlines()[0]}")
@@ -229,6 +230,15 @@ class TransformersEngine:
                 yield PromptLogprobs(request.request_id, ids, (), start, "the model's logits are not finite")
 
     # -- helpers
+
+    def _prepare(self, model: LogitsModel) -> None:
+        """Find out how this architecture can be batched; a model that cannot be decoded is not kept."""
+        try:
+            self._mode = choose_mode(model)
+        except ValueError:
+            self._release()
+            raise
+        self._independent = self._mode is DecodeMode.RAGGED and rows_are_independent(model)
 
     def _loaded(self) -> LogitsModel:
         if self._model is None:

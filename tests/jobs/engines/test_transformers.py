@@ -15,7 +15,7 @@ import torch
 from engine_contract import EngineContract, by_id, request
 
 from foreshock.jobs.engines.base import FinishReason, GenerationRequest, ScoreRequest
-from foreshock.jobs.engines.decoding import probe_ragged
+from foreshock.jobs.engines.decoding import DecodeMode, choose_mode
 from foreshock.jobs.engines.forward import LogitsModel
 from foreshock.jobs.engines.transformers import TransformersEngine
 from foreshock.jobs.fingerprint import CheckpointError
@@ -280,18 +280,19 @@ def test_models_with_other_caches_decode_in_equal_lengths(engine: TransformersEn
     requests = [request(i, 8 + 4 * (i % 3)) for i in range(9)]
     engine.load(checkpoint)
     ragged = by_id(list(engine.generate(requests)))
-    engine._ragged = engine._independent = False
+    engine._mode, engine._independent = DecodeMode.UNIFORM, False
     assert engine.decode_mode == "uniform"
     assert by_id(list(engine.generate(requests))) == ragged
 
 
-def test_the_ragged_probe_notices_a_model_that_ignores_positions(checkpoint: Checkpoint) -> None:
+def test_a_model_that_ignores_positions_is_refused(checkpoint: Checkpoint) -> None:
     model = load_reference(checkpoint)
     wrapped = LogitsModel(model, torch.device("cpu"))
-    assert probe_ragged(wrapped)
+    assert choose_mode(wrapped) is DecodeMode.RAGGED
     original = model.model.rotary_emb.forward
-    model.model.rotary_emb.forward = lambda x, position_ids: original(x, position_ids * 0 + position_ids.max())
-    assert not probe_ragged(wrapped)
+    model.model.rotary_emb.forward = lambda x, position_ids: original(x, position_ids - position_ids.min())
+    with pytest.raises(ValueError, match=r"cannot decode LlamaForCausalLM step by step.*use another engine"):
+        choose_mode(wrapped)
 
 
 def test_long_continuations_outgrow_the_first_slots(make_checkpoint: Callable[..., Checkpoint]) -> None:
