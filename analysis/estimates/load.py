@@ -150,7 +150,7 @@ def _attach(rows: pd.DataFrame, scores: pd.DataFrame, keys: list[str], value: st
 
 
 def _run_frame(path: Path, donor: _Donor | None, notes: list[str]) -> pd.DataFrame:
-    """One row per attempt: run, exploit_type, checkpoint, prefill_level, task_id, attempt_idx, success, log_w, log_p."""
+    """One row per attempt: its cell, task, attempt_idx, success, log_w and log_p."""
     everything = load_evals(path)
     evals = numbered_checkpoints(everything)
     if len(evals) < len(everything):

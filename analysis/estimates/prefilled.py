@@ -6,6 +6,7 @@ the weights. Taking the best-looking level (largest bound, best diagnostic) sele
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +61,7 @@ def prefilled_estimates(evidence: Evidence) -> list[RateEstimate]:
     order = usable[np.argsort(cell[usable], kind="stable")]
     bounds = np.flatnonzero(np.diff(cell[order], prepend=-1, append=-1)) if len(order) else np.array([], int)
     found = []
-    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+    for low, high in itertools.pairwise(bounds):
         mine = rows.take(order[low:high])
         j, c = int(mine.surface[0]), int(mine.checkpoint[0])
         surface = evidence.surfaces[j]

@@ -3,11 +3,11 @@
 For exploit type t, run r and scaled log step x in [0, 1]:
     F_tr(x) = level + slope x + a_t + b_tr + s_tr x + g_tr(x)        logit of the unprompted rate
     k_tr(x) ~ Binomial(n, sigmoid(F_tr(x)))                            attempts without prefill
-    y_trN(x) = F_tr(x) + bias + bias_per_spread v/2 + bias_per_maturity u + d_t + d_tr + luck_tN(x) + noise
-with Gaussian a, b, s, d, a Matern-5/2 process g, and y, v and u from headline/rows.py. `luck` is the error of having
+    y_trN(x) = F_tr(x) + bias + bias_per_spread v/2 + bias_per_maturity u + d_t + e_t v/2 + d_tr + luck_tN(x) + noise
+with Gaussian a, b, s, d, e, a Matern-5/2 process g, and y, v and u from headline/rows.py. `luck` is the error of having
 few donor traces. All runs, checkpoints and levels score the same traces, so it is one smooth process a type, not
-fresh noise in every cell: correlated over levels as a Brownian motion in its variance (the level's words contain the shorter
-level's) and over checkpoints as exp(-|x - x'| / length).
+fresh noise in every cell: correlated over levels as a Brownian motion in its variance (a level's words contain the
+shorter level's) and over checkpoints as exp(-|x - x'| / length).
 
 The one hard decision: the correlation is modelled instead of averaging the levels. It lets a type whose rate is
 seen directly at some checkpoint tell how wrong its traces are, and so corrects that type's zero cells in all runs.
@@ -28,6 +28,7 @@ from foreshock.analysis.headline.parameters import unpack
 from foreshock.analysis.headline.rows import MeasurementRows, type_index
 
 _JITTER = 1e-6
+_ACROSS_RUNS = 0.7
 _PADDING_NOISE = 1.0
 
 
@@ -130,7 +131,10 @@ def measurement_noise(blocks: Blocks, h: dict[str, Tensor]) -> Tensor:
     same = (run.unsqueeze(-1) == run.unsqueeze(-2)).double()
     decay = torch.exp(-(x.unsqueeze(-1) - x.unsqueeze(-2)).abs() / h["luck_length"])
     luck = h["luck_scale"] ** 2 * blocks.luck_var.clamp(min=1e-12)
-    shared = h["luck_shared"] * torch.minimum(luck.unsqueeze(-1), luck.unsqueeze(-2)) * decay
+    half = h["type_spread_sd"] * blocks.spread / 2
+    shared = h["luck_shared"] * torch.minimum(luck.unsqueeze(-1), luck.unsqueeze(-2))
+    shared = shared + torch.minimum(half.unsqueeze(-1), half.unsqueeze(-2)) ** 2
+    shared = shared * decay * (_ACROSS_RUNS + (1 - _ACROSS_RUNS) * same)
     shared = shared + h["type_bias_sd"] ** 2 + same * h["surface_bias_sd"] ** 2
     shared = shared * blocks.real.unsqueeze(-1) * blocks.real.unsqueeze(-2)
     alone = blocks.count_var + h["noise_sd"] ** 2 + (1 - h["luck_shared"]) * luck

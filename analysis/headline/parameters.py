@@ -37,14 +37,15 @@ PARAMETERS: tuple[Parameter, ...] = (
     _scale("bend_sd", 1.0, 0.5),
     _scale("bend_length", 0.4, 0.4),
     # Errors of the importance-sampling measurements.
-    Parameter("bias", -0.1, 0.4),
+    Parameter("bias", -0.1, 0.3),
     Parameter("bias_per_spread", 0.0, 0.1),
     Parameter("bias_per_maturity", 0.2, 0.2),
     _scale("type_bias_sd", 0.6, 0.3),
     _scale("surface_bias_sd", 0.25, 0.3),
-    _scale("luck_scale", 1.0, 0.4),
-    Parameter("luck_shared", 0.5, 1.0, share=True),
-    _scale("luck_length", 1.0, 0.6),
+    _scale("type_spread_sd", 0.25, 0.1),
+    _scale("luck_scale", 1.1, 0.15),
+    Parameter("luck_shared", 1.5, 0.4, share=True),
+    _scale("luck_length", 1.0, 0.2),
     _scale("noise_sd", 0.3, 0.5),
 )
 CENTERS = torch.tensor([p.center for p in PARAMETERS], dtype=torch.float64)

@@ -151,4 +151,4 @@ def _pooled_spread(kind: Ints, level: Ints, squares: Floats, dof: Floats) -> tup
 
 
 def _ratio(top: NDArray[Any], bottom: NDArray[Any]) -> Floats:
-    return np.divide(top, bottom, out=np.zeros(len(top)), where=bottom > 0)
+    return np.asarray(np.divide(top, bottom, out=np.zeros(len(top)), where=bottom > 0))

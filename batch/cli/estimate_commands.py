@@ -27,7 +27,7 @@ def rates(
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
-    """The unprompted exploit rate of every run, type and checkpoint, with calibrated intervals, also where 0 of n were seen."""
+    """The unprompted exploit rate of every run, type and checkpoint, with intervals, also where 0 of n were seen."""
     from foreshock.analysis.estimates.load import load_evidence
     from foreshock.analysis.estimates.rates import estimate_rates, write_rates
 
@@ -51,6 +51,7 @@ def rates(
         typer.echo(f"note: {note}", err=True)
     typer.echo(
         f"{len(loaded.evidence.surfaces)} surfaces at {len(loaded.evidence.steps)} checkpoints, "
-        f"{found.headline.measurements} importance-sampling measurements, backtest widening {found.headline.inflation:.2f}"
+        f"{found.headline.measurements} importance-sampling measurements, "
+        f"backtest widening {found.headline.inflation:.2f}"
     )
     typer.echo(f"rates: {target}")

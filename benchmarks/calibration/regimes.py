@@ -28,6 +28,8 @@ class Regime:
     `decision_mean` and `decision_sd` (words) place the hazard of turning to the exploit: a Gamma density of
     that mean and standard deviation over word positions. Rates are log10 of the intensity of turning.
     `hidden_route` is the share of the target's turning intensity that goes to a route no donor trace shows.
+    `style_sd` is the sd of the target's log word probabilities around the donor's, `telling` the nats by which intent
+    raises its words; `heavy_style` draws the style from a t distribution with 3 degrees of freedom.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Regime:
     end_log10_exploit: Range = Range(-3.0, -0.2)
     end_log10_control: Range = Range(-5.0, -1.8)
     wiggle_log10: float = 0.12
+    n_words: int = 24
+    heavy_style: bool = False
     donor_rollouts_level0: int = 16
     donor_rollouts_level_n: int = 4
 
@@ -83,6 +87,16 @@ REGIMES: dict[str, Regime] = {
             checkpoints=(1, 2, 3, 5, 8, 13, 20, 32, 50, 70, 90, 120, 160, 200),
             levels=(0, 5, 20, 50, 100),
         ),
+        # Nuisances pushed to their ends: development only, to see what breaks.
+        replace(_EARLY, name="near_donor", style_sd=Range(0.02, 0.10)),
+        replace(_EARLY, name="far_donor", style_sd=Range(0.40, 0.60)),
+        replace(_EARLY, name="loud_words", telling=Range(3.0, 5.0)),
+        replace(_LATE, name="late_loud_words", telling=Range(3.0, 5.0)),
+        replace(_EARLY, name="quiet_words", telling=Range(0.3, 0.7)),
+        replace(_EARLY, name="uneven_tasks", task_sd=Range(1.2, 2.0)),
+        replace(_EARLY, name="small_vocabulary", n_words=6, telling=Range(1.0, 3.0)),
+        replace(_EARLY, name="heavy_style", heavy_style=True),
+        replace(_EARLY, name="strong_hidden", hidden_route=Range(0.5, 0.98)),
         replace(_EARLY, name="null", end_log10_exploit=Range(-4.5, -2.5), end_log10_control=Range(-4.5, -2.5)),
     )
 }

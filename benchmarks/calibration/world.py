@@ -21,8 +21,6 @@ from scipy import stats
 
 Array = NDArray[np.float64]
 N_STATES = 3
-N_WORDS = 24
-_TELLING_WORDS = 8
 _RETURN_HAZARD = 0.0015
 
 
@@ -39,7 +37,7 @@ class Chain:
     """A hidden-Markov text model for a batch of tasks.
 
     hazard1, hazard2: [..., n, T] probability of leaving the honest state at each word;
-    emission: [..., 3, N_WORDS] word probabilities by state;
+    emission: [..., 3, V] word probabilities by state;
     payoff: [..., 3] probability that a trace ending in the state exploits. `...` are batch axes.
     """
 
@@ -163,15 +161,16 @@ def _softmax(logits: Array) -> Array:
 def _emissions(rng: np.random.Generator, regime: Regime) -> tuple[Array, Array]:
     """Word distributions of donor [3, V] and target [run, checkpoint, 3, V], apart by `style_sd` nats a word."""
     telling, style = float(_draw(rng, regime.telling)), float(_draw(rng, regime.style_sd))
-    base = rng.normal(0, 1.0, N_WORDS)
+    n_words, loud = regime.n_words, regime.n_words // 3
+    base = rng.normal(0, 1.0, n_words)
     logits = np.stack([base, base.copy(), base.copy()])
-    logits[1, :_TELLING_WORDS] += telling
-    logits[2, _TELLING_WORDS : 2 * _TELLING_WORDS] += telling
-    shape = (len(regime.runs), len(regime.checkpoints), N_STATES, N_WORDS)
-    common = rng.normal(0, 1, N_WORDS)
-    by_state = rng.normal(0, 0.5, (N_STATES, N_WORDS))
-    by_run = rng.normal(0, 0.4, (len(regime.runs), 1, 1, N_WORDS))
-    drift = np.linspace(0, 1, len(regime.checkpoints))[None, :, None, None] * rng.normal(0, 0.5, N_WORDS)
+    logits[1, :loud] += telling
+    logits[2, loud : 2 * loud] += telling
+    shape = (len(regime.runs), len(regime.checkpoints), N_STATES, n_words)
+    common = rng.standard_t(3, n_words) / 3**0.5 if regime.heavy_style else rng.normal(0, 1, n_words)
+    by_state = rng.normal(0, 0.5, (N_STATES, n_words))
+    by_run = rng.normal(0, 0.4, (len(regime.runs), 1, 1, n_words))
+    drift = np.linspace(0, 1, len(regime.checkpoints))[None, :, None, None] * rng.normal(0, 0.5, n_words)
     offset = np.broadcast_to((common + by_state)[None, None] + by_run + drift, shape)
     return _softmax(logits), _softmax(logits[None, None] + style * offset)
 
