@@ -11,7 +11,7 @@ _ATTEMPT = re.compile(
     r"^\[foreshock (?P<when>[\d: -]+)\] === job (?P<job>\S+) attempt (?P<attempt>\d+) on (?P<node>\S+)"
 )
 _OWN = re.compile(r"^\[foreshock [\d: -]+\] ")
-_NOISE = re.compile(r"^(slurmstepd|srun): (error: \*\*\* |Job step|Terminated)|^\s*$|^Terminated$")
+_NOISE = re.compile(r"^slurmstepd.*DUE TO (JOB REQUEUE|PREEMPTION)|^srun: (Job step|Terminated)|^\s*$|^Terminated$")
 _TAIL_BYTES = 256 * 1024
 
 
