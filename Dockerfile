@@ -16,22 +16,22 @@ FROM scratch AS djinn
 # ---- cpu ------------------------------------------------------------------------------------------------------------
 
 FROM ${BASE_IMAGE} AS cpu-base
-COPY containers/install.sh containers/pins.toml /tmp/foreshock/containers/
-RUN /tmp/foreshock/containers/install.sh system cpu && rm -rf /tmp/foreshock
+COPY containers/install.sh containers/pins.toml /usr/local/foreshock-build/containers/
+RUN /usr/local/foreshock-build/containers/install.sh system cpu && rm -rf /usr/local/foreshock-build
 
 FROM cpu-base AS cpu-packages
-COPY containers/install.sh containers/pins.toml /tmp/foreshock/containers/
-COPY containers/locks/cpu.txt /tmp/foreshock/containers/locks/
-RUN --mount=type=bind,from=wheels,target=/wheels \
+COPY containers/install.sh containers/pins.toml /usr/local/foreshock-build/containers/
+COPY containers/locks/cpu.txt /usr/local/foreshock-build/containers/locks/
+RUN --mount=type=bind,from=wheels,target=/mnt \
     --mount=type=secret,id=pipconf,target=/etc/pip.conf \
-    /tmp/foreshock/containers/install.sh packages cpu
+    /usr/local/foreshock-build/containers/install.sh packages cpu
 
 FROM cpu-packages AS cpu-app
-COPY . /tmp/foreshock/
+COPY . /usr/local/foreshock-build/
 ARG BASE_IMAGE
 ARG GIT_COMMIT=unknown
-RUN --mount=type=bind,from=djinn,target=/djinn \
-    /tmp/foreshock/containers/install.sh app cpu "${GIT_COMMIT}" "${BASE_IMAGE}"
+RUN --mount=type=bind,from=djinn,target=/srv \
+    /usr/local/foreshock-build/containers/install.sh app cpu "${GIT_COMMIT}" "${BASE_IMAGE}"
 
 FROM cpu-base AS cpu-runtime
 COPY --from=cpu-packages /usr/local/foreshock/venv /usr/local/foreshock/venv
@@ -41,22 +41,22 @@ COPY --from=cpu-app /usr/local/foreshock/image /usr/local/foreshock/image
 # ---- cuda -----------------------------------------------------------------------------------------------------------
 
 FROM ${CUDA_BASE_IMAGE} AS cuda-base
-COPY containers/install.sh containers/pins.toml /tmp/foreshock/containers/
-RUN /tmp/foreshock/containers/install.sh system gpu && rm -rf /tmp/foreshock
+COPY containers/install.sh containers/pins.toml /usr/local/foreshock-build/containers/
+RUN /usr/local/foreshock-build/containers/install.sh system gpu && rm -rf /usr/local/foreshock-build
 
 FROM cuda-base AS cuda-packages
-COPY containers/install.sh containers/pins.toml /tmp/foreshock/containers/
-COPY containers/locks/gpu.txt /tmp/foreshock/containers/locks/
-RUN --mount=type=bind,from=wheels,target=/wheels \
+COPY containers/install.sh containers/pins.toml /usr/local/foreshock-build/containers/
+COPY containers/locks/gpu.txt /usr/local/foreshock-build/containers/locks/
+RUN --mount=type=bind,from=wheels,target=/mnt \
     --mount=type=secret,id=pipconf,target=/etc/pip.conf \
-    /tmp/foreshock/containers/install.sh packages gpu
+    /usr/local/foreshock-build/containers/install.sh packages gpu
 
 FROM cuda-packages AS cuda-app
-COPY . /tmp/foreshock/
+COPY . /usr/local/foreshock-build/
 ARG CUDA_BASE_IMAGE
 ARG GIT_COMMIT=unknown
-RUN --mount=type=bind,from=djinn,target=/djinn \
-    /tmp/foreshock/containers/install.sh app gpu "${GIT_COMMIT}" "${CUDA_BASE_IMAGE}"
+RUN --mount=type=bind,from=djinn,target=/srv \
+    /usr/local/foreshock-build/containers/install.sh app gpu "${GIT_COMMIT}" "${CUDA_BASE_IMAGE}"
 
 FROM cuda-base AS cuda-runtime
 COPY --from=cuda-packages /usr/local/foreshock/venv /usr/local/foreshock/venv
@@ -102,7 +102,7 @@ CMD ["--help"]
 # The cpu image and the test suite's packages and sources: `make test-image` runs it without network.
 FROM cpu-runtime AS test
 COPY . /usr/local/foreshock/source/
-RUN --mount=type=bind,from=wheels,target=/wheels \
+RUN --mount=type=bind,from=wheels,target=/mnt \
     --mount=type=secret,id=pipconf,target=/etc/pip.conf \
     /usr/local/foreshock/source/containers/install.sh packages test
 ENV PATH=/usr/local/foreshock/app/bin:/usr/local/foreshock/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \

@@ -132,11 +132,10 @@ def _plan_sif(request: BuildRequest, machine: Machine, scratch: Path) -> list[St
             steps.append(Step("unpack the base", (*unpack, "--file", base)))
             base, name_of_base = str(folder), _local_base_name(base)
     argv = [machine.flavour.value, "build", "--force"]
-    for name, folder_or_none in (("wheels", request.wheels), ("djinn", request.djinn)):
+    # Destinations exist in every base: an unprivileged build cannot make mount points.
+    for folder_or_none, inside in ((request.wheels, "/mnt"), (request.djinn, "/srv")):
         if folder_or_none is not None:
-            argv += ["--bind", f"{folder_or_none}:/{name}:ro"]
-    if request.pip_config is not None:
-        argv += ["--bind", f"{request.pip_config}:/etc/pip.conf:ro"]
+            argv += ["--bind", f"{folder_or_none}:{inside}:ro"]
     arguments = {
         "VARIANT": request.variant.value,
         "BOOTSTRAP": bootstrap,
@@ -298,6 +297,9 @@ def build(request: BuildRequest, machine: Machine, say: Callable[[str], None], l
         (scratch / "base").mkdir()
         context = scratch / "context"
         stage_context(request.context, context)
+        if request.pip_config is not None and request.kind is ImageKind.SIF:
+            # Copied in with the sources and removed with them; a Dockerfile has secrets for this.
+            shutil.copy2(request.pip_config, context / "containers" / "pip.conf")
         staged = replace(request, context=context)
         try:
             run_plan(plan(staged, machine, scratch), log, request.base, say)

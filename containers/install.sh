@@ -18,16 +18,20 @@ case $variant in
 esac
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 python=$prefix/venv/bin/python
-tools=/tmp/foreshock-build-tools
+tools=/usr/local/foreshock-build/tools
+# Mount points that every base has, so that mounting leaves no trace: a folder of wheels, a checkout of djinn.
+wheels=/mnt djinn_source=/srv
 
 # pip in an environment of its own: the image needs no installer.
 pip() {
     if [ ! -x "$tools/bin/pip" ]; then python3 -m venv "$tools"; fi
+    if [ -f "$here/pip.conf" ]; then export PIP_CONFIG_FILE=$here/pip.conf; fi
     "$tools/bin/pip" --python "$python" --no-cache-dir --disable-pip-version-check "$@"
 }
 
 # Bytecode once, at build time: the running image is read-only. The hash mode keeps time stamps out of the files.
-bytecode() { "$python" -m compileall -q -j 0 --invalidation-mode unchecked-hash "$@" || true; }
+# Some packages carry a file for a newer Python, which is no reason to fail.
+bytecode() { "$python" -m compileall -q -q -j 0 --invalidation-mode unchecked-hash "$@" || true; }
 
 system_step() {
     if [ "$variant" = gpu ]; then
@@ -59,7 +63,7 @@ packages_step() {
     [ -x "$python" ] || python3 -m venv --without-pip "$prefix/venv"
     local source=()
     # A mounted folder of wheels stands in for the index, and then nothing else is asked.
-    if compgen -G "/wheels/*.whl" >/dev/null; then source=(--no-index --find-links /wheels); fi
+    if compgen -G "$wheels/*.whl" >/dev/null; then source=(--no-index --find-links "$wheels"); fi
     pip install --quiet --no-compile --no-deps --require-hashes --only-binary :all: "${source[@]}" \
         -r "$here/locks/$variant.txt"
     [ "$variant" = test ] || pip check
@@ -88,8 +92,8 @@ app_step() {
     pip install --quiet --no-compile --no-deps --no-build-isolation --target "$site" "$here/.."
     # djinn is MIT code at one commit. Its own requirements (vllm, trl, dspy...) are for authoring problems; verifying
     # needs none of them, so it comes without.
-    if [ -f /djinn/pyproject.toml ]; then
-        cp -r /djinn "$tools/djinn"
+    if [ -f "$djinn_source/pyproject.toml" ]; then
+        cp -r "$djinn_source" "$tools/djinn"
         pip install --quiet --no-compile --no-deps --no-build-isolation --target "$site" "$tools/djinn"
         djinn=$(sed -n '/^\[djinn\]/,/^\[/ s/^commit = "\(.*\)"$/\1/p' "$here/pins.toml")
     fi
