@@ -15,6 +15,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from foreshock.errors import InputError
+
 WHOLE_FILE_LIMIT = 64 * 2**20
 _BLOCK = 64 * 2**10
 _N_BLOCKS = 256
@@ -22,7 +24,7 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenize
 _VOLATILE_CONFIG_KEYS = ("_name_or_path", "transformers_version")
 
 
-class CheckpointError(ValueError):
+class CheckpointError(InputError):
     """A directory that is not a usable checkpoint; the message says what is missing and what is valid."""
 
 

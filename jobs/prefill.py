@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from foreshock.errors import InputError
+
 _WORD = re.compile(r"\S+")
 
 
-class PrefillSourceError(ValueError):
+class PrefillSourceError(InputError):
     """A prefill source that cannot be used; the message names the file, the line and the remedy."""
 
 

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from foreshock.errors import InputError
 from foreshock.jobs.engines.base import Engine
 
 
@@ -33,11 +34,11 @@ def create_engine(name: str, options: Mapping[str, Any] | None = None) -> Engine
     Raises ValueError for an unknown name or option, naming the valid ones.
     """
     if name not in _ENGINES:
-        raise ValueError(f"unknown engine {name!r}; valid: {', '.join(ENGINE_NAMES)}")
+        raise InputError(f"unknown engine {name!r}; valid: {', '.join(ENGINE_NAMES)}")
     build = _ENGINES[name]()
     given = dict(options or {})
     valid = [p for p in inspect.signature(build).parameters if p != "self"]
     unknown = sorted(set(given) - set(valid))
     if unknown:
-        raise ValueError(f"engine {name!r} has no option {unknown[0]!r}; valid: {', '.join(sorted(valid))}")
+        raise InputError(f"engine {name!r} has no option {unknown[0]!r}; valid: {', '.join(sorted(valid))}")
     return build(**given)

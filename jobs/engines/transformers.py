@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import torch
 
+from foreshock.errors import InputError
 from foreshock.jobs.engines.base import (
     FinishReason,
     GenerationRequest,
@@ -60,14 +61,14 @@ class TransformersEngine:
         threads: int | None = None,
     ) -> None:
         if dtype != "auto" and dtype not in _DTYPES:
-            raise ValueError(f"unknown dtype {dtype!r}; valid: auto, {', '.join(_DTYPES)}")
+            raise InputError(f"unknown dtype {dtype!r}; valid: auto, {', '.join(_DTYPES)}")
         for option, value in (
             ("batch_size", batch_size),
             ("max_batch_tokens", max_batch_tokens),
             ("max_logits", max_logits),
         ):
             if value < 1:
-                raise ValueError(f"{option} is {value}; it must be at least 1")
+                raise InputError(f"{option} is {value}; it must be at least 1")
         self.device = _device(device)
         self._dtype_name = dtype
         self.batch_size = batch_size
@@ -181,7 +182,7 @@ class TransformersEngine:
     def score(self, requests: Sequence[ScoreRequest], temperature: float) -> Iterator[PromptLogprobs]:
         """log softmax(logits / temperature) of each prefill token, in float64 from the model's logits."""
         if not temperature > 0:
-            raise ValueError(
+            raise InputError(
                 f"cannot score at temperature {temperature}: greedy decoding gives no log-probabilities; "
                 "use the sampling temperature, above 0"
             )
@@ -287,9 +288,9 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ValueError(f"unknown device {name!r}; valid: auto, cpu, cuda, cuda:N") from error
+        raise InputError(f"unknown device {name!r}; valid: auto, cpu, cuda, cuda:N") from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {name!r} asked for, but torch sees no GPU here; valid: auto, cpu")
+        raise InputError(f"device {name!r} asked for, but torch sees no GPU here; valid: auto, cpu")
     return device
 
 

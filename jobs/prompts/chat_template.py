@@ -11,6 +11,7 @@ import hashlib
 import json
 from typing import Any
 
+from foreshock.errors import InputError
 from foreshock.jobs.prompts.base import RenderedPrompt
 from foreshock.jobs.prompts.tokenizer import Tokenizer, encode_prefill, encode_prompt, token_id
 
@@ -21,7 +22,7 @@ RENDERING_VERSION = 1
 _END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|end_of_turn|>", "<|user|>")
 
 
-class TemplateError(ValueError):
+class TemplateError(InputError):
     """A tokenizer whose chat template is missing or cannot render a plain conversation."""
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from foreshock.errors import InputError
 from foreshock.jobs.prompts.base import ParsedResponse, RenderedPrompt
 from foreshock.jobs.prompts.chat_template import PINNED_DATE, join, render_chat, rendering_digest
 from foreshock.jobs.prompts.tokenizer import Tokenizer, decode, token_id
@@ -42,7 +43,7 @@ class HarmonyFormat:
         ids = {token: token_id(tokenizer, token) for token in REQUIRED_TOKENS}
         missing = [token for token, number in ids.items() if number is None]
         if missing:
-            raise ValueError(
+            raise InputError(
                 f"the prompt format 'harmony' needs the tokens {', '.join(missing)}, which this tokenizer lacks; use "
                 "'auto', or the tokenizer of a gpt-oss model"
             )

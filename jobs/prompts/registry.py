@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from foreshock.errors import InputError
 from foreshock.jobs.prompts.base import PromptFormat
 from foreshock.jobs.prompts.chat import ChatFormat
 from foreshock.jobs.prompts.harmony import REQUIRED_TOKENS, HarmonyFormat
@@ -31,7 +32,7 @@ def select_format(name: str, tokenizer: Tokenizer) -> PromptFormat:
     Raises ValueError for an unknown name or a tokenizer that the format cannot serve.
     """
     if name not in FORMAT_NAMES:
-        raise ValueError(f"unknown prompt format {name!r}; valid: {', '.join(FORMAT_NAMES)}")
+        raise InputError(f"unknown prompt format {name!r}; valid: {', '.join(FORMAT_NAMES)}")
     return _FORMATS[detect_format(tokenizer) if name == "auto" else name](tokenizer)
 
 

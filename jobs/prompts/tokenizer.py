@@ -13,11 +13,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from foreshock.errors import InputError
+
 Tokenizer = Any
 """A transformers tokenizer; transformers has no type stubs."""
 
 
-class PrefillTextError(ValueError):
+class PrefillTextError(InputError):
     """A prefill that cannot be forced: it holds a control token, which would end the reasoning section."""
 
 

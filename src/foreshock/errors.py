@@ -14,7 +14,7 @@ class ForeshockError(Exception):
     exit_code = 1
 
 
-class InputError(ForeshockError):
+class InputError(ForeshockError, ValueError):
     """Something the user gave is wrong: a file, a line, a key, an option. Exit code 2."""
 
     exit_code = 2
