@@ -1,0 +1,82 @@
+"""The headline figure: estimated unprompted rates over training, with what was seen directly.
+
+The one hard decision: one panel an exploit type, runs in colour, so that the question "did this type rise in this
+run and not in the control" is answered inside one panel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from foreshock.analysis.estimates.estimate import COLUMNS, Method, RateEstimate, as_row
+from foreshock.analysis.figures.save import SavedFigure, save_figure
+from foreshock.analysis.figures.style import CATEGORICAL, checkpoint_axis, house_style, new_figure
+
+_MOST_PANELS = 16
+_FLOOR = -7.0
+
+
+def rates_frame(estimates: Sequence[RateEstimate]) -> pd.DataFrame:
+    """rates.csv as a frame; missing values are NaN."""
+    frame = pd.DataFrame([as_row(estimate) for estimate in estimates], columns=list(COLUMNS))
+    numbers = ["log10_rate", "lower90", "upper90", "lower95", "upper95", "ess", "pareto_k"]
+    return frame.astype(dict.fromkeys(numbers, np.float64))
+
+
+def headline_figure(estimates: Sequence[RateEstimate], directory: Path, labels: Mapping[str, str]) -> SavedFigure:
+    """Headline medians and 95% intervals per exploit type; filled dots are directly observed rates."""
+    frame = rates_frame(estimates)
+    headline = frame[frame["method"] == Method.HEADLINE.value]
+    direct = frame[(frame["method"] == Method.DIRECT.value) & frame["log10_rate"].notna()]
+    types = _most_interesting(headline)
+    columns = min(4, len(types))
+    rows = -(-len(types) // columns)
+    with house_style():
+        figure, axes = new_figure(2.3 * columns + 0.6, 2.0 * rows + 0.7, rows, columns, squeeze=False, sharey=True)
+        for i, axis in enumerate(axes.flat):
+            if i >= len(types):
+                axis.set_visible(False)
+                continue
+            _panel(axis, headline[headline["exploit_type"] == types[i]], direct, labels)
+            axis.set_title(types[i].replace("_", " "))
+            if i % columns == 0:
+                axis.set_ylabel("unprompted exploit rate")
+        handles, names = axes.flat[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside upper left", ncols=len(names))
+        return save_figure(
+            figure,
+            frame[frame["method"].isin([Method.HEADLINE.value, Method.DIRECT.value])],
+            directory,
+            "headline_rates",
+            "How often each checkpoint would exploit unprompted",
+            "Line: median of the headline estimate; band: its 95% interval, calibrated on simulated sweeps and by a "
+            "backtest on this one. Dots: rates seen directly; where there is no dot, no exploit was seen.",
+        )
+
+
+def _most_interesting(headline: pd.DataFrame) -> list[str]:
+    """Types by their highest estimate, at most _MOST_PANELS, then by name."""
+    highest = headline.groupby("exploit_type")["log10_rate"].max().sort_values(ascending=False, kind="stable")
+    return sorted(str(name) for name in highest.index[:_MOST_PANELS])
+
+
+def _panel(axis: Any, mine: pd.DataFrame, direct: pd.DataFrame, labels: Mapping[str, str]) -> None:
+    steps = sorted(mine["checkpoint"].unique())
+    places = dict(zip(steps, checkpoint_axis(axis, [float(s) for s in steps]), strict=True))
+    for i, run in enumerate(sorted(mine["run"].unique())):
+        here = mine[mine["run"] == run].sort_values("checkpoint")
+        seen = direct[(direct["run"] == run) & (direct["exploit_type"] == here["exploit_type"].iloc[0])]
+        x = [places[step] for step in here["checkpoint"]]
+        colour = CATEGORICAL[i % len(CATEGORICAL)]
+        axis.plot(x, 10 ** here["log10_rate"], color=colour, label=labels.get(run, run))
+        low, high = (10 ** here[name].clip(lower=_FLOOR) for name in ("lower95", "upper95"))
+        axis.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        dots = [places[step] for step in seen["checkpoint"]]
+        axis.plot(dots, 10 ** seen["log10_rate"], "o", color=colour, markersize=3.5)
+    axis.set_yscale("log")
+    axis.set_ylim(10**_FLOOR, 1.2)
