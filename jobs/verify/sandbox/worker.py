@@ -24,15 +24,15 @@ from typing import IO, Any
 import foreshock
 from foreshock.jobs.verify.base import SandboxTier
 from foreshock.jobs.verify.sandbox.limits import Limits
-from foreshock.jobs.verify.sandbox.zygote import BROKEN, KILL, LAUNCH, READY, WAIT
+from foreshock.jobs.verify.sandbox.zygote import ALIVE, BROKEN, KILL, LAUNCH, READY, WAIT
 
 _BOOT = (
-    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "import os, sys; os.write(int(sys.argv[2]), b'.'); sys.path.insert(0, sys.argv[1]); "
     "from foreshock.jobs.verify.sandbox.zygote import main; main(int(sys.argv[2]))"
 )
 _HEADER = struct.Struct(">Q")
 START_S = 4.5
-"""A zygote or a confinement that takes longer counts as broken."""
+"""Silence of a starting zygote, or of a process being confined, after which it counts as broken."""
 
 
 class InfraError(RuntimeError):
@@ -125,12 +125,15 @@ class Worker:
                 )
             self._control.settimeout(START_S)
             self._control.send(json.dumps(self._config_json()).encode())
-            return self._control.recv(1 << 16)
+            answer = ALIVE
+            while answer == ALIVE:
+                answer = self._control.recv(1 << 16)
+            return answer
         except ConnectionError:
             return b""
         except TimeoutError:
             self.close()
-            raise InfraError(f"the sandbox process did not start within {START_S} s") from None
+            raise InfraError(f"the sandbox process said nothing for {START_S} s while it started") from None
         except OSError as error:
             self.close()
             raise InfraError(f"the sandbox process could not be started: {error}") from error

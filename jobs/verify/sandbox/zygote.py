@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from foreshock.jobs.verify.sandbox.confine import CHANNEL, Confinement, confinement
@@ -28,6 +29,8 @@ KILL = b"K"
 WAIT = b"W"
 READY = b"R"
 BROKEN = b"E"
+ALIVE = b"."
+"""Sent while starting, so that a slow node is told apart from a broken one."""
 _GRACE_S = 0.5
 _MESSAGE_BYTES = 1 << 16
 
@@ -37,7 +40,7 @@ def main(control_fd: int) -> None:
     control = socket.socket(fileno=control_fd)
     config = json.loads(control.recv(_MESSAGE_BYTES))
     try:
-        runner = _load(config)
+        runner = _load(config, lambda: control.send(ALIVE))
         confined = confinement(config["tier"], config)
         confined.prepare()
     except BaseException as error:  # noqa: BLE001 - whatever it is, the judge must hear of it
@@ -51,12 +54,13 @@ def main(control_fd: int) -> None:
     os._exit(0)
 
 
-def _load(config: dict[str, Any]) -> Any:
+def _load(config: dict[str, Any], beat: Callable[[], object]) -> Any:
     """Import the runner and everything submissions commonly import, then forget where foreshock lies."""
     before = list(sys.path)
     sys.path[:0] = config["sys_path"]
     for name in config["preload"]:
         importlib.import_module(name)
+        beat()
     runner = importlib.import_module(config["runner"])
     runner.prepare(config["options"])
     root = sys.argv[1] if len(sys.argv) > 1 else None
