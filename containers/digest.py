@@ -7,6 +7,7 @@ is its id, which is the digest of its configuration and, through it, of its laye
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -91,9 +92,10 @@ def _folder_digest(folder: Path) -> str:
 
 def _read_cache(store: Path) -> dict[str, str]:
     try:
-        return dict(json.loads(store.read_text(encoding="utf-8")))
+        known = json.loads(store.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}  # a cache that is missing or damaged only costs the time to hash again
+    return known if isinstance(known, dict) else {}
 
 
 def _write_cache(store: Path, known: dict[str, str]) -> None:
@@ -102,5 +104,6 @@ def _write_cache(store: Path, known: dict[str, str]) -> None:
         store.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(json.dumps(known, indent=1), encoding="utf-8")
         part.replace(store)
-    except OSError:
-        part.unlink(missing_ok=True)  # an unwritable home is normal on compute nodes
+    except OSError:  # an unwritable home is normal on compute nodes
+        with contextlib.suppress(OSError):
+            part.unlink()

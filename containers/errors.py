@@ -58,7 +58,7 @@ SYMPTOMS: tuple[Symptom, ...] = (
         r"manifest unknown|manifest for .* not found|name unknown|image not known|pull access denied"
         r"|requested access to the resource is denied|error 404",
         "the base image {base} does not exist in the registry",
-        "check the digest in containers/pins.toml, or build on a local base: --base TAR (made by containers/ci/base.sh)",
+        "check the digest in containers/pins.toml, or give a local base: --base TAR (made by containers/ci/base.sh)",
     ),
     _symptom(
         r"dial tcp|no such host|pinging container registry|i/o timeout|TLS handshake timeout|connection refused"

@@ -1,0 +1,228 @@
+"""Build plans for every builder, refusals before the work starts, and what failures say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from foreshock.containers import build as building
+from foreshock.containers.build import BuildRequest, Step, plan, run_plan, stage_context
+from foreshock.containers.engines import Engine, ImageKind, Machine
+from foreshock.containers.errors import ImageError, explain
+from foreshock.containers.launch import Flavour
+from foreshock.containers.pins import Variant
+
+ROOT = Path(__file__).resolve().parents[2]
+MACHINE = Machine(frozenset(Engine), Flavour.APPTAINER, is_root=False, can_drop_network=True, has_subordinate_ids=True)
+BASE = "python:3.11@sha256:00"
+
+
+def request(**changes: object) -> BuildRequest:
+    start = BuildRequest(
+        variant=Variant.CPU,
+        kind=ImageKind.OCI,
+        engine=Engine.DOCKER,
+        output="foreshock:cpu",
+        context=Path("/context"),
+        base=BASE,
+        git_commit="abc",
+        lock_sha256="def",
+    )
+    return replace(start, **changes)  # type: ignore[arg-type]
+
+
+def test_docker_builds_the_target_with_labels_inputs() -> None:
+    (step,) = plan(request(), MACHINE, Path("/scratch"))
+    assert step.argv == (
+        *("docker", "build", "--build-arg", f"BASE_IMAGE={BASE}"),
+        *("--build-arg", "GIT_COMMIT=abc", "--build-arg", "LOCK_SHA256=def"),
+        *("--target", "cpu", "--tag", "foreshock:cpu", "--file", "/context/Dockerfile", "/context"),
+    )
+
+
+def test_wheels_make_a_build_without_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BUILDAH_ISOLATION", raising=False)
+    offline = request(wheels=Path("/wheels"), djinn=Path("/djinn"), variant=Variant.GPU, pip_config=Path("/pip.conf"))
+    (docker,) = plan(offline, MACHINE, Path("/scratch"))
+    assert docker.argv[:4] == ("docker", "build", "--network", "none")
+    (buildah,) = plan(replace(offline, engine=Engine.BUILDAH), MACHINE, Path("/scratch"))
+    assert buildah.argv == (
+        *("unshare", "--net", "buildah", "build", "--layers", "--isolation", "chroot"),
+        *("--build-arg", f"CUDA_BASE_IMAGE={BASE}", "--build-arg", "GIT_COMMIT=abc", "--build-arg", "LOCK_SHA256=def"),
+        *("--build-context", "wheels=/wheels", "--build-context", "djinn=/djinn"),
+        *("--secret", "id=pipconf,src=/pip.conf", "--target", "cuda", "--tag", "foreshock:cpu"),
+        *("--file", "/context/Dockerfile", "/context"),
+    )
+
+
+def test_a_local_base_is_named_by_its_content(tmp_path: Path) -> None:
+    tar = tmp_path / "base.tar"
+    tar.write_bytes(b"one")
+    first = plan(request(base=str(tar), engine=Engine.PODMAN), MACHINE, tmp_path)
+    name = first[0].argv[-1]
+    assert first[0].argv == ("podman", "import", str(tar), name)
+    assert f"BASE_IMAGE={name}" in first[1].argv
+    tar.write_bytes(b"two")
+    assert plan(request(base=str(tar), engine=Engine.PODMAN), MACHINE, tmp_path)[0].argv[-1] != name
+    buildah = plan(request(base=str(tar), engine=Engine.BUILDAH), MACHINE, tmp_path)
+    assert [step.argv[1] for step in buildah[:3]] == ["from", "add", "commit"]
+
+
+def test_a_sif_on_a_local_base_unpacks_it_first(tmp_path: Path) -> None:
+    tar = tmp_path / "base.tar"
+    tar.write_bytes(b"one")
+    unpack, build = plan(
+        request(kind=ImageKind.SIF, engine=Engine.APPTAINER, base=str(tar), output="/out/f.sif", wheels=tmp_path),
+        MACHINE,
+        tmp_path,
+    )
+    assert unpack.argv[0] == "tar"
+    assert "--exclude=./dev/*" in unpack.argv
+    assert build.cwd == Path("/context")
+    assert build.argv[:5] == ("apptainer", "build", "--force", "--bind", f"{tmp_path}:/mnt:ro")
+    for argument in ("VARIANT=cpu", "BOOTSTRAP=localimage", f"FROM={tmp_path}/base", "GIT_COMMIT=abc"):
+        assert argument in build.argv
+    assert build.argv[-2:] == ("/out/f.sif", "apptainer.def")
+
+
+@pytest.mark.parametrize("engine", [Engine.DOCKER, Engine.PODMAN, Engine.BUILDAH])
+def test_an_oci_image_becomes_a_sif_through_a_docker_archive(engine: Engine) -> None:
+    wanted = request(kind=ImageKind.SIF, engine=engine, from_oci="localhost/foreshock:cpu", output="/out/f.sif")
+    save, convert = plan(wanted, MACHINE, Path("/scratch"))
+    assert save.argv[0] == engine.value
+    assert any("/scratch/image.tar" in word for word in save.argv)
+    assert convert.argv == ("apptainer", "build", "--force", "/out/f.sif", "docker-archive:/scratch/image.tar")
+
+
+def test_the_first_builder_found_is_used_and_a_missing_one_is_named() -> None:
+    only_podman = replace(MACHINE, engines=frozenset({Engine.PODMAN}))
+    assert only_podman.choose(ImageKind.OCI, None) is Engine.PODMAN
+    with pytest.raises(ImageError, match=r"no builder for sif images on PATH; install one of: apptainer"):
+        only_podman.choose(ImageKind.SIF, None)
+    with pytest.raises(ImageError, match=r"docker is not installed; found: podman"):
+        only_podman.choose(ImageKind.OCI, Engine.DOCKER)
+    with pytest.raises(ImageError, match=r"apptainer does not build oci images; valid: buildah, docker, podman"):
+        only_podman.choose(ImageKind.OCI, Engine.APPTAINER)
+
+
+def test_refusals_come_before_the_work_and_name_the_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    refused = {
+        "base.tar does not exist; make one: containers/ci/base.sh": request(base=str(tmp_path / "base.tar")),
+        "is a folder; docker needs a tar": request(base=str(empty)),
+        "holds no wheels; fill it: containers/ci/wheelhouse.sh cpu": request(wheels=empty),
+        "is not a checkout of djinn; run containers/ci/djinn.sh": request(djinn=empty),
+        "--pip-config /nowhere does not exist": request(pip_config=Path("/nowhere")),
+    }
+    monkeypatch.setattr(building, "NEEDED_BYTES", {Variant.CPU: 0, Variant.GPU: 10**18})
+    for message, wrong in refused.items():
+        with pytest.raises(ImageError) as caught:
+            building.check_request(wrong, MACHINE, tmp_path)
+        assert message in str(caught.value)
+    with pytest.raises(ImageError, match=r"GB free at .*, a gpu image needs 1000000000 GB .*set TMPDIR"):
+        building.check_request(request(variant=Variant.GPU), MACHINE, tmp_path)
+
+
+def test_missing_subordinate_ids_are_told_before_an_unprivileged_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(building, "NEEDED_BYTES", {Variant.CPU: 0, Variant.GPU: 0})
+    poor = replace(MACHINE, has_subordinate_ids=False)
+    wanted = request(kind=ImageKind.SIF, engine=Engine.APPTAINER)
+    assert "usermod --add-subuids" in building.check_request(wanted, poor, tmp_path)[0]
+    assert building.check_request(wanted, replace(poor, is_root=True), tmp_path) == []
+
+
+# Real last lines of the builders, found by making each failure happen or in their public trackers.
+FAILURES = {
+    "writing blob: write /var/tmp/x: no space left on device": "TMPDIR",
+    "FATAL: While performing build: mksquashfs: Write failed because No space left on device": "TMPDIR",
+    'Error: initializing source docker://python:3.11: pinging container registry registry-1.example: Get "https://'
+    'registry-1.example/v2/": dial tcp: lookup registry-1.example: no such host': "--base TAR",
+    "FATAL: Unable to build from python: conveyor failed to get: dial tcp 1.2.3.4:443: i/o timeout": "--base TAR",
+    "Error: manifest unknown: manifest unknown": "containers/pins.toml",
+    'Error: short-name "nvidia/cuda" did not resolve to an alias and no unqualified-search registries are defined': (
+        "--base NAME@sha256:DIGEST"
+    ),
+    "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.": "--wheels",
+    "ERROR: Could not find a version that satisfies the requirement numpy==2.3.5": "--wheels FOLDER",
+    "cannot find UID/GID for user u: no subuid ranges found for user in /etc/subuid": "usermod --add-subuids",
+    "ERROR: Could not write info to setgroups: unshare: Operation not permitted": "setuid",
+    "FATAL: container creation failed: squashfuse: fuse: device not found, try 'modprobe fuse' first": "--unpack",
+    "Error: crun: setrlimit `RLIMIT_NOFILE`: Operation not permitted: OCI permission denied": "ordinary user",
+    "Error: OCI runtime error: crun: cgroups in hybrid mode not supported": "--engine buildah",
+    "Cannot connect to the Docker daemon at unix:///var/run/docker.sock.": "--engine podman",
+}
+
+
+@pytest.mark.parametrize("output", FAILURES)
+def test_known_failures_are_explained_with_the_next_step(output: str) -> None:
+    explanation = explain(f"some noise\n{output}\n", "python:3.11@sha256:00")
+    assert explanation is not None
+    assert "; next: " in explanation
+    assert FAILURES[output] in explanation
+
+
+def test_unknown_failures_are_not_explained() -> None:
+    assert explain("gcc: internal compiler error") is None
+
+
+def test_a_failing_step_shows_its_last_lines_and_where_the_rest_is(tmp_path: Path) -> None:
+    code = "print('before'); print('Error: manifest unknown'); raise SystemExit(3)"
+    step = Step("build cpu", (sys.executable, "-c", code))
+    log = tmp_path / "logs" / "build.log"
+    with pytest.raises(ImageError) as caught:
+        run_plan([step], log, "python:3.11", lambda _text: None)
+    said = str(caught.value)
+    assert "build cpu failed with exit code 3" in said
+    assert "  | Error: manifest unknown" in said
+    assert "The base image python:3.11 does not exist in the registry; next: check the digest" in said
+    assert said.endswith(f"Full output: {log}")
+
+
+def test_a_missing_program_is_an_error_and_not_a_traceback(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"no-such-builder: No such file or directory; is it installed\?"):
+        run_plan([Step("build", ("no-such-builder",))], tmp_path / "log", "", lambda _text: None)
+
+
+def test_the_context_holds_what_git_knows_and_keeps_links(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "src" / "foreshock").mkdir(parents=True)
+    (source / "batch").mkdir()
+    for name in ("pyproject.toml", "batch/a.py", "batch/ignored.log", "secret.txt"):
+        (source / name).write_text(name)
+    (source / "src" / "foreshock" / "batch").symlink_to("../../batch")
+    (source / ".gitignore").write_text("*.log\n")
+    (source / ".dockerignore").write_text("*\n!pyproject.toml\n!src\n!batch\n!docs\n")
+    subprocess.run(["git", "init", "-q", str(source)], check=True)
+    stage_context(source, tmp_path / "context")
+    staged = {
+        p.relative_to(tmp_path / "context").as_posix()
+        for p in (tmp_path / "context").rglob("*")
+        if not p.is_dir() or p.is_symlink()
+    }
+    assert staged == {"pyproject.toml", "batch/a.py", "src/foreshock/batch"}
+    assert (tmp_path / "context" / "src" / "foreshock" / "batch").is_symlink()
+
+
+def test_the_context_without_git_holds_the_same_source_files(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "batch" / "__pycache__").mkdir(parents=True)
+    (source / "batch" / "a.py").write_text("")
+    (source / "batch" / "__pycache__" / "a.pyc").write_text("")
+    (source / "secret.txt").write_text("")
+    (source / ".dockerignore").write_text("*\n!batch\n")
+    stage_context(source, tmp_path / "context")
+    staged = [p.relative_to(tmp_path / "context").as_posix() for p in (tmp_path / "context").rglob("*") if p.is_file()]
+    assert staged == ["batch/a.py"]
+
+
+def test_images_are_built_from_a_checkout(tmp_path: Path) -> None:
+    assert building.find_source(None) == ROOT
+    with pytest.raises(ImageError, match=r"images are built from a checkout: give --source FOLDER"):
+        building.find_source(tmp_path)

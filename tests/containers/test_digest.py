@@ -1,0 +1,80 @@
+"""Image identity: bytes decide, and a cached answer never outlives them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from foreshock.containers.digest import changed_image, image_file_digest
+from foreshock.containers.errors import ImageError
+
+
+def test_a_sifs_digest_is_what_sha256sum_prints(tmp_path: Path) -> None:
+    image = tmp_path / "a.sif"
+    image.write_bytes(b"image" * 1000)
+    expected = "sha256:" + hashlib.sha256(b"image" * 1000).hexdigest()
+    assert image_file_digest(image, tmp_path / "cache.json") == expected
+
+
+def test_a_second_look_reads_the_cache_and_a_write_does_not(tmp_path: Path) -> None:
+    image, cache = tmp_path / "a.sif", tmp_path / "c" / "cache.json"
+    image.write_bytes(b"one")
+    first = image_file_digest(image, cache)
+    known = json.loads(cache.read_text())
+    cache.write_text(json.dumps(dict.fromkeys(known, "f" * 64)))
+    assert image_file_digest(image, cache) == "sha256:" + "f" * 64
+    image.write_bytes(b"two")  # same name and size
+    second = image_file_digest(image, cache)
+    assert second == "sha256:" + hashlib.sha256(b"two").hexdigest() != first
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[1]"])
+def test_a_damaged_cache_only_costs_time(tmp_path: Path, damage: str) -> None:
+    image, cache = tmp_path / "a.sif", tmp_path / "cache.json"
+    image.write_bytes(b"one")
+    cache.write_text(damage)
+    assert image_file_digest(image, cache) == "sha256:" + hashlib.sha256(b"one").hexdigest()
+
+
+def test_an_unwritable_cache_is_no_error(tmp_path: Path) -> None:
+    image = tmp_path / "a.sif"
+    image.write_bytes(b"one")
+    (tmp_path / "file").write_text("")
+    assert image_file_digest(image, tmp_path / "file" / "cache.json").startswith("sha256:")
+
+
+def test_a_sandbox_digest_covers_content_names_modes_and_links(tmp_path: Path) -> None:
+    box = tmp_path / "box"
+    (box / "bin").mkdir(parents=True)
+    (box / "bin" / "tool").write_text("a")
+    (box / "link").symlink_to("bin/tool")
+    seen = [image_file_digest(box)]
+    assert image_file_digest(box) == seen[0]
+    (box / "bin" / "tool").write_text("b")
+    seen.append(image_file_digest(box))
+    (box / "bin" / "tool").chmod(0o755)
+    seen.append(image_file_digest(box))
+    (box / "link").unlink()
+    (box / "link").symlink_to("bin")
+    seen.append(image_file_digest(box))
+    (box / "bin" / "tool").rename(box / "bin" / "other")
+    seen.append(image_file_digest(box))
+    assert len(set(seen)) == 5
+    assert all(digest.startswith("sandbox-sha256:") for digest in seen)
+
+
+def test_no_image_says_how_to_build_one(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"no image at .*missing\.sif .*build one: foreshock image build"):
+        image_file_digest(tmp_path / "missing.sif")
+
+
+def test_a_resume_on_another_image_says_so() -> None:
+    assert changed_image("sha256:a", "sha256:a") is None
+    assert changed_image(None, None) is None
+    said = changed_image("sha256:a", "sha256:b")
+    assert said is not None
+    assert "began in sha256:a and goes on in sha256:b" in said
+    assert "no image" in str(changed_image("sha256:a", None))
