@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from foreshock.batch.slurm_status import cell_states, gpu_hours, slurm_tasks
+from foreshock.batch.slurm_status import failures as slurm_failures
 from foreshock.errors import InputError
 from foreshock.jobs.progress import TaskProgress
 from foreshock.jobs.records.jsonl import read_json
@@ -24,7 +26,7 @@ _STALE_S = 60.0
 
 @dataclass
 class CellStatus:
-    """One cell of one kind. `state`: done, partial, running, failed or missing."""
+    """One cell of one kind. `state`: done, partial, running, queued, preempted, failed or missing."""
 
     kind: str
     checkpoint: str
@@ -50,6 +52,7 @@ class RunStatus:
     cells: list[CellStatus]
     tasks: list[dict[str, Any]]
     failures: list[str]
+    gpu_hours: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -75,12 +78,18 @@ def read_status(layout: RunLayout) -> RunStatus:
         elif cell.rows_done:
             cell.state = "partial"
     live, failures = _tasks(layout)
+    in_slurm = slurm_tasks(layout)
+    for key, word in cell_states(in_slurm).items():
+        if key in cells and cells[key].state != "done":
+            cells[key].state = word
+    if in_slurm:
+        failures = slurm_failures(in_slurm)
     document = _status_document(layout)
     total, done = sum(c.rows_total for c in cells.values()), sum(c.rows_done for c in cells.values())
     rate = sum(_rate(task) for task in live) or None
     return RunStatus(
         run=layout.name,
-        status=_state(document, live, done, total),
+        status=_state(document, live, done, total, queued=any(not t.report.state.is_final for t in in_slurm)),
         exit_reason=document.get("exit_reason"),
         rows_total=total,
         rows_done=done,
@@ -89,6 +98,7 @@ def read_status(layout: RunLayout) -> RunStatus:
         cells=list(cells.values()),
         tasks=[asdict(task) for task in live],
         failures=failures,
+        gpu_hours=gpu_hours(layout, in_slurm) if in_slurm else None,
     )
 
 
@@ -129,10 +139,12 @@ def _status_document(layout: RunLayout) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _state(document: dict[str, Any], live: list[TaskProgress], done: int, total: int) -> str:
+def _state(document: dict[str, Any], live: list[TaskProgress], done: int, total: int, *, queued: bool) -> str:
     said = str(document.get("status", "planned"))
     if live:
         return "running"
+    if queued:
+        return "submitted"
     if said in ("running", "submitted") and done >= total:
         return "complete, not analysed"
     # A killed launcher cannot write its end.

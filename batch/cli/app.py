@@ -17,6 +17,7 @@ from foreshock.batch.cli import (
     image_commands,
     part_commands,
     run_commands,
+    slurm_commands,
 )
 
 app = typer.Typer(
@@ -43,6 +44,8 @@ app.command("run", rich_help_panel=_RUNS)(run_commands.run)
 app.command("plan", rich_help_panel=_RUNS)(run_commands.plan)
 app.command("resume", rich_help_panel=_RUNS)(run_commands.resume)
 app.command("status", rich_help_panel=_RUNS)(run_commands.status)
+app.command("logs", rich_help_panel=_RUNS)(slurm_commands.logs)
+app.command("cancel", rich_help_panel=_RUNS)(slurm_commands.cancel)
 app.command("ls", rich_help_panel=_RUNS)(run_commands.ls)
 app.command("demo", rich_help_panel=_RUNS)(demo_command.demo)
 app.command("eval", rich_help_panel=_PARTS)(part_commands.evaluate)

@@ -97,10 +97,25 @@ def plan(
     cluster: ClusterOption = None,
     skip_logprob: SkipLogprobOption = False,
     workers: WorkersOption = None,
+    emit_sbatch: Annotated[
+        Path | None,
+        typer.Option(
+            "--emit-sbatch",
+            help="Make the run directory and write plain sbatch scripts and submit.sh into this folder, "
+            "to inspect and submit by hand.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a run would do: cells, rows, array tasks, skipped problems and estimated time. Starts nothing."""
-    _show_plan(_configuration(config, sensitivity_run, cluster, skip_logprob, workers), as_json)
+    settings = _configuration(config, sensitivity_run, "slurm" if emit_sbatch else cluster, skip_logprob, workers)
+    _show_plan(settings, as_json)
+    if emit_sbatch is not None:
+        from foreshock.batch.run import command_line
+        from foreshock.batch.slurm_emit import emit_run
+
+        layout = emit_run(settings, command_line(), emit_sbatch)
+        typer.echo(f"run:    {layout.root}\nsubmit: bash {emit_sbatch / 'submit.sh'}", err=as_json)
 
 
 def resume(

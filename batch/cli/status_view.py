@@ -12,7 +12,10 @@ from rich.text import Text
 from foreshock.batch.status import CellStatus, RunStatus, read_status
 from foreshock.jobs.records.layout import RunLayout, checkpoint_order
 
-_STYLE = {"done": "green", "partial": "yellow", "running": "cyan", "failed": "red", "missing": "dim"}
+_STYLE = {
+    "done": "green", "partial": "yellow", "running": "cyan", "queued": "blue", "preempted": "magenta",
+    "failed": "red", "missing": "dim",
+}  # fmt: skip
 _REFRESH_S = 2.0
 
 
@@ -47,6 +50,8 @@ def _headline(now: RunStatus) -> Text:
         text.append(f", {now.rows_per_second:.1f}/s", style="not bold")
     if now.eta_seconds is not None:
         text.append(f", ETA {now.eta_seconds / 60:.1f} min", style="not bold")
+    if now.gpu_hours is not None:
+        text.append(f", {now.gpu_hours:.2f} GPU hours", style="not bold")
     if now.exit_reason:
         text.append(f"\n{now.exit_reason}", style="not bold")
     return text
@@ -71,6 +76,12 @@ def _cell(cell: CellStatus | None, kind: str) -> Text:
     if cell.state == "done":
         rate = cell.exploits / cell.rows_total if kind in ("eval", "ground_truth") and cell.rows_total else None
         return Text("done" if rate is None else f"{rate:6.1%}", style=_STYLE["done"])
+    if cell.state in ("queued", "preempted"):
+        done = f"{cell.rows_done}/{cell.rows_total} " if cell.rows_done else ""
+        return Text(f"{done}{cell.state}", style=_STYLE[cell.state])
     if cell.state == "failed":
-        return Text(f"{cell.n_errors} errors", style=_STYLE["failed"])
+        return Text(
+            f"{cell.n_errors} errors" if cell.n_errors else f"{cell.rows_done}/{cell.rows_total} failed",
+            style=_STYLE["failed"],
+        )
     return Text(f"{cell.rows_done}/{cell.rows_total}", style=_STYLE[cell.state])

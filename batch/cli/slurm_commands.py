@@ -1,0 +1,66 @@
+"""Commands around a cluster: logs, cancel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RunDirArgument = Annotated[Path | None, typer.Argument(help="Run directory; default: the newest.")]
+ResultsOption = Annotated[Path, typer.Option("--results-dir", help="Folder of results.")]
+
+
+def logs(
+    run_dir: RunDirArgument = None,
+    cell: Annotated[
+        str | None, typer.Argument(help="CHECKPOINT or CHECKPOINT@LEVEL, e.g. checkpoint-64@10; default: all.")
+    ] = None,
+    attempt: Annotated[int | None, typer.Option("--attempt", min=0, help="Attempt to show; default: the last.")] = None,
+    paths: Annotated[bool, typer.Option("--paths", help="Print only the files' paths.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Lines of each attempt.")] = 40,
+    final: Annotated[bool, typer.Option("--final", help="The job after the arrays instead.")] = False,
+    results_dir: ResultsOption = Path("results"),
+) -> None:
+    """Show the log of the array tasks that compute a cell: the last attempt of the newest submission."""
+    from foreshock.batch.discover import newest_run
+    from foreshock.batch.logs import final_logs, find_logs
+    from foreshock.errors import InputError
+    from foreshock.jobs.records.layout import RunLayout
+    from foreshock.slurm.logs import read_attempts
+
+    layout = RunLayout(run_dir) if run_dir is not None else newest_run(results_dir)
+    if final:
+        found = [(path.stem, path, tuple(read_attempts(path))) for path in final_logs(layout)]
+    else:
+        tasks = find_logs(layout, cell)
+        newest = max((log.pack for log in tasks), default=0)
+        tasks = [log for log in tasks if log.pack == newest or cell is None]
+        found = [(f"pack {log.pack} task {log.task} {log.state}", log.path, log.attempts) for log in tasks]
+    if not found:
+        raise InputError("no logs yet", path=layout.logs, fix=f"foreshock status {layout.root}")
+    for title, path, attempts in found:
+        if paths:
+            typer.echo(str(path))
+            continue
+        chosen = [a for a in attempts if a.number == attempt] if attempt is not None else list(attempts[-1:])
+        if attempt is not None and not chosen:
+            raise InputError(
+                f"no attempt {attempt}; valid: {', '.join(str(a.number) for a in attempts) or 'none'}", path=path
+            )
+        text = list(chosen[0].lines) if chosen else path.read_text(errors="replace").splitlines()
+        where = f", attempt {chosen[0].number} on {chosen[0].node} at {chosen[0].started}" if chosen else ""
+        typer.secho(f"== {title}{where}\n== {path}", bold=True)
+        typer.echo("\n".join(text[-lines:]))
+
+
+def cancel(run_dir: RunDirArgument = None, results_dir: ResultsOption = Path("results")) -> None:
+    """Take a run's Slurm jobs off the queue. Running ones finish their batch; `foreshock resume` goes on later."""
+    from foreshock.batch.discover import newest_run
+    from foreshock.batch.executors.slurm import cancel_run
+    from foreshock.jobs.records.layout import RunLayout
+
+    layout = RunLayout(run_dir) if run_dir is not None else newest_run(results_dir)
+    names = cancel_run(layout)
+    typer.echo(f"cancelled: {', '.join(names)}" if names else "nothing of this run is queued or running")
+    typer.echo(f"finished batches are kept; go on with: foreshock resume {layout.root}")

@@ -1,0 +1,99 @@
+"""What Slurm adds to a run's status: which cells are queued, running, preempted or failed, and GPU hours used.
+
+The one hard decision: the controller is asked at most twice a minute, however often a watcher redraws. Between
+two questions the counts from the store, which are free, are what moves.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from foreshock.batch.executors.slurm import SlurmTask, task_reports
+from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.spec import JobKind, JobSpec
+from foreshock.slurm.journal import Journal
+from foreshock.slurm.states import JobState
+
+_ASK_EVERY_S = 30.0
+_SAMPLED = (JobKind.EVAL, JobKind.GROUND_TRUTH)
+_SEVERITY = ("failed", "preempted", "queued", "running")  # later ones win in a cell of several shards
+_asked: dict[Path, tuple[float, list[SlurmTask]]] = {}
+
+CellKey = tuple[str, str, int | None]
+
+
+def slurm_tasks(layout: RunLayout) -> list[SlurmTask]:
+    """`task_reports` of the run, at most half a minute old; empty for a run that was never submitted."""
+    if not (layout.root / "slurm").is_dir():
+        return []
+    root = layout.root.absolute()
+    when, tasks = _asked.get(root, (0.0, []))
+    if time.monotonic() - when > _ASK_EVERY_S or root not in _asked:
+        tasks = task_reports(layout)
+        _asked[root] = (time.monotonic(), tasks)
+    return tasks
+
+
+def cell_key(spec: JobSpec) -> CellKey:
+    """The cell that status shows a spec under; logprob specs span levels."""
+    return (spec.kind.value, spec.checkpoint.name, spec.levels[0] if spec.kind in _SAMPLED else None)
+
+
+def cell_states(tasks: list[SlurmTask]) -> dict[CellKey, str]:
+    """running, queued, preempted or failed for every cell with work in Slurm that is not whole."""
+    latest: dict[str, tuple[JobSpec, str]] = {}
+    for task in tasks:  # oldest pack first: a later submission of the same spec replaces the earlier one's state
+        word = _word(task)
+        for spec in task.specs:
+            if word is None:
+                latest.pop(spec.key(), None)
+            else:
+                latest[spec.key()] = (spec, word)
+    states: dict[CellKey, str] = {}
+    for spec, word in latest.values():
+        key = cell_key(spec)
+        if key not in states or _SEVERITY.index(word) > _SEVERITY.index(states[key]):
+            states[key] = word
+    return states
+
+
+def _word(task: SlurmTask) -> str | None:
+    match task.report.state:
+        case JobState.COMPLETED:
+            return None
+        case JobState.RUNNING:
+            return "running"
+        case JobState.PENDING:
+            return "preempted" if task.attempts > 1 else "queued"
+        case JobState.PREEMPTED:
+            return "preempted"
+        case _:
+            return "failed"
+
+
+def failures(tasks: list[SlurmTask]) -> list[str]:
+    """One text a task that ended without its shards, unless a later pack took its specs over."""
+    newest = {spec.key(): task.pack for task in tasks for spec in task.specs}
+    texts = []
+    for task in tasks:
+        report = task.report
+        superseded = all(newest[spec.key()] > task.pack for spec in task.specs)
+        if superseded or not report.state.is_final or report.state is JobState.COMPLETED:
+            continue
+        code = f", exit code {report.exit_code}" if report.exit_code else ""
+        where = f"; log: {task.log}" if task.log else ""
+        texts.append(f"task {task.pack}/{report.index} ({task.job or 'no job'}) {report.state.value}{code}{where}\n"
+                     + (report.detail or "no message"))  # fmt: skip
+    return texts
+
+
+def gpu_hours(layout: RunLayout, tasks: list[SlurmTask]) -> float | None:
+    """GPU hours over all attempts that accounting knows; None if it knows none."""
+    seconds = 0.0
+    known = False
+    gpus = {s.pack: int(s.settings["profile"]["gpus_per_node"]) for s in Journal(layout.root).load_all()}
+    for task in tasks:
+        known |= task.compute_s > 0
+        seconds += task.compute_s * (gpus.get(task.pack, 0) or 1)
+    return seconds / 3600 if known else None
