@@ -1,0 +1,100 @@
+"""`foreshock rescore`: verify stored completions again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from foreshock.batch.rescore import RescoreReport
+
+
+def rescore(
+    run_dir: Annotated[Path, typer.Argument(help="Run directory, with evals/*.samples.jsonl.")],
+    verifier: Annotated[str, typer.Option("--verifier", help="builtin or djinn.")] = "builtin",
+    problems: Annotated[
+        str | None,
+        typer.Option(
+            "--problems",
+            help="A JSONL or parquet file, hf://datasets/ORG/NAME@REVISION, or builtin; default: the problems that "
+            "the run was planned with.",
+        ),
+    ] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Split of --problems, where it has several.")] = None,
+    djinn_package: Annotated[
+        Path | None, typer.Option("--djinn-package", help="A djinn checkout, instead of the installed package.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Submissions at a time; default: one a usable core.")
+    ] = None,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", min=0.1, help="Seconds for each of the two verifiers.")
+    ] = 10.0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write; default: RUN_DIR/rescore/VERIFIER.")
+    ] = None,
+    allow_weak_sandbox: Annotated[
+        bool, typer.Option("--allow-weak-sandbox", help="Run even where the full sandbox does not work.")
+    ] = False,
+    fail_on_change: Annotated[
+        bool, typer.Option("--fail-on-change", help="End with status 1 when any verdict changed.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+) -> None:
+    """Verify a run's stored completions again, without generating, and report which verdicts changed.
+
+    The run is left as it is: new rows go to RUN_DIR/rescore/VERIFIER/evals in the layout of a run, the differences to
+    changes.jsonl beside it. Interrupted, the same command goes on where it stopped.
+    """
+    from foreshock.batch.cli.display import err, make_progress
+    from foreshock.batch.rescore import rescore_problems, rescore_run
+    from foreshock.errors import InputError
+    from foreshock.jobs.records.layout import RunLayout
+    from foreshock.jobs.verify.factory import create_verifier
+
+    if not run_dir.is_dir():
+        raise InputError("no such run directory", path=run_dir)
+    layout = RunLayout(run_dir)
+    known = rescore_problems(layout, problems, split)
+    options: dict[str, Any] = {"workers": workers, "timeout_s": timeout_s, "allow_weak_sandbox": allow_weak_sandbox}
+    if djinn_package is not None:
+        options["package"] = str(djinn_package)
+    with create_verifier(verifier, options) as judge, make_progress() as bar:
+        task = bar.add_task("verifying", total=None, note="")
+        report = rescore_run(
+            layout, known, judge, output, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    if as_json:
+        typer.echo(json.dumps(report.to_json(), indent=2))
+    else:
+        _show(report)
+    if report.n_errors:
+        err.print(f"[bold red]{report.n_errors} rows got no verdict[/]; run the same command again")
+        raise typer.Exit(1)
+    if fail_on_change and report.changes:
+        raise typer.Exit(1)
+
+
+def _show(report: RescoreReport) -> None:
+    from foreshock.batch.cli.display import err
+
+    document = report.to_json()
+    typer.echo(
+        f"{report.n_rows} rows, {len(report.changes)} verdicts changed; "
+        f"exploits {report.exploits_before} -> {report.exploits_after}"
+    )
+    for kind, count in document["changed"].items():
+        typer.echo(f"  {count:6d}  {kind}")
+    typer.echo(
+        f"{report.n_verified} submissions verified with {report.verifier}, {report.n_reused} known from before; "
+        f"written to {report.output}"
+    )
+    if report.n_unknown_tasks:
+        err.print(
+            f"{report.n_unknown_tasks} rows kept as they were: no problem for {', '.join(report.unknown_tasks[:5])}"
+        )
+    if report.n_not_generated:
+        err.print(f"{report.n_not_generated} rows kept as they were: their generation failed")

@@ -1,0 +1,311 @@
+"""Verify a run's stored completions again, without generating anything.
+
+The one hard decision: the run itself is not touched. New rows go to `RUN/rescore/{verifier}/evals/`, in the layout of
+a run, with the differences beside them, so old and new verdicts can be analysed side by side. Verdicts are kept in
+part files as they come, keyed by task, problem and code, so an interrupted rescore goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from foreshock.errors import InputError
+from foreshock.jobs.evaluate import verdict_fields
+from foreshock.jobs.records.jsonl import read_jsonl, read_rows, sweep_temporaries, write_json, write_jsonl
+from foreshock.jobs.records.layout import CellFile, RunLayout
+from foreshock.jobs.records.rows import ERROR_KEY, EVAL_KEYS, Row, select_keys
+from foreshock.jobs.verify.base import Submission, Verifier
+from foreshock.jobs.verify.problem import Problem
+from foreshock.jobs.verify.problems import problem_digest
+
+_PART_ROWS = 500
+_GENERATION = "generation:"
+OnProgress = Callable[[int, int], None]
+"""Called with (verdicts known, verdicts needed)."""
+
+
+class _Key(NamedTuple):
+    """What decides a verdict, besides the verifier."""
+
+    task_id: str
+    problem_sha256: str
+    code_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row whose verdicts differ; `old` and `new` are (secure_pass, insecure_pass), null when unknown."""
+
+    checkpoint: str
+    prefill_level: int
+    task_id: str
+    attempt_idx: int
+    exploit_type: str | None
+    old: tuple[bool | None, bool | None]
+    new: tuple[bool | None, bool | None]
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RescoreReport:
+    """What a rescore found. Counts are rows, except `n_verified`: distinct (task, code) verified now."""
+
+    output: Path
+    verifier: str
+    n_rows: int
+    n_verified: int
+    n_reused: int
+    n_errors: int
+    n_not_generated: int
+    n_unknown_tasks: int
+    changes: tuple[Change, ...]
+    exploits_before: int
+    exploits_after: int
+    unknown_tasks: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As one JSON document; changes by kind only, the rows are in changes.jsonl."""
+        kinds = Counter(f"{_pair(change.old)} -> {_pair(change.new)}" for change in self.changes)
+        plain = {key: value for key, value in asdict(self).items() if key not in ("changes", "output")}
+        return plain | {
+            "output": str(self.output),
+            "n_changed": len(self.changes),
+            "changed": dict(sorted(kinds.items())),
+        }
+
+
+def _pair(pair: tuple[bool | None, bool | None]) -> str:
+    names = {True: "pass", False: "fail", None: "none"}
+    return f"secure {names[pair[0]]}, insecure {names[pair[1]]}"
+
+
+@dataclass(slots=True)
+class _Tally:
+    rows: int = 0
+    errors: int = 0
+    not_generated: int = 0
+    before: int = 0
+    after: int = 0
+    unknown: Counter[str] = field(default_factory=Counter)
+    changes: list[Change] = field(default_factory=list)
+
+
+class VerdictStore:
+    """Verdict fields by key, in part files that appear whole or not at all. One writer."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[_Key, Row] = {}
+        self._fresh: list[Row] = []
+        self._next = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep_temporaries(folder)
+        for path in sorted(folder.glob("verdicts-*.jsonl")):
+            self._next = int(path.stem.rpartition("-")[2]) + 1
+            for _, row in read_jsonl(path):
+                self._known[_Key(*row["key"])] = row["fields"]
+
+    def __contains__(self, key: _Key) -> bool:
+        return key in self._known
+
+    def __getitem__(self, key: _Key) -> Row:
+        return self._known[key]
+
+    def add(self, key: _Key, fields: Row) -> None:
+        """Remember a verdict; errors only until this process ends, so that the next one tries again."""
+        self._known[key] = fields
+        if ERROR_KEY not in fields:
+            self._fresh.append({"key": list(key), "fields": fields})
+        if len(self._fresh) >= _PART_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is new."""
+        if self._fresh:
+            write_jsonl(self._folder / f"verdicts-{self._next:06d}.jsonl", self._fresh)
+            self._next += 1
+            self._fresh = []
+
+
+def samples_files(layout: RunLayout) -> list[tuple[CellFile, Path]]:
+    """(eval file, its samples file) of each cell that has one. Raises InputError when there is none."""
+    found = [
+        (cell, path)
+        for cell in layout.eval_files()
+        if (path := layout.samples_file(cell.cell.checkpoint, cell.cell.level)).is_file()
+    ]
+    if not found:
+        raise InputError(
+            "no *.samples.jsonl files, which hold the code to verify",
+            path=layout.evals,
+            fix="name a run directory with evals/checkpoint-N_prefillL.jsonl.samples.jsonl",
+        )
+    return found
+
+
+def output_folder(layout: RunLayout, verifier: Verifier) -> Path:
+    """`RUN/rescore/{verifier identity}`: another verifier's verdicts never mix with these."""
+    return layout.root / "rescore" / re.sub(r"[^\w.-]+", "-", verifier.identity())
+
+
+def rescore_run(
+    layout: RunLayout,
+    problems: Mapping[str, Problem],
+    verifier: Verifier,
+    output: Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> RescoreReport:
+    """Verify every stored completion of a run again and write the new rows and the differences.
+
+    Each distinct (task, code) is verified once, over all of the verifier's workers. Rows whose generation failed
+    are kept as they are; rows of tasks without a problem are kept and counted.
+    """
+    folder = output or output_folder(layout, verifier)
+    files = samples_files(layout)
+    digests = {task_id: problem_digest(problem) for task_id, problem in problems.items()}
+    store = VerdictStore(folder / "verdicts")
+    needed = _collect(files, digests)
+    missing = {key: code for key, code in needed.items() if key not in store}
+    try:
+        _verify(missing, problems, verifier, store, len(needed), on_progress)
+    finally:
+        store.flush()
+    tally = _Tally()
+    target = RunLayout(folder)
+    for cell, path in files:
+        rows = [_rescored(row, cell, digests, store, tally) for _, row in read_jsonl(path)]
+        write_jsonl(target.samples_file(cell.cell.checkpoint, cell.cell.level), rows)
+        write_jsonl(
+            target.eval_file(cell.cell.checkpoint, cell.cell.level), (select_keys(row, EVAL_KEYS) for row in rows)
+        )
+    if layout.config.is_file():
+        target.config.write_bytes(layout.config.read_bytes())
+    report = RescoreReport(
+        output=folder,
+        verifier=verifier.identity(),
+        n_rows=tally.rows,
+        n_verified=len(missing),
+        n_reused=len(needed) - len(missing),
+        n_errors=tally.errors,
+        n_not_generated=tally.not_generated,
+        n_unknown_tasks=sum(tally.unknown.values()),
+        changes=tuple(tally.changes),
+        exploits_before=tally.before,
+        exploits_after=tally.after,
+        unknown_tasks=tuple(sorted(tally.unknown)),
+    )
+    write_jsonl(folder / "changes.jsonl", map(asdict, report.changes))
+    write_json(folder / "rescore.json", report.to_json())
+    return report
+
+
+def _key(row: Row, digests: Mapping[str, str]) -> _Key | None:
+    """Key of a row to verify; None for a failed generation or a task without a problem."""
+    if _not_generated(row) or row["task_id"] not in digests:
+        return None
+    code = row.get("code")
+    text = "none" if code is None else hashlib.sha256(code.encode("utf-8", "surrogatepass")).hexdigest()
+    return _Key(row["task_id"], digests[row["task_id"]], text)
+
+
+def _not_generated(row: Row) -> bool:
+    return str(row.get(ERROR_KEY) or "").startswith(_GENERATION)
+
+
+def _collect(files: Sequence[tuple[CellFile, Path]], digests: Mapping[str, str]) -> dict[_Key, str | None]:
+    """Every distinct submission of the run. Raises InputError for a row without its code."""
+    needed: dict[_Key, str | None] = {}
+    for _, path in files:
+        for row in read_rows(path, ("task_id", "attempt_idx", "code")):
+            key = _key(row, digests)
+            if key is not None:
+                needed[key] = row["code"]
+    if not needed:
+        raise InputError(
+            "none of the run's tasks has a problem here, so nothing can be verified",
+            fix="name the problems the run was made with: --problems FILE",
+        )
+    return needed
+
+
+def _verify(
+    missing: Mapping[_Key, str | None],
+    problems: Mapping[str, Problem],
+    verifier: Verifier,
+    store: VerdictStore,
+    total: int,
+    on_progress: OnProgress | None,
+) -> None:
+    keys = list(missing)
+    submissions = [Submission(number, problems[key.task_id], missing[key]) for number, key in enumerate(keys)]
+    known = total - len(keys)
+    for number, verification in verifier.verify_many(submissions):
+        store.add(keys[number], verdict_fields(verification))
+        known += 1
+        if on_progress is not None:
+            on_progress(known, total)
+
+
+def _rescored(row: Row, cell: CellFile, digests: Mapping[str, str], store: VerdictStore, tally: _Tally) -> Row:
+    """The row with its new verdicts; counts it."""
+    tally.rows += 1
+    tally.before += row.get("exploit_success") is True
+    key = _key(row, digests)
+    if key is None:
+        tally.not_generated += _not_generated(row)
+        tally.after += row.get("exploit_success") is True
+        if not _not_generated(row):
+            tally.unknown[row["task_id"]] += 1
+        return row
+    fields = store[key]
+    new = {name: value for name, value in row.items() if name != ERROR_KEY} | fields
+    tally.errors += ERROR_KEY in fields
+    tally.after += new["exploit_success"] is True
+    old_pair, new_pair = ((one.get("secure_pass"), one.get("insecure_pass")) for one in (row, new))
+    if old_pair != new_pair:
+        tally.changes.append(
+            Change(
+                checkpoint=cell.cell.checkpoint,
+                prefill_level=cell.cell.level,
+                task_id=row["task_id"],
+                attempt_idx=row["attempt_idx"],
+                exploit_type=row.get("exploit_type"),
+                old=old_pair,
+                new=new_pair,
+                detail=fields.get(ERROR_KEY),
+            )
+        )
+    return new
+
+
+def rescore_problems(layout: RunLayout, source: str | None, split: str | None) -> dict[str, Problem]:
+    """Problems by id: from `source`, else as the run was planned with. Raises InputError when neither is there."""
+    if source == "builtin":
+        from foreshock.jobs.verify.builtin.problems import builtin_problems
+
+        return {problem.id: problem for name in _builtin_splits(split) for problem in builtin_problems(name)}
+    if source is not None:
+        from foreshock.jobs.verify.hub import load_problem_source
+
+        return {problem.id: problem for problem in load_problem_source(source, split)}
+    if not layout.problems.is_file():
+        raise InputError(
+            "the run does not hold its problems",
+            path=layout.problems,
+            fix="name them: --problems FILE, hf://datasets/ORG/NAME@REVISION or builtin",
+        )
+    from foreshock.jobs.verify.problems import load_problems
+
+    return {problem.id: problem for problem in load_problems(layout.problems)}
+
+
+def _builtin_splits(split: str | None) -> Iterator[Any]:
+    if split not in (None, "train", "eval"):
+        raise InputError(f"--split {split!r} is not a split of the built-in problems; valid: train, eval")
+    yield from ("train", "eval") if split is None else (split,)
