@@ -22,6 +22,7 @@ from pathlib import Path
 from foreshock.containers.digest import image_file_digest
 from foreshock.containers.engines import Engine, ImageKind, Machine
 from foreshock.containers.errors import ImageError, explain
+from foreshock.containers.launch import Flavour
 from foreshock.containers.lock import LockName, lock_path, read_lock
 from foreshock.containers.pins import Variant, read_pins
 
@@ -131,7 +132,7 @@ def _plan_sif(request: BuildRequest, machine: Machine, scratch: Path) -> list[St
             unpack = ("tar", "--extract", "--no-same-owner", "--exclude=./dev/*", "--directory", str(folder))
             steps.append(Step("unpack the base", (*unpack, "--file", base)))
             base, name_of_base = str(folder), _local_base_name(base)
-    argv = [machine.flavour.value, "build", "--force"]
+    argv = [*_sif_builder(machine), "--force"]
     # Destinations exist in every base: an unprivileged build cannot make mount points.
     for folder_or_none, inside in ((request.wheels, "/mnt"), (request.djinn, "/srv")):
         if folder_or_none is not None:
@@ -161,8 +162,14 @@ def _plan_conversion(request: BuildRequest, machine: Machine, scratch: Path) -> 
     else:
         save = ("docker", "save", "--output", str(archive), image)
     output = str(Path(request.output).absolute())
-    convert = (machine.flavour.value, "build", "--force", output, f"docker-archive:{archive}")
+    convert = (*_sif_builder(machine), "--force", output, f"docker-archive:{archive}")
     return [Step("save the image as a docker-archive", save), Step("convert it to a SIF", convert)]
+
+
+def _sif_builder(machine: Machine) -> tuple[str, ...]:
+    """zstd packs several times faster than the default gzip and unpacks faster; Linux mounts it since 4.14."""
+    packing = ("--mksquashfs-args", "-comp zstd -Xcompression-level 6") if machine.flavour is Flavour.APPTAINER else ()
+    return (machine.flavour.value, "build", *packing)
 
 
 def _tagged(image: str) -> str:

@@ -26,6 +26,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from foreshock.containers.errors import ImageError
 from foreshock.containers.pins import LOCKS, ImagePins, Pins, Variant, read_pins
 
 COMMAND = "python -m foreshock.containers.lock"
@@ -46,7 +47,7 @@ class LockName(StrEnum):
         return Variant.GPU if self is LockName.GPU else Variant.CPU
 
 
-class LockError(Exception):
+class LockError(ImageError):
     """A lock cannot be read, made or trusted; the message says what to run."""
 
 

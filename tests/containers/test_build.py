@@ -19,6 +19,7 @@ from foreshock.containers.pins import Variant
 ROOT = Path(__file__).resolve().parents[2]
 MACHINE = Machine(frozenset(Engine), Flavour.APPTAINER, is_root=False, can_drop_network=True, has_subordinate_ids=True)
 BASE = "python:3.11@sha256:00"
+ZSTD = ("--mksquashfs-args", "-comp zstd -Xcompression-level 6")
 
 
 def request(**changes: object) -> BuildRequest:
@@ -83,7 +84,8 @@ def test_a_sif_on_a_local_base_unpacks_it_first(tmp_path: Path) -> None:
     assert unpack.argv[0] == "tar"
     assert "--exclude=./dev/*" in unpack.argv
     assert build.cwd == Path("/context")
-    assert build.argv[:5] == ("apptainer", "build", "--force", "--bind", f"{tmp_path}:/mnt:ro")
+    assert build.argv[:5] == ("apptainer", "build", *ZSTD, "--force")
+    assert build.argv[5:7] == ("--bind", f"{tmp_path}:/mnt:ro")
     for argument in ("VARIANT=cpu", "BOOTSTRAP=localimage", f"FROM={tmp_path}/base", "GIT_COMMIT=abc"):
         assert argument in build.argv
     assert build.argv[-2:] == ("/out/f.sif", "apptainer.def")
@@ -95,7 +97,7 @@ def test_an_oci_image_becomes_a_sif_through_a_docker_archive(engine: Engine) -> 
     save, convert = plan(wanted, MACHINE, Path("/scratch"))
     assert save.argv[0] == engine.value
     assert any("/scratch/image.tar" in word for word in save.argv)
-    assert convert.argv == ("apptainer", "build", "--force", "/out/f.sif", "docker-archive:/scratch/image.tar")
+    assert convert.argv == ("apptainer", "build", *ZSTD, "--force", "/out/f.sif", "docker-archive:/scratch/image.tar")
 
 
 def test_the_first_builder_found_is_used_and_a_missing_one_is_named() -> None:
