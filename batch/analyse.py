@@ -51,7 +51,7 @@ def analyse(
     done = AnalysisReport(folder, report)
     paths = [run.root for run in runs]
     sections: list[Section] = []
-    rates = _rates(paths, config, folder, say, done, sections)
+    rates = _rates(paths, labels, config, folder, say, done, sections)
     _forecast(paths, labels, folder, say, done, sections)
     if len(runs) > 1:
         _emergence(paths, labels, folder, say, done, sections)
@@ -65,22 +65,25 @@ def analyse(
 
 
 def _rates(
-    paths: list[Path], config: RunConfig, folder: Path, say: Say, done: AnalysisReport, sections: list[Section]
+    paths: list[Path],
+    labels: tuple[str, ...] | None,
+    config: RunConfig,
+    folder: Path,
+    say: Say,
+    done: AnalysisReport,
+    sections: list[Section],
 ) -> pd.DataFrame | None:
     import pandas as pd
 
-    from foreshock.analysis.estimates.load import load_evidence
-    from foreshock.analysis.estimates.rates import estimate_rates, write_rates
+    from foreshock.analysis.estimates.section import estimates_section
 
     say("estimating unprompted rates")
+    names = dict(zip((path.name for path in paths), labels or (), strict=False))
     try:
-        loaded = load_evidence(paths, config.analysis.donor_run, config.prefill.conditioned)
-        found = estimate_rates(loaded.evidence)
-        write_rates(found.estimates, folder / "rates.csv")
+        sections.append(estimates_section(paths, folder, config.analysis.donor_run, config.prefill.conditioned, names))
     except InputError as error:
         done.notes.append(f"no rate estimates: {error}")
         return None
-    done.notes += [f"rates: {note}" for note in loaded.notes]
     return pd.read_csv(folder / "rates.csv")
 
 

@@ -16,6 +16,7 @@ from foreshock.batch.cli import (
     estimate_commands,
     image_commands,
     part_commands,
+    rescore,
     run_commands,
     slurm_commands,
 )
@@ -51,6 +52,7 @@ app.command("demo", rich_help_panel=_RUNS)(demo_command.demo)
 app.command("eval", rich_help_panel=_PARTS)(part_commands.evaluate)
 app.command("logprob", rich_help_panel=_PARTS)(part_commands.logprob)
 app.command("aggregate", rich_help_panel=_PARTS)(part_commands.aggregate)
+app.command("rescore", rich_help_panel=_PARTS)(rescore.rescore)
 app.command("trajectory", rich_help_panel=_ANALYSIS)(analysis_commands.trajectory)
 app.command("integrate", rich_help_panel=_ANALYSIS)(analysis_commands.integrate)
 app.command("rates", rich_help_panel=_ANALYSIS)(estimate_commands.rates)

@@ -159,7 +159,7 @@ class _Sweeps:
                 "prompt": {"instructions": "bare"},
                 "engine": {"device": "cpu", "dtype": "float32", "batch_size": 256, "threads": 1},
                 "logprob": logprob,
-                "execution": {"workers": self._options.workers, "heal": 1},
+                "execution": {"workers": self._options.workers, "heal": 1, "shard_tasks": 20},
             }
             | extra
         )
