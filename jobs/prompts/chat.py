@@ -8,10 +8,10 @@ is taken for the reasoning.
 from __future__ import annotations
 
 import re
-from functools import cached_property
+from functools import cached_property, partial
 
 from foreshock.jobs.prompts.base import ParsedResponse, RenderedPrompt
-from foreshock.jobs.prompts.chat_template import end_of_turn_ids, join, render_chat, rendering_digest
+from foreshock.jobs.prompts.chat_template import Renderer, end_of_turn_ids, render_chat, rendering_digest
 from foreshock.jobs.prompts.tokenizer import Tokenizer
 
 _OPENED = re.compile(r"(?P<left>[<\[])(?P<name>think|thinking|thought|reasoning|seed:think)(?P<right>[>\]])\s*$", re.I)
@@ -38,6 +38,7 @@ class ChatFormat:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self.stop_token_ids = end_of_turn_ids(tokenizer)
+        self._renderer = Renderer(tokenizer, partial(render_chat, tokenizer))
         self._closing = opened_section(render_chat(tokenizer, None, "probe"))
 
     @cached_property
@@ -50,7 +51,7 @@ class ChatFormat:
 
     def render(self, system: str | None, user: str, prefill: str) -> RenderedPrompt:
         """The prefill follows the generation prompt directly."""
-        return join(self._tokenizer, render_chat(self._tokenizer, system, user), prefill)
+        return self._renderer.render(system, user, prefill)
 
     def parse(self, token_ids: tuple[int, ...], text: str) -> ParsedResponse:
         """Split at the closing tag of the section that the template opened, else at the first code fence."""

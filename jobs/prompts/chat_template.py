@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from foreshock.errors import InputError
@@ -64,10 +66,25 @@ def apply_template(tokenizer: Tokenizer, messages: list[dict[str, str]], *, add_
     return text
 
 
-def join(tokenizer: Tokenizer, prompt: str, prefill: str) -> RenderedPrompt:
-    """Prompt and prefill, tokenised apart and joined: the boundary is exact."""
-    prompt_ids = encode_prompt(tokenizer, prompt)
-    return RenderedPrompt(prompt_ids + encode_prefill(tokenizer, prefill), len(prompt_ids), prompt + prefill)
+class Renderer:
+    """Joins prompts and prefills, tokenised apart: the boundary is exact.
+
+    `prompt` writes the conversation up to the prefill. Recent prompts and prefills are remembered, since all
+    levels and attempts of a task share them.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, prompt: Callable[[str | None, str], str]) -> None:
+        self._prompt = lru_cache(4096)(lambda system, user: self._encoded(tokenizer, prompt(system, user)))
+        self._prefill = lru_cache(4096)(lambda text: encode_prefill(tokenizer, text))
+
+    def render(self, system: str | None, user: str, prefill: str) -> RenderedPrompt:
+        """Token ids of the prompt and of the prefill, joined."""
+        text, ids = self._prompt(system, user)
+        return RenderedPrompt(ids + self._prefill(prefill), len(ids), text + prefill)
+
+    @staticmethod
+    def _encoded(tokenizer: Tokenizer, text: str) -> tuple[str, tuple[int, ...]]:
+        return text, encode_prompt(tokenizer, text)
 
 
 def end_of_turn_ids(tokenizer: Tokenizer) -> tuple[int, ...]:

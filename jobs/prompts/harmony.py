@@ -13,7 +13,7 @@ from functools import cached_property
 
 from foreshock.errors import InputError
 from foreshock.jobs.prompts.base import ParsedResponse, RenderedPrompt
-from foreshock.jobs.prompts.chat_template import PINNED_DATE, join, render_chat, rendering_digest
+from foreshock.jobs.prompts.chat_template import PINNED_DATE, Renderer, render_chat, rendering_digest
 from foreshock.jobs.prompts.tokenizer import Tokenizer, decode, token_id
 
 _OPENING = "<|channel|>analysis<|message|>"
@@ -48,6 +48,7 @@ class HarmonyFormat:
                 "'auto', or the tokenizer of a gpt-oss model"
             )
         self._id = {token: number for token, number in ids.items() if number is not None}
+        self._renderer = Renderer(tokenizer, self._prompt)
         stops = [self._id["<|return|>"], token_id(tokenizer, "<|call|>"), tokenizer.eos_token_id]
         self.stop_token_ids = tuple(dict.fromkeys(i for i in stops if i is not None and i != self._id["<|end|>"]))
 
@@ -61,14 +62,15 @@ class HarmonyFormat:
 
     def render(self, system: str | None, user: str, prefill: str) -> RenderedPrompt:
         """The conversation, then an analysis message that begins with the prefill and stays open."""
+        return self._renderer.render(system, user, prefill)
+
+    def _prompt(self, system: str | None, user: str) -> str:
         if self._tokenizer.chat_template:
             prompt = render_chat(self._tokenizer, system, user)
         else:
-            instructions = f"<|start|>developer<|message|># Instructions\n\n{system}<|end|>" if system else ""
-            prompt = f"{_SYSTEM}{instructions}<|start|>user<|message|>{user}<|end|><|start|>assistant"
-        if not prompt.endswith(_OPENING):
-            prompt += _OPENING
-        return join(self._tokenizer, prompt, prefill)
+            developer = f"<|start|>developer<|message|># Instructions\n\n{system}<|end|>" if system else ""
+            prompt = f"{_SYSTEM}{developer}<|start|>user<|message|>{user}<|end|><|start|>assistant"
+        return prompt if prompt.endswith(_OPENING) else prompt + _OPENING
 
     def parse(self, token_ids: tuple[int, ...], text: str) -> ParsedResponse:
         """Analysis messages make the reasoning, the last final message the answer."""

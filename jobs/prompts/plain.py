@@ -16,7 +16,7 @@ from functools import cached_property
 
 from foreshock.jobs.prompts.base import ParsedResponse, RenderedPrompt
 from foreshock.jobs.prompts.chat import split_at
-from foreshock.jobs.prompts.chat_template import join, rendering_digest
+from foreshock.jobs.prompts.chat_template import Renderer, rendering_digest
 from foreshock.jobs.prompts.tokenizer import Tokenizer
 
 _LAYOUT = "User: {user}\n\nAssistant: <think>\n"
@@ -32,6 +32,7 @@ class PlainFormat:
         self._tokenizer = tokenizer
         end = tokenizer.eos_token_id
         self.stop_token_ids: tuple[int, ...] = () if end is None else (int(end),)
+        self._renderer = Renderer(tokenizer, _prompt)
         begin = tokenizer.bos_token_id
         adds = begin is not None and tokenizer.encode("x", add_special_tokens=True)[:1] == [begin]
         self._begin: tuple[int, ...] = (int(begin),) if adds else ()
@@ -46,8 +47,7 @@ class PlainFormat:
 
     def render(self, system: str | None, user: str, prefill: str) -> RenderedPrompt:
         """The layout of the module's docstring."""
-        head = f"{system}\n\n" if system else ""
-        body = join(self._tokenizer, head + _LAYOUT.replace("{user}", user), prefill)
+        body = self._renderer.render(system, user, prefill)
         return RenderedPrompt(self._begin + body.token_ids, body.prefill_start + len(self._begin), body.text)
 
     def parse(self, token_ids: tuple[int, ...], text: str) -> ParsedResponse:
@@ -55,3 +55,8 @@ class PlainFormat:
         parsed = split_at(text, "</think>")
         answer = None if parsed.answer is None else parsed.answer.partition(_NEXT_TURN)[0]
         return ParsedResponse(parsed.reasoning, answer)
+
+
+def _prompt(system: str | None, user: str) -> str:
+    head = f"{system}\n\n" if system else ""
+    return head + _LAYOUT.replace("{user}", user)

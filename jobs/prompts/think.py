@@ -13,10 +13,10 @@ from functools import cached_property
 from foreshock.jobs.prompts.base import ParsedResponse, RenderedPrompt
 from foreshock.jobs.prompts.chat import opened_section, split_at
 from foreshock.jobs.prompts.chat_template import (
+    Renderer,
     TemplateError,
     apply_template,
     end_of_turn_ids,
-    join,
     render_chat,
     rendering_digest,
 )
@@ -35,6 +35,7 @@ class ThinkFormat:
         self._tokenizer = tokenizer
         self.stop_token_ids = end_of_turn_ids(tokenizer)
         self._opening = _template_opening(tokenizer)
+        self._renderer = Renderer(tokenizer, self._prompt)
 
     @cached_property
     def _digest(self) -> str:
@@ -46,10 +47,11 @@ class ThinkFormat:
 
     def render(self, system: str | None, user: str, prefill: str) -> RenderedPrompt:
         """The prefill goes inside the block, which stays open."""
+        return self._renderer.render(system, user, prefill)
+
+    def _prompt(self, system: str | None, user: str) -> str:
         prompt = _EMPTY_BLOCK.sub("", render_chat(self._tokenizer, system, user))
-        if opened_section(prompt) is None:
-            prompt += self._opening
-        return join(self._tokenizer, prompt, prefill)
+        return prompt if opened_section(prompt) else prompt + self._opening
 
     def parse(self, token_ids: tuple[int, ...], text: str) -> ParsedResponse:
         """Reasoning up to the first </think>; a block opened again at the start is part of the opening."""
