@@ -72,3 +72,9 @@ def inputs(bed: object, sweep: ModuleType, make_checkpoint: object) -> Path:
     folder.mkdir()
     sweep.write_inputs(folder, make_checkpoint)
     return folder
+
+
+@pytest.fixture(scope="session")
+def sweep_tools() -> ModuleType:
+    """The helpers of test_sweep."""
+    return _load("test_sweep")

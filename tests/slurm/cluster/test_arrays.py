@@ -203,11 +203,17 @@ def test_a_launcher_killed_around_sbatch_neither_loses_nor_doubles_a_job(bed: An
     (home / "kill-launcher").unlink()
     entry = run.submit([[[0], [1]], [[2]]])
     bed.wait_idle()
-    names = bed.root("sacct", "-nPX", "-o", "JobName,JobID", "--name", ",".join(run_names(entry))).splitlines()
-    jobs = Counter(line.split("|")[0] for line in {line.split("_")[0] for line in names})
-    assert jobs == Counter(dict.fromkeys(run_names(entry), 1))
+    bed.wait_until("accounting knows every job", lambda: len(jobs_by_name(bed, entry)) == 3, 60)
+    assert jobs_by_name(bed, entry) == dict.fromkeys(run_names(entry), 1)
     assert [run.rows(task) for task in range(3)] == [1] * 3
     assert [run.repeats(task) for task in range(3)] == [0] * 3
+
+
+def jobs_by_name(bed: Any, entry: dict[str, Any]) -> dict[str, int]:
+    """How many jobs accounting has under each name of a submission; an array is one."""
+    names = ",".join(run_names(entry))
+    lines = bed.root("sacct", "-nPX", "-o", "JobName,JobID", "--name", names).splitlines()
+    return dict(Counter(line.split("|")[0] for line in {line.split("_")[0] for line in lines}))
 
 
 def run_names(entry: dict[str, Any]) -> list[str]:

@@ -1,0 +1,145 @@
+"""Real sweeps on a real cluster, as an ordinary user, from `foreshock run` to the tables."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.cluster
+
+
+class Sweep:
+    """One run by way of the command line."""
+
+    def __init__(self, bed: Any, folder: Path, config: Path) -> None:
+        self.bed, self.folder, self.config = bed, folder, config
+
+    def foreshock(self, *arguments: str, check: bool = True) -> Any:
+        return self.bed.as_user(str(self.bed.python), "-m", "foreshock", *arguments, check=check)
+
+    @property
+    def dir(self) -> Path:
+        return next((self.folder / "results" / "prefill_sensitivity").iterdir())
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.foreshock("status", str(self.dir), "--json").stdout)
+        return found
+
+    def tables(self) -> dict[str, bytes]:
+        """The final tables, by name."""
+        folders = ("evals", "logprob")
+        return {f"{f}/{path.name}": path.read_bytes() for f in folders for path in sorted((self.dir / f).iterdir())}
+
+    def document(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.dir / "status.json").read_text())
+        return found
+
+    def logs(self, pattern: str = "*") -> str:
+        return "".join(path.read_text() for path in sorted(self.dir.glob(f"logs/slurm/{pattern}.log")))
+
+
+def make(
+    bed: Any, sweep: ModuleType, inputs: Path, name: str, profile: dict[str, Any] | None = None, **sections: Any
+) -> Sweep:
+    """A sweep in a folder of its own, not started."""
+    folder = bed.folder(name)
+    return Sweep(bed, folder, sweep.write_config(folder, inputs, profile or {}, **sections))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(bed: Any, sweep: ModuleType, inputs: Path) -> Sweep:
+    """A sweep that ran without any fault: what all others must equal."""
+    run = make(bed, sweep, inputs, "undisturbed")
+    run.foreshock("run", str(run.config))
+    bed.wait_idle(600)
+    return run
+
+
+def test_a_sweep_runs_unattended_from_arrays_to_tables(undisturbed: Sweep) -> None:
+    document = undisturbed.document()
+    assert document["status"] == "completed"
+    assert document["rows"]["n_eval"] == 240
+    assert document["rows"]["missing"] == []
+    status = undisturbed.status()
+    assert status["rows_done"] == status["rows_total"]
+    assert {cell["state"] for cell in status["cells"]} == {"done"}
+    assert status["gpu_hours"] > 0
+    assert "ended with exit code 0" in undisturbed.foreshock("logs", str(undisturbed.dir), "checkpoint-4@10").stdout
+    assert "aggregating" in undisturbed.foreshock("logs", str(undisturbed.dir), "--final").stdout
+
+
+def test_resume_of_a_complete_run_submits_nothing(undisturbed: Sweep) -> None:
+    packs = sorted((undisturbed.dir / "packs").iterdir())
+    undisturbed.foreshock("resume", str(undisturbed.dir))
+    assert sorted((undisturbed.dir / "packs").iterdir()) == packs
+    assert undisturbed.bed.queue() == []
+
+
+def test_work_that_failed_is_healed_by_the_last_job(
+    bed: Any, sweep: ModuleType, inputs: Path, undisturbed: Sweep
+) -> None:
+    folder = bed.state / "home" / "runs" / "heal"
+    setup = [f"if [[ $SLURM_ARRAY_TASK_ID == 0 ]] && mkdir {folder}/failed-once 2>/dev/null; then exit 9; fi"]
+    run = make(bed, sweep, inputs, "heal", {"setup": setup})
+    run.foreshock("run", str(run.config))
+    bed.wait_idle(600)
+    assert "work is missing; submitting it again" in run.logs()
+    assert len(list((run.dir / "packs").iterdir())) == 2
+    assert run.document()["status"] == "completed"
+    assert run.tables() == undisturbed.tables()
+
+
+def test_what_cannot_be_healed_is_reported_and_analysed_without(bed: Any, sweep: ModuleType, inputs: Path) -> None:
+    setup = ["if [[ $SLURM_ARRAY_TASK_ID == 0 ]]; then echo 'driver is too old'; exit 9; fi"]
+    run = make(bed, sweep, inputs, "hopeless", {"setup": setup})
+    run.foreshock("run", str(run.config))
+    bed.wait_idle(600)
+    assert run.document()["status"] == "incomplete"
+    assert "missing: " in run.logs("*-end-*")
+    assert list((run.dir / "evals").iterdir())
+    status = run.status()
+    assert any("driver is too old" in text and "exit code 9" in text for text in status["failures"])
+    assert "failed" in {cell["state"] for cell in status["cells"]}
+
+
+def test_cancel_then_resume_loses_and_repeats_nothing(
+    bed: Any, sweep: ModuleType, inputs: Path, undisturbed: Sweep
+) -> None:
+    run = make(bed, sweep, inputs, "cancel")
+    run.foreshock("run", str(run.config))
+    bed.wait_until("a first part is written", lambda: bool(list(run.dir.glob("shards/*/*/*"))), 120)
+    run.foreshock("cancel", str(run.dir))
+    bed.wait_idle(120)
+    assert "requeueing" not in run.logs()
+    assert run.status()["rows_done"] < 400
+    run.foreshock("resume", str(run.dir))
+    bed.wait_idle(600)
+    assert run.tables() == undisturbed.tables()
+
+
+def test_resume_beside_running_jobs_submits_nothing_twice(
+    bed: Any, sweep: ModuleType, inputs: Path, undisturbed: Sweep
+) -> None:
+    run = make(bed, sweep, inputs, "beside")
+    run.foreshock("run", str(run.config))
+    run.foreshock("resume", str(run.dir))
+    assert len(list((run.dir / "packs").iterdir())) == 1
+    bed.wait_idle(600)
+    assert run.tables() == undisturbed.tables()
+
+
+def test_emitted_scripts_do_the_same(bed: Any, sweep: ModuleType, inputs: Path, undisturbed: Sweep) -> None:
+    run = make(bed, sweep, inputs, "emit")
+    scripts = run.folder / "scripts"
+    run.foreshock("plan", str(run.config), "--emit-sbatch", str(scripts))
+    bed.as_user("bash", str(scripts / "submit.sh"))
+    time.sleep(1)
+    assert {cell["state"] for cell in run.status()["cells"]} & {"queued", "running", "partial"}
+    bed.wait_idle(600)
+    assert run.document()["status"] == "completed"
+    assert run.tables() == undisturbed.tables()
