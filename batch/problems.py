@@ -48,6 +48,24 @@ def _load(config: ProblemsConfig) -> list[Problem]:
                 f"problems.split: {config.split!r} is not a split of the built-in problems; valid: train, eval"
             )
         return list(builtin_problems("train" if config.split == "train" else "eval"))
-    from foreshock.jobs.verify.problems import load_problems
+    from foreshock.jobs.verify.hub import load_problem_source
 
-    return list(load_problems(Path(config.source).expanduser()))
+    return list(load_problem_source(_address(config), config.split))
+
+
+def _address(config: ProblemsConfig) -> str:
+    """The source as a file or an hf:// address; a bare `org/name` is a Hugging Face data set if it is no file."""
+    source = config.source
+    path = Path(source).expanduser()
+    if source.startswith("hf:") or path.is_file():
+        return source
+    if path.suffix in (".jsonl", ".json", ".parquet"):
+        raise InputError("no such problem file", path=path, fix="set problems.source to a file that is there")
+    if path.exists():
+        return source
+    if source.count("/") == 1 and config.revision is not None:
+        return f"hf://datasets/{source}@{config.revision}"
+    raise InputError(
+        f"problems.source: {source!r} is neither a file nor a data set with a revision; valid: builtin, a .jsonl or "
+        ".parquet file, or a Hugging Face id (org/name) together with problems.revision"
+    )
