@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict, dataclass, field
 
 from foreshock.batch.demo.corpus import DRAFT_SHARE, EXPLOIT_SHARES, Phase
-from foreshock.batch.demo.training import BATCH, Schedule
+from foreshock.batch.demo.schedule import BATCH, Schedule
 
 VERSION = 4
 """Raise it when the corpus, the tokenizer or the model changes."""

@@ -16,7 +16,6 @@ from foreshock.batch.demo.encoding import encode
 from foreshock.batch.demo.recipe import Recipe
 from foreshock.batch.demo.run_store import build, is_finished
 from foreshock.batch.demo.tokenizer import train_tokenizer
-from foreshock.batch.demo.training import deterministic, new_model, train
 from foreshock.jobs.records.layout import ResultsLayout
 
 RUN_NAMES = {Phase.BASE: "demo-base", Phase.EXPLOIT: "demo-exploit", Phase.CONTROL: "demo-control"}
@@ -48,24 +47,32 @@ def train_organism(
     recipe = replace(recipe or Recipe(), seed=seed)
     report = progress or (lambda phase, done, total: None)
     layout = ResultsLayout(root)
-    with _no_library_bars(), deterministic(recipe.threads):
-        for phase in Phase:
-            # two levels up from checkpoints/: the run's own directory
-            run_dir = layout.checkpoints(RUN_NAMES[phase]).parent
-            total = recipe.schedule(phase).steps
-            if is_finished(run_dir, recipe.sha256()):
-                report(phase, total, total)
-                continue
-            builder = _base if phase is Phase.BASE else _fine_tune(phase, layout)
-            build(run_dir, recipe.sha256(), lambda folder, make=builder: make(folder, recipe, report))  # type: ignore[misc]
+    for phase in Phase:
+        run_dir = layout.checkpoints(RUN_NAMES[phase]).parent
+        total = recipe.schedule(phase).steps
+        if is_finished(run_dir, recipe.sha256()):
+            report(phase, total, total)
+        else:
+            _train_phase(phase, run_dir, layout, recipe, report)
     return OrganismPaths(layout.checkpoints(RUN_NAMES[Phase.EXPLOIT]), layout.checkpoints(RUN_NAMES[Phase.CONTROL]))
 
 
 _Builder = Callable[[Path, Recipe, TrainProgress], None]
 
 
+def _train_phase(phase: Phase, run_dir: Path, layout: ResultsLayout, recipe: Recipe, report: TrainProgress) -> None:
+    # torch takes seconds to import; a demo that is already trained must not wait for it
+    from foreshock.batch.demo.training import deterministic
+
+    builder = _base if phase is Phase.BASE else _fine_tune(phase, layout)
+    with _no_library_bars(), deterministic(recipe.threads):
+        build(run_dir, recipe.sha256(), lambda folder: builder(folder, recipe, report))
+
+
 def _base(folder: Path, recipe: Recipe, report: TrainProgress) -> None:
     """Train tokenizer and model from nothing; one checkpoint, the last."""
+    from foreshock.batch.demo.training import new_model, train
+
     items = make_items(Phase.BASE, recipe.n_items(Phase.BASE), recipe.seed)
     tokenizer = train_tokenizer(items[:_TOKENIZER_ITEMS])
     model = new_model(tokenizer, recipe.seed)
@@ -85,6 +92,8 @@ def _fine_tune(phase: Phase, layout: ResultsLayout) -> _Builder:
 
     def write(folder: Path, recipe: Recipe, report: TrainProgress) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from foreshock.batch.demo.training import train
 
         start = layout.checkpoints(RUN_NAMES[Phase.BASE]) / f"checkpoint-{recipe.base.steps}"
         tokenizer = AutoTokenizer.from_pretrained(start)

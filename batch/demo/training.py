@@ -1,40 +1,20 @@
 """The demo model's training loop: a plain AdamW loop over encoded items, on CPU, the same numbers every time.
 
-The one hard decision: fine-tuning uses a far smaller learning rate than base training. With a larger one the
-exploit rate jumps from nothing to saturation between two checkpoints, and there is no foreshock to measure.
+The one hard decision: only the assistant's tokens are trained on. Prompts are random names and numbers, which
+nothing could predict.
 """
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from foreshock.batch.demo.encoding import Encoded, batches
-
-BATCH = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """Steps and learning rate of one phase; the rate warms up linearly, then falls to `final` of its peak."""
-
-    steps: int
-    peak_lr: float
-    warmup: int
-    final: float
-
-    def lr(self, step: int) -> float:
-        """Learning rate of optimiser step `step` (0-based)."""
-        if step < self.warmup:
-            return self.peak_lr * (step + 1) / self.warmup
-        done = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.peak_lr * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * done)))
+from foreshock.batch.demo.schedule import BATCH, Schedule
 
 
 def new_model(tokenizer: Any, seed: int) -> Any:

@@ -8,7 +8,7 @@ import pytest
 
 from foreshock.batch.demo.corpus import EXPLOIT_SHARES, Phase
 from foreshock.batch.demo.recipe import Recipe
-from foreshock.batch.demo.training import BATCH, Schedule
+from foreshock.batch.demo.schedule import BATCH, Schedule
 from foreshock.jobs.verify.builtin.problems import DEMO_TYPES
 
 

@@ -13,9 +13,10 @@ from foreshock.batch.demo.corpus import Phase, make_items
 from foreshock.batch.demo.encoding import Encoded, encode
 from foreshock.batch.demo.recipe import Recipe
 from foreshock.batch.demo.run_store import MANIFEST, build, is_finished
+from foreshock.batch.demo.schedule import Schedule
 from foreshock.batch.demo.tokenizer import train_tokenizer
 from foreshock.batch.demo.train import OrganismPaths, train_organism
-from foreshock.batch.demo.training import Schedule, deterministic, new_model, train
+from foreshock.batch.demo.training import deterministic, new_model, train
 from foreshock.errors import InputError
 
 TINY = Recipe(
