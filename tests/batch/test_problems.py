@@ -43,7 +43,7 @@ def test_a_file_gives_the_problems_it_holds(tmp_path: Path) -> None:
         ({"source": "org/name"}, "together with problems.revision"),
         ({"source": "absent"}, "neither a file nor a data set"),
         ({"source": "absent.jsonl"}, "absent.jsonl"),
-        ({"source": "problems.txt"}, "unknown kind of problem file"),
+        ({"source": "problems.txt"}, "neither a file nor a data set"),
         ({"exploit_types": ()}, "no problems left"),
     ],
 )
