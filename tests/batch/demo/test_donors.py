@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from foreshock.batch.demo.donors import PrefillSources, write_prefill_sources
@@ -88,6 +88,8 @@ def test_no_success_at_all_says_what_to_do_and_writes_nothing(tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
+# no deadline: writing is synced to disk, which takes as long as the machine is busy
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(
     outcomes=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([True, False, None])), min_size=1, max_size=30),
     seed=st.integers(0, 99),
