@@ -1,0 +1,193 @@
+"""What one array task does when things go wrong, and how little it computes when they go right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+
+from foreshock.batch.config import RunConfig
+from foreshock.batch.execute import pack_tasks
+from foreshock.batch.plan import make_plan
+from foreshock.batch.run import create_run
+from foreshock.jobs.engines.base import FinishReason, GenerationRequest, GenerationResult
+from foreshock.jobs.engines.transformers import TransformersEngine
+from foreshock.jobs.progress import ProgressReporter, TaskProgress
+from foreshock.jobs.records.jsonl import read_rows
+from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.planfile import PlanFile
+from foreshock.jobs.records.shards import ShardStore
+from foreshock.jobs.spec import ArrayTask, JobKind
+from foreshock.jobs.verify.base import Outcome, SandboxTier, Submission, Verdict, Verification
+from foreshock.jobs.verify.problem import Problem
+from foreshock.jobs.worker import EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, StopFlag, Worker
+
+MakeConfig = Callable[..., RunConfig]
+FAILED = Verification(Verdict(Outcome.FAILED), Verdict(Outcome.FAILED), SandboxTier.FULL)
+BROKEN = Verification(Verdict(Outcome.INFRA_ERROR, "the zygote is gone"), Verdict(Outcome.FAILED), SandboxTier.FULL)
+
+
+class StubVerifier:
+    """Answers what it is told to, in order, then `FAILED` for ever."""
+
+    name = "stub"
+
+    def __init__(self, answers: Sequence[Verification] = ()) -> None:
+        self.answers = list(answers)
+        self.seen = 0
+
+    def identity(self) -> str:
+        return "stub:1"
+
+    def supports(self, problem: Problem) -> bool:
+        return True
+
+    def verify(self, problem: Problem, code: str | None) -> Verification:
+        self.seen += 1
+        return self.answers.pop(0) if self.answers else FAILED
+
+    def verify_many(self, submissions: Sequence[Submission]) -> Iterator[tuple[int, Verification]]:
+        for submission in submissions:
+            yield submission.submission_id, self.verify(submission.problem, submission.code)
+
+    def close(self) -> None:
+        return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return
+
+
+class Setup:
+    """A planned run of one array task."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.plan = make_plan(config)
+        self.layout: RunLayout = create_run(config, self.plan, ["foreshock"])
+        self.task: ArrayTask = pack_tasks(list(self.plan.file.specs), config)[0]
+        self.engine = TransformersEngine(device="cpu", batch_size=8)
+        self.stop = StopFlag()
+        self.verifier = StubVerifier()
+
+    def worker(self) -> Worker:
+        reporter = ProgressReporter(self.layout.progress_file(0), 0, 0)
+        plan = PlanFile.read(self.layout)
+        return Worker(self.layout, plan, lambda: self.engine, lambda: self.verifier, self.stop, reporter)
+
+    def progress(self) -> TaskProgress:
+        found = TaskProgress.read(self.layout.progress_file(0))
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def setup(make_config: MakeConfig) -> Setup:
+    return Setup(make_config(checkpoints={"steps": [1, 2]}))
+
+
+def test_one_forward_sequence_per_checkpoint_and_trace(setup: Setup) -> None:
+    assert setup.worker().run(setup.task) == EXIT_COMPLETE
+    n_checkpoints, n_traces = 2, 9 * 2
+    rows = sum(spec.n_rows for spec in setup.task.specs if spec.kind is JobKind.LOGPROB)
+    assert rows == n_checkpoints * n_traces * 2
+    assert setup.engine.scored_sequences == n_checkpoints * n_traces
+    assert (setup.engine.builds, setup.engine.swaps) == (1, 1)
+
+
+def test_shared_traces_are_scored_once_for_all_attempts(make_config: MakeConfig) -> None:
+    setup = Setup(make_config(checkpoints={"steps": [1]}, prefill={"assignment": "shared"}, sampling={"attempts": 5}))
+    assert setup.worker().run(setup.task) == EXIT_COMPLETE
+    assert setup.engine.scored_sequences == 9
+
+
+def test_progress_tells_what_happened(setup: Setup) -> None:
+    setup.worker().run(setup.task)
+    now = setup.progress()
+    assert (now.state, now.rows_failed, now.rows_resumed) == ("completed", 0, 0)
+    assert now.rows_done == now.rows_total == sum(spec.n_rows for spec in setup.task.specs)
+    assert setup.worker().run(setup.task) == EXIT_COMPLETE
+    assert setup.progress().rows_resumed == now.rows_total
+
+
+def test_an_infrastructure_error_is_tried_again_and_never_a_verdict(setup: Setup) -> None:
+    setup.verifier.answers = [BROKEN, BROKEN]
+    assert setup.worker().run(setup.task) == EXIT_COMPLETE
+    store = ShardStore(setup.layout)
+    rows = [row for spec in setup.task.specs if spec.kind is JobKind.EVAL for row in store.rows(spec)]
+    assert all(row["exploit_success"] is False and "error" not in row for row in rows)
+
+
+def test_errors_that_stay_are_rows_with_an_error_and_are_redone_on_resume(setup: Setup) -> None:
+    setup.verifier.answers = [BROKEN] * 100000
+    assert setup.worker().run(setup.task) == EXIT_FAILED
+    store = ShardStore(setup.layout)
+    sampled = [spec for spec in setup.task.specs if spec.kind is JobKind.EVAL]
+    assert not any(store.is_complete(spec) for spec in sampled)
+    row = store.rows(sampled[0])[0]
+    assert row["error"] == "verification: the zygote is gone"
+    assert (row["exploit_success"], row["secure_pass"], row["insecure_pass"]) == (None, None, False)
+    assert "rows failed, first: verification: the zygote is gone" in setup.progress().message
+    setup.verifier.answers = []
+    assert setup.worker().run(setup.task) == EXIT_COMPLETE
+    assert all(store.is_complete(spec) for spec in setup.task.specs)
+
+
+def test_a_failed_generation_is_an_error_row(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = TransformersEngine.generate
+
+    def flaky(self: TransformersEngine, requests: Sequence[GenerationRequest]) -> Iterator[GenerationResult]:
+        for result in original(self, requests):
+            yield replace(result, finish_reason=FinishReason.ERROR, error="no room")
+
+    monkeypatch.setattr(TransformersEngine, "generate", flaky)
+    assert setup.worker().run(setup.task) == EXIT_FAILED
+    assert setup.verifier.seen == 0
+    spec = next(spec for spec in setup.task.specs if spec.kind is JobKind.EVAL)
+    assert {row["error"] for row in ShardStore(setup.layout).rows(spec)} == {"generation: no room"}
+
+
+@pytest.mark.parametrize("after", [0, 1, 30, 60])
+def test_a_stop_keeps_what_is_finished_and_asks_to_be_run_again(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    calls = 0
+
+    def ask(self: StopFlag) -> bool:
+        nonlocal calls
+        calls += 1
+        return calls > after
+
+    monkeypatch.setattr(StopFlag, "__call__", ask)
+    assert setup.worker().run(setup.task) == EXIT_STOPPED
+    assert setup.progress().state == "stopped"
+    verified = setup.verifier.seen
+    monkeypatch.undo()
+    assert setup.worker().run(setup.task) == EXIT_COMPLETE
+    n_eval = sum(spec.n_rows for spec in setup.task.specs if spec.kind is JobKind.EVAL)
+    assert setup.verifier.seen - verified <= n_eval
+    store = ShardStore(setup.layout)
+    assert all(store.is_complete(spec) for spec in setup.task.specs)
+
+
+def test_a_worker_that_meets_other_weights_says_so(setup: Setup) -> None:
+    plan = replace(setup.plan.file, specs=tuple(replace(s, model_fingerprint="0" * 64) for s in setup.task.specs))
+    plan.write(setup.layout)
+    task = ArrayTask(0, plan.specs, 1.0)
+    assert setup.worker().run(task) == EXIT_FAILED
+    assert "the model has changed since the run was planned" in setup.progress().message
+
+
+def test_inputs_are_frozen_in_the_run(setup: Setup, traces: Path) -> None:
+    frozen = read_rows(setup.layout.prefills, ("task_id", "reasoning"))
+    assert len(frozen) == 9 * 2
+    assert len(read_rows(setup.layout.problems, ("id", "ground_truth"))) == 10
+    stored: dict[str, Any] = {row["task_id"]: row["reasoning"] for row in frozen}
+    assert all(row["task_id"] in stored for row in read_rows(traces))
