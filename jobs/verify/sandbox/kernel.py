@@ -7,6 +7,7 @@ a process and need libseccomp on the node; this needs nothing (docs/decisions).
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import struct
@@ -57,7 +58,11 @@ def syscall(nr: int, *args: int | bytes | None) -> int:
 
 def unshare(flags: int) -> None:
     """Move this process (its children, for CLONE_NEWPID) into new namespaces."""
-    syscall(number("unshare"), flags)
+    try:
+        syscall(number("unshare"), flags)
+    except OSError as error:
+        why = "user.max_user_namespaces is reached" if error.errno == errno.ENOSPC else error.strerror
+        raise OSError(error.errno, f"new namespaces refused: {why}") from None
 
 
 def clone(namespaces: int) -> int:

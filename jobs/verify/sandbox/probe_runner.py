@@ -57,7 +57,7 @@ def _change_mode(request: dict[str, Any]) -> None:
 
 
 def _read_judge_memory(request: dict[str, Any]) -> None:
-    with open(f"/proc/{request['pid']}/environ", "rb") as handle:
+    with open(f"/proc/{request['judge']}/environ", "rb") as handle:
         handle.read()
 
 
@@ -80,7 +80,7 @@ def _fork(request: dict[str, Any]) -> None:
 
 
 def _signal(request: dict[str, Any]) -> None:
-    os.kill(request["pid"], 0)
+    os.kill(request["other"], 0)
 
 
 def _private_tmp(request: dict[str, Any]) -> None:
@@ -119,7 +119,7 @@ ATTEMPTS: dict[str, Callable[[dict[str, Any]], None]] = {
     "connect to a local port": _connect,
     "send a datagram": _udp,
     "start a process": _fork,
-    "signal the judge": _signal,
+    "signal another process": _signal,
     "allocate past the memory limit": _memory,
     "enter a new user namespace": _namespace,
     "use a capability": _capability,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import platform
 import socket
@@ -28,6 +29,19 @@ _MUST_FAIL = {
     SandboxTier.RLIMITS_ONLY: frozenset({"allocate past the memory limit"}),
 }
 """Attempts that a tier promises to stop. In the full tier a write to /tmp succeeds, in a /tmp of its own."""
+
+
+_BANNER = """
+=================================== WEAK SANDBOX ===================================
+Submissions run in sandbox tier %r: %s.
+Why not the full tier: %s
+Every row records its tier. Details: foreshock doctor, docs/sandbox.md
+===================================================================================="""
+_RISKS = {
+    SandboxTier.NO_USERNS: "no private /tmp, a submission can fill the disk and see which files exist",
+    SandboxTier.RLIMITS_ONLY: "a submission can read and change your files, use the network and forge its verdict",
+}
+_log = logging.getLogger(__name__)
 
 
 class SandboxUnavailableError(ForeshockError):
@@ -89,11 +103,14 @@ def best_tier() -> TierProbe:
 
 
 def require_tier(allow_weak_sandbox: bool) -> SandboxTier:
-    """The tier to use. Raises SandboxUnavailableError below full, unless weak tiers are allowed."""
+    """The tier to use. Raises SandboxUnavailableError below full, unless weak tiers are allowed: then a banner is logged."""
     probe = best_tier()
-    if probe.tier is SandboxTier.FULL or allow_weak_sandbox:
+    if probe.tier is SandboxTier.FULL:
         return probe.tier
     full = probe_tier(SandboxTier.FULL)
+    if allow_weak_sandbox:
+        _log.warning(_BANNER, probe.tier.value, _RISKS[probe.tier], full.reason)
+        return probe.tier
     raise SandboxUnavailableError(
         f"this node offers sandbox tier {probe.tier.value!r} only, and submissions are hostile code: {full.reason}. "
         f"{' '.join(_advice(probe.tier, (full,)))} To run anyway: --allow-weak-sandbox. Details: foreshock doctor"
@@ -114,10 +131,12 @@ def probe_tier(tier: SandboxTier) -> TierProbe:
             "secret": str(secret),
             "target": str(Path(folder, "written")),
             "port": server.getsockname()[1],
-            "pid": os.getpid(),
+            "judge": os.getpid(),
             "marker": marker,
         }
         try:
+            # Not the judge itself: in a container that is process 1, which is also what a confined process calls itself.
+            request["other"] = worker.start()
             run = worker.run(json.dumps(request).encode())
         except InfraError as error:
             return TierProbe(tier, False, str(error), ())

@@ -91,10 +91,10 @@ class Worker:
         self._waiting: socket.socket | None = None
         self._scratch: str | None = None
 
-    def start(self) -> None:
-        """Start the zygote if it is not running. Raises InfraError with its reason."""
+    def start(self) -> int:
+        """Start the zygote if it is not running; its process id. Raises InfraError with its reason."""
         if self._process is not None:
-            return
+            return self._process.pid
         self._scratch = tempfile.mkdtemp(prefix="foreshock-sandbox-")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control = ours
@@ -108,6 +108,8 @@ class Worker:
                     answer[1:].decode(errors="replace") if answer[:1] == BROKEN else f"it ended without a word {last}"
                 )
                 raise InfraError(f"sandbox tier {self.config.tier.value!r} could not be set up: {reason.strip()}")
+        assert self._process is not None
+        return self._process.pid
 
     def _spawn(self, theirs: socket.socket, errors: IO[bytes]) -> bytes:
         """Start the process and return its first message, empty when it ended instead."""

@@ -104,7 +104,9 @@ def test_the_secure_verdict_never_depends_on_the_insecure_cases(verifier: Builti
     assert not verifier.verify(other, problem.ground_truth).insecure.passed
 
 
-def test_a_weak_tier_is_refused_unless_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_weak_tier_is_refused_unless_allowed_and_then_announced(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     from foreshock.jobs.verify.sandbox import tiers
 
     weak = replace(best_tier(), tier=SandboxTier.NO_USERNS)
@@ -113,3 +115,4 @@ def test_a_weak_tier_is_refused_unless_allowed(monkeypatch: pytest.MonkeyPatch) 
         BuiltinVerifier(1, 1.0, False)
     with BuiltinVerifier(1, 1.0, True) as verifier:
         assert verifier.tier is SandboxTier.NO_USERNS
+    assert "WEAK SANDBOX" in caplog.text
