@@ -27,7 +27,7 @@ _LETTERS_PER_INCH = {"title": 11.0, "caption": 16.5}
 
 @dataclass(frozen=True, slots=True)
 class SavedFigure:
-    """A figure on disk. `image` is the PNG without title and caption, for a page that prints them itself."""
+    """A figure on disk. `plot_box` is the part of the PNG between title and caption (left, upper, right, lower)."""
 
     name: str
     title: str
@@ -35,7 +35,15 @@ class SavedFigure:
     png: Path
     pdf: Path
     csv: Path
-    image: bytes
+    plot_box: tuple[int, int, int, int]
+
+    @property
+    def image(self) -> bytes:
+        """The PNG without title and caption, for a page that prints them itself."""
+        stream = io.BytesIO()
+        with Image.open(self.png) as page:
+            page.convert("RGB").crop(self.plot_box).save(stream, format="png")
+        return stream.getvalue()
 
 
 def save_figure(
@@ -43,24 +51,34 @@ def save_figure(
 ) -> SavedFigure:
     """Write `name`.png, .pdf and .csv into `directory`, and close the figure. Call inside `house_style`."""
     csv = write_csv(data, directory / f"{name}.csv")
-    figure.draw_without_rendering()  # settles the layout, once
-    figure.set_layout_engine("none")
+    plot = _settle_layout(figure)
     width, height = figure.get_size_inches()
-    plot = figure.get_tightbbox()
-    left = plot.x0 / width
     wrapped_title = textwrap.fill(title, int(_LETTERS_PER_INCH["title"] * plot.width))
     wrapped_caption = textwrap.fill(caption, int(_LETTERS_PER_INCH["caption"] * plot.width))
-    above, below = (plot.y1 + 0.14) / height, (plot.y0 - 0.12) / height
-    figure.text(left, above, wrapped_title, fontsize=11.5, weight="bold", va="bottom")
-    figure.text(left, below, wrapped_caption, fontsize=8.5, color=SOFT_INK, va="top", linespacing=1.35)
-    page = figure.get_tightbbox().padded(0.15)
+    left, above, below = plot.x0 / width, (plot.y1 + 0.14) / height, (plot.y0 - 0.12) / height
+    texts = (
+        figure.text(left, above, wrapped_title, fontsize=11.5, weight="bold", va="bottom"),
+        figure.text(left, below, wrapped_caption, fontsize=8.5, color=SOFT_INK, va="top", linespacing=1.35),
+    )
+    extents = [text.get_window_extent().transformed(figure.dpi_scale_trans.inverted()) for text in texts]
+    page = Bbox.union([plot, *extents]).padded(0.15)
     # No timestamps: the same data give the same bytes.
-    png = _drawn(figure, "png", page, {"Software": None})
-    atomic_write_bytes(directory / f"{name}.png", png)
-    atomic_write_bytes(directory / f"{name}.pdf", _drawn(figure, "pdf", page, {"CreationDate": None}))
+    png, pdf = directory / f"{name}.png", directory / f"{name}.pdf"
+    atomic_write_bytes(png, _drawn(figure, "png", page, {"Software": None}))
+    atomic_write_bytes(pdf, _drawn(figure, "pdf", page, {"CreationDate": None}))
     plt.close(figure)
-    bare = _crop(png, page, plot.padded(0.05))
-    return SavedFigure(name, title, caption, directory / f"{name}.png", directory / f"{name}.pdf", csv, bare)
+    return SavedFigure(name, title, caption, png, pdf, csv, _box_in(page, plot.padded(0.05)))
+
+
+def _settle_layout(figure: MplFigure) -> Bbox:
+    """Lay the figure out once, freeze it, and return the box around everything drawn, in inches.
+
+    With no layout engine left, saving draws once instead of twice.
+    """
+    figure.draw_without_rendering()
+    with plt.rc_context({"figure.constrained_layout.use": False, "figure.autolayout": False}):
+        figure.set_layout_engine(None)
+    return figure.get_tightbbox()
 
 
 def _drawn(figure: MplFigure, suffix: str, page: Bbox, stamp: dict[str, Any]) -> bytes:
@@ -69,14 +87,12 @@ def _drawn(figure: MplFigure, suffix: str, page: Bbox, stamp: dict[str, Any]) ->
     return stream.getvalue()
 
 
-def _crop(png: bytes, page: Bbox, part: Bbox) -> bytes:
-    """The part of a drawn page, both in inches from the figure's lower left corner."""
-    image = Image.open(io.BytesIO(png)).convert("RGB")
-    scale = image.width / page.width
+def _box_in(page: Bbox, part: Bbox) -> tuple[int, int, int, int]:
+    """`part` of a page in the PNG's pixels; both in inches from the figure's lower left corner."""
+    dots = float(plt.rcParams["savefig.dpi"])
     edges = (part.x0 - page.x0, page.y1 - part.y1, part.x1 - page.x0, page.y1 - part.y0)
-    stream = io.BytesIO()
-    image.crop(tuple(round(edge * scale) for edge in edges)).save(stream, format="png", optimize=False)
-    return stream.getvalue()
+    left, upper, right, lower = (round(edge * dots) for edge in edges)
+    return left, upper, right, lower
 
 
 def write_csv(data: pd.DataFrame, path: Path) -> Path:

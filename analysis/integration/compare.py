@@ -113,7 +113,7 @@ def _r2_gap(sums: FloatArray) -> FloatArray:
         vy = syy - sy**2 / n
         first = (s1y - s1 * sy / n) ** 2 / ((s11 - s1**2 / n) * vy)
         second = (s2y - s2 * sy / n) ** 2 / ((s22 - s2**2 / n) * vy)
-    gap: FloatArray = second - first
+        gap: FloatArray = second - first
     return gap
 
 

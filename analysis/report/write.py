@@ -31,6 +31,7 @@ from foreshock.jobs.records.layout import RunLayout
 
 _HERE = Path(__file__).parent
 _EMBED_BYTES = 1 << 20
+_OWN_ANCHORS = ("summary", "surface", "trajectories", "integration", "ground-truth", "runs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ def write_report(
     options = options or ReportOptions()
     if not run_dirs:
         raise InputError("no run to report on", fix="name one with --run-dir")
+    _check_anchors(extra_sections)
     labels = run_labels(run_dirs, options.labels)
     runs = _gather_all(run_dirs, labels, options)
     overview = _overview(runs, options)
@@ -71,7 +73,6 @@ def write_report(
         *extra_sections,
         runs_section(runs),
     ]
-    _check_anchors(sections)
     lines = summary_lines(runs)
     page = _environment().get_template("template.html.j2").render(
         title=options.title,
@@ -129,12 +130,12 @@ def _csv_link(path: Path) -> Markup:
 
 
 def _check_anchors(sections: Sequence[Section]) -> None:
-    seen: set[str] = set()
+    seen = set(_OWN_ANCHORS)
     for section in sections:
         if section.anchor in seen or not section.anchor.replace("-", "").isalnum():
             raise InputError(
                 f"section {section.title!r} has the anchor {section.anchor!r}; anchors are letters, digits and "
-                f"hyphens, and differ from {', '.join(sorted(seen)) or 'each other'}"
+                f"hyphens, and differ from {', '.join(sorted(seen))}"
             )
         seen.add(section.anchor)
 

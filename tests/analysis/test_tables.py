@@ -191,7 +191,7 @@ def test_binary_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "evals" / "checkpoint-1_prefill0.jsonl"
     path.parent.mkdir()
     path.write_bytes(b'{"task_id": "\xff\xfe", "exploit_success": 7}\n')
-    with pytest.raises(InputError, match="checkpoint-1_prefill0.jsonl:1: not UTF-8"):
+    with pytest.raises(InputError, match=r"checkpoint-1_prefill0\.jsonl:1: not UTF-8"):
         tables.load_evals(tmp_path)
 
 

@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from foreshock.__main__ import main
 
-def foreshock(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "foreshock", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+
+@dataclass(frozen=True)
+class Outcome:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def foreshock(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Outcome]:
+    """The program itself, in this process, started in `tmp_path`."""
+
+    def run(*arguments: str | Path) -> Outcome:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["foreshock", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        said = capsys.readouterr()
+        return Outcome(int(left.value.code or 0), said.out, said.err)
+
+    return run
 
 
 @pytest.fixture
@@ -36,8 +58,10 @@ def run_dir(tmp_path: Path) -> Path:
     return run
 
 
-def test_trajectory_takes_the_newest_run_and_integrate_goes_on_from_there(run_dir: Path, tmp_path: Path) -> None:
-    done = foreshock("trajectory", "--no-figures", "--json", cwd=tmp_path)
+def test_trajectory_takes_the_newest_run_and_integrate_goes_on_from_there(
+    foreshock: Callable[..., Outcome], run_dir: Path, tmp_path: Path
+) -> None:
+    done = foreshock("trajectory", "--no-figures", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["all_exploits"]["n_tasks"] == 2
     folder = tmp_path / "results" / "trajectory_analysis" / run_dir.name
@@ -45,7 +69,7 @@ def test_trajectory_takes_the_newest_run_and_integrate_goes_on_from_there(run_di
     assert frame["min_prefill"].tolist() == [11, 10, 10, 0]
     joined = foreshock(
         "integrate", "--trajectory-csv", folder, "--logprob-dirs", run_dir, run_dir / "logprob",
-        "--prefill-levels", "0", "10", "--logprob-threshold", "-20", "--no-figures", cwd=tmp_path,
+        "--prefill-levels", "0", "10", "--logprob-threshold", "-20", "--no-figures",
     )  # fmt: skip
     assert joined.returncode == 0, joined.stderr
     assert "thresholds: 2 tasks reach both" in joined.stdout
@@ -53,8 +77,10 @@ def test_trajectory_takes_the_newest_run_and_integrate_goes_on_from_there(run_di
     assert table["min_prefill_logprob_sum"].tolist()[1:] == [-15.0, -30.0, 0.0]
 
 
-def test_run_context_is_a_directory_of_its_own(run_dir: Path, tmp_path: Path) -> None:
-    done = foreshock("trajectory", "--run-dir", run_dir, "--use-run-context", "--no-figures", cwd=tmp_path)
+def test_run_context_is_a_directory_of_its_own(
+    foreshock: Callable[..., Outcome], run_dir: Path, tmp_path: Path
+) -> None:
+    done = foreshock("trajectory", "--run-dir", run_dir, "--use-run-context", "--no-figures")
     assert done.returncode == 0, done.stderr
     (context,) = (tmp_path / "results" / "full_analysis").iterdir()
     assert json.loads((context / "status.json").read_text())["status"] == "completed"
@@ -63,8 +89,10 @@ def test_run_context_is_a_directory_of_its_own(run_dir: Path, tmp_path: Path) ->
     assert (context / "trajectory" / "all_exploits" / "trajectory_analysis.csv").is_file()
 
 
-def test_report_writes_one_file_and_says_what_was_found(run_dir: Path, tmp_path: Path) -> None:
-    done = foreshock("report", "--run-dir", run_dir, "--json", cwd=tmp_path)
+def test_report_writes_one_file_and_says_what_was_found(
+    foreshock: Callable[..., Outcome], run_dir: Path, tmp_path: Path
+) -> None:
+    done = foreshock("report", "--run-dir", run_dir, "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert Path(document["report"]) == run_dir / "report.html"
@@ -83,23 +111,23 @@ def test_report_writes_one_file_and_says_what_was_found(run_dir: Path, tmp_path:
     ],
 )
 def test_errors_are_messages_with_exit_code_two(
-    run_dir: Path, tmp_path: Path, arguments: list[str], message: str
+    foreshock: Callable[..., Outcome], run_dir: Path, arguments: list[str], message: str
 ) -> None:
-    done = foreshock(*arguments, cwd=tmp_path)
+    done = foreshock(*arguments)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_broken_line_is_named(run_dir: Path, tmp_path: Path) -> None:
+def test_a_broken_line_is_named(foreshock: Callable[..., Outcome], run_dir: Path, tmp_path: Path) -> None:
     path = run_dir / "evals" / "checkpoint-10_prefill0.jsonl"
     path.write_text(path.read_text()[:-20])
-    done = foreshock("trajectory", "--run-dir", run_dir, cwd=tmp_path)
+    done = foreshock("trajectory", "--run-dir", run_dir)
     assert done.returncode == 2
     assert f"{path}:2:" in done.stderr
 
 
-def test_without_any_run_the_next_step_is_named(tmp_path: Path) -> None:
-    done = foreshock("report", cwd=tmp_path)
+def test_without_any_run_the_next_step_is_named(foreshock: Callable[..., Outcome]) -> None:
+    done = foreshock("report")
     assert done.returncode == 2
     assert "--run-dir" in done.stderr
