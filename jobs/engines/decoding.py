@@ -142,7 +142,7 @@ class Decoder:
         """Note this step's tokens; returns which batch rows go on."""
         at = torch.from_numpy(rows).to(self._model.device)
         stopped = (tokens[:, None] == self._stops[at]).any(-1)
-        finite = torch.isfinite(logits).all(-1).to(tokens.device)
+        finite = torch.isfinite(logits.amax(-1)).to(tokens.device)  # -inf alone is a token ruled out by the model
         drawn, stop, good = tokens.tolist(), stopped.tolist(), finite.tolist()
         full = step + 1 >= self._limits[rows]
         goes_on = alive.copy()

@@ -10,6 +10,7 @@ on their chunk either (`invariance`), requests of different batch keys share chu
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -31,7 +32,6 @@ from foreshock.jobs.engines.decoding import DecodeMode, Decoder, choose_mode, pa
 from foreshock.jobs.engines.forward import LogitsModel
 from foreshock.jobs.engines.invariance import rows_are_independent
 from foreshock.jobs.engines.weights import build_model, read_model_config, same_architecture, swap_weights
-from foreshock.jobs.fingerprint import check_checkpoint, is_adapter
 from foreshock.jobs.prompts.tokenizer import decode, load_tokenizer
 from foreshock.jobs.spec import Checkpoint
 
@@ -104,19 +104,18 @@ class TransformersEngine:
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Serve `checkpoint`: weights are swapped in place when the architecture is the one already loaded."""
-        config = _checked_config(checkpoint.path)
+        old, old_config = self._model, self._config
+        self._release()  # whatever fails below must not leave another checkpoint's model in service
+        config = read_model_config(checkpoint.path)
         dtype = self._dtype(config)
         swapped = False
-        if self._model is not None and same_architecture(self._config, config) and self._model.dtype == dtype:
-            model = self._model.model
-            self._release()  # a swap that fails half-way must not leave a model that is neither
-            swapped = swap_weights(model, checkpoint.path)
-            if swapped:
-                self._model = LogitsModel(model, self.device)
-                self.swaps += 1
-            del model
-        if not swapped:
-            self._release()
+        if old is not None and old.dtype == dtype and same_architecture(old_config, config):
+            swapped = swap_weights(old.model, checkpoint.path)
+        if swapped and old is not None:
+            self._model = LogitsModel(old.model, self.device)
+            self.swaps += 1
+        else:
+            old = None  # freed before the next model is built
             self._model = LogitsModel(build_model(checkpoint.path, config, dtype, self.device), self.device)
             self._prepare(self._model)
             self.builds += 1
@@ -225,7 +224,7 @@ class TransformersEngine:
         self.scored_sequences += len(chunk)
         for request, logprobs in zip(chunk, values, strict=True):
             ids, start = request.token_ids, request.prefill_start
-            if all(value == value and value != float("inf") for value in logprobs):
+            if all(math.isfinite(value) for value in logprobs):
                 yield PromptLogprobs(request.request_id, ids, tuple(logprobs), start)
             else:
                 yield PromptLogprobs(request.request_id, ids, (), start, "the model's logits are not finite")
@@ -274,12 +273,6 @@ class TransformersEngine:
         if temperature < 0:
             return f"temperature {temperature} is negative"
         return None
-
-
-def _checked_config(path: Path) -> Any:
-    """The configuration of a complete checkpoint directory; CheckpointError otherwise."""
-    check_checkpoint(path)
-    return None if is_adapter(path) else read_model_config(path)
 
 
 def _device(name: str) -> torch.device:

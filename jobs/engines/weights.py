@@ -24,7 +24,13 @@ _CONFIG_KEYS_WITHOUT_EFFECT = ("_name_or_path", "transformers_version", "dtype",
 
 
 def read_model_config(path: Path) -> Any:
-    """The model configuration. Raises CheckpointError for one that transformers cannot read."""
+    """The model configuration of a complete checkpoint. Raises CheckpointError for anything else."""
+    check_checkpoint(path)
+    if is_adapter(path):
+        raise CheckpointError(
+            f"{path}: holds an adapter (adapter_config.json), not a full model; merge it into its base "
+            "(peft: merge_and_unload, then save_pretrained) and give that directory"
+        )
     try:
         return AutoConfig.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
@@ -45,12 +51,6 @@ def build_model(path: Path, config: Any, dtype: torch.dtype, device: torch.devic
 
     Raises CheckpointError when weights are missing: transformers would fill them with random numbers.
     """
-    if is_adapter(path):
-        raise CheckpointError(
-            f"{path}: holds an adapter (adapter_config.json), not a full model; merge it into its base "
-            "(peft: merge_and_unload, then save_pretrained) and give that directory"
-        )
-    check_checkpoint(path)
     with warnings.catch_warnings(), _no_progress_bar():
         warnings.simplefilter("ignore")  # loader notices are about training and caches
         try:

@@ -254,6 +254,26 @@ def test_a_checkpoint_without_weights_is_refused(tiny: Checkpoint, tmp_path: Pat
         engine.load(Checkpoint("run", 3, broken))
 
 
+def test_a_failed_load_leaves_no_model_in_service(tiny: Checkpoint, tmp_path: Path) -> None:
+    with TransformersEngine(device="cpu") as engine:
+        engine.load(tiny)
+        with pytest.raises(CheckpointError, match="does not exist"):
+            engine.load(Checkpoint("run", 4, tmp_path / "checkpoint-4"))
+        with pytest.raises(RuntimeError, match="load"):
+            list(engine.generate([request(0)]))
+
+
+def test_adapters_are_refused_with_the_remedy(tiny: Checkpoint, tmp_path: Path) -> None:
+    adapter = tmp_path / "checkpoint-5"
+    shutil.copytree(tiny.path, adapter)
+    (adapter / "config.json").unlink()
+    (adapter / "adapter_config.json").write_text("{}")
+    with TransformersEngine(device="cpu") as engine:
+        engine.load(tiny)
+        with pytest.raises(CheckpointError, match="merge_and_unload"):
+            engine.load(Checkpoint("run", 5, adapter))
+
+
 def test_requests_that_cannot_run_fail_alone(engine: TransformersEngine, checkpoint: Checkpoint) -> None:
     engine.load(checkpoint)
     results = by_id(
