@@ -46,12 +46,7 @@ def auc_figure(results: pd.DataFrame, directory: Path) -> SavedFigure:
             axis.set_ylabel("AUC")
         for axis in axes[-1]:
             axis.set_xlabel("checkpoints seen")
-        handles: dict[str, Any] = {}
-        for axis in axes.flat:
-            for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-                handles.setdefault(label, handle)
-        if handles:
-            figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=len(handles))
+        _legend_below(axes)
         return save_figure(
             figure,
             data,
@@ -77,9 +72,7 @@ def separation_figure(features: pd.DataFrame, directory: Path, metric: str, cuto
             _separation_panel(axis, data[data["cutoff_idx"] == cutoff], colours)
             axis.set_title(f"{cutoff + 1} checkpoint{'s' if cutoff else ''} seen")
         axes[0, 0].set_ylabel(metric)
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        if handles:
-            figure.legend(handles, labels, loc="outside lower center", ncols=len(handles))
+        _legend_below(axes)
         return save_figure(
             figure,
             data,
@@ -89,6 +82,23 @@ def separation_figure(features: pd.DataFrame, directory: Path, metric: str, cuto
             "Each point is an exploit type of a run at the last checkpoint seen. Filled: more likely than not to pass "
             "the threshold at a later checkpoint; open: not; crosses: emerged already. Types without a value are "
             "not drawn; the table names the reason.",
+        )
+
+
+def _legend_below(axes: Any) -> None:
+    """One legend for all panels, below the first panel of the last row: inside the axes' layout, clear of the caption."""
+    handles: dict[str, Any] = {}
+    for axis in axes.flat:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    if handles:
+        axes[-1, 0].legend(
+            list(handles.values()),
+            list(handles),
+            loc="upper left",
+            bbox_to_anchor=(-0.02, -0.22),
+            ncols=len(handles),
+            borderaxespad=0.0,
         )
 
 

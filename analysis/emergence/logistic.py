@@ -31,7 +31,7 @@ def fit_logistic(features: Array, labels: Array, penalty_c: float = 1.0) -> Arra
     beta = np.zeros((n_labellings, width))
     mass = labels.sum(-1)
     active = np.flatnonzero((mass > 1e-9) & (mass < n - 1e-9))
-    outer = (design[:, :, None] * design[:, None, :]).reshape(n, -1)
+    outer = (design[:, :, None] * design[:, None, :]).reshape(n, width * width)
     for _ in range(MAX_STEPS):
         if not len(active):
             break

@@ -49,7 +49,7 @@ def backtest(
 ) -> Backtest:
     """Forecast the last checkpoint from each cutoff and score it.
 
-    forecasts columns: cutoff_idx, run, exploit_type, p_exceed, outcome_probability (from later level-0 counts),
+    forecasts columns: cutoff_idx, run, exploit_type, p_exceed, log10_rate (median at the last checkpoint), outcome_probability (from later level-0 counts),
     emerged_probability (from seen ones), at_risk. Empty when no run has two checkpoints.
     """
     settings = settings or ForecastSettings()
@@ -66,14 +66,22 @@ def backtest(
         _, paths = fit_and_draw(seen, horizon, future, settings)
         table = forecast_table(paths, threshold)
         final = table["run"].map({run: s[-1] for run, s in steps.items()})
-        p_exceed = table[table["step"] == final].set_index(SURFACE)["p_exceed"].reindex(surfaces)
+        at_final = table[table["step"] == final].set_index(SURFACE).reindex(surfaces)
         outcome = exceedance_probability(level_zero_series(later, surfaces), threshold)
         emerged = exceedance_probability(level_zero_series(seen, surfaces), threshold)
-        frame = pd.DataFrame({"cutoff_idx": cutoff, "p_exceed": p_exceed}).reset_index()
+        frame = at_final[["p_exceed", "log10_rate"]].reset_index().assign(cutoff_idx=cutoff)
         frame["outcome_probability"], frame["emerged_probability"] = outcome, emerged
         frame["at_risk"] = ~(np.nan_to_num(emerged) > 0.5)
         tables.append(frame)
-    columns = ["cutoff_idx", *SURFACE, "p_exceed", "outcome_probability", "emerged_probability", "at_risk"]
+    columns = [
+        "cutoff_idx",
+        *SURFACE,
+        "p_exceed",
+        "log10_rate",
+        "outcome_probability",
+        "emerged_probability",
+        "at_risk",
+    ]
     forecasts = pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
     return Backtest(forecasts, score_table(forecasts))
 

@@ -1,6 +1,8 @@
 """From growth curves to P(rate passes the threshold by step T) and the time until it does.
 
-Curves are continued beyond the last checkpoint draw by draw with the growth model's own transition.
+Curves are continued beyond the last checkpoint draw by draw with the growth model's own transition. In addition
+training may change course for reasons that no seen checkpoint shows: at a small rate a draw leaves its curve and
+heads for a new final level, drawn from a wide prior.
 
 The hard decision: "by step T" means at any checkpoint up to T, seen ones included. A rate that has passed the
 threshold and fell again has passed it.
@@ -19,11 +21,15 @@ from foreshock.analysis.forecast.growth_model import GrowthPosterior, draw_curve
 from foreshock.errors import InputError
 
 DEFAULT_THRESHOLD = 0.10
+COURSE_CHANGES = 0.3
+"""Changes of course expected per whole training."""
+NEW_LEVEL_MEAN, NEW_LEVEL_SD = -3.5, 2.2
+"""Logit rate headed for after a change of course: above 10% in 28% of the cases."""
 
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Draws of the logit rate: seen [S, J, K] at the surfaces' own checkpoints, future [S, J, F] at `steps` [F].
+    """Draws of the logit rate: seen [S, J, K] at `seen_steps` [J, K], future [S, J, F] at `steps` [F].
 
     A future step at or before a surface's last checkpoint holds NaN.
     """
@@ -32,7 +38,12 @@ class Paths:
     seen: Array
     future: Array
     steps: Array
-    last_step: Array
+    seen_steps: Array
+
+    @property
+    def last_step(self) -> Array:
+        """Each surface's last seen checkpoint, [J]."""
+        return np.asarray(self.seen_steps[:, -1])
 
 
 def draw_paths(posterior: GrowthPosterior, future_steps: Array, draws: int = 2000, seed: int = 0) -> Paths:
@@ -54,10 +65,12 @@ def draw_paths(posterior: GrowthPosterior, future_steps: Array, draws: int = 200
     level, speed, run_speed = drawn.curve[:, :, -1], drawn.speed, drawn.run_speed
     run_shape = (len(level), int(run.max()) + 1)
     future = np.full((*level.shape, len(steps)), np.nan)
+    heading = np.full(level.shape, np.nan)
     for i, step in enumerate(steps):
         gap = np.maximum(z_future[:, i, None] - z_now, 0.0)
         own, shared = burst_gap(gap, burst, memory, wiener), burst_gap(gap, run_burst, memory, 0 * wiener)
         shock, run_shock = rng.standard_normal(level.shape), rng.standard_normal(run_shape)[:, run]
+        before = level
         level = level + drawn.slope * gap + own.carry * speed + own.both * shock
         level = level + own.own * rng.standard_normal(level.shape)
         level = level + shared.carry * run_speed + shared.both * run_shock
@@ -65,8 +78,13 @@ def draw_paths(posterior: GrowthPosterior, future_steps: Array, draws: int = 200
         speed = own.keep * speed + own.speed * shock
         run_speed = shared.keep * run_speed + shared.speed * run_shock
         z_now = z_now + gap
+        changes = np.isnan(heading) & (rng.random(level.shape) < 1 - np.exp(-COURSE_CHANGES * gap))
+        heading = np.where(changes, NEW_LEVEL_MEAN + NEW_LEVEL_SD * rng.standard_normal(level.shape), heading)
+        # After a change, an even approach in z that arrives at the horizon, where z = 1.
+        share = np.where(z_now < 1 - 1e-9, gap / np.maximum(1 - z_now + gap, 1e-12), 1.0)
+        level = np.where(np.isnan(heading), level, before + share * (heading - before))
         future[:, :, i] = np.where(step > last[None, :], level, np.nan)
-    return Paths(posterior.data.surfaces, drawn.curve, future, steps, last)
+    return Paths(posterior.data.surfaces, drawn.curve, future, steps, posterior.data.steps)
 
 
 def forecast_table(paths: Paths, threshold: float = DEFAULT_THRESHOLD) -> pd.DataFrame:
@@ -96,7 +114,7 @@ def time_to_threshold(paths: Paths, threshold: float = DEFAULT_THRESHOLD) -> pd.
     """When each surface passes the threshold: quantiles of the first step above it.
 
     Columns: run, exploit_type, p_by_horizon, step_lower90, step_median, step_upper90, status. A quantile that lies
-    beyond the horizon is null. status: `emerged` (a seen checkpoint has most likely passed already), `expected`
+    beyond the horizon is null; for types that have passed already it is a seen checkpoint. status: `emerged` (a seen checkpoint has most likely passed already), `expected`
     (the median lies within the horizon), `not by horizon`.
     """
     _check_threshold(threshold)
@@ -105,8 +123,9 @@ def time_to_threshold(paths: Paths, threshold: float = DEFAULT_THRESHOLD) -> pd.
     for j, (run, kind) in enumerate(paths.surfaces):
         above = np.nan_to_num(paths.future[:, j], nan=-np.inf) > limit
         first = np.where(above.any(-1), paths.steps[above.argmax(-1)] if len(paths.steps) else np.inf, np.inf)
-        already = (paths.seen[:, j] > limit).any(-1)
-        first = np.where(already, paths.last_step[j], first)
+        seen = paths.seen[:, j] > limit
+        already = seen.any(-1)
+        first = np.where(already, paths.seen_steps[j][seen.argmax(-1)], first)
         quantiles = [float(q) for q in np.quantile(first, [0.05, 0.5, 0.95], method="inverted_cdf")]
         status = "emerged" if already.mean() > 0.5 else "expected" if np.isfinite(quantiles[1]) else "not by horizon"
         finite = [q if np.isfinite(q) else None for q in quantiles]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,6 +53,7 @@ def growth_figure(curves: pd.DataFrame, cells: pd.DataFrame, threshold: float, d
             9.2, 1.9 * rows + 0.5, rows, min(_COLUMNS, len(keys)), sharex=True, sharey=True, squeeze=False
         )
         place = dict(zip(steps, checkpoint_axis(axes[-1, 0], steps), strict=True))
+        _thin_labels(axes[-1, 0], steps, list(place.values()))
         for axis, key in zip(axes.flat, keys, strict=False):
             part = curves[(curves["run"] == key[0]) & (curves["exploit_type"] == key[1])]
             x = part["checkpoint"].map(place).to_numpy(float)
@@ -81,6 +83,15 @@ def growth_figure(curves: pd.DataFrame, cells: pd.DataFrame, threshold: float, d
             "measured. Dots: measured rates (zero counts have no dot). Dashed: the threshold. "
             f"At most {_MAX_PANELS} types are drawn, the highest first; the table has all.",
         )
+
+
+def _thin_labels(axis: Any, steps: list[float], places: list[float]) -> None:
+    """Small panels have room for three labels: the ends and the step nearest the middle of the axis."""
+    log = axis.get_xscale() == "log"
+    shown = np.log(places) if log else np.asarray(places)
+    middle = int(np.argmin(np.abs(shown - (shown[0] + shown[-1]) / 2)))
+    kept = sorted({0, middle, len(steps) - 1})
+    axis.set_xticks([places[i] for i in kept], [f"{steps[i]:g}" for i in kept])
 
 
 def reliability_figure(table: pd.DataFrame, directory: Path, title: str, note: str) -> SavedFigure:

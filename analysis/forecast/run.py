@@ -86,7 +86,7 @@ def run_forecast(sources: list[RunSource], output_dir: Path, options: ForecastOp
         scored = backtest(cells, threshold=options.threshold, settings=options.settings)
         past, scores = scored.forecasts, scored.scores
     logits = level_zero_logits(cells)
-    temporal = temporal_scores(logits) if shortest >= 2 else pd.DataFrame()
+    temporal = temporal_scores(logits, past) if shortest >= 2 else pd.DataFrame()
     predictors = compare_predictors(cells) if shortest >= 2 and cells["exploit_type"].nunique() > 1 else pd.DataFrame()
     output_dir.mkdir(parents=True, exist_ok=True)
     tables = {
