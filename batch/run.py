@@ -72,22 +72,30 @@ def create_run(config: RunConfig, plan: RunPlan, command: Sequence[str], run_dir
     return layout
 
 
-def run(config: RunConfig, command: Sequence[str], hooks: RunHooks, run_dir: Path | None = None) -> RunResult:
-    """Plan, execute, aggregate, analyse and report."""
+def run(
+    config: RunConfig, command: Sequence[str], hooks: RunHooks, run_dir: Path | None = None, *, analysed: bool = True
+) -> RunResult:
+    """Plan, execute, aggregate, analyse and report; without `analysed`, stop at the tables."""
     plan = make_plan(config)
     layout = create_run(config, plan, command, run_dir)
     hooks.say(f"run directory: {layout.root}")
-    return _carry_out(layout, config, plan.file, hooks)
+    return _carry_out(layout, config, plan.file, hooks, analysed)
 
 
-def resume(run_dir: Path, hooks: RunHooks, overrides: Callable[[RunConfig], RunConfig] = lambda c: c) -> RunResult:
+def resume(
+    run_dir: Path,
+    hooks: RunHooks,
+    overrides: Callable[[RunConfig], RunConfig] = lambda c: c,
+    *,
+    analysed: bool = True,
+) -> RunResult:
     """Do what is missing of a run, then aggregate, analyse and report again."""
     layout = RunLayout(run_dir)
     plan = PlanFile.read(layout)
     config = overrides(load_config(layout.config))
     require_same_models(plan)
     write_metadata(layout)
-    return _carry_out(layout, config, plan, hooks)
+    return _carry_out(layout, config, plan, hooks, analysed)
 
 
 def require_same_models(plan: PlanFile) -> None:
@@ -113,7 +121,7 @@ def finish(layout: RunLayout, config: RunConfig, hooks: RunHooks) -> tuple[Aggre
     return aggregated, analyse([layout], config, layout.analysis, layout.report, hooks.say)
 
 
-def _carry_out(layout: RunLayout, config: RunConfig, plan: PlanFile, hooks: RunHooks) -> RunResult:
+def _carry_out(layout: RunLayout, config: RunConfig, plan: PlanFile, hooks: RunHooks, analysed: bool) -> RunResult:
     with recorded_status(layout) as status:
         sweep_temporaries(layout.root)
         sweep_temporaries(layout.root / "packs")
@@ -123,12 +131,25 @@ def _carry_out(layout: RunLayout, config: RunConfig, plan: PlanFile, hooks: RunH
         result = RunResult(layout, execution)
         if execution.submitted:
             return result
-        result.aggregate, result.analysis = finish(layout, config, hooks)
-        status["rows"] = result.aggregate.to_json()
+        _finish(result, config, hooks, analysed)
+        if result.aggregate is not None:
+            status["rows"] = result.aggregate.to_json()
         if execution.missing:
             status["status"] = "incomplete"
             status["exit_reason"] = f"{len(execution.missing)} shards are missing"
         return result
+
+
+def _finish(result: RunResult, config: RunConfig, hooks: RunHooks, analysed: bool) -> None:
+    if not analysed:
+        result.aggregate = aggregate(result.layout)
+        return
+    try:
+        result.aggregate, result.analysis = finish(result.layout, config, hooks)
+    except InputError as error:
+        if not result.execution.missing:
+            raise
+        hooks.say(f"not analysed, since shards are missing: {error}")
 
 
 def _execution_status(execution: Execution) -> dict[str, Any]:

@@ -29,9 +29,9 @@ LEVELS = (0, 2, 5, 10, 20, 30)
 STEPS = (0, 1, 2, 4, 8, 16, 32, 64)
 DONOR_STEP = STEPS[-1]
 ATTEMPTS = 3
-BANK_ATTEMPTS = 16
-DONOR_ROLLOUTS = 4
-TRUTH_STEPS = (4, 8, 16, 32, 64)
+BANK_ATTEMPTS = 12
+DONOR_ROLLOUTS = 3
+TRUTH_STEPS = (8, 16, 32)
 TRUTH_ATTEMPTS = 25
 MAX_TOKENS = 160
 
@@ -173,9 +173,9 @@ class _Sweeps:
             return layout
         self.changed = True
         if layout is None:
-            result: RunResult = run(config, self._command, self._hooks)
+            result: RunResult = run(config, self._command, self._hooks, analysed=False)
         else:
-            result = resume(layout.root, self._hooks)
+            result = resume(layout.root, self._hooks, analysed=False)
         require_complete(result)
         return result.layout
 
