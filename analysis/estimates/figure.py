@@ -46,8 +46,7 @@ def headline_figure(estimates: Sequence[RateEstimate], directory: Path, labels: 
             axis.set_title(types[i].replace("_", " "))
             if i % columns == 0:
                 axis.set_ylabel("unprompted exploit rate")
-        handles, names = axes.flat[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside upper left", ncols=len(names))
+        axes.flat[0].legend(loc="upper left", fontsize=7)
         return save_figure(
             figure,
             frame[frame["method"].isin([Method.HEADLINE.value, Method.DIRECT.value])],
