@@ -24,7 +24,7 @@ from foreshock.jobs.inputs import RunInputs
 from foreshock.jobs.prefill import PrefillTrace, load_prefill_source
 from foreshock.jobs.prompts.problem_prompt import instructions_sha256
 from foreshock.jobs.prompts.registry import select_format
-from foreshock.jobs.prompts.tokenizer import load_tokenizer
+from foreshock.jobs.prompts.tokenizer import PrefillTextError, load_tokenizer
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, SkippedTasks, WorkerSettings
 from foreshock.jobs.records.rows import SCHEMA_VERSION
@@ -32,6 +32,7 @@ from foreshock.jobs.spec import Checkpoint, JobKind, JobSpec, SamplingParams
 from foreshock.jobs.verify.problem import Problem
 
 NO_TRACE = "no trace in the prefill source"
+CONTROL_TOKEN = "its traces hold a control token of the tokenizer"
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,10 @@ def make_plan(config: RunConfig) -> RunPlan:
     """Plan a run. Raises InputError for anything that would make it fail later."""
     checkpoints = discover_checkpoints(config.checkpoints)
     problems = load_run_problems(config.problems, config.verifier.name)
-    inputs = RunInputs(problems, _load_traces(config, problems), config.prefill.assignment, config.sampling.attempts)
     facts = {checkpoint: _model_facts(config, checkpoint) for checkpoint in checkpoints}
-    builder = _SpecBuilder(config, inputs)
+    traces = _renderable(config, checkpoints[0], _load_traces(config, problems))
+    inputs = RunInputs(problems, traces.kept, config.prefill.assignment, config.sampling.attempts)
+    builder = _SpecBuilder(config, inputs, traces.n_refused)
     specs: list[JobSpec] = []
     for checkpoint in checkpoints:
         specs += builder.of_checkpoint(checkpoint, facts[checkpoint])
@@ -104,6 +106,39 @@ def _load_traces(config: RunConfig, problems: Mapping[str, Problem]) -> dict[str
             fix="use the prefill source that was made from these problems, or set problems.source to match",
         )
     return traces
+
+
+@dataclass(frozen=True)
+class _Renderable:
+    """Traces that the prompt format can force, and how many tasks lost all of theirs."""
+
+    kept: dict[str, tuple[PrefillTrace, ...]]
+    n_refused: int
+
+
+def _renderable(config: RunConfig, checkpoint: Checkpoint, traces: dict[str, tuple[PrefillTrace, ...]]) -> _Renderable:
+    """Leave out traces that hold a control token: forcing one would end the reasoning it is meant to open."""
+    if not traces:
+        return _Renderable({}, 0)
+    prompt_format = select_format(config.prompt.format, load_tokenizer(checkpoint.path))
+    longest = max(config.prefill.levels)
+
+    def usable(trace: PrefillTrace) -> bool:
+        try:
+            prompt_format.render(config.prompt.system, "", trace.cut(longest).text)
+        except PrefillTextError:
+            return False
+        return True
+
+    filtered = {task: tuple(trace for trace in own if usable(trace)) for task, own in traces.items()}
+    kept = {task: own for task, own in filtered.items() if own}
+    if not kept:
+        raise InputError(
+            "every trace holds a control token of this tokenizer, so none can be forced",
+            path=config.prefill.source,
+            fix="strip the chat template's tags from `reasoning`",
+        )
+    return _Renderable(kept, len(filtered) - len(kept))
 
 
 def _model_facts(config: RunConfig, checkpoint: Checkpoint) -> ModelFacts:
@@ -151,8 +186,9 @@ def _settings(config: RunConfig) -> WorkerSettings:
 class _SpecBuilder:
     """Cuts tasks into shards and makes their specs."""
 
-    def __init__(self, config: RunConfig, inputs: RunInputs) -> None:
+    def __init__(self, config: RunConfig, inputs: RunInputs, n_refused: int = 0) -> None:
         self._config = config
+        self._n_refused = n_refused
         self._inputs = inputs
         self._tasks = tuple(inputs.problems)
         self._with_trace = tuple(task for task in self._tasks if inputs.traces.get(task))
@@ -191,9 +227,18 @@ class _SpecBuilder:
 
     def skipped(self, checkpoints: Iterable[Checkpoint]) -> list[SkippedTasks]:
         """Tasks without a prefill, for every cell above level 0."""
-        n = len(self._tasks) - len(self._with_trace)
-        levels = [level for level in self._config.prefill.levels if level > 0] if n else []
-        return [SkippedTasks(c.name, level, n, NO_TRACE) for c in checkpoints for level in levels]
+        reasons = {
+            NO_TRACE: len(self._tasks) - len(self._with_trace) - self._n_refused,
+            CONTROL_TOKEN: self._n_refused,
+        }
+        levels = [level for level in self._config.prefill.levels if level > 0]
+        return [
+            SkippedTasks(c.name, level, n, reason)
+            for c in checkpoints
+            for level in levels
+            for reason, n in reasons.items()
+            if n
+        ]
 
     def _scoring(self, kind: JobKind, checkpoint: Checkpoint, facts: ModelFacts) -> list[JobSpec]:
         levels = tuple(level for level in self._config.prefill.levels if level > 0)
