@@ -19,6 +19,7 @@ import yaml
 from foreshock.batch.analyse import AnalysisReport, analyse
 from foreshock.batch.config import RunConfig, load_config, parse_config
 from foreshock.batch.demo.donors import write_prefill_sources
+from foreshock.batch.demo.summary import foresight_lines
 from foreshock.batch.demo.train import OrganismPaths, TrainProgress, train_organism
 from foreshock.batch.run import RunHooks, RunResult, require_complete, resume, run
 from foreshock.jobs.records.jsonl import atomic_write_bytes, read_json, read_rows, write_json
@@ -34,6 +35,8 @@ DONOR_ROLLOUTS = 3
 TRUTH_STEPS = (8, 16, 32)
 TRUTH_ATTEMPTS = 25
 MAX_TOKENS = 160
+FORECAST_STEP = 8
+"""The checkpoint as of which the summary quotes the forecast: the rate is then still near zero."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def run_demo(options: DemoOptions, command: Sequence[str], hooks: DemoHooks) -> 
     if sweep.changed or not report.is_file() or not summary.is_file():
         config = load_config(exploit.config)
         analysis = analyse([exploit, control], config, folder, report, hooks.run.say, labels=("exploit", "control"))
+        analysis.summary += tuple(foresight_lines([exploit, control], folder, FORECAST_STEP))
         write_json(summary, {"summary": analysis.summary, "notes": analysis.notes})
     else:
         said = read_json(summary)
