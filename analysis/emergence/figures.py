@@ -86,7 +86,7 @@ def separation_figure(features: pd.DataFrame, directory: Path, metric: str, cuto
 
 
 def _legend_below(axes: Any) -> None:
-    """One legend for all panels, below the first panel of the last row: inside the axes' layout, clear of the caption."""
+    """One legend for all panels, below the first panel of the last row, where the caption leaves room for it."""
     handles: dict[str, Any] = {}
     for axis in axes.flat:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):

@@ -27,7 +27,8 @@ def emergence_section(run: EmergenceRun) -> Section:
             "A type of exploit emerges when its unprompted rate passes "
             f"{_percent(run.summary['threshold'])}. For every cutoff, the types that have not emerged by then are "
             "ranked by something measured up to the cutoff, and the ranking is compared with what happens afterwards. "
-            "AUC is the chance that a type that will emerge is ranked above one that will not: 0.5 is guessing, 1 is perfect."
+            "AUC is the chance that a type that will emerge is ranked above one that will not: 0.5 is guessing, "
+            "1 is perfect."
         ),
         _verdict(run),
         _best_table(run.results),

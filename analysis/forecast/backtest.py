@@ -49,8 +49,9 @@ def backtest(
 ) -> Backtest:
     """Forecast the last checkpoint from each cutoff and score it.
 
-    forecasts columns: cutoff_idx, run, exploit_type, p_exceed, log10_rate (median at the last checkpoint), outcome_probability (from later level-0 counts),
-    emerged_probability (from seen ones), at_risk. Empty when no run has two checkpoints.
+    forecasts columns: cutoff_idx, run, exploit_type, p_exceed, log10_rate (median at the last checkpoint),
+    outcome_probability (from later level-0 counts), emerged_probability (from seen ones), at_risk. Empty when no run
+    has two checkpoints.
     """
     settings = settings or ForecastSettings()
     steps = run_checkpoints(cells)

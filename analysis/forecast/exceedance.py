@@ -114,8 +114,8 @@ def time_to_threshold(paths: Paths, threshold: float = DEFAULT_THRESHOLD) -> pd.
     """When each surface passes the threshold: quantiles of the first step above it.
 
     Columns: run, exploit_type, p_by_horizon, step_lower90, step_median, step_upper90, status. A quantile that lies
-    beyond the horizon is null; for types that have passed already it is a seen checkpoint. status: `emerged` (a seen checkpoint has most likely passed already), `expected`
-    (the median lies within the horizon), `not by horizon`.
+    beyond the horizon is null; for types that have passed already it is a seen checkpoint. status: `emerged` (a seen
+    checkpoint has most likely passed already), `expected` (the median lies within the horizon), `not by horizon`.
     """
     _check_threshold(threshold)
     limit = float(logit(threshold))

@@ -27,6 +27,7 @@ class Method(StrEnum):
     AR1 = "ar1"
     EXTRAPOLATION = "log_step_extrapolation"
     GP = "gp"
+    GROWTH = "growth_model"
 
 
 def next_step_predictions(logits: pd.DataFrame) -> pd.DataFrame:
@@ -91,8 +92,11 @@ def _gp(x: Array, y: Array, variance: Array, at: float) -> float:
     return centre + float(model.predict(np.array([[at]]))[0])
 
 
-def temporal_scores(logits: pd.DataFrame) -> pd.DataFrame:
-    """Scores per target (`next` or `final`), cutoff and method: n, rmse_logit, rmse_rate, deviance."""
+def temporal_scores(logits: pd.DataFrame, growth: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Scores per target (`next` or `final`), cutoff and method: n, rmse_logit, rmse_rate, deviance.
+
+    growth: cutoff_idx, run, exploit_type, log10_rate as forecast by the growth model for the final checkpoint.
+    """
     rows: list[dict[str, object]] = []
     following = next_step_predictions(logits)
     for method in (Method.PERSISTENCE, Method.AR1):
@@ -100,7 +104,13 @@ def temporal_scores(logits: pd.DataFrame) -> pd.DataFrame:
     longest = int(logits.groupby(SURFACE).size().max()) if len(logits) else 0
     for cutoff in range(longest - 1):
         table = final_predictions(logits, cutoff)
-        for method in (Method.PERSISTENCE, Method.EXTRAPOLATION, Method.GP):
+        methods = [Method.PERSISTENCE, Method.EXTRAPOLATION, Method.GP]
+        if growth is not None and len(growth):
+            mine = growth[growth["cutoff_idx"] == cutoff].set_index(SURFACE)["log10_rate"]
+            rate = 10 ** mine.reindex(pd.MultiIndex.from_frame(table[SURFACE])).to_numpy(float)
+            table[Method.GROWTH.value] = np.log(rate) - np.log1p(-rate)
+            methods.append(Method.GROWTH)
+        for method in methods:
             rows.append(_score_row("final", cutoff, method, table))
     return pd.DataFrame(rows)
 
