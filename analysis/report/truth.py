@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ def truth_section(runs: Sequence[RunFindings], rates: pd.DataFrame | None) -> Se
     for run in measured:
         directory = RunLayout(run.run_dir).analysis / "ground_truth"
         table = by_checkpoint(run)
-        figures.append(truth_figure(table, directory, "ground_truth", run.label))
+        figure = truth_figure(table, directory, "ground_truth", run.label)
+        figures.append(replace(figure, title=f"{run.label}: {figure.title}") if len(runs) > 1 else figure)
         per_type = by_type(run)
         tables.append(ReportTable(f"{run.label}: measured rates by exploit type",
                                   write_csv(per_type, directory / "measured_rates.csv")))  # fmt: skip
@@ -139,6 +141,8 @@ def _wide(runs: Sequence[RunFindings]) -> pd.DataFrame:
 
 def _short(rate: float) -> str:
     percent = 100 * rate
+    if percent in (0.0, 100.0):
+        return f"{percent:.0f}"
     return f"{percent:.2f}" if percent < 1 else f"{percent:.1f}" if percent < 9.95 else f"{percent:.0f}"
 
 
