@@ -36,8 +36,8 @@ def _estimates(runs: Sequence[RunLayout], folder: Path) -> str | None:
         10 ** joined["upper95"] >= joined["measured_lower"]
     )
     return (
-        f"Where the sweep saw no unprompted exploit at all ({len(joined)} cells with extra samples), {int(agree.sum())} "
-        f"of {len(joined)} estimates' 95% intervals agree with the rate measured directly."
+        f"Where the sweep saw no unprompted exploit at all ({len(joined)} cells with extra samples), "
+        f"{int(agree.sum())} of {len(joined)} estimates' 95% intervals agree with the rate measured directly."
     )
 
 
