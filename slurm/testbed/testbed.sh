@@ -79,7 +79,7 @@ install_packages() {
 write_configuration() {
   local host i send=""
   host=$(hostname -s)
-  ((user_signal)) && send=",preempt_send_user_signal"
+  ((user_signal)) && send="SlurmctldParameters=preempt_send_user_signal"
   cat >"$state/etc/slurm.conf" <<CONF
 ClusterName=testbed
 SlurmctldHost=$host(127.0.0.1)
@@ -103,7 +103,8 @@ ReturnToService=2
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerType=sched/backfill
-SchedulerParameters=sched_interval=5,bf_interval=5,sched_min_interval=200000$send
+SchedulerParameters=sched_interval=5,bf_interval=5,sched_min_interval=200000
+$send
 SlurmdParameters=config_overrides
 PreemptType=preempt/partition_prio
 PreemptMode=$preempt
@@ -196,14 +197,23 @@ start_accounting() {
   slurmdbd -D >"$state/log/slurmdbd.out" 2>&1 </dev/null &
   echo $! >"$state/run/slurmdbd.pid"
   disown
-  wait_for 40 slurmdbd sacctmgr -n show cluster
+  wait_for 40 slurmdbd tres_known
+  sacctmgr -in add cluster testbed >/dev/null 2>&1 || true # "already exists" is an error to sacctmgr
 }
+
+tres_known() { [[ $(sacctmgr -nP show tres format=type) == *cpu* ]]; }
 
 start_controller() {
   running slurmctld && return 0
-  rm -f "$state/run/slurmctld.pid"
-  slurmctld -f "$state/etc/slurm.conf"
-  wait_for 40 slurmctld scontrol ping
+  local end=$((SECONDS + 60))
+  until scontrol ping 2>/dev/null | grep -q "is UP"; do
+    ((SECONDS < end)) || die "slurmctld did not come up; see $state/log/slurmctld.log"
+    running slurmctld || { # it gives up when the database is not quite there
+      rm -f "$state/run/slurmctld.pid"
+      slurmctld -f "$state/etc/slurm.conf"
+    }
+    sleep 0.5
+  done
 }
 
 start_node() {
@@ -261,8 +271,13 @@ down() {
   done
   if [[ -e $state/created-user ]]; then
     name=$(cat "$state/created-user")
-    for pid in $(ps -o pid= -u "$name" || true); do kill -KILL "$pid" 2>/dev/null || true; done
-    userdel "$name" 2>/dev/null || true
+    for _ in {1..20}; do
+      for pid in $(ps -o pid= -u "$name" || true); do kill -KILL "$pid" 2>/dev/null || true; done
+      userdel "$name" 2>/dev/null && break
+      id "$name" >/dev/null 2>&1 || break
+      sleep 0.5
+    done
+    id "$name" >/dev/null 2>&1 && die "could not remove user $name"
   fi
   rm -rf "$state"
   echo "testbed: down"

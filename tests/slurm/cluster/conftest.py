@@ -49,14 +49,14 @@ def _cluster(name: str, user: str, *options: str) -> Iterator[object]:
 @pytest.fixture(scope="session")
 def bed() -> Iterator[object]:
     """Two nodes, preemption by requeueing, job arrays of at most ten elements."""
-    yield from _cluster("requeue", "fsuser", "--max-array", "11", "--port-base", "17800", "--grace", "8")
+    yield from _cluster("requeue", "fsbed-a", "--max-array", "11", "--port-base", "17800", "--grace", "8")
 
 
 @pytest.fixture(scope="module")
 def cancelling_bed() -> Iterator[object]:
     """Preemption kills jobs for good (PreemptMode=CANCEL), and sends the site's own notice."""
     options = ("--preempt", "CANCEL", "--user-signal", "--port-base", "18800", "--grace", "8")
-    yield from _cluster("cancel", "fsuser2", *options)
+    yield from _cluster("cancel", "fsbed-b", *options)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,66 @@
+"""Arrays inside an Apptainer image on the testbed: preempted, requeued, resumed, same tables.
+
+Needs an image of this very checkout: FORESHOCK_TEST_SIF names it; `make test-image` builds one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from foreshock.containers.digest import image_file_digest
+
+pytestmark = [pytest.mark.cluster, pytest.mark.image]
+
+
+@pytest.fixture(scope="module")
+def sif() -> Path:
+    """The image under test."""
+    path = os.environ.get("FORESHOCK_TEST_SIF")
+    if not path:
+        pytest.skip("needs an image: set FORESHOCK_TEST_SIF to a .sif of this checkout (make test-image builds one)")
+    assert Path(path).is_file(), f"FORESHOCK_TEST_SIF={path} does not exist"
+    return Path(path)
+
+
+def make_in_image(tools: ModuleType, bed: Any, sweep: ModuleType, inputs: Path, name: str, sif: Path) -> Any:
+    """A sweep whose workers and last job run in the image, long enough to be preempted."""
+    container = {"container": {"image": str(sif), "nv": False, "binds": [str(inputs)]}, "python": "python3"}
+    sections = {
+        "sampling": {"attempts": 4, "max_tokens": 48},
+        "prefill": {"assignment": "shared"},
+        "execution": {"shard_tasks": 4, "heal": 3},
+    }
+    run = tools.make(bed, sweep, inputs, name, container, **sections)
+    final = run.folder / "final.yaml"
+    final.write_text(yaml.safe_dump(yaml.safe_load(final.read_text()) | container))
+    return run
+
+
+def test_an_array_in_the_image_is_preempted_resumes_and_gives_the_same_tables(
+    bed: Any, sweep: ModuleType, inputs: Path, sweep_tools: ModuleType, sif: Path
+) -> None:
+    calm = make_in_image(sweep_tools, bed, sweep, inputs, "image-calm", sif)
+    calm.foreshock("run", str(calm.config))
+    bed.wait_idle(900)
+    assert calm.document()["status"] == "completed", calm.logs()
+
+    run = make_in_image(sweep_tools, bed, sweep, inputs, "image-preempted", sif)
+    run.foreshock("run", str(run.config))
+    bed.wait_until("a worker has written rows", lambda: bool(list(run.dir.glob("shards/*/*/*"))), 300)
+    bed.preempt("n1")
+    bed.preempt("n2")
+    bed.wait_until("a worker was stopped", lambda: "requeueing" in run.logs(), 120)
+    bed.wait_idle(900)
+
+    assert run.document()["status"] == "completed", run.logs()
+    assert run.tables() == calm.tables()
+    manifests = [json.loads(path.read_text()) for path in run.dir.glob("shards/**/*.manifest.json")]
+    assert manifests
+    assert {manifest["image_digest"] for manifest in manifests} == {image_file_digest(sif)}

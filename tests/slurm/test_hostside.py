@@ -1,0 +1,209 @@
+"""The host side of a job, run by bash here, with a scontrol that only notes how it was called.
+
+What Slurm itself does (signals, preemption, requeueing) is tested on a real cluster, in cluster/.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from foreshock.slurm.jobscript import ArrayScript, FinalScript, Program, render
+from foreshock.slurm.profile import parse_profile
+
+PROFILE = parse_profile({"time": 10, "signal_lead_s": 60, "canary": False, "no_progress_limit": 2})
+SCONTROL = """#!/bin/bash
+[[ $* == *"show job"* ]] && echo "JobId=8 JobState=$(cat "$HOME/state") Reason=None"
+[[ $1 == requeue ]] && echo "$2" >>"$HOME/requeued"
+exit 0
+"""
+
+
+@dataclass
+class Host:
+    """A place to run a script in."""
+
+    home: Path
+
+    def script(self, worker: str, elements: tuple[tuple[int, ...], ...] = ((0,), (1, 2))) -> Path:
+        path = self.home / "job.sbatch"
+        program = Program(f"bash -c {shlex.quote(worker)} worker")
+        path.write_text(render(ArrayScript("fs-t-a0", "t", self.home / "run", 0, program, elements, PROFILE)))
+        return path
+
+    def start(self, path: Path, element: int = 0) -> subprocess.Popen[str]:
+        environment = {
+            "PATH": f"{self.home}/bin:{os.environ['PATH']}", "HOME": str(self.home), "USER": "me",
+            "TMPDIR": str(self.home / "tmp"), "SLURM_JOB_ID": "8", "SLURM_ARRAY_JOB_ID": "7",
+            "SLURM_ARRAY_TASK_ID": str(element), "SLURM_JOB_NAME": "fs-t-a0", "SLURMD_NODENAME": "n1",
+        }  # fmt: skip
+        return subprocess.Popen(
+            ["bash", str(path)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def run(self, worker: str, element: int = 0) -> tuple[int, str]:
+        process = self.start(self.script(worker), element)
+        output, _ = process.communicate(timeout=60)
+        return process.returncode, output
+
+    @property
+    def requeued(self) -> list[str]:
+        path = self.home / "requeued"
+        return path.read_text().split() if path.exists() else []
+
+    def progress(self, task: int, done: int, resumed: int, pack: int = 0) -> None:
+        path = self.home / "run" / "progress" / f"task-{task:05d}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {"pack": pack, "rows_done": done, "rows_resumed": resumed, "updated": time.time() + 5}
+        path.write_text(json.dumps(content, indent=2))
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "bin" / "scontrol").write_text(SCONTROL)
+    (tmp_path / "bin" / "scontrol").chmod(0o755)
+    (tmp_path / "state").write_text("RUNNING")
+    return Host(tmp_path)
+
+
+def test_every_task_of_the_element_is_run_in_order(host: Host) -> None:
+    code, output = host.run('echo "ran $*"', element=1)
+    assert code == 0
+    assert [line for line in output.splitlines() if line.startswith("ran")] == ["ran --task 1", "ran --task 2"]
+    assert host.requeued == []
+
+
+def test_scratch_exists_for_the_worker_and_is_gone_afterwards(host: Host) -> None:
+    code, output = host.run('touch "$TMPDIR/x"; echo "cache $VLLM_CACHE_ROOT"')
+    assert code == 0
+    assert f"cache {host.home}/tmp/foreshock-me-8/vllm" in output
+    assert list((host.home / "tmp").iterdir()) == []
+
+
+def test_scratch_that_a_killed_job_left_is_removed(host: Host) -> None:
+    stale = host.home / "tmp" / "foreshock-me-3"
+    stale.mkdir()
+    (stale / "pid").write_text("999999999")
+    host.run("true")
+    assert not stale.exists()
+
+
+@pytest.mark.parametrize("code", [75, 135, 137, 140, 143])
+def test_interrupted_work_requeues_this_array_element(host: Host, code: int) -> None:
+    returned, output = host.run(f"exit {code}")
+    assert returned == code
+    assert host.requeued == ["7_0"]
+    assert f"exit code {code} after 0 new rows; requeueing 7_0" in output
+
+
+@pytest.mark.parametrize("code", [1, 2, 139])
+def test_failed_work_is_not_requeued_and_does_not_stop_the_elements_other_tasks(host: Host, code: int) -> None:
+    returned, output = host.run(f'[[ $2 == 1 ]] && exit {code}; echo "ran $2"', element=1)
+    assert returned == code
+    assert "ran 2" in output
+    assert host.requeued == []
+
+
+def test_attempts_that_add_nothing_are_limited(host: Host) -> None:
+    host.run("exit 75")
+    _, output = host.run("exit 75")
+    assert "giving up: 2 attempts in a row added nothing (last exit code 75)" in output
+    assert host.requeued == ["7_0"]
+    assert list((host.home / "run" / "slurm" / "attempts").iterdir()) == []
+
+
+def test_attempts_that_add_rows_are_not_limited(host: Host) -> None:
+    for attempt in range(4):
+        host.progress(0, done=8 * (attempt + 1), resumed=8 * attempt)
+        _, output = host.run("exit 75")
+        assert "after 8 new rows" in output
+    assert host.requeued == ["7_0"] * 4
+
+
+def test_progress_of_another_pack_gives_the_benefit_of_the_doubt(host: Host) -> None:
+    for _ in range(3):
+        host.progress(0, done=8, resumed=8, pack=1)
+        host.run("exit 75")
+    assert host.requeued == ["7_0"] * 3
+
+
+@pytest.mark.parametrize("state", ["COMPLETING", "CANCELLED"])
+def test_a_cancelled_job_stays_cancelled(host: Host, state: str) -> None:
+    (host.home / "state").write_text(state)
+    _, output = host.run("exit 75")
+    assert host.requeued == []
+    assert f"not requeued: Slurm says {state}" in output
+
+
+def test_a_cancelled_run_does_not_requeue(host: Host) -> None:
+    (host.home / "run" / "slurm").mkdir()
+    (host.home / "run" / "slurm" / "cancelled-t").touch()
+    _, output = host.run("exit 75")
+    assert host.requeued == []
+    assert "the run is cancelled" in output
+
+
+WORKER = "trap 'echo asked; asked=1' USR2; echo ready; for i in {1..100}; do [[ $asked ]] && exit 75; sleep 0.1; done"
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+def test_a_notice_is_passed_on_once_and_the_worker_is_waited_for(host: Host, number: signal.Signals) -> None:
+    process = host.start(host.script(WORKER))
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "ready" in line:
+            break
+    for _ in range(3):
+        process.send_signal(number)
+        time.sleep(0.02)
+    output, _ = process.communicate(timeout=30)
+    assert output.count("asked") == 1
+    assert output.count("stop requested") == 1
+    assert host.requeued == ["7_0"]
+
+
+def test_a_stop_between_tasks_starts_no_further_one(host: Host) -> None:
+    path = host.script('kill -USR1 $PPID; sleep 0.3; echo "ran $2"; trap "" USR2; exit 0', ((0, 1),))
+    process = host.start(path)
+    output, _ = process.communicate(timeout=30)
+    assert "ran 1" not in output
+    assert host.requeued == ["7_0"]
+
+
+def final(host: Host, finish: str) -> tuple[int, str]:
+    """Run a final job whose program is the bash text `finish`."""
+    nxt = host.home / "next"
+    nxt.mkdir(exist_ok=True)
+    program = Program(f"bash -c {shlex.quote(finish)} finish")
+    path = host.home / "end.sbatch"
+    path.write_text(render(FinalScript("fs-t-end", "t", host.home / "run", 0, program, nxt, PROFILE)))
+    process = host.start(path)
+    output, _ = process.communicate(timeout=60)
+    return process.returncode, output
+
+
+def test_the_final_job_submits_the_next_round_outside_its_scratch(host: Host) -> None:
+    (host.home / "next").mkdir()
+    (host.home / "next" / "submit.sh").write_text('echo "submitted with $TMPDIR ${VLLM_CACHE_ROOT:-none}"')
+    code, output = final(host, "exit 76")
+    assert code == 0
+    assert f"submitted with {host.home}/tmp none" in output
+
+
+def test_the_final_job_analyses_when_it_cannot_submit(host: Host) -> None:
+    (host.home / "next").mkdir()
+    (host.home / "next" / "submit.sh").write_text("exit 1")
+    code, output = final(host, "[[ $1 == --heal && $2 == 0 ]] && echo analysed && exit 1; exit 76")
+    assert code == 1
+    assert "analysed" in output
