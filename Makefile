@@ -32,6 +32,10 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+test-cluster: $(INSTALLED)  ## real Slurm on this Debian machine; needs root
+	command -v slurmctld >/dev/null || slurm/testbed/testbed.sh install
+	$(BIN)/python -m pytest -m cluster tests/slurm/cluster $(PYTEST_ARGS)
+
 docs: $(INSTALLED)  ## regenerate the documents that are made from code
 	$(BIN)/python -m foreshock.batch.config_docs > docs/configuration.md
 

@@ -78,3 +78,9 @@ def inputs(bed: object, sweep: ModuleType, make_checkpoint: object) -> Path:
 def sweep_tools() -> ModuleType:
     """The helpers of test_sweep."""
     return _load("test_sweep")
+
+
+@pytest.fixture(scope="session")
+def array_tools() -> ModuleType:
+    """The helpers of test_arrays."""
+    return _load("test_arrays")
