@@ -95,12 +95,14 @@ def ordered_colours(count: int) -> list[tuple[float, float, float, float]]:
 def checkpoint_axis(axis: Axes, steps: Sequence[float], label: str = "training step") -> list[float]:
     """Prepare the x axis for checkpoints; returns their positions.
 
-    Steps spread over a decade or more (and above 0) go on a log scale. `final` sits one gap past the last step.
+    Steps spread over a factor of 8 or more go on a log scale, where step 0 sits one gap before the first and `final`
+    one gap past the last.
     Labels that would collide are thinned, the first and last kept.
     """
-    finite = [step for step in steps if np.isfinite(step)]
-    log = bool(finite) and min(finite) > 0 and max(finite) / min(finite) >= 8
-    positions = [_position(step, finite, log) for step in steps]
+    finite = sorted(step for step in steps if np.isfinite(step))
+    positive = [step for step in finite if step > 0]
+    log = bool(positive) and positive[-1] / positive[0] >= 8
+    positions = [_position(step, positive if log else finite, log) for step in steps]
     if log:
         axis.set_xscale("log")
     kept = _spread(np.log(positions) if log else np.asarray(positions, dtype=float))
@@ -114,6 +116,8 @@ def checkpoint_axis(axis: Axes, steps: Sequence[float], label: str = "training s
 
 
 def _position(step: float, finite: Sequence[float], log: bool) -> float:
+    if log and step == 0:
+        return finite[0] ** 2 / finite[1]
     if np.isfinite(step):
         return step
     if not finite:

@@ -71,7 +71,8 @@ def test_later_checkpoints_are_darker() -> None:
     [
         ([1, 10, 90], "log", "90"),
         ([50, 60, 90], "linear", "90"),
-        ([0, 10, 90], "linear", "90"),
+        ([0, 10, 90], "log", "90"),
+        ([0, 10, 20], "linear", "20"),
         ([5, np.inf], "linear", "final"),
         ([7], "linear", "7"),
         ([np.inf], "linear", "final"),
