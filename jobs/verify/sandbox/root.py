@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Sequence
 
 from foreshock.jobs.verify.sandbox import kernel
@@ -84,7 +83,7 @@ def empty_folder(folder: str) -> None:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                os.chmod(entry.path, 0o700)
-                shutil.rmtree(entry.path)
+                empty_folder(entry.path)
+                os.rmdir(entry.path)
             else:
                 os.unlink(entry.path)

@@ -103,7 +103,10 @@ def best_tier() -> TierProbe:
 
 
 def require_tier(allow_weak_sandbox: bool) -> SandboxTier:
-    """The tier to use. Raises SandboxUnavailableError below full, unless weak tiers are allowed: then a banner is logged."""
+    """The tier to use; logs a banner below full.
+
+    Raises SandboxUnavailableError below full, unless weak tiers are allowed.
+    """
     probe = best_tier()
     if probe.tier is SandboxTier.FULL:
         return probe.tier
@@ -135,7 +138,7 @@ def probe_tier(tier: SandboxTier) -> TierProbe:
             "marker": marker,
         }
         try:
-            # Not the judge itself: in a container that is process 1, which is also what a confined process calls itself.
+            # Not the judge itself: in a container that is process 1, as a confined process is to itself.
             request["other"] = worker.start()
             run = worker.run(json.dumps(request).encode())
         except InfraError as error:

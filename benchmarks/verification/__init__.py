@@ -1,0 +1,1 @@
+"""Verification side by side with a plain subprocess and djinn's own service."""
