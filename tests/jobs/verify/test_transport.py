@@ -25,7 +25,9 @@ SCALARS = (
     | st.text(st.characters(), max_size=20)
     | st.text(st.characters(categories=["Cs"]), max_size=3)
 )
-KEYS = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.binary(max_size=5) | st.floats(allow_nan=False)
+KEYS = (
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.binary(max_size=5) | st.floats(allow_nan=False)
+)
 HASHABLE = st.recursive(KEYS, lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=3), max_leaves=5)
 VALUES = st.recursive(
     SCALARS,
