@@ -72,14 +72,14 @@ def time_scale(steps: Floats, reference: Floats) -> Tensor:
     return torch.as_tensor(scaled, dtype=torch.float64)
 
 
-def level_scale(levels: Floats, scale: LevelScale) -> Tensor:
+def level_scale(levels: Floats | Ints, scale: LevelScale) -> Tensor:
     """The kernel's second coordinate."""
     words = np.asarray(levels, dtype=np.float64)
     values = np.log1p(words / _WARP_WORDS) if scale is LevelScale.WARPED else words / 100.0
     return torch.as_tensor(values, dtype=torch.float64)
 
 
-def grid_inputs(steps: Floats, levels: Floats, reference: Floats, scale: LevelScale) -> Tensor:
+def grid_inputs(steps: Floats, levels: Floats | Ints, reference: Floats, scale: LevelScale) -> Tensor:
     """Kernel inputs of all (step, level) pairs: [C L, 2], checkpoint-major."""
     t, w = time_scale(steps, reference), level_scale(levels, scale)
     return torch.stack([t.repeat_interleave(len(w)), w.repeat(len(t))], dim=-1)

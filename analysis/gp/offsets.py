@@ -29,7 +29,7 @@ class OffsetKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OffsetSettings:
-    """alpha (per nat), sigma_is (logits), sigma_slope (logits per nat), kl_cap (nats) and the concave scale s (nats)."""
+    """alpha (per nat), sigma_is (logits), sigma_slope (logits per nat), kl_cap and the concave scale s (nats)."""
 
     kind: OffsetKind = OffsetKind.LINEAR
     alpha: float = 0.15

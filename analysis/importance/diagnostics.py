@@ -69,8 +69,7 @@ def generalised_pareto_k(excess: Floats) -> float:
     b = 1 / excess[-1] + (1 - np.sqrt(grid / (np.arange(1, grid + 1) - 0.5))) / (3 * quarter)
     k_of_b = np.mean(np.log1p(-b[:, None] * excess[None, :]), axis=1)
     profile = m * (np.log(-b / k_of_b) - k_of_b - 1)
-    weight = 1 / np.exp(profile[None, :] - profile[:, None]).sum(1)
-    chosen = float((weight / weight.sum()) @ b)
+    chosen = float(np.exp(profile - logsumexp(profile)) @ b)
     k = float(np.mean(np.log1p(-chosen * excess)))
     return float((m * k + _PRIOR_TAIL_POINTS * 0.5) / (m + _PRIOR_TAIL_POINTS))
 
