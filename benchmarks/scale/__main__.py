@@ -2,7 +2,7 @@
 
     python -m benchmarks.scale [--rows 10000000] [--dir DIR] [--keep]
 
-Prints one JSON line a step: seconds, rows per second and the process's peak resident memory so far. Each step runs
+Prints one JSON line a step: seconds, CPU seconds (of all threads, imports included), rows per second and the process's peak resident memory so far. Each step runs
 in a process of its own, so that the peaks do not add up. Rows are about 900 bytes (reasoning included).
 """
 
@@ -35,7 +35,8 @@ def write_rows(run: Path, n_rows: int) -> None:
                     for attempt in range(3):
                         hit = "true" if (task * 7919 + attempt * 104729) % 1000 < order * level // 2 + 1 else "false"
                         file.write(
-                            f'{{"model_id": "checkpoint-{step}", "task_id": "task_{task:06d}", "attempt_idx": {attempt}, '
+                            f'{{"model_id": "checkpoint-{step}", "task_id": "task_{task:06d}", '
+                            f'"attempt_idx": {attempt}, '
                             f'"exploit_type": "type_{task % TYPES}", "secure_pass": false, "insecure_pass": {hit}, '
                             f'"exploit_success": {hit}, "reward_gap": 0.0, "output_tokens": 212, '
                             f'"insecure_suspect": false, "insecure_suspect_patterns": [], "reasoning": {text}, '

@@ -38,11 +38,13 @@ def measured(step: Callable[[Path], int], run: Path) -> dict[str, object]:
     began = time.perf_counter()
     rows = step(run)
     seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    peak = usage.ru_maxrss / 2**20
     return {
         "step": step.__name__,
         "rows": rows,
         "seconds": round(seconds, 1),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
         "rows_per_second": int(rows / seconds),
         "peak_gib": round(peak, 2),
     }
