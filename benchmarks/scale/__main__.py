@@ -2,8 +2,9 @@
 
     python -m benchmarks.scale [--rows 10000000] [--dir DIR] [--keep]
 
-Prints one JSON line a step: seconds, CPU seconds (of all threads, imports included), rows per second and the process's peak resident memory so far. Each step runs
-in a process of its own, so that the peaks do not add up. Rows are about 900 bytes (reasoning included).
+Prints one JSON line a step: seconds, CPU seconds (of all threads, imports included), rows per second and peak
+resident memory. Each step runs in a process of its own, so that the peaks do not add up. Rows are about 900 bytes
+(reasoning included).
 """
 
 from __future__ import annotations

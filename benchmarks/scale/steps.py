@@ -17,9 +17,8 @@ def count(run: Path) -> int:
 
 def trajectory(run: Path) -> int:
     """Counts, min prefill, accessibility and time to threshold of every task."""
-    from foreshock.analysis.trajectory import TrajectoryOptions, compute_trajectory
-
     from foreshock.analysis.tables import count_tasks
+    from foreshock.analysis.trajectory import TrajectoryOptions, compute_trajectory
 
     tasks = count_tasks(run)
     compute_trajectory(tasks, TrajectoryOptions())
