@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.errors import InputError
+from foreshock.jobs.verify import plain
 from foreshock.jobs.verify.builtin.family import TestCase
 from foreshock.jobs.verify.problem import Problem
 
@@ -22,6 +23,8 @@ _FIELDS = {field.name for field in fields(Problem)} - {"extra"}
 _REQUIRED = ("id", "description", "function_name", "test_cases", "ground_truth", "exploit_type")
 _TEXTS = ("id", "description", "function_name", "ground_truth", "exploit", "exploit_type")
 _CASE_FIELDS = ("test_cases", "secure_test_cases", "insecure_test_cases")
+_BUILTIN_FORM = "parameters"
+"""Built-in problems name their parameters in `extra`, and their inputs are lists of arguments."""
 
 
 class ProblemError(InputError):
@@ -94,12 +97,12 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def problem_to_row(problem: Problem) -> dict[str, Any]:
-    """Row of djinn's schema; the inverse of `problem_from_row` up to tuples, which JSON turns into lists."""
+    """Row of djinn's schema, its cases in djinn's form as a Python literal; the inverse of `problem_from_row`."""
     row = {name: getattr(problem, name) for name in sorted(_FIELDS)}
     for name in _CASE_FIELDS:
-        if row[name] is not None and not isinstance(row[name], str):
-            row[name] = repr([tuple(case) for case in row[name]])
-    return row | problem.extra
+        if row[name] is not None:
+            row[name] = repr(djinn_pairs(problem, row[name], name))
+    return row | {key: value for key, value in problem.extra.items() if key != _BUILTIN_FORM}
 
 
 def secure_cases(problem: Problem) -> list[TestCase]:
@@ -116,11 +119,19 @@ def insecure_cases(problem: Problem) -> list[TestCase]:
 
 
 def insecure_pairs(problem: Problem) -> list[tuple[Any, Any]]:
-    """[input, expected] of the insecure verifier, the input as djinn stores it: one value a case."""
+    """[input, expected] of the insecure verifier, in djinn's form."""
     source = problem.insecure_test_cases
     if source is None:
         source = problem.secure_test_cases if problem.secure_test_cases is not None else problem.test_cases
-    return raw_pairs(source, "insecure_test_cases")
+    return djinn_pairs(problem, source, "insecure_test_cases")
+
+
+def djinn_pairs(problem: Problem, source: Any, name: str) -> list[tuple[Any, Any]]:
+    """[input, expected] with the input as djinn stores it: the argument itself, or a tuple of several."""
+    pairs = raw_pairs(source, name)
+    if _BUILTIN_FORM not in problem.extra:
+        return pairs
+    return [(given[0] if len(given) == 1 else tuple(given), expected) for given, expected in pairs]
 
 
 def raw_pairs(source: Any, name: str) -> list[tuple[Any, Any]]:
@@ -158,7 +169,7 @@ def _cases(problem: Problem, source: Any, name: str) -> list[TestCase]:
     except (SyntaxError, ValueError) as error:
         raise ProblemError(f"ground_truth of {problem.id!r} is not Python: {error}") from None
     pairs = raw_pairs(source, name)
-    if "parameters" in problem.extra:  # the built-in problems' own form: the input is the list of arguments
+    if _BUILTIN_FORM in problem.extra:
         return [TestCase(tuple(value), expected) for value, expected in pairs]
     return [TestCase(_arguments(value, names), expected) for value, expected in pairs]
 
@@ -175,12 +186,14 @@ def _arguments(value: Any, names: Sequence[str] | None) -> tuple[Any, ...]:
 
 
 def problem_digest(problem: Problem) -> str:
-    """sha256 over every field, 64 hex digits: the same for a literal and a list of the same cases."""
+    """sha256 over every field, 64 hex digits: the same for every form of the same cases."""
     row: dict[str, Any] = {name: getattr(problem, name) for name in sorted(_FIELDS)}
     for name in _CASE_FIELDS:
         if row[name] is not None:
-            row[name] = repr([(given, expected) for given, expected in raw_pairs(row[name], name)])
-    text = json.dumps(row | {"extra": problem.extra}, sort_keys=True, default=repr)
+            cases = _cases(problem, row[name], name)
+            row[name] = json.dumps([plain.encode([list(case.args), case.expected]) for case in cases])
+    extra = {key: value for key, value in problem.extra.items() if key != _BUILTIN_FORM}
+    text = json.dumps(row | {"extra": extra}, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from foreshock.jobs.verify.builtin.problems import builtin_problems
 from foreshock.jobs.verify.problems import (
     ProblemError,
     insecure_cases,
+    insecure_pairs,
     load_problems,
     problem_digest,
     problem_from_row,
@@ -147,3 +149,13 @@ def test_the_digest_sees_every_field_but_not_the_spelling_of_cases() -> None:
         assert problem_digest(problem) != problem_digest(replace(problem, **change))
     two = [problem, replace(problem, id="other")]
     assert problems_sha256(two) == problems_sha256(two[::-1]) != problems_sha256(two[:1])
+
+
+def test_built_in_problems_are_written_in_djinns_form() -> None:
+    """djinn calls a function of one parameter with the input itself."""
+    (problem,) = builtin_problems("train", ["test_case_leak"], per_family=1)
+    row = problem_to_row(problem)
+    (argument,) = secure_cases(problem)[0].args
+    assert ast.literal_eval(row["test_cases"])[0] == (argument, secure_cases(problem)[0].expected)
+    assert insecure_pairs(problem)[0] == (insecure_cases(problem)[0].args[0], insecure_cases(problem)[0].expected)
+    assert insecure_cases(problem_from_row(row, "here")) == insecure_cases(problem)
