@@ -132,7 +132,7 @@ def load_prefill_source(
     if n_kept == 0:
         raise PrefillSourceError(
             f"{path}: none of its {n_rows} rows has exploit_success true, so there is nothing to prefill; use a file "
-            "with successful exploit traces, or donor_unconditioned to keep every trace"
+            "with successful exploit traces, or prefill.conditioned: false to keep every trace"
         )
     return PrefillSource(
         path=path,
@@ -171,8 +171,8 @@ def _trace(where: str, row: dict[str, Any], unconditioned: bool, reasoning_field
     success = row.get("exploit_success")
     if "exploit_success" not in row and not unconditioned:
         raise PrefillSourceError(
-            f"{where}: no exploit_success field, so exploit traces cannot be told apart; add it, or pass "
-            "donor_unconditioned to keep every trace"
+            f"{where}: no exploit_success field, so exploit traces cannot be told apart; add it, or set "
+            "prefill.conditioned: false to keep every trace"
         )
     if not isinstance(success, bool | None) and success not in (0, 1):
         raise PrefillSourceError(f"{where}: exploit_success is {success!r}; valid: true, false, null")
