@@ -20,7 +20,7 @@ from foreshock.analysis.emergence.labels import DEFAULT_THRESHOLD
 from foreshock.analysis.emergence.metrics import Metric, RateModel
 from foreshock.analysis.emergence.original import Definitions, evaluate_original
 from foreshock.analysis.emergence.problems import evaluate_problems
-from foreshock.analysis.emergence.rate_models import GrowthRates
+from foreshock.analysis.emergence.rate_models import ConstrainedGPRates, GrowthRates
 from foreshock.analysis.figures import SavedFigure, write_csv
 from foreshock.analysis.tables import count_tasks
 from foreshock.errors import InputError
@@ -116,7 +116,7 @@ def run_emergence(sources: list[RunSource], output_dir: Path, options: Emergence
 
 def default_rate_models() -> dict[Metric, RateModel]:
     """The rate models whose predictions serve as metrics."""
-    return {Metric.GROWTH: GrowthRates()}
+    return {Metric.GP: ConstrainedGPRates(), Metric.GROWTH: GrowthRates()}
 
 
 def _problems(sources: list[RunSource], options: EmergenceOptions) -> pd.DataFrame:

@@ -71,7 +71,7 @@ def test_impossible_requests_are_refused(make_sweep: Sweep) -> None:
     with pytest.raises(InputError, match="no cell holds an attempt"):
         fit_growth(cells.assign(n=0, k=0), 20.0)
     _, paths = fit_and_draw(cells, 20.0, [20.0], ForecastSettings(settings=40, draws=50))
-    with pytest.raises(InputError, match="threshold 1.5 is not a rate"):
+    with pytest.raises(InputError, match=r"threshold 1\.5 is not a rate"):
         forecast_table(paths, 1.5)
     with pytest.raises(InputError, match="beyond the horizon"):
         fit_and_draw(cells, 20.0, [30.0], ForecastSettings(settings=40, draws=50))
