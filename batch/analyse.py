@@ -18,6 +18,7 @@ from foreshock.jobs.records.layout import RunLayout
 if TYPE_CHECKING:
     import pandas as pd
 
+    from foreshock.analysis.emergence.run import RunSource
     from foreshock.analysis.report import Section
 
 Say = Callable[[str], None]
@@ -46,15 +47,17 @@ def analyse(
     Tables and figures go below `folder` and each run's own analysis/ folder. Raises InputError if not even the
     trajectories can be computed, which takes one usable eval row.
     """
+    from foreshock.analysis.emergence.run import RunSource
     from foreshock.analysis.report import ReportOptions, write_report
 
     done = AnalysisReport(folder, report)
     paths = [run.root for run in runs]
     sections: list[Section] = []
     rates = _rates(paths, labels, config, folder, say, done, sections)
-    _forecast(paths, labels, folder, say, done, sections)
+    sources = [RunSource(path, label) for path, label in zip(paths, labels or [None] * len(paths), strict=True)]
+    _forecast(sources, folder, say, done, sections)
     if len(runs) > 1:
-        _emergence(paths, labels, folder, say, done, sections)
+        _emergence(sources, folder, say, done, sections)
     say("trajectories, integration and report")
     options = ReportOptions(
         threshold=config.analysis.threshold, logprob_threshold=config.analysis.logprob_threshold, labels=labels
@@ -87,39 +90,22 @@ def _rates(
     return pd.read_csv(folder / "rates.csv")
 
 
-def _forecast(
-    paths: list[Path],
-    labels: tuple[str, ...] | None,
-    folder: Path,
-    say: Say,
-    done: AnalysisReport,
-    sections: list[Section],
-) -> None:
-    from foreshock.analysis.emergence.run import RunSource
+def _forecast(sources: list[RunSource], folder: Path, say: Say, done: AnalysisReport, sections: list[Section]) -> None:
     from foreshock.analysis.forecast.run import run_forecast
     from foreshock.analysis.forecast.section import forecast_section
 
     say("forecasting")
-    sources = [RunSource(path, label) for path, label in zip(paths, labels or [None] * len(paths), strict=True)]
     try:
         sections.append(forecast_section(run_forecast(sources, folder / "forecast")))
     except InputError as error:
         done.notes.append(f"no forecast: {error}")
 
 
-def _emergence(
-    paths: list[Path],
-    labels: tuple[str, ...] | None,
-    folder: Path,
-    say: Say,
-    done: AnalysisReport,
-    sections: list[Section],
-) -> None:
-    from foreshock.analysis.emergence.run import RunSource, run_emergence
+def _emergence(sources: list[RunSource], folder: Path, say: Say, done: AnalysisReport, sections: list[Section]) -> None:
+    from foreshock.analysis.emergence.run import run_emergence
     from foreshock.analysis.emergence.section import emergence_section
 
     say("testing what predicts emergence")
-    sources = [RunSource(path, label) for path, label in zip(paths, labels or [None] * len(paths), strict=True)]
     try:
         sections.append(emergence_section(run_emergence(sources, folder / "emergence")))
     except InputError as error:
