@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
-from scipy.special import logit
+from scipy.special import logit, ndtr
 
 from foreshock.analysis.emergence.cells import SURFACE
 
@@ -57,10 +57,15 @@ def exceedance_probability(series: Sequence[LevelZero], threshold: float = DEFAU
     total = np.full((len(_ROUGHNESS), len(series)), np.nan)
     stay = np.full_like(total, np.nan)
     for r, roughness in enumerate(_ROUGHNESS):
+        # Surfaces of one run share their gaps, so the transitions are made once.
+        walks: dict[float, Array] = {}
         for j, one in enumerate(series):
             if len(one.k):
-                total[r, j] = _log_forward(one, grid, start, roughness, span, np.ones_like(below))
-                stay[r, j] = _log_forward(one, grid, start, roughness, span, below)
+                for gap in _gaps(one, span):
+                    if gap not in walks:
+                        walks[gap] = _walk(grid, roughness * np.sqrt(gap))
+                total[r, j] = _log_forward(one, grid, start, span, walks, np.ones_like(below))
+                stay[r, j] = _log_forward(one, grid, start, span, walks, below)
     pooled = np.nansum(total, axis=1)
     weight = np.exp(pooled - pooled.max())
     weight /= weight.sum()
@@ -68,17 +73,21 @@ def exceedance_probability(series: Sequence[LevelZero], threshold: float = DEFAU
     return np.asarray(np.clip(probability, 0.0, 1.0))
 
 
+def _gaps(one: LevelZero, span: float) -> list[float]:
+    return [float(gap) for gap in np.maximum(np.diff(one.log_steps) / span, 1e-9)]
+
+
 def _log_forward(
-    one: LevelZero, grid: Array, start: Array, roughness: float, span: float, allowed: NDArray[np.bool_]
+    one: LevelZero, grid: Array, start: Array, span: float, walks: dict[float, Array], allowed: NDArray[np.bool_]
 ) -> float:
-    """log P(counts, every state allowed) for one roughness."""
+    """log P(counts, every state allowed), with the transition matrix of each gap in `walks`."""
+    gaps = _gaps(one, span)
     log_p, log_q = -np.logaddexp(0, -grid), -np.logaddexp(0, grid)
     alpha = start / start.sum()
     log_total = 0.0
     for i in range(len(one.k)):
         if i:
-            gap = max((one.log_steps[i] - one.log_steps[i - 1]) / span, 1e-9)
-            alpha = _walk(grid, roughness * np.sqrt(gap)) @ alpha
+            alpha = walks[gaps[i - 1]] @ alpha
         likelihood = one.k[i] * log_p + (one.n[i] - one.k[i]) * log_q
         peak = likelihood.max()
         alpha = alpha * np.exp(likelihood - peak) * allowed
@@ -93,7 +102,7 @@ def _log_forward(
 def _walk(grid: Array, sd: float) -> Array:
     """Transition matrix [to, from] of one Gaussian step on the grid; mass beyond the grid stays at its ends."""
     edges = np.append(grid - _STEP / 2, grid[-1] + _STEP / 2)
-    cdf = stats.norm.cdf((edges[:, None] - grid[None, :]) / max(sd, 1e-6))
+    cdf = ndtr((edges[:, None] - grid[None, :]) / max(sd, 1e-6))
     cdf[0], cdf[-1] = 0.0, 1.0
     return np.diff(cdf, axis=0)
 
