@@ -1,8 +1,8 @@
 """The headline estimate: unprompted exploit rate of every (run, type, checkpoint), with calibrated intervals.
 
 The one hard decision: an interval is the central interval of the averaged posterior after the backtest's widening,
-reported on the log10 scale; the point is its median, because the mean of a rate that may span decades is decided
-by its upper tail.
+with the cell's own count taken exactly, on the log10 scale; the point is its median, because the mean of a rate that
+may span decades is decided by its upper tail.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import expit
 
 from foreshock.analysis.estimates.evidence import Evidence, Floats
 from foreshock.analysis.headline.backtest import inflation
@@ -20,6 +20,8 @@ from foreshock.analysis.headline.rows import measurement_rows
 
 _PROBABILITIES = (0.025, 0.05, 0.5, 0.95, 0.975)
 LOG10 = float(np.log(10.0))
+_GRID_POINTS = 601
+_LEAST_PRECISION = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +56,38 @@ def _quantiles(evidence: Evidence, blocks: Blocks, posterior: Mixture) -> Floats
     out = np.full((len(_PROBABILITIES), *shape), np.nan)
     real = blocks.surface >= 0
     where = (blocks.surface[real], blocks.checkpoint[real])
-    mean, sd = posterior.mean[:, real], posterior.sd[:, real]
-    for i, probability in enumerate(_PROBABILITIES):
-        logit = mixture_quantile(posterior.weight, mean, sd, probability)
-        out[i][where] = -np.logaddexp(0.0, -logit) / LOG10
+    n, k = blocks.n.numpy()[real], blocks.k.numpy()[real]
+    logit = marginal_quantiles(
+        posterior.weight, posterior.mean[:, real], posterior.sd[:, real], n, k, np.array(_PROBABILITIES)
+    )
+    for i in range(len(_PROBABILITIES)):
+        out[i][where] = -np.logaddexp(0.0, -logit[i]) / LOG10
     return out
 
 
-def mixture_quantile(weight: Floats, mean: Floats, sd: Floats, probability: float) -> Floats:
-    """Quantile of a mixture of normals by bisection. weight: [S]; mean, sd: [S, N]; returns [N]."""
-    low = (mean - 12 * sd).min(0)
-    high = (mean + 12 * sd).max(0)
-    for _ in range(60):
-        middle = (low + high) / 2
-        below = np.einsum("s,sn->n", weight, ndtr((middle - mean) / sd)) < probability
-        low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return np.asarray((low + high) / 2)
+def marginal_quantiles(weight: Floats, mean: Floats, sd: Floats, n: Floats, k: Floats, probabilities: Floats) -> Floats:
+    """Quantiles of each cell's logit rate with its own count taken exactly: [len(probabilities), N].
+
+    Laplace replaces the binomial likelihood by a Gaussian that touches it at the mode. For 0 of n under a vague prior
+    that Gaussian hardly falls off to the right, where the likelihood falls off a cliff. So each cell's Gaussian
+    factor is divided out of its marginal (the cavity of expectation propagation, Minka 2001) and the binomial is
+    multiplied in, on a grid. weight: [S] of the hyperparameter nodes; mean, sd: [S, N] Laplace marginals; n, k: [N].
+    """
+    p = expit(mean)
+    site = n * p * (1 - p)
+    precision = np.maximum(1 / sd**2 - site, _LEAST_PRECISION)
+    cavity_sd = 1 / np.sqrt(precision)
+    cavity_mean = ((1 / sd**2 - site) * mean - (k - n * p)) / precision
+    low, high = (cavity_mean - 9 * cavity_sd).min(0), (cavity_mean + 9 * cavity_sd).max(0)
+    # The counts may pull the posterior out of the cavity's bulk: cover the Laplace marginal as well.
+    low, high = np.minimum(low, (mean - 9 * sd).min(0)), np.maximum(high, (mean + 9 * sd).max(0))
+    unit = np.linspace(0, 1, _GRID_POINTS)
+    f = low[:, None] + (high - low)[:, None] * unit
+    log_likelihood = k[:, None] * f - n[:, None] * np.logaddexp(0, f)
+    cdf = np.zeros_like(f)
+    for s in range(len(weight)):
+        log_density = log_likelihood - 0.5 * ((f - cavity_mean[s][:, None]) / cavity_sd[s][:, None]) ** 2
+        density = np.exp(log_density - log_density.max(1, keepdims=True))
+        total = np.cumsum(density, axis=1) - density / 2
+        cdf += weight[s] * total / density.sum(1, keepdims=True)
+    return np.stack([[np.interp(q, cdf[i], f[i]) for i in range(len(f))] for q in probabilities])
