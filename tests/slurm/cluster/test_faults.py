@@ -46,6 +46,7 @@ class Injector:
         kind = self.random.choice(kinds)
         if kind():
             self.done[kind.__name__] += 1
+            print(time.strftime("%H:%M:%S"), self.done.total(), kind.__name__, flush=True)
 
     def preempt(self) -> bool:
         self.bed.preempt(self.random.choice(["n1", "n2"]))
@@ -111,17 +112,21 @@ def sections() -> dict[str, Any]:
     return {
         "sampling": {"attempts": ATTEMPTS, "max_tokens": 48},
         "prefill": {"assignment": "shared"},
-        "execution": {"shard_tasks": 4, "heal": 6},
+        "execution": {"shard_tasks": 4, "heal": 12},
     }
 
 
 def test_tables_after_many_faults_equal_those_of_an_undisturbed_run(
     bed: Any, sweep: ModuleType, inputs: Path, sweep_tools: ModuleType
 ) -> None:
-    calm = sweep_tools.make(bed, sweep, inputs, "calm", **sections())
-    calm.foreshock("run", str(calm.config))
-    bed.wait_idle(900)
-    assert calm.document()["status"] == "completed"
+    calm = sweep_tools.make(
+        bed, sweep, inputs, "calm", **sections() | {"execution": {"cluster": "inline", "shard_tasks": 4}}
+    )
+    reference = subprocess.Popen(
+        bed.user_argv([str(bed.python), "-m", "foreshock", "run", str(calm.config)]),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
     folder = bed.folder("faults")
     disk = folder / "results"
@@ -143,7 +148,7 @@ def test_tables_after_many_faults_equal_those_of_an_undisturbed_run(
             if not bed.queue():  # all done before all events: tear something down and go on
                 injector.truncate()
                 run.foreshock("resume", str(run.dir))
-            pause = time.monotonic() + injector.random.uniform(3, 12)
+            pause = time.monotonic() + injector.random.uniform(4, 16)
             while time.monotonic() < pause:
                 bed.nudge()
                 time.sleep(1)
@@ -156,6 +161,7 @@ def test_tables_after_many_faults_equal_those_of_an_undisturbed_run(
             run.foreshock("resume", str(run.dir), check=False)
             bed.wait_idle(1200)
         print(f"events: {dict(injector.done)}")
+        assert reference.wait() == 0
         assert run.tables() == calm.tables()
         _check_counts(run, counts, injector)
         time.sleep(6)
@@ -163,6 +169,7 @@ def test_tables_after_many_faults_equal_those_of_an_undisturbed_run(
         assert [str(p) for p in run.dir.rglob("*.tmp")] == []
         assert list(Path("/tmp").glob(f"foreshock-{bed.user}-*")) == []
     finally:
+        reference.kill()
         subprocess.run(["umount", "-l", str(disk)], check=False)
 
 
