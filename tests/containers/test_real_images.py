@@ -1,0 +1,253 @@
+"""Real images, built here without a registry and run without network. `make test-image`; about 20 minutes, 8 GB.
+
+FORESHOCK_IMAGES names the folder that keeps base, wheels and images between runs (default: below the temporary
+folder). FORESHOCK_DJINN names a checkout of djinn at the pinned commit, to have it in the images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from foreshock.containers.build import stage_context
+from foreshock.containers.engines import look
+from foreshock.containers.launch import Bind, ExecRequest, compose
+from foreshock.containers.lock import LockName, lock_path, read_lock
+
+pytestmark = pytest.mark.image
+
+ROOT = Path(__file__).resolve().parents[2]
+CI = ROOT / "containers" / "ci"
+USER = "foreshock-image"
+OCI = "localhost/foreshock:cpu"
+TEST_OCI = "localhost/foreshock:test"
+LIMIT_BYTES = 2 * 10**9
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the builds start from, in a folder that an ordinary user may read."""
+
+    folder: Path
+
+    @property
+    def options(self) -> list[str]:
+        """Options of `foreshock image build`."""
+        djinn = os.environ.get("FORESHOCK_DJINN")
+        options = ["--base", str(self.folder / "base.tar"), "--wheels", str(self.folder / "wheels")]
+        return [*options, *(["--djinn", djinn] if djinn else [])]
+
+
+def run(*argv: str, cwd: Path | None = None) -> str:
+    """Run a command; its output is the failure message."""
+    done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(argv)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def foreshock(*arguments: str, cwd: Path) -> str:
+    """The command line of this checkout."""
+    return run(sys.executable, "-m", "foreshock", *arguments, cwd=cwd)
+
+
+def as_user(*argv: str, cwd: Path) -> str:
+    """Run as an ordinary user, from a copy of the checkout that the user may read."""
+    home = pwd.getpwnam(USER).pw_dir
+    settings = [f"HOME={home}", f"PATH={os.environ['PATH']}", f"TMPDIR={cwd}", f"PYTHONPATH={cwd / 'checkout' / 'src'}"]
+    return run("runuser", "-u", USER, "--", "env", "-i", *settings, *argv, cwd=cwd)
+
+
+@pytest.fixture(scope="session")
+def inputs() -> Inputs:
+    """Tools, a local base, the wheels of both locks."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to install builders; on your own machine: foreshock image build")
+    folder = Path(os.environ.get("FORESHOCK_IMAGES", Path(tempfile.gettempdir()) / "foreshock-images"))
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)
+    run(str(CI / "tools.sh"))
+    run(str(CI / "user.sh"), USER)
+    run(str(CI / "base.sh"), str(folder / "base.tar"))
+    for lock in ("cpu", "test"):
+        run(str(CI / "wheelhouse.sh"), lock, str(folder / "wheels"), sys.executable)
+    return Inputs(folder)
+
+
+@pytest.fixture(scope="session")
+def oci(inputs: Inputs) -> str:
+    """The cpu image, built with buildah from Dockerfile."""
+    foreshock("image", "build", "--kind", "oci", "--engine", "buildah", "-o", OCI, *inputs.options, cwd=inputs.folder)
+    return OCI
+
+
+@pytest.fixture(scope="session")
+def user_folder(inputs: Inputs) -> Path:
+    """A folder of the ordinary user with a copy of the checkout and an interpreter that can run its command line."""
+    folder = inputs.folder / "user"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    stage_context(ROOT, folder / "checkout")
+    system_python = shutil.which("python3", path="/usr/bin")
+    assert system_python is not None, "the ordinary user needs the system's python3"
+    # The command line alone needs few packages, all of them pure Python or built for the system's version too.
+    wheels = [str(path) for path in (inputs.folder / "wheels").glob("*.whl") if not path.name.startswith("torch-")]
+    names = ("typer", "click", "rich", "markdown_it_py", "mdurl", "pygments", "shellingham", "packaging")
+    names += ("annotated_doc", "typing_extensions", "pyyaml", "pydantic", "pydantic_core", "annotated_types")
+    names += ("typing_inspection",)
+    chosen = [w for w in wheels if Path(w).name.lower().split("-")[0].replace(".", "_") in names]
+    run(system_python, "-m", "venv", str(folder / "venv"))
+    run(str(folder / "venv" / "bin" / "pip"), "install", "-q", "--no-index", "--no-deps", *chosen)
+    run("chown", "-R", f"{USER}:", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sif(inputs: Inputs, user_folder: Path) -> Path:
+    """The cpu SIF, built from apptainer.def by an ordinary user."""
+    python = str(user_folder / "venv" / "bin" / "python")
+    output = user_folder / "foreshock-cpu.sif"
+    arguments = ["image", "build", "--kind", "sif", "-o", str(output), "--source", str(user_folder / "checkout")]
+    as_user(python, "-m", "foreshock", *arguments, *inputs.options, cwd=user_folder)
+    return output
+
+
+@pytest.fixture(scope="session")
+def converted_sif(oci: str, inputs: Inputs) -> Path:
+    """The Docker image as a SIF, by way of a docker-archive."""
+    output = inputs.folder / "foreshock-from-oci.sif"
+    arguments = ["image", "build", "--from-oci", oci, "--engine", "buildah", "-o", str(output), "--force"]
+    foreshock(*arguments, cwd=inputs.folder)
+    output.chmod(0o644)
+    return output
+
+
+def in_oci(image: str, *command: str) -> str:
+    """Run a command in an OCI image as its own user, without network."""
+    holder = "foreshock-test"
+    subprocess.run(["buildah", "rm", holder], capture_output=True, check=False)
+    run("buildah", "from", "--name", holder, image)
+    try:
+        return run("unshare", "--net", "buildah", "run", "--isolation", "chroot", holder, "--", *command)
+    finally:
+        run("buildah", "rm", holder)
+
+
+def in_sif(image: Path, folder: Path, *command: str) -> str:
+    """Run a command in a SIF as the ordinary user, without network, by way of the launcher; `folder` is bound."""
+    scratch = folder / "scratch"
+    request = ExecRequest(
+        str(image), command, str(scratch), (Bind(str(folder), writable=True),), working_directory=str(folder),
+        flavour=look().flavour, network=False,
+    )  # fmt: skip
+    launch = compose(request)
+    script = folder / "launch.sh"
+    script.write_text(launch.shell(), encoding="utf-8")
+    script.chmod(0o644)
+    return as_user("bash", str(script), cwd=folder)
+
+
+def checks(text: str) -> dict[str, str]:
+    """Status by name of a self-test's JSON output."""
+    return {check["name"]: check["status"] for check in json.loads(text)["checks"]}
+
+
+EXPECTED = {
+    "python": "ok", "versions": "ok", "cuda": "ok", "driver": "skipped", "vllm": "skipped", "compiler": "ok",
+    "slurm": "ok", "user": "ok", "scratch": "ok", "offline": "ok", "sandbox": "ok",
+    "djinn": "ok" if os.environ.get("FORESHOCK_DJINN") else "skipped",
+}  # fmt: skip
+
+
+def test_the_self_test_passes_in_the_docker_image(oci: str, inputs: Inputs) -> None:
+    said = foreshock("image", "check", oci, "--engine", "buildah", "--gpu", "none", "--json", cwd=inputs.folder)
+    assert checks(said) == EXPECTED
+
+
+def test_the_self_test_passes_in_the_sif_as_an_ordinary_user(sif: Path, user_folder: Path) -> None:
+    python = str(user_folder / "venv" / "bin" / "python")
+    said = as_user(python, "-m", "foreshock", "image", "check", str(sif), "--gpu", "none", "--json", cwd=user_folder)
+    assert checks(said) == EXPECTED
+
+
+def test_the_self_test_passes_in_the_converted_image(converted_sif: Path, user_folder: Path) -> None:
+    python = str(user_folder / "venv" / "bin" / "python")
+    said = as_user(python, "-m", "foreshock", "image", "check", str(converted_sif), "--json", cwd=user_folder)
+    assert checks(said) == EXPECTED
+
+
+def test_the_sandbox_is_full_inside_apptainer(sif: Path, user_folder: Path) -> None:
+    python = str(user_folder / "venv" / "bin" / "python")
+    said = as_user(python, "-m", "foreshock", "image", "check", str(sif), "--json", cwd=user_folder)
+    detail = next(check["detail"] for check in json.loads(said)["checks"] if check["name"] == "sandbox")
+    assert detail.startswith("tier full")
+
+
+def test_the_docker_image_is_labelled_and_small(oci: str) -> None:
+    facts = json.loads(run("buildah", "inspect", "--type", "image", oci))
+    labels = facts["OCIv1"]["config"]["Labels"]
+    assert labels["io.foreshock.lock.sha256"] == read_lock(lock_path(LockName.CPU)).sha256
+    assert len(labels["org.opencontainers.image.revision"].removesuffix("-dirty")) == 40
+    assert facts["OCIv1"]["config"]["User"] == "1000:1000"
+    size = int(run("buildah", "images", "--json", oci).split('"size": "')[1].split(" ")[0].split(".")[0])
+    unit = json.loads(run("buildah", "images", "--json", oci))[0]["size"].split()[1]
+    assert size * {"MB": 10**6, "GB": 10**9}[unit] < LIMIT_BYTES
+
+
+_LIST = (
+    "import hashlib, pathlib, json; root = pathlib.Path('/usr/local/foreshock'); "
+    "print(json.dumps({str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() "
+    "for p in sorted(root.rglob('*')) if p.is_file() and not p.is_symlink()}))"
+)
+
+
+def test_two_builds_by_different_builders_hold_the_same_files(oci: str, sif: Path, user_folder: Path) -> None:
+    docker = json.loads(in_oci(oci, "python", "-c", _LIST))
+    apptainer = json.loads(in_sif(sif, user_folder, "python", "-c", _LIST))
+    assert len(docker) > 10_000
+    assert sorted(docker) == sorted(apptainer)
+    # The record differs in the commit only, which a copy of the checkout does not know.
+    different = [name for name in docker if docker[name] != apptainer[name] and name != "image/image.json"]
+    assert different == []
+
+
+def test_a_sifs_digest_is_that_of_its_bytes(sif: Path, inputs: Inputs) -> None:
+    with sif.open("rb") as file:
+        expected = hashlib.file_digest(file, "sha256").hexdigest()
+    assert foreshock("image", "digest", str(sif), cwd=inputs.folder).strip() == f"sha256:{expected}"
+    assert Path(f"{sif}.sha256").read_text().split() == [expected, sif.name]
+
+
+def demo_products(folder: Path) -> Sequence[str]:
+    """What the demo leaves: evals, logprobs, report."""
+    products = [("evals", "**/evals/*.jsonl"), ("logprob", "**/logprob/*.jsonl"), ("report", "**/report.html")]
+    return [name for name, pattern in products if list(folder.glob(pattern))]
+
+
+@pytest.mark.parametrize("kind", ["sif", "converted_sif"])
+def test_the_demo_runs_inside_offline(kind: str, request: pytest.FixtureRequest, user_folder: Path) -> None:
+    image = request.getfixturevalue(kind)
+    folder = user_folder / f"demo-{kind}"
+    folder.mkdir()
+    shutil.chown(folder, USER, USER)
+    in_sif(image, folder, "foreshock", "demo", "--output", str(folder / "results"))
+    assert demo_products(folder / "results") == ["evals", "logprob", "report"]
+
+
+def test_the_test_suite_passes_inside_offline(oci: str, inputs: Inputs) -> None:
+    options = ["image", "build", "--kind", "oci", "--engine", "buildah", "--target", "test", "-o", TEST_OCI]
+    foreshock(*options, *inputs.options, cwd=inputs.folder)
+    said = in_oci(
+        TEST_OCI, "python", "-m", "pytest", "-n", "2", "-m", "not cluster and not image and not vllm", "tests"
+    )
+    assert " passed" in said
