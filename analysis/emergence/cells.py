@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from foreshock.analysis.tables import TableKind, numbered_checkpoints, read_table
 from foreshock.analysis.tables.load import run_name
@@ -84,62 +85,95 @@ def cells_from_frames(
     logprobs: pd.DataFrame | None = None,
     notes: list[str] | None = None,
 ) -> pd.DataFrame:
-    """The cell table of one run from the frames that `analysis.tables` loads (columns as there)."""
+    """The cell table of one run from the frames that `analysis.tables` loads (columns as there).
+
+    Raises:
+        InputError: no row of a numbered checkpoint is left.
+    """
     notes = [] if notes is None else notes
     if not np.isfinite(np.asarray(evals["checkpoint"], dtype=float)).all():
         notes.append("the checkpoint named final has no step and is left out of models over training time")
-    evals = _plain(evals)
-    types = evals.drop_duplicates("task_id").set_index("task_id")["exploit_type"]
-    keys = ["exploit_type", "checkpoint", "prefill_level"]
-    cells = evals.groupby(keys, as_index=False).agg(n=("exploit_success", "size"), k=("exploit_success", "sum"))
-    cells["k"] = cells["k"].astype(np.int64)
-    if kl is not None:
-        scored = _typed(_plain(kl), types, notes, "KL")
-        paired = _pair(evals, scored, "kl_divergence")
-        success = paired[paired["exploit_success"].astype(bool)].groupby(keys)["kl_divergence"].mean()
-        cells = _join(cells, scored.groupby(keys)["kl_divergence"].mean().rename("kl_mean"), keys)
-        cells = cells.merge(success.rename("kl_success").reset_index(), on=keys, how="left")
-    if logprobs is not None:
-        scored = _typed(_plain(logprobs), types, notes, "logprob")
-        means = scored.groupby(keys)["prefill_logprob_sum"].mean().rename("logprob_mean")
-        cells = _join(cells, means, keys)
     run = str(evals["run"].iloc[0]) if "run" in evals and len(evals) else "run"
-    cells["run"] = run
+    evals = numbered_checkpoints(evals)
+    if "rollout" in evals:
+        evals = evals[evals["rollout"] == 0]
+    if evals.empty:
+        raise InputError("no eval row of a numbered checkpoint", fix="check that evals/ holds checkpoint-N files")
+    tasks = pd.Index(evals["task_id"].unique().astype(object))
+    rows = _lean(evals, tasks, "exploit_success")
+    types, kinds = _task_types(evals, rows["task"].to_numpy())
+    rows["kind"] = types[rows["task"]]
+    cells = rows.groupby(_CELL, as_index=False).agg(n=("value", "size"), k=("value", "sum"))
+    if kl is not None:
+        scored = _typed(_lean(numbered_checkpoints(kl), tasks, "kl_divergence"), types, notes, "KL")
+        paired = _pair(rows, scored)
+        success = paired[rows["value"].to_numpy(bool)].dropna(subset=["score"])
+        cells = _join(cells, scored.groupby(_CELL)["value"].mean().rename("kl_mean"))
+        cells = cells.merge(
+            success.groupby(_CELL)["score"].mean().rename("kl_success").reset_index(), on=_CELL, how="left"
+        )
+    if logprobs is not None:
+        scored = _typed(_lean(numbered_checkpoints(logprobs), tasks, "prefill_logprob_sum"), types, notes, "logprob")
+        cells = _join(cells, scored.groupby(_CELL)["value"].mean().rename("logprob_mean"))
+    cells = cells.assign(run=run, exploit_type=kinds[cells["kind"].to_numpy(int)], k=cells["k"].astype(np.int64))
     return validate_cells(cells.reindex(columns=COLUMNS))
 
 
-def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """Steps as numbers, strings as plain objects, no further rollouts of the same attempt."""
-    frame = numbered_checkpoints(frame)
+_CELL = ["kind", "checkpoint", "prefill_level"]
+
+
+def _lean(frame: pd.DataFrame, tasks: pd.Index, value: str) -> pd.DataFrame:
+    """task (code in `tasks`, -1 for others), checkpoint, prefill_level, attempt, value: numbers only, so that millions
+    of rows fit. Further rollouts of the same attempt are left out."""
     if "rollout" in frame:
         frame = frame[frame["rollout"] == 0]
-    return frame.assign(task_id=frame["task_id"].astype(str), exploit_type=frame["exploit_type"].astype(str))
+    names = frame["task_id"]
+    if isinstance(names.dtype, pd.CategoricalDtype):
+        by_category = np.append(tasks.get_indexer(names.cat.categories.astype(object)), -1)
+        task = by_category[names.cat.codes.to_numpy()]
+    else:
+        task = tasks.get_indexer(pd.Index(names.astype(object)))
+    return pd.DataFrame(
+        {
+            "task": task.astype(np.int64),
+            "checkpoint": frame["checkpoint"].to_numpy(),
+            "prefill_level": frame["prefill_level"].to_numpy(np.int64),
+            "attempt": frame["attempt_idx"].to_numpy(np.int64),
+            "value": frame[value].to_numpy(float),
+        }
+    )
 
 
-def _typed(frame: pd.DataFrame, types: pd.Series[str], notes: list[str], kind: str) -> pd.DataFrame:
+def _task_types(evals: pd.DataFrame, task: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
+    """(code of each task's exploit type, names of the types), from its first eval row; `task`: codes 0 to T - 1."""
+    _, first = np.unique(task, return_index=True)
+    names = evals["exploit_type"].iloc[first].astype(str).to_numpy(object)
+    kinds, codes = np.unique(names, return_inverse=True)
+    return codes.astype(np.int64), kinds
+
+
+def _typed(scored: pd.DataFrame, types: NDArray[np.int64], notes: list[str], kind: str) -> pd.DataFrame:
     """Scores above level 0 of tasks that were evaluated, under the exploit type that the evals record."""
-    known = frame["task_id"].isin(types.index)
+    known = scored["task"].to_numpy() >= 0
     if not known.all():
         notes.append(f"{int((~known).sum()):,} {kind} rows of tasks without an eval row left out")
-    frame = frame[known & (frame["prefill_level"] > 0)]
-    return frame.assign(exploit_type=frame["task_id"].map(types))
+    scored = scored[known & (scored["prefill_level"].to_numpy() > 0) & np.isfinite(scored["value"].to_numpy())]
+    return scored.assign(kind=types[scored["task"].to_numpy()])
 
 
-def _pair(evals: pd.DataFrame, scored: pd.DataFrame, value: str) -> pd.DataFrame:
-    """Eval rows with the score of their own prefix; rows without one are left out."""
-    place = ["checkpoint", "prefill_level", "task_id"]
-    prefilled = evals[evals["prefill_level"] > 0]
-    scores = scored[[*place, "attempt_idx", value]].drop_duplicates([*place, "attempt_idx"])
-    exact = prefilled.merge(scores, on=[*place, "attempt_idx"], how="left")
-    single = scores[~scores.duplicated(place, keep=False)][[*place, value]]
-    spread = exact.drop(columns=value).merge(single, on=place, how="left")[value]
-    exact[value] = exact[value].to_numpy(float)
-    exact[value] = exact[value].where(exact[value].notna(), spread.to_numpy(float))
-    return exact[exact[value].notna()]
+def _pair(rows: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
+    """The eval rows with `score`, that of their own prefix; NaN where there is none."""
+    place = ["checkpoint", "prefill_level", "task"]
+    unique = scored.drop_duplicates([*place, "attempt"])
+    single = unique[~unique.duplicated(place, keep=False)].set_index(place)["value"]
+    own = unique.set_index([*place, "attempt"])["value"]
+    score = own.reindex(pd.MultiIndex.from_frame(rows[[*place, "attempt"]])).to_numpy(float)
+    spread = single.reindex(pd.MultiIndex.from_frame(rows[place])).to_numpy(float)
+    return rows.assign(score=np.where(np.isfinite(score), score, spread))
 
 
-def _join(cells: pd.DataFrame, values: pd.Series[float], keys: list[str]) -> pd.DataFrame:
-    merged = cells.merge(values.reset_index(), on=keys, how="outer")
+def _join(cells: pd.DataFrame, values: pd.Series[float]) -> pd.DataFrame:
+    merged = cells.merge(values.reset_index(), on=_CELL, how="outer")
     return merged.assign(n=merged["n"].fillna(0).astype(np.int64), k=merged["k"].fillna(0).astype(np.int64))
 
 
