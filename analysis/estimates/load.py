@@ -1,7 +1,7 @@
 """Run directories to Evidence: every prefilled attempt joined to the weight of its own prefix.
 
 The one hard decision: a weight belongs to (checkpoint, level, task, attempt) and is never borrowed from another
-attempt's prefix. Only where a (checkpoint, level, task) was scored once, and nothing says that its attempts had
+attempt's prefix. Only where a run scored one attempt index throughout, and nothing says that a task's attempts had
 different prefixes, does the one score serve them all. Taking the first match instead has produced
 "probabilities" of 10^9.
 """
@@ -141,12 +141,13 @@ def _attach(rows: pd.DataFrame, scores: pd.DataFrame, keys: list[str], value: st
     full = [*keys, "attempt_idx"]
     own = scores.drop_duplicates(full).set_index(full)[value]
     found = own.reindex(pd.MultiIndex.from_frame(rows[full])).to_numpy(dtype=np.float64)
-    count = scores.groupby(keys, observed=True)[value].agg(["size", "first"])
-    index = pd.MultiIndex.from_frame(rows[keys])
-    once = count["size"].reindex(index).to_numpy(dtype=np.float64) == 1
+    if scores["attempt_idx"].nunique() > 1 or not np.isnan(found).any():
+        # Attempts were scored one by one: a missing score is missing, even if its task has another attempt's.
+        return np.asarray(found)
+    only = scores.drop_duplicates(keys).set_index(keys)[value]
+    task_score = only.reindex(pd.MultiIndex.from_frame(rows[keys])).to_numpy(dtype=np.float64)
     texts = rows.groupby(keys, observed=True, sort=False)["prefix"].transform("nunique").to_numpy()
-    shared = np.isnan(found) & once & (texts <= 1)
-    return np.asarray(np.where(shared, count["first"].reindex(index).to_numpy(dtype=np.float64), found))
+    return np.asarray(np.where(np.isnan(found) & (texts <= 1), task_score, found))
 
 
 def _run_frame(path: Path, donor: _Donor | None, notes: list[str]) -> pd.DataFrame:

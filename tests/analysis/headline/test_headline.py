@@ -170,5 +170,5 @@ def test_surfaces_of_types_that_only_one_run_has_are_estimated() -> None:
 
 
 def test_impossible_counts_are_refused_with_the_cell_named() -> None:
-    with pytest.raises(ValueError, match="type_1.*-3 exploits of 40 attempts"):
+    with pytest.raises(ValueError, match=r"type_1.*-3 exploits of 40 attempts"):
         counts_only(np.full((2, 1), 40), np.array([[0], [-3]]), np.array([10.0]))
