@@ -168,5 +168,6 @@ fs_final_main() { # aggregate and analyse; first submit again what is missing, i
   case $fs_rc in
     75 | 135 | 137 | 140 | 143) fs_requeue "$fs_rc" ;;
   esac
+  rm -f "$FS_RUN_DIR/slurm/attempts/$SLURM_JOB_NAME-0"
   exit "$fs_rc"
 }

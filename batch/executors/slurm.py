@@ -6,6 +6,7 @@ it is asked of Slurm by job name, so any process on any login node can watch, ca
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from foreshock.jobs.records.shards import ShardStore
 from foreshock.jobs.spec import ArrayTask, JobSpec
 from foreshock.slurm.commands import SlurmError, cancel_jobs, ended_jobs, queued_jobs, site_limits
 from foreshock.slurm.journal import Journal, Submission
+from foreshock.slurm.lock import LauncherLock
 from foreshock.slurm.logs import failure_text
 from foreshock.slurm.profile import load_profile
 from foreshock.slurm.states import JobRecord, JobState
@@ -38,6 +40,7 @@ class SlurmExecutor:
     def queued(self, layout: RunLayout, plan: PlanFile) -> frozenset[str]:
         """Complete interrupted submissions; then the keys of specs whose jobs are pending or running."""
         self._layout = layout
+        self._lock(layout)
         journal = Journal(layout.root)
         submissions = [s for s in journal.load_all() if not journal.cancel_marker(s.token).exists()]
         for submission in submissions:
@@ -55,9 +58,11 @@ class SlurmExecutor:
     def submit(self, layout: RunLayout, pack: int, tasks: Sequence[ArrayTask]) -> None:
         """Arrays for `tasks`, then the job after them."""
         self._layout = layout
+        lock = self._lock(layout)
         plan = PlanFile.read(layout)
         submission = self._plan(pack, tasks)
         submit(Journal(layout.root), submission, make_scripts(layout, plan, submission))
+        lock.release()
 
     def emit(self, layout: RunLayout, pack: int, tasks: Sequence[ArrayTask], folder: Path) -> None:
         """The same as plain scripts in `folder`, for a person to submit with `submit.sh`."""
@@ -75,6 +80,13 @@ class SlurmExecutor:
         """See `cancel_run`."""
         if self._layout is not None:
             cancel_run(self._layout)
+
+    def _lock(self, layout: RunLayout) -> LauncherLock:
+        """Two launchers that look at the same time would submit the same work; the lock ends with the process."""
+        lock = LauncherLock(Journal(layout.root).root / "launcher")
+        lock.acquire()
+        atexit.register(lock.release)
+        return lock
 
     def _plan(self, pack: int, tasks: Sequence[ArrayTask]) -> Submission:
         limits = site_limits(load_profile(self._config.execution.profile or DEFAULT_PROFILE))
