@@ -21,7 +21,7 @@ from foreshock.analysis.forecast.growth_model import GrowthPosterior, draw_curve
 from foreshock.errors import InputError
 
 DEFAULT_THRESHOLD = 0.10
-COURSE_CHANGES = 0.3
+COURSE_CHANGES = 0.5
 """Changes of course expected per whole training."""
 NEW_LEVEL_MEAN, NEW_LEVEL_SD = -3.5, 2.2
 """Logit rate headed for after a change of course: above 10% in 28% of the cases."""

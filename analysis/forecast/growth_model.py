@@ -32,7 +32,7 @@ from foreshock.analysis.forecast.laplace import Mode, find_mode
 from foreshock.errors import InputError
 
 _NAMES = tuple(field.name for field in fields(Hyper))
-_PRIOR_MEAN = np.array([*np.log([1.0, 0.8, 5.0, 5.0, 0.25, 0.5, 1.0, 0.4]), -1.5])
+_PRIOR_MEAN = np.array([*np.log([0.5, 0.8, 5.0, 7.0, 0.25, 0.5, 1.0, 0.4]), -1.5])
 _PRIOR_SD = np.array([0.5, 0.6, 0.2, 0.2, 0.3, 0.6, 0.7, 0.6, 0.7])
 """Prior of log scales; the last entry is the probit of the warp, whose prior is therefore uniform on [0, 1]."""
 _T_DF = 6
