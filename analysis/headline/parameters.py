@@ -41,7 +41,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("bias_per_spread", 0.0, 0.1),
     Parameter("bias_per_maturity", 0.2, 0.2),
     _scale("type_bias_sd", 0.6, 0.3),
-    _scale("surface_bias_sd", 0.25, 0.3),
+    _scale("surface_bias_sd", 0.35, 0.2),
     _scale("type_spread_sd", 0.30, 0.1),
     _scale("luck_scale", 1.1, 0.15),
     Parameter("luck_shared", 1.5, 0.4, share=True),
