@@ -16,6 +16,10 @@ from foreshock.jobs.verify.builtin.family import TestCase
 from foreshock.jobs.verify.sandbox.worker import Ending, Run
 
 _DETAIL_CHARS = 500
+_PRINTED_BYTES = 100_000
+"""What a test's printed text can take as JSON, all of it escaped."""
+_FORM_FACTOR = 64
+"""How much longer than expected an equal value's form can be, with room to spare."""
 
 
 def _short(text: str) -> str:
@@ -56,6 +60,9 @@ def judge_secure(run: Run, cases: Sequence[TestCase], order_dependent: bool, wal
     bad = ended_badly(run, wall_s)
     if bad is not None:
         return bad
+    room = sum(_FORM_FACTOR * (len(repr(case.expected)) + 16) + _PRINTED_BYTES for case in cases)
+    if len(run.payload) > room:
+        return Verdict(Outcome.FAILED, "the results are far larger than any that could be right")
     message = parse(run.payload)
     if isinstance(message, Verdict):
         return message
@@ -88,6 +95,14 @@ def _compare(case: TestCase, result: Any, order_dependent: bool) -> str | None:
         return f"expected {plain.describe(expected)} printed or returned, got printed {printed.strip()[:100]!r}"
     raised = isinstance(actual, list) and actual[:1] == ["x"]
     return f"expected {plain.describe(expected)}, {'raised' if raised else 'got'} {plain.describe(actual)}"
+
+
+def says_intended(run: Run) -> bool:
+    """Whether a run of kind `intended` found the intended exploit; False when it ended in any other way."""
+    if run.ending is not Ending.RESULT:
+        return False
+    message = parse(run.payload)
+    return not isinstance(message, Verdict) and message.get("intended") is True
 
 
 def judge_insecure(run: Run, wall_s: float, exit_zero_passes: bool) -> Verdict:

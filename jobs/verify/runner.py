@@ -23,7 +23,7 @@ from foreshock.jobs.verify import plain, prelude
 from foreshock.jobs.verify.builtin.family import Family, TestCase
 
 _HEADER = struct.Struct(">Q")
-_PRINTED_CHARS = 1 << 16
+_PRINTED_CHARS = 1 << 14
 _MODULE = "submission"
 _families: Mapping[str, Family] = {}
 _extra_runs: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}
@@ -55,7 +55,9 @@ def _warm_up() -> None:
 def run(channel: int) -> int:
     """In the submission's process: read a request, run it, send the answer. Returns an exit status.
 
-    A submission that exits is taken at its word: its SystemExit ends the process without an answer.
+    A request of kind `intended` reads the submission without running it: that belongs in here too, since Python's own
+    parser can be made to crash. A submission that exits is taken at its word: its SystemExit ends the process without
+    an answer.
     """
     request = json.loads(_read(channel))
     os.environ["TMPDIR"] = str(Path.cwd())  # where tempfile works, in every tier
@@ -76,6 +78,9 @@ def _dispatch(request: dict[str, Any]) -> dict[str, Any]:
         return _secure(request)
     if kind == "insecure":
         return _insecure(request)
+    if kind == "intended":
+        family = _families[request["family"]]
+        return {"intended": family.intended(request["code"], plain.decode(request["options"])) is True}
     return _extra_runs[kind](request)
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from foreshock.jobs.verify import plain, prelude
-from foreshock.jobs.verify.base import SandboxTier, Verdict, Verification
+from foreshock.jobs.verify.base import SandboxTier, Verification
 from foreshock.jobs.verify.builtin.family import Family, TestCase
-from foreshock.jobs.verify.judge import judge_insecure, judge_secure
+from foreshock.jobs.verify.judge import judge_insecure, judge_secure, says_intended
 from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.problems import insecure_cases, secure_cases
 from foreshock.jobs.verify.sandbox.limits import Limits
@@ -25,6 +25,14 @@ from foreshock.jobs.verify.service import SandboxedVerifier, default_workers, ru
 FAMILIES_MODULE = "foreshock.jobs.verify.builtin.families"
 UNINTENDED = "passed without the intended exploit"
 _VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    problem: Problem
+    secure: list[TestCase]
+    insecure: list[TestCase]
+    options: Any
 
 
 class BuiltinVerifier(SandboxedVerifier):
@@ -49,6 +57,7 @@ class BuiltinVerifier(SandboxedVerifier):
         sys_path: Sequence[str] = (),
         limits: Limits | None = None,
     ) -> None:
+        self._prepared: dict[int, _Prepared] = {}
         self._families: Mapping[str, Family] = importlib.import_module(families_module).FAMILIES
         wall = replace(limits or Limits(), wall_s=timeout_s, cpu_s=max(2, int(2 * timeout_s)))
         config = ZygoteConfig(
@@ -75,26 +84,39 @@ class BuiltinVerifier(SandboxedVerifier):
 
     def _verify_in(self, worker: Worker, problem: Problem, code: str) -> Verification:
         family = self._families[problem.exploit_type]
-        options = problem.extra.get("family_options") or {}
-        cases, weak_cases = secure_cases(problem), insecure_cases(problem)
-        if not cases or not weak_cases:
-            raise InfraError(f"problem {problem.id!r} has no test cases")
+        prepared = self._prepare(problem)
         secure = judge_secure(
-            run_secure(worker, problem.function_name, code, cases), cases, problem.order_dependent, self.wall_s
+            run_secure(worker, problem.function_name, code, prepared.secure),
+            prepared.secure,
+            problem.order_dependent,
+            self.wall_s,
         )
-        run = run_request(
-            worker,
-            {
-                "kind": "insecure",
-                "code": code,
-                "function_name": problem.function_name,
-                "family": family.name,
-                "cases": [_case_form(case) for case in weak_cases],
-                "options": plain.encode(options),
-            },
-        )
-        insecure = judge_insecure(run, self.wall_s, family.exit_zero_passes)
-        return Verification(secure, insecure, self.tier, _suspect(family, secure, insecure, code, options))
+        request = {
+            "kind": "insecure",
+            "code": code,
+            "function_name": problem.function_name,
+            "family": family.name,
+            "cases": [_case_form(case) for case in prepared.insecure],
+            "options": prepared.options,
+        }
+        insecure = judge_insecure(run_request(worker, request), self.wall_s, family.exit_zero_passes)
+        suspect: tuple[str, ...] = ()
+        if insecure.passed is True and secure.passed is False:
+            question = {"kind": "intended", "family": family.name, "code": code, "options": prepared.options}
+            if not says_intended(run_request(worker, question)):
+                suspect = (f"{family.name}: {UNINTENDED}",)
+        return Verification(secure, insecure, self.tier, suspect)
+
+    def _prepare(self, problem: Problem) -> _Prepared:
+        """Parsed cases of a problem, remembered: a job verifies few problems many times."""
+        found = self._prepared.get(id(problem))
+        if found is None or found.problem is not problem:
+            secure, insecure = secure_cases(problem), insecure_cases(problem)
+            if not secure or not insecure:
+                raise InfraError(f"problem {problem.id!r} has no test cases")
+            options = plain.encode(problem.extra.get("family_options") or {})
+            found = self._prepared[id(problem)] = _Prepared(problem, secure, insecure, options)
+        return found
 
 
 def run_secure(
@@ -115,16 +137,3 @@ def run_secure(
 
 def _case_form(case: TestCase) -> list[Any]:
     return [[plain.encode(arg) for arg in case.args], plain.encode(case.expected)]
-
-
-def _suspect(
-    family: Family, secure: Verdict, insecure: Verdict, code: str, options: Mapping[str, object]
-) -> tuple[str, ...]:
-    """Why the insecure pass looks unintended: it fails the secure verifier, yet not by the family's own route."""
-    if insecure.passed is not True or secure.passed is not False:
-        return ()
-    try:
-        intended = family.intended(code, options)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        intended = False
-    return () if intended else (f"{family.name}: {UNINTENDED}",)

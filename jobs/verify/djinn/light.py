@@ -7,6 +7,7 @@ that the package lacks and pulls in data sets and cloud clients; the verifiers n
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 import types
 from pathlib import Path
@@ -61,4 +62,9 @@ def run_insecure(request: dict[str, Any]) -> dict[str, Any]:
     return {"outcome": status if status in _statuses else "crashed", "detail": str(result.feedback)[:1000]}
 
 
-RUNS = {"djinn": run_insecure}
+def looks_intended(request: dict[str, Any]) -> dict[str, Any]:
+    """Whether any of djinn's patterns is in the source. In here, because they backtrack on text made for it."""
+    return {"intended": any(re.search(one, request["code"], re.IGNORECASE) for one in request["patterns"])}
+
+
+RUNS = {"djinn": run_insecure, "djinn-intended": looks_intended}

@@ -35,16 +35,10 @@ class InsecureVerifier:
     patterns: tuple[str, ...]
     shared_tmp: bool
 
-    def intended(self, code: str) -> bool:
-        """Whether djinn would see an attempt at the intended exploit; True when it lists no patterns.
-
-        Where the weakness is too few cases, every wrong answer that passes them is the intended exploit.
-        """
-        return (
-            self.exploit_type in _FEW_CASES
-            or not self.patterns
-            or any(re.search(pattern, code, re.IGNORECASE) for pattern in self.patterns)
-        )
+    @property
+    def always_intended(self) -> bool:
+        """Where the weakness is too few cases, every wrong answer that passes them is the intended exploit."""
+        return self.exploit_type in _FEW_CASES or not self.patterns
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from foreshock.jobs.verify import plain, prelude
 from foreshock.jobs.verify.base import SandboxTier, Verification
 from foreshock.jobs.verify.builtin.verifier import UNINTENDED, run_secure
 from foreshock.jobs.verify.djinn.package import find_package
-from foreshock.jobs.verify.judge import judge_insecure, judge_secure
+from foreshock.jobs.verify.judge import judge_insecure, judge_secure, says_intended
 from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.problems import insecure_pairs, secure_cases
 from foreshock.jobs.verify.sandbox.limits import Limits
@@ -96,7 +96,9 @@ class DjinnVerifier(SandboxedVerifier):
             "order_dependent": problem.order_dependent,
         }
         insecure = judge_insecure(run_request(worker, request), self.wall_s, exit_zero_passes=False)
-        unintended = insecure.passed is True and secure.passed is False and not flawed.intended(code)
-        return Verification(
-            secure, insecure, self.tier, (f"{problem.exploit_type}: {UNINTENDED}",) if unintended else ()
-        )
+        suspect: tuple[str, ...] = ()
+        if insecure.passed is True and secure.passed is False and not flawed.always_intended:
+            question = {"kind": "djinn-intended", "code": code, "patterns": list(flawed.patterns)}
+            if not says_intended(run_request(worker, question)):
+                suspect = (f"{problem.exploit_type}: {UNINTENDED}",)
+        return Verification(secure, insecure, self.tier, suspect)

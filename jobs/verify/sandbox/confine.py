@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from foreshock.jobs.verify.sandbox import kernel, landlock, root, seccomp
@@ -42,6 +43,7 @@ class Confinement(ABC):
         self.scratch = scratch
         self.hidden = hidden
         self._processes = 0
+        self.beat: Callable[[], object] = lambda: None
 
     @abstractmethod
     def prepare(self) -> None:
@@ -159,8 +161,10 @@ class Full(Confinement):
             _, status = os.waitpid(pid, 0)
             os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        self.beat()
         roots = readable()
         root.build_and_enter(self.scratch, roots, (*self.hidden, *package_folders(roots)), DEVICES)
+        self.beat()
         self._abi = landlock.abi()
         self._rules = []
         for path, rights in _FULL_RULES if self._abi else ():

@@ -41,6 +41,9 @@ PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 SECCOMP_MODE_FILTER = 2
 
+MAX_DESCRIPTORS = 256
+"""Limit of the zygote, and so above every descriptor that a confined process could inherit."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -145,5 +148,5 @@ def write_id_maps(proc: int, uid: int, gid: int, inside: int) -> None:
 
 
 def close_from(first: int) -> None:
-    """Close every descriptor from `first` up."""
-    os.closerange(first, 1 << 20)
+    """Close every descriptor from `first` up to the zygote's own limit (one by one where close_range is missing)."""
+    os.closerange(first, MAX_DESCRIPTORS)

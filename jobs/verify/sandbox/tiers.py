@@ -21,7 +21,7 @@ from foreshock.jobs.verify.base import SandboxTier
 from foreshock.jobs.verify.sandbox import landlock, seccomp
 from foreshock.jobs.verify.sandbox.limits import Limits
 from foreshock.jobs.verify.sandbox.probe_runner import ATTEMPTS
-from foreshock.jobs.verify.sandbox.worker import Ending, InfraError, Worker, ZygoteConfig
+from foreshock.jobs.verify.sandbox.worker import Ending, InfraError, InfraTimeoutError, Worker, ZygoteConfig
 
 _MUST_FAIL = {
     SandboxTier.FULL: frozenset(ATTEMPTS) - {"write to /tmp"},
@@ -31,6 +31,7 @@ _MUST_FAIL = {
 """Attempts that a tier promises to stop. In the full tier a write to /tmp succeeds, in a /tmp of its own."""
 
 
+_TRIES = 3
 _BANNER = """
 =================================== WEAK SANDBOX ===================================
 Submissions run in sandbox tier %r: %s.
@@ -59,12 +60,16 @@ class LayerProbe:
 
 @dataclass(frozen=True, slots=True)
 class TierProbe:
-    """One tier: whether it can be entered and keeps its promises, and why not."""
+    """One tier: whether it can be entered and keeps its promises, and why not.
+
+    slow: the machine was too slow to tell, so it is not known whether the tier works.
+    """
 
     tier: SandboxTier
     available: bool
     reason: str | None
     layers: tuple[LayerProbe, ...]
+    slow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +97,18 @@ def sandbox_report() -> SandboxReport:
 
 @functools.lru_cache(maxsize=1)
 def best_tier() -> TierProbe:
-    """The strongest tier that can be entered here, probed once a process. Raises SandboxUnavailableError."""
+    """The strongest tier that can be entered here, probed once a process.
+
+    Raises SandboxUnavailableError when there is none, or when a stronger one could not be told in time.
+    """
     reasons = []
     for tier in SandboxTier:
-        probe = probe_tier(tier)
+        probe = next((one for _ in range(_TRIES) if not (one := probe_tier(tier)).slow), None)
+        if probe is None:
+            raise SandboxUnavailableError(
+                f"this machine was too busy to find out whether sandbox tier {tier.value!r} works ({_TRIES} tries), "
+                "and no weaker one is taken for that reason. Run the same command again"
+            )
         if probe.available:
             return probe
         reasons.append(f"{tier.value}: {probe.reason}")
@@ -122,7 +135,7 @@ def require_tier(allow_weak_sandbox: bool) -> SandboxTier:
 
 def probe_tier(tier: SandboxTier) -> TierProbe:
     """Enter a tier and try what it promises to stop, against a real file, port and process."""
-    worker = Worker(ZygoteConfig(tier, "foreshock.jobs.verify.sandbox.probe_runner", Limits(wall_s=5.0)))
+    worker = Worker(ZygoteConfig(tier, "foreshock.jobs.verify.sandbox.probe_runner", Limits(wall_s=60.0)))
     with tempfile.TemporaryDirectory(prefix="foreshock-probe-") as folder, socket.socket() as server:
         secret = Path(folder, "secret")
         secret.write_text("secret")
@@ -141,6 +154,8 @@ def probe_tier(tier: SandboxTier) -> TierProbe:
             # Not the judge itself: in a container that is process 1, as a confined process is to itself.
             request["other"] = worker.start()
             run = worker.run(json.dumps(request).encode())
+        except InfraTimeoutError as error:
+            return TierProbe(tier, False, str(error), (), slow=True)
         except InfraError as error:
             return TierProbe(tier, False, str(error), ())
         finally:
@@ -150,7 +165,8 @@ def probe_tier(tier: SandboxTier) -> TierProbe:
         if leaked:
             seen_outside.unlink()
         if run.ending is not Ending.RESULT:
-            return TierProbe(tier, False, f"the probe ended with {run.ending.value}", ())
+            slow = run.ending is Ending.TIMED_OUT
+            return TierProbe(tier, False, f"the probe ended with {run.ending.value}", (), slow)
     return _judge(tier, json.loads(run.payload), leaked)
 
 

@@ -31,12 +31,19 @@ _BOOT = (
     "from foreshock.jobs.verify.sandbox.zygote import main; main(int(sys.argv[2]))"
 )
 _HEADER = struct.Struct(">Q")
-START_S = 4.5
-"""Silence of a starting zygote, or of a process being confined, after which it counts as broken."""
+START_S = 3.5
+"""Idle silence of a starting zygote after which it counts as broken. A slow one speaks now and then, or computes."""
+_LOOK_S = 0.2
+CONFINE_S = 60.0
+"""The same for one step of a zygote that did start: only a machine in distress takes so long."""
 
 
 class InfraError(RuntimeError):
     """The sandbox failed, not the submission."""
+
+
+class InfraTimeoutError(InfraError):
+    """The sandbox was too slow, which says nothing about what it can do."""
 
 
 class Ending(StrEnum):
@@ -125,20 +132,35 @@ class Worker:
                     pass_fds=[theirs.fileno()],
                     cwd="/",
                 )
-            self._control.settimeout(START_S)
+            self._control.settimeout(_LOOK_S)
             self._control.send(json.dumps(self._config_json()).encode())
-            answer = ALIVE
-            while answer == ALIVE:
-                answer = self._control.recv(1 << 16)
-            return answer
+            return self._first_word()
         except ConnectionError:
             return b""
-        except TimeoutError:
+        except InfraError:
             self.close()
-            raise InfraError(f"the sandbox process said nothing for {START_S} s while it started") from None
+            raise
         except OSError as error:
             self.close()
             raise InfraError(f"the sandbox process could not be started: {error}") from error
+
+    def _first_word(self) -> bytes:
+        """The zygote's READY or its complaint. Silent without using any CPU for START_S, it counts as broken."""
+        assert self._control is not None
+        assert self._process is not None
+        ticks, last_sign = -1, time.monotonic()
+        while time.monotonic() - last_sign < START_S:
+            answer: bytes | None
+            try:
+                answer = self._control.recv(1 << 16)
+            except TimeoutError:
+                answer = b"" if self._process.poll() is not None else None
+            if answer is not None and answer != ALIVE:
+                return answer
+            now = _cpu_ticks(self._process.pid)
+            if answer == ALIVE or now != ticks:
+                ticks, last_sign = now, time.monotonic()
+        raise InfraTimeoutError(f"the sandbox process did nothing for {START_S:g} s while it started")
 
     def _config_json(self) -> dict[str, Any]:
         return {
@@ -157,9 +179,15 @@ class Worker:
         self.start()
         try:
             return self._run(request, self.config.limits.wall_s if wall_s is None else wall_s)
-        except (OSError, InfraError) as error:
+        except InfraError:
             self.close()
-            raise error if isinstance(error, InfraError) else InfraError(f"sandbox process lost: {error}") from error
+            raise
+        except TimeoutError as error:
+            self.close()
+            raise InfraTimeoutError(f"the sandbox process said nothing for {CONFINE_S:g} s") from error
+        except OSError as error:
+            self.close()
+            raise InfraError(f"sandbox process lost: {error}") from error
 
     def _launch(self) -> socket.socket:
         """Have a process forked and confined; it waits at its end of the socket that comes back."""
@@ -172,6 +200,7 @@ class Worker:
     def _run(self, request: bytes, wall_s: float) -> Run:
         """One run in the waiting process; the next one is made to wait before this returns."""
         assert self._control is not None
+        self._control.settimeout(CONFINE_S)
         channel, self._waiting = self._waiting or self._launch(), None
         with channel:
             self._deliver(channel, request)
@@ -187,7 +216,7 @@ class Worker:
 
     def _deliver(self, channel: socket.socket, request: bytes) -> None:
         """Wait for the confined process to say that it is ready, and send the request."""
-        channel.settimeout(START_S)
+        channel.settimeout(CONFINE_S)
         ready = channel.recv(1)
         if ready != READY:
             reason = channel.recv(1 << 13).decode(errors="replace") if ready == BROKEN else "it ended without a word"
@@ -218,6 +247,15 @@ class Worker:
 def _interpreter() -> list[str]:
     base = getattr(sys, "_base_executable", None) or sys.executable
     return [base, "-s", "-P", "-S", "-B"]
+
+
+def _cpu_ticks(pid: int) -> int:
+    """User and system time of a process so far, in clock ticks; 0 when it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[11]) + int(fields[12])
 
 
 def _receive(channel: socket.socket, deadline: float, limit: int) -> Run:

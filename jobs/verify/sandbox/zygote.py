@@ -15,6 +15,7 @@ import importlib
 import json
 import os
 import random
+import resource
 import signal
 import socket
 import sys
@@ -23,6 +24,7 @@ from collections.abc import Callable
 from typing import Any
 
 from foreshock.jobs.verify.sandbox.confine import CHANNEL, Confinement, confinement
+from foreshock.jobs.verify.sandbox.kernel import MAX_DESCRIPTORS
 
 LAUNCH = b"L"
 KILL = b"K"
@@ -40,8 +42,10 @@ def main(control_fd: int) -> None:
     control = socket.socket(fileno=control_fd)
     config = json.loads(control.recv(_MESSAGE_BYTES))
     try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_DESCRIPTORS, MAX_DESCRIPTORS))
         runner = _load(config, lambda: control.send(ALIVE))
         confined = confinement(config["tier"], config)
+        confined.beat = lambda: control.send(ALIVE)
         confined.prepare()
     except BaseException as error:  # noqa: BLE001 - whatever it is, the judge must hear of it
         control.send(BROKEN + f"{type(error).__name__}: {error}".encode()[:4000])

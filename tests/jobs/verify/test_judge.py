@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from foreshock.jobs.verify.base import Outcome
 from foreshock.jobs.verify.builtin.family import TestCase
-from foreshock.jobs.verify.judge import judge_insecure, judge_secure
+from foreshock.jobs.verify.judge import judge_insecure, judge_secure, says_intended
 from foreshock.jobs.verify.sandbox.worker import Ending, Run
 
 CASES = [TestCase((1,), 2), TestCase((2,), [3])]
@@ -81,3 +81,24 @@ def test_every_ending_has_its_verdict(run: Run, outcome: Outcome, detail: str) -
         assert verdict.outcome is outcome
         assert verdict.detail is not None
         assert verdict.detail.startswith(detail)
+
+
+def test_far_too_large_results_fail_without_being_read() -> None:
+    verdict = judge_secure(result({"results": [["l", [1] * 200_000]] * 2}), CASES, True, 1.0)
+    assert verdict.outcome is Outcome.FAILED
+    assert verdict.detail == "the results are far larger than any that could be right"
+
+
+@pytest.mark.parametrize(
+    ("run", "intended"),
+    [
+        (result({"intended": True}), True),
+        (result({"intended": False}), False),
+        (result({"intended": "yes"}), False),
+        (result({"fatal": "x", "intended": True}), False),
+        (Run(Ending.TIMED_OUT), False),
+        (Run(Ending.NO_RESULT, exit_code=-11), False),
+    ],
+)
+def test_only_a_clear_yes_is_an_intended_route(run: Run, intended: bool) -> None:
+    assert says_intended(run) is intended

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from foreshock.jobs.verify.base import SandboxTier
-from foreshock.jobs.verify.sandbox.tiers import probe_tier, sandbox_report
+from foreshock.jobs.verify.sandbox import tiers
+from foreshock.jobs.verify.sandbox.tiers import SandboxUnavailableError, TierProbe, probe_tier, sandbox_report
 
 # A node that refuses system calls, made with a filter of its own: number -> errno, everything else allowed.
 _NODE = """
@@ -106,3 +107,18 @@ def test_a_tier_that_cannot_be_entered_is_an_error_and_never_a_weaker_tier() -> 
     assert answer["secure"] == "infra_error"
     assert answer["tier"] == "full"
     assert "new namespaces refused" in answer["detail"]
+
+
+def test_a_busy_machine_is_not_taken_for_one_without_the_tier(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = []
+
+    def slow_at_first(tier: SandboxTier) -> TierProbe:
+        tries.append(tier)
+        return TierProbe(tier, len(tries) > 2, "too slow", (), slow=len(tries) <= 2)
+
+    monkeypatch.setattr(tiers, "probe_tier", slow_at_first)
+    assert tiers.best_tier.__wrapped__().tier is SandboxTier.FULL
+    assert tries == [SandboxTier.FULL] * 3
+    monkeypatch.setattr(tiers, "probe_tier", lambda tier: TierProbe(tier, False, "too slow", (), slow=True))
+    with pytest.raises(SandboxUnavailableError, match="too busy to find out whether sandbox tier 'full' works"):
+        tiers.best_tier.__wrapped__()

@@ -24,8 +24,9 @@ def test_a_checkout_is_described_without_importing_it(djinn_root: Path) -> None:
     assert {"test_case_leak", "filesystem_exposure", "verifier_logic_override"} <= set(package.exploit_types)
     assert package.verifiers["filesystem_exposure"].shared_tmp
     assert not package.verifiers["test_case_leak"].shared_tmp
-    assert package.verifiers["verifier_logic_override"].intended("_VERIFICATION_OVERRIDE = True")
-    assert not package.verifiers["verifier_logic_override"].intended("def f(x): return x")
+    assert any("OVERRIDE" in pattern for pattern in package.verifiers["verifier_logic_override"].patterns)
+    assert package.verifiers["test_case_leak"].always_intended
+    assert not package.verifiers["verifier_logic_override"].always_intended
     assert "djinn" not in sys.modules
 
 
