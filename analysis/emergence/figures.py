@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure as MplFigure
+from matplotlib.ticker import MaxNLocator
 
 from foreshock.analysis.emergence.models import Model
 from foreshock.analysis.figures import SavedFigure, house_style, new_figure, save_figure
@@ -28,7 +30,7 @@ def auc_figure(results: pd.DataFrame, directory: Path) -> SavedFigure:
     rows = -(-len(metrics) // _COLUMNS)
     data = results.assign(checkpoints_seen=results["cutoff_idx"] + 1)
     with house_style():
-        figure, axes = new_figure(9.0, 2.7 * rows + 0.4, rows, _COLUMNS, sharex=True, sharey=True, squeeze=False)
+        figure, axes, key = _panels(9.0, 2.7 * rows + 0.6, rows, min(_COLUMNS, max(len(metrics), 1)))
         for axis, metric in zip(axes.flat, metrics, strict=False):
             axis.axhline(0.5, color=RULE, lw=1.0, zorder=0)
             for offset, (model, colour) in enumerate(zip(Model, CATEGORICAL, strict=False)):
@@ -40,13 +42,17 @@ def auc_figure(results: pd.DataFrame, directory: Path) -> SavedFigure:
                 axis.plot(x, part["auc"], color=colour, marker="o", markersize=3.5, lw=1.3, label=_LABELS[model])
             axis.set_title(metric)
             axis.set_ylim(-0.03, 1.03)
+            axis.set_xlim(0.5, data["checkpoints_seen"].max() + 0.5)
         for axis in axes.flat[len(metrics) :]:
             axis.set_axis_off()
         for axis in axes[:, 0]:
             axis.set_ylabel("AUC")
-        for axis in axes[-1]:
+        for axis in axes[:, 1:].flat:
+            axis.tick_params(labelleft=False)
+        for axis in axes.flat:
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
             axis.set_xlabel("checkpoints seen")
-        _legend_below(axes)
+        _fill_key(key, axes)
         return save_figure(
             figure,
             data,
@@ -67,12 +73,18 @@ def separation_figure(features: pd.DataFrame, directory: Path, metric: str, cuto
     runs = sorted(data["run"].unique())
     colours = dict(zip(runs, CATEGORICAL * (1 + len(runs) // len(CATEGORICAL)), strict=False))
     with house_style():
-        figure, axes = new_figure(2.5 * len(shown) + 0.6, 3.2, 1, len(shown), sharey=True, squeeze=False)
+        figure, axes, key = _panels(2.5 * len(shown) + 0.6, 3.4, 1, len(shown))
+        known = data["level"].dropna()
+        pad = 0.06 * (float(np.ptp(known)) or 1.0) if len(known) else 1.0
         for axis, cutoff in zip(axes[0], shown, strict=True):
             _separation_panel(axis, data[data["cutoff_idx"] == cutoff], colours)
             axis.set_title(f"{cutoff + 1} checkpoint{'s' if cutoff else ''} seen")
+            if len(known):
+                axis.set_ylim(float(known.min()) - pad, float(known.max()) + pad)
         axes[0, 0].set_ylabel(metric)
-        _legend_below(axes)
+        for axis in axes[0, 1:]:
+            axis.tick_params(labelleft=False)
+        _fill_key(key, axes)
         return save_figure(
             figure,
             data,
@@ -85,21 +97,25 @@ def separation_figure(features: pd.DataFrame, directory: Path, metric: str, cuto
         )
 
 
-def _legend_below(axes: Any) -> None:
-    """One legend for all panels, below the first panel of the last row, where the caption leaves room for it."""
+def _panels(width: float, height: float, rows: int, columns: int) -> tuple[MplFigure, Any, Any]:
+    """A figure, its panels [rows, columns], and a flat axis below them that will hold the legend."""
+    ratios = [*[1.0] * rows, 0.1]
+    figure, axes = new_figure(width, height, rows + 1, columns, squeeze=False, height_ratios=ratios)
+    grid = axes[0, 0].get_gridspec()
+    for axis in axes[-1]:
+        axis.remove()
+    key = figure.add_subplot(grid[-1, :])
+    key.set_axis_off()
+    return figure, axes[:-1], key
+
+
+def _fill_key(key: Any, axes: Any) -> None:
     handles: dict[str, Any] = {}
     for axis in axes.flat:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     if handles:
-        axes[-1, 0].legend(
-            list(handles.values()),
-            list(handles),
-            loc="upper left",
-            bbox_to_anchor=(-0.02, -0.22),
-            ncols=len(handles),
-            borderaxespad=0.0,
-        )
+        key.legend(list(handles.values()), list(handles), loc="center", ncols=len(handles), borderaxespad=0.0)
 
 
 def _separation_panel(axis: Any, part: pd.DataFrame, colours: dict[str, str]) -> None:
