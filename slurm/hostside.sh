@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Host side of a foreshock job: stop requests, requeueing, node-local scratch. Runs in the batch step of the job,
 # outside any container, with bash and Slurm's own commands only.
 #
