@@ -9,6 +9,10 @@
 # small layer on top of gigabytes that stay as they are.
 set -euo pipefail
 
+# Bytecode is written by one step below, never by the tools that happen to run before it: two builds of the same
+# inputs then hold the same files, byte for byte.
+export PYTHONDONTWRITEBYTECODE=1
+
 prefix=/usr/local/foreshock
 step=${1:?usage: install.sh system|packages|app VARIANT [COMMIT BASE]}
 variant=${2:?usage: install.sh $step cpu|gpu}
