@@ -25,6 +25,8 @@ from foreshock.jobs.verify.service import SandboxedVerifier, default_workers, ru
 FAMILIES_MODULE = "foreshock.jobs.verify.builtin.families"
 UNINTENDED = "passed without the intended exploit"
 _VERSION = 1
+_REMEMBERED = 4096
+"""Problems whose parsed cases are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,8 @@ class BuiltinVerifier(SandboxedVerifier):
             if not secure or not insecure:
                 raise InfraError(f"problem {problem.id!r} has no test cases")
             options = plain.encode(problem.extra.get("family_options") or {})
+            if len(self._prepared) >= _REMEMBERED:
+                self._prepared.clear()
             found = self._prepared[id(problem)] = _Prepared(problem, secure, insecure, options)
         return found
 
