@@ -2,6 +2,9 @@
 
 Exit codes: 0 complete; 75 stopped early with everything finished on disk, run again; 1 something failed (the
 progress file and standard error say what); 2 the arguments or the run directory are wrong.
+
+The one hard decision: the tie to the parent is made before anything heavy is imported, so that a launcher killed
+while its workers start leaves none behind.
 """
 
 from __future__ import annotations
@@ -13,18 +16,14 @@ import signal
 import sys
 from pathlib import Path
 
-from foreshock.errors import ForeshockError
-from foreshock.jobs.records.layout import RunLayout
-from foreshock.jobs.worker import StopFlag, run_array_task
-
 _PR_SET_PDEATHSIG = 1
+_EXIT_STOPPED = 75  # worker.EXIT_STOPPED, which is too heavy to import here
 
 
-def _follow_parent(parent: int) -> None:
-    """Ask the kernel for SIGTERM when the parent dies, so that a killed launcher leaves no orphan at work."""
+def _follow_parent(parent: int) -> bool:
+    """Ask the kernel for SIGTERM when the parent dies; False if it is dead already."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGTERM)
+    return os.getppid() == parent
 
 
 def main() -> int:
@@ -35,10 +34,15 @@ def main() -> int:
     parser.add_argument("--task", type=int, required=True, help="index of the array task in the pack")
     parser.add_argument("--parent", type=int, help="stop when this process, the parent, is gone")
     arguments = parser.parse_args()
+    if arguments.parent is not None and not _follow_parent(arguments.parent):
+        return _EXIT_STOPPED
+
+    from foreshock.errors import ForeshockError
+    from foreshock.jobs.records.layout import RunLayout
+    from foreshock.jobs.worker import StopFlag, run_array_task
+
     stop = StopFlag()
     stop.install()
-    if arguments.parent is not None:
-        _follow_parent(arguments.parent)
     array_job, array_task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     slurm_job = f"{array_job}_{array_task}" if array_job else os.environ.get("SLURM_JOB_ID")
     try:

@@ -1,0 +1,1 @@
+"""How long packing takes."""
