@@ -1,8 +1,8 @@
 """From growth curves to P(rate passes the threshold by step T) and the time until it does.
 
 Curves are continued beyond the last checkpoint draw by draw with the growth model's own transition. In addition
-training may change course for reasons that no seen checkpoint shows: at a small rate a draw leaves its curve and
-heads for a new final level, drawn from a wide prior.
+training may change course for reasons that no seen checkpoint shows: a draw may leave its curve and head
+for a new final level, drawn from a wide prior; often while training is young, hardly ever towards its end.
 
 The hard decision: "by step T" means at any checkpoint up to T, seen ones included. A rate that has passed the
 threshold and fell again has passed it.
@@ -21,10 +21,10 @@ from foreshock.analysis.forecast.growth_model import GrowthPosterior, draw_curve
 from foreshock.errors import InputError
 
 DEFAULT_THRESHOLD = 0.10
-COURSE_CHANGES = 0.5
-"""Changes of course expected per whole training."""
-NEW_LEVEL_MEAN, NEW_LEVEL_SD = -3.5, 2.2
-"""Logit rate headed for after a change of course: above 10% in 28% of the cases."""
+COURSE_CHANGES = 1.0
+"""Changes of course expected from time z on: this times (1 - z)^3. Early in training little is settled."""
+NEW_LEVEL_MEAN, NEW_LEVEL_SD = -3.2, 2.3
+"""Logit rate headed for after a change of course: above 10% in a third of the cases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,8 @@ def draw_paths(posterior: GrowthPosterior, future_steps: Array, draws: int = 200
         speed = own.keep * speed + own.speed * shock
         run_speed = shared.keep * run_speed + shared.speed * run_shock
         z_now = z_now + gap
-        changes = np.isnan(heading) & (rng.random(level.shape) < 1 - np.exp(-COURSE_CHANGES * gap))
+        expected = COURSE_CHANGES * (np.maximum(1 - z_now + gap, 0.0) ** 3 - np.maximum(1 - z_now, 0.0) ** 3)
+        changes = np.isnan(heading) & (rng.random(level.shape) < 1 - np.exp(-expected))
         heading = np.where(changes, NEW_LEVEL_MEAN + NEW_LEVEL_SD * rng.standard_normal(level.shape), heading)
         # After a change, an even approach in z that arrives at the horizon, where z = 1.
         share = np.where(z_now < 1 - 1e-9, gap / np.maximum(1 - z_now + gap, 1e-12), 1.0)
