@@ -24,6 +24,7 @@ from foreshock.containers.build import stage_context
 from foreshock.containers.engines import look
 from foreshock.containers.launch import Bind, ExecRequest, compose
 from foreshock.containers.lock import LockName, lock_path, read_lock
+from foreshock.containers.pins import Variant, read_pins
 
 pytestmark = pytest.mark.image
 
@@ -33,6 +34,7 @@ USER = "foreshock-image"
 OCI = "localhost/foreshock:cpu"
 TEST_OCI = "localhost/foreshock:test"
 LIMIT_BYTES = 2 * 10**9
+PINS = read_pins()
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,20 @@ def test_a_sifs_digest_is_that_of_its_bytes(sif: Path, inputs: Inputs) -> None:
         expected = hashlib.file_digest(file, "sha256").hexdigest()
     assert foreshock("image", "digest", str(sif), cwd=inputs.folder).strip() == f"sha256:{expected}"
     assert Path(f"{sif}.sha256").read_text().split() == [expected, sif.name]
+
+
+def test_the_gpu_lock_has_a_wheel_for_every_package_and_agrees_with_itself(tmp_path: Path) -> None:
+    # Resolved with every package's own requirements and hashes, for the image's Python and C library; not downloaded.
+    image = PINS.images[Variant.GPU]
+    run(sys.executable, "-m", "venv", str(tmp_path / "tools"))
+    run(str(tmp_path / "tools" / "bin" / "pip"), "install", "-q", f"uv=={PINS.uv}")
+    uv = (str(tmp_path / "tools" / "bin" / "uv"), "pip", "install", "--dry-run", "--require-hashes")
+    target = ("--only-binary", ":all:", "--python-version", image.python, "--python-platform", image.platform)
+    argv = [*uv, *target, "--target", str(tmp_path / "nowhere"), "--requirement", str(lock_path(LockName.GPU))]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = {line.removeprefix(" + ") for line in done.stderr.splitlines() if line.startswith(" + ")}
+    assert found == {f"{name}=={version}" for name, version in read_lock(lock_path(LockName.GPU)).versions.items()}
 
 
 def demo_products(folder: Path) -> Sequence[str]:
