@@ -180,6 +180,7 @@ def _settings(config: RunConfig) -> WorkerSettings:
         token_logprobs=config.logprob.token_logprobs,
         git_commit=git_state()["commit"],
         image_digest=image_digest(),
+        reuse_verdicts=config.verifier.reuse_verdicts,
     )
 
 

@@ -24,7 +24,7 @@ from foreshock.jobs.prompts.base import PromptFormat
 from foreshock.jobs.prompts.registry import select_format
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
 from foreshock.jobs.records.layout import RunLayout
-from foreshock.jobs.records.planfile import PlanFile, read_pack
+from foreshock.jobs.records.planfile import PlanFile, WorkerSettings, read_pack
 from foreshock.jobs.records.rows import ERROR_KEY, SCHEMA_VERSION, Row, RowIdentity, row_identity
 from foreshock.jobs.records.shards import Origin, ShardStore, ShardWriter
 from foreshock.jobs.score import score_spec
@@ -278,10 +278,17 @@ def _require_planned_model(checkpoint: Checkpoint, planned: str) -> None:
         )
 
 
+def _make_verifier(settings: WorkerSettings) -> Verifier:
+    from foreshock.jobs.verify.factory import create_verifier
+    from foreshock.jobs.verify.memo import MemoVerifier
+
+    verifier = create_verifier(settings.verifier, settings.verifier_options)
+    return MemoVerifier(verifier) if settings.reuse_verdicts else verifier
+
+
 def run_array_task(layout: RunLayout, pack: int, index: int, stop: StopFlag, slurm_job: str | None = None) -> int:
     """Run task `index` of pack `pack` with the engine and verifier that the plan names; returns an exit code."""
     from foreshock.jobs.engines.factory import create_engine
-    from foreshock.jobs.verify.factory import create_verifier
 
     plan = PlanFile.read(layout)
     tasks = {task.index: task for task in read_pack(layout, pack, plan)}
@@ -292,7 +299,7 @@ def run_array_task(layout: RunLayout, pack: int, index: int, stop: StopFlag, slu
         layout,
         plan,
         lambda: create_engine(settings.engine, settings.engine_options),
-        lambda: create_verifier(settings.verifier, settings.verifier_options),
+        lambda: _make_verifier(settings),
         stop,
         ProgressReporter(layout.progress_file(index), pack, index),
         slurm_job,

@@ -44,6 +44,7 @@ class WorkerSettings:
     token_logprobs: bool
     git_commit: str | None
     image_digest: str | None
+    reuse_verdicts: bool = True
 
 
 @dataclass(frozen=True)
