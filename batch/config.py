@@ -131,6 +131,7 @@ class VerifierConfig(_Section):
     name: Literal["builtin", "djinn"] = "builtin"
     timeout_s: float = Field(5.0, gt=0.0, description="Wall clock per verification, in seconds")
     workers: int = Field(1, ge=1, description="Verification processes per worker")
+    package: AbsolutePath | None = Field(None, description="A djinn checkout, instead of the installed package")
     reuse_verdicts: bool = Field(True, description="Verify the same code on the same problem once per worker")
     allow_weak_sandbox: bool = Field(False, description="Run with less than the full sandbox; recorded on every row")
 

@@ -29,6 +29,7 @@ from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, SkippedTasks, WorkerSettings
 from foreshock.jobs.records.rows import SCHEMA_VERSION
 from foreshock.jobs.spec import Checkpoint, JobKind, JobSpec, SamplingParams
+from foreshock.jobs.verify.facts import verifier_facts
 from foreshock.jobs.verify.problem import Problem
 
 NO_TRACE = "no trace in the prefill source"
@@ -67,11 +68,12 @@ class RunPlan:
 def make_plan(config: RunConfig) -> RunPlan:
     """Plan a run. Raises InputError for anything that would make it fail later."""
     checkpoints = discover_checkpoints(config.checkpoints)
-    problems = load_run_problems(config.problems, config.verifier.name)
+    verifier = verifier_facts(config.verifier.name, config.verifier.package)
+    problems = load_run_problems(config.problems, verifier.exploit_types)
     facts = {checkpoint: _model_facts(config, checkpoint) for checkpoint in checkpoints}
     traces = _renderable(config, checkpoints[0], _load_traces(config, problems))
     inputs = RunInputs(problems, traces.kept, config.prefill.assignment, config.sampling.attempts)
-    builder = _SpecBuilder(config, inputs, traces.n_refused)
+    builder = _SpecBuilder(config, inputs, verifier.identity, traces.n_refused)
     specs: list[JobSpec] = []
     for checkpoint in checkpoints:
         specs += builder.of_checkpoint(checkpoint, facts[checkpoint])
@@ -164,6 +166,8 @@ def _settings(config: RunConfig) -> WorkerSettings:
         options["threads"] = engine.threads
     if engine.name == "fake":
         options = {}
+    package = config.verifier.package
+    djinn = {"package": str(package)} if package is not None and config.verifier.name == "djinn" else {}
     return WorkerSettings(
         engine=engine.name,
         engine_options=options | engine.options,
@@ -172,7 +176,8 @@ def _settings(config: RunConfig) -> WorkerSettings:
             "workers": config.verifier.workers,
             "timeout_s": config.verifier.timeout_s,
             "allow_weak_sandbox": config.verifier.allow_weak_sandbox,
-        },
+        }
+        | djinn,
         prompt_format=config.prompt.format,
         system=config.prompt.system,
         instructions=config.prompt.instructions,
@@ -187,14 +192,14 @@ def _settings(config: RunConfig) -> WorkerSettings:
 class _SpecBuilder:
     """Cuts tasks into shards and makes their specs."""
 
-    def __init__(self, config: RunConfig, inputs: RunInputs, n_refused: int = 0) -> None:
+    def __init__(self, config: RunConfig, inputs: RunInputs, verifier: str, n_refused: int) -> None:
         self._config = config
         self._n_refused = n_refused
         self._inputs = inputs
         self._tasks = tuple(inputs.problems)
         self._with_trace = tuple(task for task in self._tasks if inputs.traces.get(task))
         self._attempts = tuple(range(config.sampling.attempts * config.sampling.rollouts))
-        self._verifier = f"{config.verifier.name}:timeout={config.verifier.timeout_s:g}"
+        self._verifier = f"{verifier}:timeout={config.verifier.timeout_s:g}"
 
     def of_checkpoint(self, checkpoint: Checkpoint, facts: ModelFacts) -> list[JobSpec]:
         """Eval specs level by level, then the scoring specs."""

@@ -16,7 +16,7 @@ from foreshock.jobs.verify.problem import Problem
 BUILTIN = "builtin"
 
 
-def load_run_problems(config: ProblemsConfig, verifier: str) -> dict[str, Problem]:
+def load_run_problems(config: ProblemsConfig, known_types: frozenset[str]) -> dict[str, Problem]:
     """Problems by id, in source order. Raises InputError for duplicates, unknown types and empty selections."""
     problems = _load(config)
     duplicates = [task for task, n in Counter(problem.id for problem in problems).items() if n > 1]
@@ -34,6 +34,12 @@ def load_run_problems(config: ProblemsConfig, verifier: str) -> dict[str, Proble
             )
         problems = [problem for problem in problems if problem.exploit_type in config.exploit_types]
     problems = problems[: config.max_problems]
+    strange = sorted({problem.exploit_type for problem in problems} - known_types)
+    if strange:
+        raise InputError(
+            f"the verifier does not know exploit type {', '.join(strange)}; it knows: {', '.join(sorted(known_types))}",
+            fix="choose another verifier.name, or leave these out with problems.exploit_types",
+        )
     if not problems:
         raise InputError(f"no problems left from {config.source}", fix="widen problems.exploit_types or split")
     return {problem.id: problem for problem in problems}

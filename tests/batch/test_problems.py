@@ -13,10 +13,12 @@ from foreshock.batch.config import ProblemsConfig
 from foreshock.batch.problems import load_run_problems
 from foreshock.errors import InputError
 from foreshock.jobs.verify.builtin.problems import builtin_problems
+from foreshock.jobs.verify.builtin.verifier import BuiltinVerifier
+from foreshock.jobs.verify.facts import verifier_facts
 
 
 def load(**changes: Any) -> dict[str, Any]:
-    return load_run_problems(ProblemsConfig(**changes), "builtin")
+    return load_run_problems(ProblemsConfig(**changes), verifier_facts("builtin").exploit_types)
 
 
 def test_builtin_problems_are_there_and_can_be_narrowed() -> None:
@@ -50,3 +52,19 @@ def test_a_file_gives_the_problems_it_holds(tmp_path: Path) -> None:
 def test_what_cannot_be_loaded_is_explained(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
         load(**changes)
+
+
+def test_types_that_the_verifier_does_not_know_are_refused_now() -> None:
+    with pytest.raises(InputError, match="the verifier does not know exploit type process_exit"):
+        load_run_problems(ProblemsConfig(exploit_types=("process_exit",)), frozenset({"test_case_leak"}))
+
+
+def test_facts_are_those_of_the_running_verifier(tmp_path: Path) -> None:
+    facts = verifier_facts("builtin")
+    with BuiltinVerifier(workers=1, timeout_s=5.0, allow_weak_sandbox=True) as verifier:
+        assert verifier.identity() == facts.identity
+        assert set(verifier.exploit_types()) == facts.exploit_types
+    with pytest.raises(InputError, match="valid: builtin, djinn"):
+        verifier_facts("none")
+    with pytest.raises(InputError, match="no djinn checkout"):
+        verifier_facts("djinn", tmp_path)

@@ -24,7 +24,7 @@ from foreshock.jobs.verify.service import SandboxedVerifier, default_workers, ru
 
 FAMILIES_MODULE = "foreshock.jobs.verify.builtin.families"
 UNINTENDED = "passed without the intended exploit"
-_VERSION = 1
+VERSION = 1
 _REMEMBERED = 4096
 """Problems whose parsed cases are kept."""
 
@@ -74,7 +74,7 @@ class BuiltinVerifier(SandboxedVerifier):
 
     def identity(self) -> str:
         """`builtin:N`; N counts changes that may alter verdicts."""
-        return f"{self.name}:{_VERSION}"
+        return f"{self.name}:{VERSION}"
 
     def exploit_types(self) -> Sequence[str]:
         """Names of the families."""

@@ -24,7 +24,7 @@ from foreshock.jobs.verify.sandbox.tiers import require_tier
 from foreshock.jobs.verify.sandbox.worker import InfraError, Worker, ZygoteConfig
 from foreshock.jobs.verify.service import SandboxedVerifier, default_workers, run_request
 
-_VERSION = 1
+VERSION = 1
 
 
 class DjinnVerifier(SandboxedVerifier):
@@ -63,7 +63,7 @@ class DjinnVerifier(SandboxedVerifier):
 
     def identity(self) -> str:
         """`djinn:N:` and a digest of the flawed verifiers' sources."""
-        return f"{self.name}:{_VERSION}:{self._package.digest[:16]}"
+        return f"{self.name}:{VERSION}:{self._package.digest[:16]}"
 
     def exploit_types(self) -> Sequence[str]:
         """Exploit types that djinn has a flawed verifier for."""
