@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,6 +31,32 @@ def sif() -> Path:
     return Path(path)
 
 
+@pytest.fixture(scope="module")
+def image_bed() -> Iterator[Any]:
+    """A cluster of its own, so that these tests can run beside the others."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: sudo slurm/testbed/testbed.sh install, then run this as root")
+    testbed = sys.modules["cluster_testbed"]  # loaded by conftest
+    state = Path("/tmp/foreshock-test-image")
+    testbed.take_down(state)
+    testbed.bring_up("--state", str(state), "--user", "fsuser3", "--port-base", "19800", "--grace", "8")
+    bed = testbed.Testbed(state, "fsuser3")
+    try:
+        testbed.make_interpreter(bed)
+        yield bed
+    finally:
+        testbed.take_down(state)
+
+
+@pytest.fixture(scope="module")
+def image_inputs(image_bed: Any, sweep: ModuleType, make_checkpoint: Callable[..., Any]) -> Path:
+    """Checkpoints and traces on the cluster's shared disk."""
+    folder = Path(image_bed.state) / "inputs"
+    folder.mkdir()
+    sweep.write_inputs(folder, make_checkpoint)
+    return folder
+
+
 def make_in_image(tools: ModuleType, bed: Any, sweep: ModuleType, inputs: Path, name: str, sif: Path) -> Any:
     """A sweep whose workers and last job run in the image, long enough to be preempted."""
     container = {"container": {"image": str(sif), "nv": False, "binds": [str(inputs)]}, "python": "python3"}
@@ -44,8 +72,9 @@ def make_in_image(tools: ModuleType, bed: Any, sweep: ModuleType, inputs: Path, 
 
 
 def test_an_array_in_the_image_is_preempted_resumes_and_gives_the_same_tables(
-    bed: Any, sweep: ModuleType, inputs: Path, sweep_tools: ModuleType, sif: Path
+    image_bed: Any, sweep: ModuleType, image_inputs: Path, sweep_tools: ModuleType, sif: Path
 ) -> None:
+    bed, inputs = image_bed, image_inputs
     calm = make_in_image(sweep_tools, bed, sweep, inputs, "image-calm", sif)
     calm.foreshock("run", str(calm.config))
     bed.wait_idle(900)
