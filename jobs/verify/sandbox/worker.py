@@ -96,6 +96,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._waiting: socket.socket | None = None
+        self._unsettled = False
         self._scratch: str | None = None
 
     def start(self) -> int:
@@ -198,21 +199,36 @@ class Worker:
         return ours
 
     def _run(self, request: bytes, wall_s: float) -> Run:
-        """One run in the waiting process; the next one is made to wait before this returns."""
+        """One run in the waiting process.
+
+        The order to kill it and to have the next one forked is given before this returns, and carried out in that
+        sequence by the zygote while the judge compares.
+        """
         assert self._control is not None
         self._control.settimeout(CONFINE_S)
+        if self._unsettled:
+            self._unsettled = False
+            self._reaped()
         channel, self._waiting = self._waiting or self._launch(), None
         with channel:
             self._deliver(channel, request)
             run = _receive(channel, time.monotonic() + wall_s, self.config.limits.result_bytes)
-        self._control.send(WAIT if run.ending is Ending.NO_RESULT else KILL)
+        if run.ending is Ending.NO_RESULT:
+            self._control.send(WAIT)
+            run = Run(run.ending, run.payload, os.waitstatus_to_exitcode(self._reaped()))
+        else:
+            self._control.send(KILL)
+            self._unsettled = True
+        self._waiting = self._launch()
+        return run
+
+    def _reaped(self) -> int:
+        """The zygote's word that the process of the last run is gone: its wait status."""
+        assert self._control is not None
         answer = self._control.recv(64)
         if not answer:
             raise InfraError("the sandbox process ended")
-        self._waiting = self._launch()
-        if run.ending is not Ending.NO_RESULT:
-            return run
-        return Run(run.ending, run.payload, os.waitstatus_to_exitcode(int(answer)))
+        return int(answer)
 
     def _deliver(self, channel: socket.socket, request: bytes) -> None:
         """Wait for the confined process to say that it is ready, and send the request."""
@@ -228,6 +244,7 @@ class Worker:
         if self._waiting is not None:
             self._waiting.close()
             self._waiting = None
+        self._unsettled = False
         if self._control is not None:
             self._control.close()
             self._control = None
