@@ -85,6 +85,6 @@ def _optimise(model: RateModel, parameters: Sequence[torch.nn.Parameter], constr
         jac=True,
         method="L-BFGS-B",
         bounds=bounds,
-        options={"maxiter": _MAX_ITERATIONS, "ftol": 1e-8, "gtol": 1e-4},
+        options={"maxiter": _MAX_ITERATIONS, "ftol": 1e-7, "gtol": 1e-4},
     )
     load(found.x)

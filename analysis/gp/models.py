@@ -98,11 +98,15 @@ class RateModel(gpytorch.Module):  # type: ignore[misc]
         return torch.as_tensor(self.kernel(left, right).to_dense())
 
     def prior_root(self) -> Tensor:
-        """[B, M, M] Cholesky factor of K + jitter over the latent values."""
+        """[B, M, M] Cholesky factor of K + jitter over the latent values.
+
+        The jitter is relative to the kernel's variance: an absolute one vanishes beside a large variance, and the
+        factorisation then fails where length scales are long too.
+        """
         x = self.inputs()
         covariance = self.covariance(x, x)
-        eye = torch.eye(len(x), dtype=covariance.dtype)
-        return torch.as_tensor(torch.linalg.cholesky(covariance + JITTER * eye))
+        jitter = JITTER * torch.as_tensor(self.kernel.outputscale).reshape(-1, 1, 1)
+        return torch.as_tensor(torch.linalg.cholesky(covariance + jitter * torch.eye(len(x), dtype=covariance.dtype)))
 
     def fit(self, constrained: bool, start: Tensor | None = None) -> tuple[LaplaceFit, Tensor]:
         """Laplace posterior of f at the cells, and log evidence [B] of the counts."""

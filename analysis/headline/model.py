@@ -22,12 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foreshock.analysis.estimates.evidence import Evidence, Ints
+from foreshock.analysis.estimates.evidence import DonorKind, Evidence, Ints
 from foreshock.analysis.gp.laplace import ConditionedPrior, LaplaceFit, condition, laplace
 from foreshock.analysis.headline.parameters import unpack
 from foreshock.analysis.headline.rows import MeasurementRows, type_index
 
 _JITTER = 1e-6
+_UNCORRECTED_SCALE = 3.0
+_UNCORRECTED_BIAS = 1.0
 _ACROSS_RUNS = 0.7
 _PADDING_NOISE = 1.0
 
@@ -39,7 +41,8 @@ class Blocks:
     x: [T, B] scaled log step; run: [T, B] run code, -1 where padded; n, k: [T, B] direct counts;
     surface, checkpoint: [T, B] indices back into the Evidence (-1 where padded);
     cell: [T, M] latent index of each measurement; y, spread, count_var, luck_var, maturity: [T, M];
-    real: [T, M] 1 for a measurement, 0 for padding.
+    real: [T, M] 1 for a measurement, 0 for padding;
+    uncorrected: the source kept only exploits and the factor pi / a of the weights is unknown.
     """
 
     x: Tensor
@@ -55,6 +58,7 @@ class Blocks:
     luck_var: Tensor
     maturity: Tensor
     real: Tensor
+    uncorrected: bool = False
 
 
 def scaled_log_steps(steps: Tensor) -> Tensor:
@@ -102,9 +106,20 @@ def build_blocks(evidence: Evidence, rows: MeasurementRows) -> Blocks:
         columns["real"][t, span] = 1.0
         for name in ("y", "spread", "count_var", "luck_var", "maturity"):
             columns[name][t, span] = getattr(rows, name)[mine]
+    uncorrected = evidence.donor is DonorKind.CONDITIONED_UNCORRECTED
     tensors = {name: _float(column) for name, column in columns.items() if name != "cell"}
     cell = torch.as_tensor(columns["cell"].astype(np.int64))
-    return Blocks(x, torch.as_tensor(run), _float(n), _float(k), surface, checkpoint, cell=cell, **tensors)
+    return Blocks(
+        x,
+        torch.as_tensor(run),
+        _float(n),
+        _float(k),
+        surface,
+        checkpoint,
+        cell=cell,
+        uncorrected=uncorrected,
+        **tensors,
+    )
 
 
 def _matern52(distance: Tensor) -> Tensor:
@@ -135,7 +150,8 @@ def measurement_noise(blocks: Blocks, h: dict[str, Tensor]) -> Tensor:
     shared = h["luck_shared"] * torch.minimum(luck.unsqueeze(-1), luck.unsqueeze(-2))
     shared = shared + torch.minimum(half.unsqueeze(-1), half.unsqueeze(-2)) ** 2
     shared = shared * decay * (_ACROSS_RUNS + (1 - _ACROSS_RUNS) * same)
-    shared = shared + h["type_bias_sd"] ** 2 + same * h["surface_bias_sd"] ** 2
+    widen = _UNCORRECTED_SCALE if blocks.uncorrected else 1.0
+    shared = shared + (widen * h["type_bias_sd"]) ** 2 + same * h["surface_bias_sd"] ** 2
     shared = shared * blocks.real.unsqueeze(-1) * blocks.real.unsqueeze(-2)
     alone = blocks.count_var + h["noise_sd"] ** 2 + (1 - h["luck_shared"]) * luck
     alone = torch.where(blocks.real > 0, alone, _PADDING_NOISE)
@@ -145,7 +161,11 @@ def measurement_noise(blocks: Blocks, h: dict[str, Tensor]) -> Tensor:
 def given_measurements(blocks: Blocks, h: dict[str, Tensor]) -> ConditionedPrior:
     """F given the measurements alone, no direct count seen: what the backtest scores."""
     mean, root = prior(blocks, h)
-    y = blocks.y - h["bias"] - h["bias_per_spread"] * blocks.spread / 2
+    bias = h["bias"]
+    if blocks.uncorrected:
+        # The missing log(pi / a) is negative and differs by type: about -0.8 for a donor that exploits in 4 of 10.
+        bias = _UNCORRECTED_SCALE * bias + _UNCORRECTED_BIAS
+    y = blocks.y - bias - h["bias_per_spread"] * blocks.spread / 2
     y = torch.where(blocks.real > 0, y - h["bias_per_maturity"] * blocks.maturity, 0.0)
     design = torch.nn.functional.one_hot(blocks.cell, blocks.x.shape[-1]).double() * blocks.real.unsqueeze(-1)
     return condition(mean, root, design, y, measurement_noise(blocks, h))

@@ -2,11 +2,13 @@
 
 python -m benchmarks.calibration write --regime early --seed 0 --out DIR
 python -m benchmarks.calibration score --regimes early,late --replicates 5
+python -m benchmarks.calibration time
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.calibration.regimes import REGIMES, regime_named
@@ -37,6 +39,38 @@ def _score(options: argparse.Namespace) -> None:
     print(table(results, options.methods.split(",")))
 
 
+def _time(options: argparse.Namespace) -> None:
+    """CPU seconds of the headline fit of 16 surfaces of 9 x 10 cells, and of one 2D GP; the fastest of three."""
+    import time
+
+    import torch
+    from benchmarks.calibration.experiment import simulate
+    from benchmarks.calibration.memory import to_evidence
+
+    from foreshock.analysis.gp.counts import SurfaceCounts, surface_counts
+    from foreshock.analysis.gp.fit import fit_gp
+    from foreshock.analysis.gp.models import GPSettings
+    from foreshock.analysis.headline.estimate import estimate_headline
+
+    torch.set_num_threads(1)
+    evidence, _ = to_evidence(simulate(regime_named(options.regime), options.seed))
+    every = surface_counts(evidence)
+    parts = (t[:1] for t in (every.n, every.k, every.kl, every.kl_var))
+    one = SurfaceCounts(every.surfaces[:1], every.steps, every.levels, *parts)
+    jobs: dict[str, Callable[[], object]] = {
+        f"headline, {len(every.surfaces)} surfaces": lambda: estimate_headline(evidence),
+        "one 2D GP": lambda: fit_gp(one, GPSettings()),
+        f"{len(every.surfaces)} 2D GPs in one batch": lambda: fit_gp(every, GPSettings()),
+    }
+    for name, job in jobs.items():
+        seconds = []
+        for _ in range(3):
+            started = time.process_time()
+            job()
+            seconds.append(time.process_time() - started)
+        print(f"{name}: {min(seconds):.2f} s")
+
+
 def main() -> None:
     """Parse arguments and dispatch."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.calibration", description=__doc__)
@@ -53,6 +87,10 @@ def main() -> None:
     judge.add_argument("--first-seed", type=int, default=None)
     judge.add_argument("--methods", default="headline,importance,importance_defensive,jensen_bound,surprisal_bound")
     judge.set_defaults(act=_score)
+    clock = commands.add_parser("time", help="seconds of the headline and GP fits, one thread")
+    clock.add_argument("--regime", choices=sorted(REGIMES), default="early")
+    clock.add_argument("--seed", type=int, default=0)
+    clock.set_defaults(act=_time)
     options = parser.parse_args()
     options.act(options)
 

@@ -117,8 +117,8 @@ class Chain:
             if conditioned:
                 nxt = nxt * beta[t + 1]
             nxt /= nxt.sum(-1, keepdims=True)
-            state = (rng.random(n)[:, None] > _cumulative(nxt)[:, :-1]).sum(-1)
-            words[:, t] = (rng.random(n)[:, None] > cumulative[state][:, :-1]).sum(-1)
+            state = (rng.random((n, 1)) > _cumulative(nxt)[:, :-1]).sum(-1)
+            words[:, t] = (rng.random((n, 1)) > cumulative[state][:, :-1]).sum(-1)
         return words
 
 
