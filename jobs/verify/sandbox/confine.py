@@ -61,6 +61,10 @@ class Confinement(ABC):
     def clean(self, pid: int) -> None:
         """After the submission's process `pid` was reaped: leave nothing of it behind."""
 
+    @abstractmethod
+    def finish(self) -> None:
+        """The zygote ends: take the scratch folder along, in case the judge no longer can."""
+
     def _limit(self) -> None:
         one = self.limits
         for which, value in (
@@ -111,6 +115,13 @@ class RlimitsOnly(Confinement):
             os.killpg(pid, signal.SIGKILL)
         _kill_children()
         root.empty_folder(self.scratch)
+
+    def finish(self) -> None:
+        """Delete the scratch folder."""
+        with contextlib.suppress(OSError):
+            root.empty_folder(self.scratch)
+            os.chdir("/")
+            os.rmdir(self.scratch)
 
 
 class NoUserns(RlimitsOnly):
@@ -178,6 +189,9 @@ class Full(Confinement):
 
     def clean(self, pid: int) -> None:
         """Nothing: the namespaces ended with their process 1."""
+
+    def finish(self) -> None:
+        """Nothing: the scratch folder was only the place to mount the root on, and the judge deleted it at once."""
 
     def enter(self, channel: int) -> None:
         """Namespaces, private /tmp, no capabilities, limits, Landlock, filter: in the order each allows the next."""

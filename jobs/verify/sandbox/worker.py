@@ -6,7 +6,6 @@ which may hold threads, CUDA contexts and gigabytes.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -116,8 +115,15 @@ class Worker:
                     answer[1:].decode(errors="replace") if answer[:1] == BROKEN else f"it ended without a word {last}"
                 )
                 raise InfraError(f"sandbox tier {self.config.tier.value!r} could not be set up: {reason.strip()}")
+        if self.config.tier is SandboxTier.FULL:
+            self._remove_scratch()  # the zygote has its own root by now
         assert self._process is not None
         return self._process.pid
+
+    def _remove_scratch(self) -> None:
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch = None
 
     def _spawn(self, theirs: socket.socket, errors: IO[bytes]) -> bytes:
         """Start the process and return its first message, empty when it ended instead."""
@@ -255,10 +261,7 @@ class Worker:
                 self._process.kill()
                 self._process.wait()
             self._process = None
-        if self._scratch is not None:
-            with contextlib.suppress(OSError):
-                shutil.rmtree(self._scratch)
-            self._scratch = None
+        self._remove_scratch()
 
 
 def _interpreter() -> list[str]:

@@ -55,6 +55,7 @@ def main(control_fd: int) -> None:
     gc.freeze()
     control.send(READY)
     _serve(control, confined, runner)
+    confined.finish()
     os._exit(0)
 
 

@@ -130,11 +130,28 @@ def test_nothing_is_left_behind(tier: SandboxTier) -> None:
     worker = Worker(ZygoteConfig(tier, RUNNER, Limits()))
     worker.start()
     scratch, process = worker._scratch, worker._process
-    assert scratch is not None
+    assert (scratch is None) is (tier is SandboxTier.FULL)
     assert process is not None
     worker.close()
-    assert not Path(scratch).exists()
+    assert scratch is None or not Path(scratch).exists()
     assert process.returncode is not None
+
+
+def test_memory_and_descriptors_do_not_grow_with_verifications(verifier: BuiltinVerifier) -> None:
+    import gc
+
+    def held() -> tuple[int, int]:
+        gc.collect()
+        return len(gc.get_objects()), len(list(Path("/proc/self/fd").iterdir()))
+
+    for _ in range(5):
+        verifier.verify(PROBLEM, PROBLEM.ground_truth)
+    objects, descriptors = held()
+    for _ in range(60):
+        verifier.verify(PROBLEM, PROBLEM.ground_truth)
+    objects_after, descriptors_after = held()
+    assert descriptors_after == descriptors
+    assert objects_after - objects < 60  # less than one object a verification
 
 
 def test_a_judge_that_dies_takes_its_zygotes_along(tier: SandboxTier) -> None:
@@ -147,15 +164,17 @@ def test_a_judge_that_dies_takes_its_zygotes_along(tier: SandboxTier) -> None:
         "from foreshock.jobs.verify.sandbox.worker import Worker, ZygoteConfig\n"
         f"worker = Worker(ZygoteConfig(SandboxTier({tier.value!r}), {RUNNER!r}))\n"
         "worker.start()\n"
-        "print(worker._process.pid, flush=True)\n"
+        "print(worker._process.pid, worker._scratch, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    zygote = int(done.stdout)
+    number, scratch = done.stdout.split()
+    zygote = int(number)
     deadline = time.monotonic() + 20
-    while _runs(zygote) and time.monotonic() < deadline:
+    while (_runs(zygote) or Path(scratch).exists()) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not _runs(zygote)
+    assert not Path(scratch).exists()
 
 
 def _runs(pid: int) -> bool:
