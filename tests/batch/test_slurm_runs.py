@@ -51,7 +51,8 @@ def planned(config: RunConfig) -> tuple[RunLayout, PlanFile]:
 def done(config: RunConfig) -> tuple[RunLayout, PlanFile]:
     """A run whose shards are all there."""
     layout, plan = planned(config)
-    execute(layout, plan, config)
+    outcome = execute(layout, plan, config)
+    assert not outcome.missing, outcome.failures
     return layout, plan
 
 
