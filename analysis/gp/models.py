@@ -27,6 +27,7 @@ from foreshock.analysis.gp.laplace import LaplaceFit, condition, laplace
 from foreshock.analysis.gp.means import MeanKind, RateMean
 from foreshock.analysis.gp.offsets import OffsetKind, OffsetSettings, constraint_variance, offset, scored
 
+_TINY = 1e-30  # keeps the gradient of the square root finite at distance 0, where it does not matter
 JITTER = 1e-6
 """Added to the kernel's diagonal once, as part of the model, wherever the kernel appears."""
 
@@ -94,8 +95,16 @@ class RateModel(gpytorch.Module):  # type: ignore[misc]
         return x
 
     def covariance(self, left: Tensor, right: Tensor) -> Tensor:
-        """[B, len(left), len(right)] kernel matrix without jitter."""
-        return torch.as_tensor(self.kernel(left, right).to_dense())
+        """[B, len(left), len(right)] Matern-5/2 kernel matrix without jitter.
+
+        Distances are differences, not gpytorch's expansion x^2 + y^2 - 2xy: with one length scale small that loses
+        as many digits as the jitter can make up for, and the matrix is then not positive definite.
+        """
+        scale = torch.as_tensor(self.kernel.base_kernel.lengthscale).unsqueeze(-2)
+        squared = ((left.unsqueeze(-2) - right.unsqueeze(-3)) / scale).square().sum(-1)
+        distance = (5.0 * squared).clamp_min(_TINY).sqrt()
+        shape = (1.0 + distance + distance.square() / 3.0) * torch.exp(-distance)
+        return torch.as_tensor(self.kernel.outputscale).reshape(-1, 1, 1) * shape
 
     def prior_root(self) -> Tensor:
         """[B, M, M] Cholesky factor of K + jitter over the latent values.

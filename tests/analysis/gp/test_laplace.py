@@ -215,3 +215,14 @@ def test_the_offset_model_refuses_levels_it_cannot_predict() -> None:
 def test_an_optimised_sigma_does_not_run_to_its_bound() -> None:
     fit = fit_gp(make_counts(seed=9), GPSettings(ModelKind.CONSTRAINED, fit_offset=True))
     assert 0.05 < float(fit.model.log_sigma_is.detach().exp()) < 100
+
+
+def test_kernels_at_the_corners_of_the_bounds_factorise() -> None:
+    """One length scale tiny, the other huge: distances between near twins must not lose their digits."""
+    corners = [(v, a, b) for v in (-12.0, 12.0) for a in (-12.0, 12.0) for b in (-12.0, 12.0)]
+    model = RateModel(GPSettings(ModelKind.PLAIN), make_counts(batch=len(corners)))
+    with torch.no_grad():
+        for i, (variance, first, second) in enumerate(corners):
+            model.kernel.raw_outputscale.view(-1)[i] = variance
+            model.kernel.base_kernel.raw_lengthscale.view(len(corners), 2)[i] = torch.tensor([first, second])
+    assert torch.isfinite(model.prior_root()).all()
