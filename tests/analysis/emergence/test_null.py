@@ -28,7 +28,7 @@ def null_cells(seed: int) -> pd.DataFrame:
                     kl = float(rng.normal(5, 2))
                     rows.append((run, f"type_{kind}", step, level, n, k, kl if level else np.nan))
     cells = pd.DataFrame(rows, columns=["run", "exploit_type", "checkpoint", "prefill_level", "n", "k", "kl_mean"])
-    return cells.assign(kl_success=cells["kl_mean"].where(cells["k"] > 0), logprob_mean=-cells["kl_mean"])
+    return cells.assign(kl_success=cells["kl_mean"].where(cells["k"] > 0), logprob_mean=-cells["kl_mean"] - 20)
 
 
 @pytest.fixture(scope="module")
