@@ -54,7 +54,8 @@ wait_for() { # SECONDS WHAT COMMAND...: until COMMAND succeeds
 running() { # NAME: is the daemon of this pid file alive, and not another program with a recycled id?
   local pid
   pid=$(cat "$state/run/$1.pid" 2>/dev/null) || return 1
-  [[ -n $pid && -e /proc/$pid/exe && $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) == *"$state"* ]]
+  [[ -n $pid && -e /proc/$pid/exe ]] &&
+    cat "/proc/$pid/cmdline" "/proc/$pid/environ" 2>/dev/null | tr '\0' '\n' | grep -qF "$state/"
 }
 
 stop() { # NAME [SIGNAL]
@@ -63,7 +64,7 @@ stop() { # NAME [SIGNAL]
   pid=$(cat "$state/run/$1.pid")
   kill "-${2:-TERM}" "$pid" 2>/dev/null || true
   for _ in {1..75}; do
-    [[ -e /proc/$pid ]] || return 0
+    [[ -e /proc/$pid/exe ]] || return 0 # a zombie has none
     sleep 0.2
   done
   kill -KILL "$pid" 2>/dev/null || true

@@ -46,6 +46,7 @@ class Testbed:
         home = self.state / "home"
         settings = [f"{key}={value}" for key, value in self.environment.items()]
         settings += [f"HOME={home}", f"USER={self.user}", f"LOGNAME={self.user}", "OMP_NUM_THREADS=1"]
+        settings.append(f"TORCHINDUCTOR_CACHE_DIR={home}/.cache/inductor")  # torch makes one in /tmp else
         return ["runuser", "-u", self.user, "--", "env", "-i", "-C", str(home), *settings, *argv]
 
     def as_user(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
