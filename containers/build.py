@@ -51,11 +51,12 @@ class BuildRequest:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One command. `cwd` matters to apptainer, whose %files are relative to it."""
+    """One command. `cwd` matters to apptainer, whose %files are relative to it; `unless` succeeds where it is done."""
 
     what: str
     argv: tuple[str, ...]
     cwd: Path | None = None
+    unless: tuple[str, ...] | None = None
 
 
 def plan(request: BuildRequest, machine: Machine, scratch: Path) -> list[Step]:
@@ -83,16 +84,18 @@ def _plan_oci(request: BuildRequest, machine: Machine) -> list[Step]:
     base = request.base
     if _is_tar(base):
         name = _local_base_name(base)
+        # Imported again it would be another image to the builder's layer cache, and everything would be built anew.
+        done = (engine, "inspect", "--type", "image", name)
         if request.engine is Engine.BUILDAH:
             # Without a name buildah picks one, which the next command could not know.
             holder = name.rpartition(":")[2] + "-import"
             steps += [
-                Step("import the base", (engine, "from", "--name", holder, "scratch")),
-                Step("import the base", (engine, "add", "--quiet", holder, base, "/")),
-                Step("import the base", (engine, "commit", "--quiet", "--rm", holder, name)),
+                Step("import the base", (engine, "from", "--name", holder, "scratch"), unless=done),
+                Step("import the base", (engine, "add", "--quiet", holder, base, "/"), unless=done),
+                Step("import the base", (engine, "commit", "--quiet", "--rm", holder, name), unless=done),
             ]
         else:
-            steps.append(Step("import the base", (engine, "import", base, name)))
+            steps.append(Step("import the base", (engine, "import", base, name), unless=done))
         base = name
     offline = request.wheels is not None
     argv: list[str] = []
@@ -220,6 +223,8 @@ def run_plan(steps: list[Step], log: Path, base: str, say: Callable[[str], None]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8", errors="replace") as file:
         for step in steps:
+            if step.unless is not None and _succeeds(step.unless):
+                continue
             say(step.what)
             file.write(f"$ {' '.join(step.argv)}\n")
             file.flush()
@@ -236,6 +241,13 @@ def run_plan(steps: list[Step], log: Path, base: str, say: Callable[[str], None]
                 raise ImageError(f"{step.argv[0]}: {error.strerror}; is it installed?") from None
             if done.returncode != 0:
                 raise failure(step, done.returncode, log.read_text(encoding="utf-8", errors="replace"), log, base)
+
+
+def _succeeds(argv: tuple[str, ...]) -> bool:
+    try:
+        return subprocess.run(argv, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
 
 
 def failure(step: Step, code: int, output: str, log: Path, base: str) -> ImageError:

@@ -187,6 +187,15 @@ def test_a_failing_step_shows_its_last_lines_and_where_the_rest_is(tmp_path: Pat
     assert said.endswith(f"Full output: {log}")
 
 
+def test_a_step_that_is_done_already_is_left_out(tmp_path: Path) -> None:
+    said: list[str] = []
+    fails = (sys.executable, "-c", "raise SystemExit(1)")
+    succeeds = (sys.executable, "-c", "")
+    steps = [Step("done", fails, unless=succeeds), Step("to do", succeeds, unless=fails)]
+    run_plan(steps, tmp_path / "log", "", said.append)
+    assert said == ["to do"]
+
+
 def test_a_missing_program_is_an_error_and_not_a_traceback(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"no-such-builder: No such file or directory; is it installed\?"):
         run_plan([Step("build", ("no-such-builder",))], tmp_path / "log", "", lambda _text: None)
