@@ -7,46 +7,93 @@ from foreshock.jobs.verify.attacks.attack import ISOLATED, Attack, body
 _G = "network"
 
 ATTACKS = [
-    Attack(_G, "TCP connection to a local port", body("""
+    Attack(
+        _G,
+        "TCP connection to a local port",
+        body("""
         socket.create_connection(('127.0.0.1', world['tcp']), timeout=1).send(b'x')
-        return 'escaped'""")),
-    Attack(_G, "UDP datagram to a local port", body("""
+        return 'escaped'"""),
+    ),
+    Attack(
+        _G,
+        "UDP datagram to a local port",
+        body("""
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', world['udp']))
-        return 'escaped'""")),
-    Attack(_G, "TCP server of its own", body("""
+        return 'escaped'"""),
+    ),
+    Attack(
+        _G,
+        "TCP server of its own",
+        body("""
         server = socket.socket()
         server.bind(('0.0.0.0', 0))
         server.listen()
-        return 'escaped'""")),
-    Attack(_G, "unix socket by path", body("""
+        return 'escaped'"""),
+    ),
+    Attack(
+        _G,
+        "unix socket by path",
+        body("""
         socket.socket(socket.AF_UNIX).connect(world['unix'])
-        return 'escaped'""")),
-    Attack(_G, "abstract unix socket", body("""
+        return 'escaped'"""),
+    ),
+    Attack(
+        _G,
+        "abstract unix socket",
+        body("""
         socket.socket(socket.AF_UNIX).connect(chr(0) + world['abstract'])
-        return 'escaped'""")),
-    Attack(_G, "netlink socket", body("""
+        return 'escaped'"""),
+    ),
+    Attack(
+        _G,
+        "netlink socket",
+        body("""
         socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).bind((0, 0))
-        return 'escaped'""")),
-    Attack(_G, "raw and packet sockets", body("""
+        return 'escaped'"""),
+    ),
+    Attack(
+        _G,
+        "raw and packet sockets",
+        body("""
         for family, kind in ((socket.AF_INET, socket.SOCK_RAW), (socket.AF_PACKET, socket.SOCK_RAW)):
             try:
                 socket.socket(family, kind, 1)
                 return 'escaped'
             except OSError:
                 pass
-        return 'stopped'""")),
-    Attack(_G, "socket without libc (raw system call)", body("""
+        return 'stopped'"""),
+    ),
+    Attack(
+        _G,
+        "socket without libc (raw system call)",
+        body("""
         number = 41 if os.uname().machine == 'x86_64' else 198
-        return 'escaped' if ctypes.CDLL(None).syscall(number, 2, 1, 0) >= 0 else 'stopped'""")),
-    Attack(_G, "System V shared memory", body("""
+        return 'escaped' if ctypes.CDLL(None).syscall(number, 2, 1, 0) >= 0 else 'stopped'"""),
+    ),
+    Attack(
+        _G,
+        "System V shared memory",
+        body("""
         number = 29 if os.uname().machine == 'x86_64' else 194
-        return 'escaped' if ctypes.CDLL(None).syscall(number, 4321, 4096, 0o1666) >= 0 else 'stopped'"""), run_on=ISOLATED),
-    Attack(_G, "POSIX shared memory in /dev/shm", body("""
+        return 'escaped' if ctypes.CDLL(None).syscall(number, 4321, 4096, 0o1666) >= 0 else 'stopped'"""),
+        run_on=ISOLATED,
+    ),
+    Attack(
+        _G,
+        "POSIX shared memory in /dev/shm",
+        body("""
         path = '/dev/shm/' + world['token']
         open(path, 'w').write('x')
         os.unlink(path)
-        return 'escaped'""")),
-    Attack(_G, "POSIX message queue", body("""
+        return 'escaped'"""),
+    ),
+    Attack(
+        _G,
+        "POSIX message queue",
+        body("""
         number = 240 if os.uname().machine == 'x86_64' else 180
-        return 'escaped' if ctypes.CDLL(None).syscall(number, b'/foreshock', 0o102, 0o600, None) >= 0 else 'stopped'"""), run_on=ISOLATED),
+        opened = ctypes.CDLL(None).syscall(number, b'/foreshock', 0o102, 0o600, None) >= 0
+        return 'escaped' if opened else 'stopped'"""),
+        run_on=ISOLATED,
+    ),
 ]

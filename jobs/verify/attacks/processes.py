@@ -45,53 +45,104 @@ def _system_call(name: str) -> Attack:
 
 ATTACKS = [
     *map(_system_call, _SYSTEM_CALLS),
-    Attack(_G, "signal another process", body("""
+    Attack(
+        _G,
+        "signal another process",
+        body("""
         os.kill(world['victim'], signal.SIGUSR1)
-        return 'escaped'""")),
-    Attack(_G, "kill every process of the user", body("""
+        return 'escaped'"""),
+    ),
+    Attack(
+        _G,
+        "kill every process of the user",
+        body("""
         os.kill(-1, signal.SIGUSR1)
-        return 'escaped'"""), run_on=ISOLATED),
-    Attack(_G, "signal through a file's owner (F_SETOWN)", body("""
+        return 'escaped'"""),
+        run_on=ISOLATED,
+    ),
+    Attack(
+        _G,
+        "signal through a file's owner (F_SETOWN)",
+        body("""
         import fcntl
         left, right = socket.socketpair()
         fcntl.fcntl(left, fcntl.F_SETOWN, world['victim'])
         fcntl.fcntl(left, fcntl.F_SETSIG, signal.SIGUSR1)
         fcntl.fcntl(left, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
         right.send(b'x')
-        return 'escaped'""")),
-    Attack(_G, "fork", body("""
+        return 'escaped'"""),
+    ),
+    Attack(
+        _G,
+        "fork",
+        body("""
         pid = os.fork()
         if pid == 0:
             os._exit(0)
-        return 'escaped'""")),
-    Attack(_G, "fork bomb", body("""
+        return 'escaped'"""),
+    ),
+    Attack(
+        _G,
+        "fork bomb",
+        body("""
         while True:
-            os.fork()"""), run_on=ISOLATED, wall_s=1.0),
-    Attack(_G, "run a program", body("""
+            os.fork()"""),
+        run_on=ISOLATED,
+        wall_s=1.0,
+    ),
+    Attack(
+        _G,
+        "run a program",
+        body("""
         import subprocess
         subprocess.run(['/bin/true'], check=False)
-        return 'escaped'""")),
-    Attack(_G, "replace itself by a program", body("""
-        os.execv(sys.executable or '/bin/true', ['true'])""")),
-    Attack(_G, "daemon that writes after the verdict (setsid, two forks)", body("""
+        return 'escaped'"""),
+    ),
+    Attack(
+        _G,
+        "replace itself by a program",
+        body("""
+        os.execv(sys.executable or '/bin/true', ['true'])"""),
+    ),
+    Attack(
+        _G,
+        "daemon that writes after the verdict (setsid, two forks)",
+        body("""
         if os.fork() == 0:
             os.setsid()
             if os.fork() == 0:
                 time.sleep(0.15)
                 open(os.path.join(world['folder'], 'late'), 'w').write('x')
             os._exit(0)
-        return 'forked'"""), late=True),
-    Attack(_G, "thread that writes after the verdict", body("""
+        return 'forked'"""),
+        late=True,
+    ),
+    Attack(
+        _G,
+        "thread that writes after the verdict",
+        body("""
         def later():
             time.sleep(0.15)
             open(os.path.join(world['folder'], 'late'), 'w').write('x')
         threading.Thread(target=later, daemon=False).start()
-        return 'started'"""), late=True, claimed=EVERYWHERE),
-    Attack(_G, "atexit hook that writes after the verdict", body("""
+        return 'started'"""),
+        late=True,
+        claimed=EVERYWHERE,
+    ),
+    Attack(
+        _G,
+        "atexit hook that writes after the verdict",
+        body("""
         import atexit
         atexit.register(lambda: open(os.path.join(world['folder'], 'late'), 'w').write('x'))
-        return 'registered'"""), late=True, claimed=EVERYWHERE),
-    Attack(_G, "gain privileges (setuid, chroot, capabilities)", body("""
+        return 'registered'"""),
+        late=True,
+        claimed=EVERYWHERE,
+    ),
+    Attack(
+        _G,
+        "gain privileges (setuid, chroot, capabilities)",
+        body("""
         for attempt in (lambda: os.setuid(0), lambda: os.chroot('/'), lambda: os.setgroups([0])):
             try:
                 attempt()
@@ -99,47 +150,93 @@ ATTACKS = [
                     return 'escaped'
             except OSError:
                 pass
-        return 'stopped'"""), run_on=ISOLATED),
-    Attack(_R, "memory bomb", body("""
+        return 'stopped'"""),
+        run_on=ISOLATED,
+    ),
+    Attack(
+        _R,
+        "memory bomb",
+        body("""
         blocks = []
         while True:
             blocks.append(bytearray(1 << 26))
             if len(blocks) > 40:
-                return 'escaped'"""), claimed=EVERYWHERE, wall_s=2.0),
-    Attack(_R, "memory bomb in a grandchild", body("""
+                return 'escaped'"""),
+        claimed=EVERYWHERE,
+        wall_s=2.0,
+    ),
+    Attack(
+        _R,
+        "memory bomb in a grandchild",
+        body("""
         if os.fork() == 0:
             if os.fork() == 0:
                 blocks = [bytearray(1 << 26) for _ in range(20)]
                 open(os.path.join(world['folder'], 'late'), 'w').write('x')
             os._exit(0)
         time.sleep(0.3)
-        return 'forked'"""), late=True),
-    Attack(_R, "shared anonymous memory past the limit", body("""
+        return 'forked'"""),
+        late=True,
+    ),
+    Attack(
+        _R,
+        "shared anonymous memory past the limit",
+        body("""
         import mmap
-        return 'escaped' if mmap.mmap(-1, 3 << 30) else 'stopped'"""), claimed=EVERYWHERE),
-    Attack(_R, "raise its own limits", body("""
+        return 'escaped' if mmap.mmap(-1, 3 << 30) else 'stopped'"""),
+        claimed=EVERYWHERE,
+    ),
+    Attack(
+        _R,
+        "raise its own limits",
+        body("""
         import resource
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        return 'escaped'"""), claimed=EVERYWHERE),
-    Attack(_R, "one huge file", body("""
+        return 'escaped'"""),
+        claimed=EVERYWHERE,
+    ),
+    Attack(
+        _R,
+        "one huge file",
+        body("""
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         with open('big', 'wb') as handle:
             for _ in range(64):
                 handle.write(bytes(1 << 20))
-        return 'escaped'"""), claimed=EVERYWHERE),
-    Attack(_R, "fill the disk with many files", body("""
+        return 'escaped'"""),
+        claimed=EVERYWHERE,
+    ),
+    Attack(
+        _R,
+        "fill the disk with many files",
+        body("""
         for index in range(12):
             with open(f'part{index}', 'wb') as handle:
                 handle.write(bytes(8 << 20))
-        return 'escaped'"""), claimed=FULL_ONLY),
-    Attack(_R, "exhaust inodes", body("""
+        return 'escaped'"""),
+        claimed=FULL_ONLY,
+    ),
+    Attack(
+        _R,
+        "exhaust inodes",
+        body("""
         for index in range(3000):
             open(f'node{index}', 'w').close()
-        return 'escaped'"""), claimed=FULL_ONLY),
-    Attack(_R, "exhaust descriptors", body("""
+        return 'escaped'"""),
+        claimed=FULL_ONLY,
+    ),
+    Attack(
+        _R,
+        "exhaust descriptors",
+        body("""
         held = [os.open('/dev/null', os.O_RDONLY) for _ in range(2000)]
-        return 'escaped'"""), claimed=EVERYWHERE),
-    Attack(_R, "thread bomb", body("""
+        return 'escaped'"""),
+        claimed=EVERYWHERE,
+    ),
+    Attack(
+        _R,
+        "thread bomb",
+        body("""
         def wait():
             time.sleep(30)
         try:
@@ -147,10 +244,15 @@ ATTACKS = [
                 threading.Thread(target=wait, daemon=True).start()
         except RuntimeError:
             return 'stopped'
-        return 'escaped'"""), claimed=EVERYWHERE),
+        return 'escaped'"""),
+        claimed=EVERYWHERE,
+    ),
     Attack(_R, "endless loop in Python", "def f(world):\n    while True:\n        pass\n", EVERYWHERE, wall_s=0.4),
     Attack(_R, "endless loop in C", "def f(world):\n    return sum(iter(int, 1))\n", EVERYWHERE, wall_s=0.4),
-    Attack(_R, "loop that swallows every exception", body("""
+    Attack(
+        _R,
+        "loop that swallows every exception",
+        body("""
         for number in range(1, 32):
             try:
                 signal.signal(number, lambda *_: None)
@@ -161,32 +263,79 @@ ATTACKS = [
                 while True:
                     time.sleep(0.01)
             except BaseException:
-                continue"""), EVERYWHERE, wall_s=0.4),
-    Attack(_R, "catastrophic regular expression", body("""
+                continue"""),
+        EVERYWHERE,
+        wall_s=0.4,
+    ),
+    Attack(
+        _R,
+        "catastrophic regular expression",
+        body("""
         import re
-        return re.match('(a+)+$', 'a' * 40 + 'b')"""), EVERYWHERE, wall_s=0.4),
-    Attack(_R, "sleep without end", body("""
-        time.sleep(1e6)"""), EVERYWHERE, wall_s=0.4),
-    Attack(_R, "stop itself (SIGSTOP)", body("""
+        return re.match('(a+)+$', 'a' * 40 + 'b')"""),
+        EVERYWHERE,
+        wall_s=0.4,
+    ),
+    Attack(
+        _R,
+        "sleep without end",
+        body("""
+        time.sleep(1e6)"""),
+        EVERYWHERE,
+        wall_s=0.4,
+    ),
+    Attack(
+        _R,
+        "stop itself (SIGSTOP)",
+        body("""
         os.kill(os.getpid(), signal.SIGSTOP)
-        return 'went on'"""), EVERYWHERE, wall_s=0.4),
+        return 'went on'"""),
+        EVERYWHERE,
+        wall_s=0.4,
+    ),
     Attack(_R, "recursion bomb", "def f(world):\n    return f(world)\n", EVERYWHERE),
-    Attack(_R, "recursion past the C stack", body("""
+    Attack(
+        _R,
+        "recursion past the C stack",
+        body("""
         sys.setrecursionlimit(10**9)
         def deep(n):
             return deep(n + 1)
-        return deep(0)"""), EVERYWHERE, wall_s=1.0),
-    Attack(_R, "segmentation fault", body("""
-        ctypes.string_at(0)"""), EVERYWHERE),
-    Attack(_R, "abort", body("""
-        os.abort()"""), EVERYWHERE),
-    Attack(_R, "exit with status 0", body("""
-        os._exit(0)"""), EVERYWHERE),
-    Attack(_R, "endless output", body("""
+        return deep(0)"""),
+        EVERYWHERE,
+        wall_s=1.0,
+    ),
+    Attack(
+        _R,
+        "segmentation fault",
+        body("""
+        ctypes.string_at(0)"""),
+        EVERYWHERE,
+    ),
+    Attack(
+        _R,
+        "abort",
+        body("""
+        os.abort()"""),
+        EVERYWHERE,
+    ),
+    Attack(
+        _R,
+        "exit with status 0",
+        body("""
+        os._exit(0)"""),
+        EVERYWHERE,
+    ),
+    Attack(
+        _R,
+        "endless output",
+        body("""
         for _ in range(20000):
             print('x' * 1000)
         os.write(1, b'x' * 100000)
         os.write(2, b'x' * 100000)
-        return 'printed'"""), EVERYWHERE),
+        return 'printed'"""),
+        EVERYWHERE,
+    ),
     Attack(_R, "constant that the compiler unfolds", "def f(world):\n    return len('a' * (1 << 40))\n", EVERYWHERE),
 ]
