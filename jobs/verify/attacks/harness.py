@@ -21,7 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.jobs.verify import prelude
-from foreshock.jobs.verify.attacks import files, judge_attacks, network, processes
+from foreshock.jobs.verify.attacks import (
+    files,
+    interpreter,
+    network,
+    next_verification,
+    processes,
+    result_channel,
+    values,
+)
 from foreshock.jobs.verify.attacks.attack import Attack
 from foreshock.jobs.verify.base import Outcome, SandboxTier, Verdict
 from foreshock.jobs.verify.builtin.family import TestCase
@@ -34,7 +42,10 @@ ATTACKS: tuple[Attack, ...] = (
     *files.ATTACKS,
     *network.ATTACKS,
     *processes.ATTACKS,
-    *judge_attacks.ATTACKS,
+    *result_channel.ATTACKS,
+    *values.ATTACKS,
+    *interpreter.ATTACKS,
+    *next_verification.ATTACKS,
 )
 
 _CANARY = "FORESHOCK_ATTACK_CANARY"

@@ -1,0 +1,118 @@
+"""Attacks on the verdict through the interpreter: the code around the submission, changed under it.
+
+The expected result is a number that only the judge knows, so a pass of the secure verifier is a forgery.
+"""
+
+from __future__ import annotations
+
+from foreshock.jobs.verify.attacks.attack import EVERYWHERE, Attack, body
+
+_G = "interpreter"
+
+ATTACKS = [
+    Attack(
+        _G,
+        "builtins that always say yes",
+        body("""
+        import builtins
+        for name in ('len', 'isinstance', 'issubclass', 'all', 'any', 'sorted', 'hash', 'type', 'range', 'str'):
+            setattr(builtins, name, lambda *a, **k: True)
+        return 1"""),
+        EVERYWHERE,
+    ),
+    Attack(
+        _G,
+        "json and struct replaced",
+        body("""
+        real = json.dumps
+        json.dumps = lambda *a, **k: real({'results': [[True, '']], 'passed': True})
+        struct.Struct.pack = None if False else struct.Struct.pack
+        return 1"""),
+        EVERYWHERE,
+    ),
+    Attack(
+        _G,
+        "the runner's own functions replaced",
+        body("""
+        plain = sys.modules['foreshock.jobs.verify.plain']
+        runner = sys.modules['foreshock.jobs.verify.runner']
+        plain.encode = lambda value, depth=0: True
+        runner.send = lambda fd, message: os._exit(0)
+        return 1"""),
+        EVERYWHERE,
+    ),
+    Attack(
+        _G,
+        "os.write replaced",
+        body("""
+        real = os.write
+        os.write = lambda fd, data: real(fd, struct.pack('>Q', 2) + b'{}') and len(data)
+        return 1"""),
+        EVERYWHERE,
+    ),
+    Attack(
+        _G,
+        "trace and profile hooks",
+        body("""
+        def hook(frame, event, argument):
+            for key in list(frame.f_locals):
+                if key in ('value', 'results', 'printed'):
+                    frame.f_locals[key] = True
+            return hook
+        sys.settrace(hook)
+        sys.setprofile(hook)
+        return 1"""),
+        EVERYWHERE,
+    ),
+    Attack(
+        _G,
+        "import hooks and poisoned modules",
+        body("""
+        class Finder:
+            def find_spec(self, name, path=None, target=None):
+                os._exit(0)
+        sys.meta_path.insert(0, Finder())
+        sys.modules['json'] = sys.modules['struct'] = sys
+        return 1"""),
+        EVERYWHERE,
+    ),
+    Attack(
+        _G,
+        "garbage collector callbacks and finalisers",
+        body("""
+        import gc
+        gc.callbacks.append(lambda phase, info: os._exit(0))
+        class Last:
+            def __del__(self):
+                os._exit(0)
+        keep = [Last() for _ in range(1000)]
+        gc.collect()
+        return 1"""),
+        EVERYWHERE,
+    ),
+    Attack(
+        _G,
+        "integers changed in place",
+        body("""
+        for small in range(10):
+            ctypes.memset(id(small) + 24, 7, 4)
+        return 1"""),
+        EVERYWHERE,
+    ),
+    Attack(_G, "null bytes in the source", "def f(w): return 1\n\x00\n", EVERYWHERE),
+    Attack(_G, "source with a foreign coding line", "# -*- coding: utf-7 -*-\ndef f(w): return True\n", EVERYWHERE),
+    Attack(
+        _G, "source nested past the parser", "x = " + "(" * 5000 + ")" * 5000 + "\ndef f(w): return 1\n", EVERYWHERE
+    ),
+    Attack(
+        _G,
+        "source of four hundred kilobytes",
+        "x = [" + "1," * 200000 + "]\ndef f(w): return 1\n",
+        EVERYWHERE,
+        wall_s=15,
+    ),
+    Attack(_G, "expression that overflows the compiler", "x = " + "-" * 100000 + "1\ndef f(w): return 1\n", EVERYWHERE),
+    Attack(_G, "exit while it is loaded", "import os\nos._exit(0)\n", EVERYWHERE),
+    Attack(_G, "no function of that name", "def g(w): return 1\n", EVERYWHERE),
+    Attack(_G, "the name bound to no function", "f = True\n", EVERYWHERE),
+]

@@ -1,0 +1,95 @@
+"""Attacks on the verifications that come after: what one submission leaves for the next.
+
+The expected result is a number that only the judge knows, so a pass of the secure verifier is a forgery.
+"""
+
+from __future__ import annotations
+
+from foreshock.jobs.verify.attacks.attack import EVERYWHERE, ISOLATED, Attack, body
+
+_G = "next verification"
+
+_PLANT = """
+        if world['phase'] == 0:
+            for folder in {folders}:
+                for name in ('json.py', 'struct.py', 'random.py', 'psutil.py', 'sitecustomize.py', world['token']):
+                    try:
+                        os.makedirs(folder, exist_ok=True)
+                        open(os.path.join(folder, name), 'w').write('import os; os._exit(0)')
+                    except OSError:
+                        pass
+            return 'planted'
+        for folder in {folders}:
+            if os.path.exists(os.path.join(folder, world['token'])):
+                return 'escaped'
+        return 'clean'"""
+
+ATTACKS = [
+    Attack(
+        _G,
+        "modules planted in the working directory",
+        body(_PLANT.format(folders="('.', './djinn')")),
+        EVERYWHERE,
+        phases=2,
+    ),
+    Attack(
+        _G,
+        "modules and a marker planted in /tmp",
+        body(_PLANT.format(folders="('/tmp', '/var/tmp', '/dev/shm')")),
+        phases=2,
+    ),
+    Attack(
+        _G,
+        "marker in the interpreter",
+        body("""
+        if world['phase'] == 0:
+            import builtins, random
+            builtins.len = random.foreshock = lambda *a: 1
+            os.environ['FORESHOCK_MARK'] = '1'
+            return 'planted'
+        import random
+        return 'escaped' if hasattr(random, 'foreshock') or 'FORESHOCK_MARK' in os.environ else 'clean'"""),
+        EVERYWHERE,
+        phases=2,
+    ),
+    Attack(
+        _G,
+        "folder that cannot be deleted",
+        body("""
+        path = 'deep'
+        for _ in range(40):
+            os.mkdir(path)
+            open(path + '/file', 'w').close()
+            path += '/d'
+        try:
+            os.chmod('deep', 0)
+        except OSError:
+            pass
+        return 'made'"""),
+        EVERYWHERE,
+    ),
+    Attack(
+        _G,
+        "fifo and links left behind",
+        body("""
+        os.mkfifo('fifo')
+        os.symlink('/', 'root')
+        os.symlink('loop', 'loop')
+        return 'made'"""),
+        EVERYWHERE,
+    ),
+    Attack(
+        _G,
+        "working directory moved away",
+        body("""
+        os.chdir('/')
+        for name in ('/tmp',):
+            try:
+                os.rename(name, '/gone')
+                return 'escaped'
+            except OSError:
+                pass
+        return 'stopped'"""),
+        run_on=ISOLATED,
+    ),
+]

@@ -1,0 +1,179 @@
+"""Attacks on the verdict through the result channel: forged, broken and endless messages.
+
+The expected result is a number that only the judge knows, so a pass of the secure verifier is a forgery.
+"""
+
+from __future__ import annotations
+
+from foreshock.jobs.verify.attacks.attack import EVERYWHERE, Attack, body
+
+_G = "result channel"
+
+_FRAME = """
+        def frame(message):
+            data = message if isinstance(message, bytes) else json.dumps(message).encode()
+            return struct.pack('>Q', len(data)) + data
+        def everywhere(data):
+            for fd in range(256):
+                try:
+                    os.write(fd, data)
+                except OSError:
+                    pass
+"""
+
+
+def _channel(name: str, text: str, wall_s: float = 5.0) -> Attack:
+    return Attack(_G, name, body(_FRAME + text), EVERYWHERE, wall_s=wall_s)
+
+
+ATTACKS = [
+    _channel(
+        "a forged pass on every descriptor",
+        """
+        everywhere(frame({'passed': True, 'outcome': 'passed', 'results': [[True, '']]}))
+        os._exit(0)""",
+    ),
+    _channel(
+        "an empty list of results",
+        """
+        everywhere(frame({'results': []}))
+        os._exit(0)""",
+    ),
+    _channel(
+        "too many results",
+        """
+        everywhere(frame({'results': [[1, '']] * 1000}))
+        os._exit(0)""",
+    ),
+    _channel(
+        "results of the wrong shape",
+        """
+        everywhere(frame({'results': [{'passed': True}]}))
+        os._exit(0)""",
+    ),
+    _channel(
+        "two answers, the second a forged one",
+        """
+        everywhere(frame({'results': [[0, '']]}) + frame({'results': [[True, ''], [True, '']]}))
+        os._exit(0)""",
+    ),
+    _channel(
+        "JSON that is no message",
+        """
+        everywhere(frame(b'[1, 2, 3]'))
+        os._exit(0)""",
+    ),
+    _channel(
+        "bytes that are no JSON",
+        """
+        everywhere(frame(bytes(range(256))))
+        os._exit(0)""",
+    ),
+    _channel(
+        "JSON nested a million deep",
+        """
+        everywhere(frame(b'[' * 1000000))
+        os._exit(0)""",
+    ),
+    _channel(
+        "a number of a million digits",
+        """
+        everywhere(frame(b'{"results": [[' + b'9' * 1000000 + b', ""]]}'))
+        os._exit(0)""",
+    ),
+    _channel(
+        "a length of 2**63",
+        """
+        everywhere(struct.pack('>Q', 1 << 63))
+        time.sleep(0.2)
+        os._exit(0)""",
+    ),
+    _channel(
+        "half a frame, then silence",
+        """
+        everywhere(struct.pack('>Q', 1000) + b'{')
+        time.sleep(60)""",
+        0.4,
+    ),
+    _channel(
+        "one byte at a time",
+        """
+        for byte in frame({'results': [[True, '']]}):
+            os.write(3, bytes([byte]))
+            time.sleep(0.001)
+        os._exit(0)""",
+    ),
+    _channel(
+        "a forged infrastructure error",
+        """
+        everywhere(b'E confinement of a submission failed')
+        os._exit(70)""",
+    ),
+    _channel(
+        "a forged ready byte and a second request",
+        """
+        everywhere(b'R' * 64)
+        os._exit(0)""",
+    ),
+    _channel(
+        "every descriptor closed, process kept alive",
+        """
+        os.closerange(0, 1024)
+        time.sleep(60)""",
+    ),
+    _channel(
+        "the channel replaced by another file",
+        """
+        os.dup2(os.open('/dev/null', os.O_RDWR), 3)
+        return 1""",
+    ),
+    _channel(
+        "a thread that writes between the runner's bytes",
+        """
+        def spam():
+            while True:
+                everywhere(frame({'results': [[True, '']]}))
+        threading.Thread(target=spam, daemon=True).start()
+        time.sleep(0.05)
+        return 1""",
+    ),
+    _channel(
+        "an atexit hook that writes a forged answer",
+        """
+        import atexit
+        atexit.register(everywhere, frame({'results': [[True, '']]}))
+        sys.exit(0)""",
+    ),
+    _channel(
+        "a result of 64 MB",
+        """
+        return 'x' * (64 << 20)""",
+    ),
+    _channel(
+        "frames walked up to the runner's request",
+        """
+        frame_ = sys._getframe()
+        while frame_ is not None:
+            for value in frame_.f_locals.values():
+                if type(value).__name__ == 'TestCase' or (isinstance(value, dict) and 'cases' in value):
+                    return 'escaped'
+            frame_ = frame_.f_back
+        return 'nothing there'""",
+    ),
+    _channel(
+        "every object searched for the expected result",
+        """
+        import gc
+        held = [one for one in gc.get_objects() if isinstance(one, dict) and 'expected' in one and 'cases' in one]
+        return 'escaped' if held else 'nothing there'""",
+    ),
+    _channel(
+        "the runner's modules searched for cases",
+        """
+        runner = sys.modules.get('foreshock.jobs.verify.runner')
+        for name, value in vars(runner).items() if runner else ():
+            if isinstance(value, (list, tuple)) and value and type(value[0]).__name__ == 'TestCase':
+                return 'escaped'
+        return 'nothing there'""",
+    ),
+]
