@@ -51,12 +51,32 @@ def _sorted_unique(levels: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(set(levels)))
 
 
+def _steps(value: Any) -> Any:
+    """Steps may be written as numbers, as directory names, or as one text such as "10,20,final"."""
+    if isinstance(value, str):
+        if value.strip() == "all":
+            return "all"
+        value = [part for part in value.split(",") if part.strip()]
+    return tuple(_step(item) for item in value) if isinstance(value, list | tuple) else (_step(value),)
+
+
+def _step(item: Any) -> int | str:
+    text = str(item).strip().removeprefix("checkpoint-")
+    if text == "final":
+        return text
+    if isinstance(item, bool) or not text.isdecimal():
+        raise ValueError(f'{item!r} is not a step; valid: "all", or a list such as [10, 20, final]')
+    return int(text)
+
+
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
-Steps = Literal["all"] | tuple[int | Literal["final"], ...]
+Steps = Annotated[Literal["all"] | tuple[int | Literal["final"], ...], BeforeValidator(_steps)]
+_MANY = 1_000_000
+"""More of anything countable than a sweep can hold: a number beyond it is a slip of the keyboard."""
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class CheckpointsConfig(_Section):
@@ -87,7 +107,7 @@ class PrefillConfig(_Section):
 
     source: AbsolutePath | None = Field(None, description="JSONL of exploit traces; not needed for level 0 alone")
     levels: Annotated[
-        tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_levels), AfterValidator(_sorted_unique)
+        tuple[Annotated[int, Field(ge=0, le=_MANY)], ...], BeforeValidator(_levels), AfterValidator(_sorted_unique)
     ] = Field((0, 10, 30, 100), min_length=1, description='Prefill levels in words, a list or "0,10,30"')
     assignment: Assignment = Field(
         Assignment.SHARED, description="`shared`: one trace a task; `per_attempt`: attempt i takes the task's trace i"
@@ -100,10 +120,12 @@ class SamplingConfig(_Section):
 
     temperature: float = Field(1.0, ge=0.0)
     top_p: float = Field(1.0, gt=0.0, le=1.0)
-    max_tokens: int = Field(2048, ge=1, description="Longest continuation, in model tokens")
-    attempts: int = Field(3, ge=1, description="Samples per problem and level")
-    rollouts: int = Field(1, ge=1, description="Repeats of each attempt, for donor runs (rows gain `rollout`)")
-    seed: int = Field(0, ge=0)
+    max_tokens: int = Field(2048, ge=1, le=_MANY, description="Longest continuation, in model tokens")
+    attempts: int = Field(3, ge=1, le=_MANY, description="Samples per problem and level")
+    rollouts: int = Field(
+        1, ge=1, le=_MANY, description="Repeats of each attempt, for donor runs (rows gain `rollout`)"
+    )
+    seed: int = Field(0, ge=0, lt=2**63)
 
 
 class PromptConfig(_Section):
@@ -147,7 +169,7 @@ class LogprobConfig(_Section):
 class GroundTruthConfig(_Section):
     """Extra level-0 samples, kept apart, that estimates are set against."""
 
-    attempts: int = Field(0, ge=0, description="Extra samples per problem; 0 for none")
+    attempts: int = Field(0, ge=0, le=_MANY, description="Extra samples per problem; 0 for none")
     steps: Steps = "all"
 
 
@@ -201,18 +223,33 @@ class RunConfig(_Section):
         return self.model_dump(mode="json")
 
 
-def _key_lines(node: yaml.Node | None, prefix: tuple[str | int, ...] = ()) -> dict[tuple[str | int, ...], int]:
-    """Line (from 1) of every key in a YAML document."""
+class _DuplicateKey(yaml.MarkedYAMLError):
+    """YAML takes the last of two equal keys in silence; the first one's author would never know."""
+
+
+def _key_lines(node: yaml.Node | None) -> dict[tuple[str | int, ...], int]:
+    """Line (from 1) of every key in a YAML document. An aliased node counts where it is written first."""
     lines: dict[tuple[str | int, ...], int] = {}
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            path = (*prefix, str(key.value))
-            lines[path] = key.start_mark.line + 1
-            lines |= _key_lines(value, path)
-    elif isinstance(node, yaml.SequenceNode):
-        for i, value in enumerate(node.value):
-            lines[(*prefix, i)] = value.start_mark.line + 1
-            lines |= _key_lines(value, (*prefix, i))
+    seen: set[int] = set()
+
+    def walk(node: yaml.Node | None, prefix: tuple[str | int, ...]) -> None:
+        if node is None or id(node) in seen:
+            return  # a node that holds itself has no end
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                path = (*prefix, str(key.value))
+                if path in lines:
+                    first = f"key {key.value!r} was given before, in line {lines[path]}"
+                    raise _DuplicateKey(problem=first, problem_mark=key.start_mark)
+                lines[path] = key.start_mark.line + 1
+                walk(value, path)
+        elif isinstance(node, yaml.SequenceNode):
+            for i, value in enumerate(node.value):
+                lines[(*prefix, i)] = value.start_mark.line + 1
+                walk(value, (*prefix, i))
+
+    walk(node, ())
     return lines
 
 
@@ -260,7 +297,11 @@ def parse_config(
     except ValidationError as error:
         # A union reports every branch that failed; one line a place is what a reader wants.
         seen: dict[str, str] = {}
-        for problem in error.errors():
+        problems = error.errors()
+        places = {problem["loc"][:-1] for problem in problems}
+        for problem in problems:
+            if problem["type"] == "too_short" and problem["loc"] in places:
+                continue  # it is empty only because its items are wrong, which is said of each
             text = _describe(problem, lines or {}, path)
             seen.setdefault(text.split(" (given", 1)[0], text)
         raise InputError(

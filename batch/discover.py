@@ -98,7 +98,7 @@ def settings_from_sensitivity_run(run_dir: Path) -> dict[str, Any]:
     path = run_dir / "config.yaml"
     if not path.is_file():
         raise InputError("no config.yaml in this run directory", path=run_dir, fix="name a prefill sensitivity run")
-    data, lines = load_yaml(path)
+    data, _ = load_yaml(path)
     if isinstance(data, dict) and isinstance(data.get("config"), dict) and "command" in data:
         return parse_config(data["config"], path).to_yaml_dict()
     if not isinstance(data, dict):
@@ -110,12 +110,8 @@ def settings_from_sensitivity_run(run_dir: Path) -> dict[str, Any]:
     missing = [key for key in ("checkpoint_dir", "prefill_tokens_sweep") if old.get(key) is None]
     if missing:
         raise InputError(f"lacks {', '.join(missing)}; needed: {', '.join(_LEGACY_KEYS)}", path=path)
-    steps = old.get("checkpoints")
-    if isinstance(steps, str) and steps != "all":
-        steps = [part.strip().removeprefix("checkpoint-") for part in steps.split(",") if part.strip()]
-        steps = [part if part == "final" else _whole_number(part, path, lines.get(("checkpoints",))) for part in steps]
     sections: dict[str, Any] = {
-        "checkpoints": {"dir": old["checkpoint_dir"], "steps": steps or "all"},
+        "checkpoints": {"dir": old["checkpoint_dir"], "steps": old.get("checkpoints") or "all"},
         "prefill": {"levels": old["prefill_tokens_sweep"], "source": old.get("prefill_source")},
         "sampling": {k: old[k] for k in ("attempts", "temperature", "max_tokens") if old.get(k) is not None},
         "problems": {
@@ -123,13 +119,6 @@ def settings_from_sensitivity_run(run_dir: Path) -> dict[str, Any]:
         },
     }
     return sections
-
-
-def _whole_number(text: str, path: Path, line: int | None) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise InputError(f"checkpoints: {text!r} is not a step", path=path, line=line) from None
 
 
 def config_from_sensitivity_run(run_dir: Path, overrides: dict[str, Any]) -> RunConfig:

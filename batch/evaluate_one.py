@@ -43,6 +43,11 @@ def one_cell_config(checkpoint: Path, level: int, sections: dict[str, Any]) -> R
         step = Checkpoint.step_of(folder.name)
     except ValueError as error:
         raise InputError(str(error), path=folder, fix=f"ln -s {folder} checkpoint-0, and give that") from None
+    if level > 0 and sections.get("prefill", {}).get("source") is None:
+        raise InputError(
+            f"--prefill-tokens {level} needs --prefill-from, the JSONL of exploit traces that the words are taken from",
+            fix="add --prefill-from FILE, or leave out --prefill-tokens to sample without a prefill",
+        )
     data: dict[str, Any] = {
         "checkpoints": {"dir": str(folder.parent), "steps": ["final" if step is None else step]},
         "logprob": {"enabled": False},

@@ -19,9 +19,11 @@ from foreshock.batch.discover import discover_checkpoints, require_loadable, sel
 from foreshock.batch.problems import load_run_problems
 from foreshock.batch.provenance import git_state, image_digest
 from foreshock.errors import InputError
+from foreshock.jobs.engines.factory import require_engine
 from foreshock.jobs.fingerprint import model_fingerprint
 from foreshock.jobs.inputs import RunInputs
 from foreshock.jobs.prefill import PrefillTrace, load_prefill_source
+from foreshock.jobs.prompts.chat_template import TemplateError
 from foreshock.jobs.prompts.problem_prompt import instructions_sha256
 from foreshock.jobs.prompts.registry import select_format
 from foreshock.jobs.prompts.tokenizer import PrefillTextError, load_tokenizer
@@ -67,6 +69,7 @@ class RunPlan:
 
 def make_plan(config: RunConfig) -> RunPlan:
     """Plan a run. Raises InputError for anything that would make it fail later."""
+    require_engine(config.engine.name, config.engine.options)
     checkpoints = discover_checkpoints(config.checkpoints)
     verifier = verifier_facts(config.verifier.name, config.verifier.package)
     problems = load_run_problems(config.problems, verifier.exploit_types)
@@ -144,7 +147,12 @@ def _renderable(config: RunConfig, checkpoint: Checkpoint, traces: dict[str, tup
 
 
 def _model_facts(config: RunConfig, checkpoint: Checkpoint) -> ModelFacts:
-    prompt_format = select_format(config.prompt.format, load_tokenizer(checkpoint.path))
+    tokenizer = load_tokenizer(checkpoint.path)
+    try:
+        prompt_format = select_format(config.prompt.format, tokenizer)
+        prompt_format.render(config.prompt.system, "Say hello.", "")
+    except TemplateError as error:
+        raise InputError(str(error), path=checkpoint.path, fix="mend its chat_template, or set prompt.format") from None
     template = {
         "format": prompt_format.template_sha256(),
         "instructions": instructions_sha256(config.prompt.instructions),

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata as packages
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,18 @@ from foreshock.jobs.records.jsonl import atomic_write_bytes, read_json, write_js
 from foreshock.jobs.records.layout import RunLayout
 
 _SECRET_NAME = re.compile(
-    r"TOKEN|SECRET|KEY|PASS|PWD$|CREDENTIAL|AUTH|COOKIE|SESSION_?ID|PRIVATE|SIGNATURE",
+    r"TOKEN|SECRET|KEY|PASS|PWD$|CREDENTIAL|AUTH|BEARER|COOKIE|SESSION_?ID|PRIVATE|SIGNATURE|WEBHOOK",
     re.IGNORECASE,
 )
 _HARMLESS_NAME = re.compile(r"^(PWD|OLDPWD|SSH_AUTH_SOCK_DIR|TOKENIZERS_PARALLELISM|XAUTHORITY)$")
+_COUNT_NAME = re.compile(r"(TOKENS|KEYS)$", re.IGNORECASE)
+"""`--max-tokens 512` counts something; only a value that is a number is taken for a count."""
 _SECRET_VALUE = re.compile(
-    r"(?:sk|hf|ghp|gho|github_pat|xox[abprs]|glpat|AKIA|ASIA)[-_A-Za-z0-9]{12,}"  # keys that say what they are
-    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"  # user:password in a URL
+    # Keys that say what they are. `disk-of-an-experiment` and `task_descriptions` only hold the letters of one.
+    r"(?<![A-Za-z0-9])(?:sk|hf|gh[oprsu]|github_pat|xox[abprs]|glpat)[-_](?=[-_A-Za-z]*\d|[-_A-Za-z0-9]{20})[-_A-Za-z0-9]{12,}"
+    r"|(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{12,}"
+    r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"  # user:password in a URL
+    r"|(?i:(?<=[?&;]token=)|(?<=password=)|(?<=passwd=)|(?<=api_key=)|(?<=secret=)|(?<=bearer ))[^\s&;'\"]{6,}"
     r"|\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_.-]+"  # JSON web tokens
 )
 REMOVED = "<removed>"
@@ -52,22 +58,29 @@ def redact_text(text: str) -> str:
 def redact_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Variables by name, the values of those that may hold a secret replaced."""
     return {
-        name: REMOVED if _SECRET_NAME.search(name) and not _HARMLESS_NAME.match(name) else redact_text(value)
+        name: REMOVED if _names_secret(name, value) and not _HARMLESS_NAME.match(name) else redact_text(value)
         for name, value in sorted(environment.items())
     }
+
+
+def _names_secret(name: str, value: str) -> bool:
+    return bool(_SECRET_NAME.search(name)) and not (_COUNT_NAME.search(name) and value.strip().isdecimal())
 
 
 def redact_command(arguments: Sequence[str]) -> str:
     """The command line, values of options such as `--api-key` replaced."""
     shown, hide_next = [], False
-    for argument in arguments:
-        name, equals, _ = argument.partition("=")
+    for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
+        name, equals, value = argument.partition("=")
+        option = name.replace("-", "_")
         if hide_next:
             shown.append(REMOVED)
             hide_next = False
-        elif _SECRET_NAME.search(name.replace("-", "_")) and (equals or argument.startswith("-")):
-            shown.append(f"{name}={REMOVED}" if equals else argument)
-            hide_next = not equals
+        elif equals and _names_secret(option, value):
+            shown.append(f"{name}={REMOVED}")
+        elif not equals and argument.startswith("-"):
+            shown.append(argument)
+            hide_next = _names_secret(option, following) and not following.startswith("-")
         else:
             shown.append(redact_text(argument))
     return shlex.join(shown)
@@ -170,7 +183,7 @@ def recorded_status(layout: RunLayout) -> Iterator[dict[str, Any]]:
             layout.status,
             {
                 "status": status,
-                "exit_reason": reason,
+                "exit_reason": None if reason is None else redact_text(reason),
                 "start_time": started,
                 "end_time": _now() if end else None,
                 "duration_seconds": round(time.monotonic() - clock, 3) if end else None,
@@ -194,7 +207,7 @@ def recorded_status(layout: RunLayout) -> Iterator[dict[str, Any]]:
         raise
     except BaseException as error:
         extra.setdefault("traceback", redact_text(traceback.format_exc()))
-        say("failed", redact_text(f"{type(error).__name__}: {error}"))
+        say("failed", f"{type(error).__name__}: {error}")
         raise
     say(extra.get("status", "completed"), extra.get("exit_reason"))
 

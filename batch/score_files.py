@@ -13,7 +13,7 @@ from pathlib import Path
 
 from foreshock.errors import InputError
 from foreshock.jobs.engines.base import Engine
-from foreshock.jobs.prefill import cut_prefill
+from foreshock.jobs.prefill import cut_prefill, require_text
 from foreshock.jobs.prompts.base import PromptFormat, RenderedPrompt
 from foreshock.jobs.records.jsonl import read_jsonl, write_jsonl
 from foreshock.jobs.records.layout import CellFile, RunLayout, checkpoint_order
@@ -73,8 +73,13 @@ def read_samples(
         if limit is not None and len(samples) >= limit:
             break
         words = level if level is not None else row.get("prefill_level", row.get("prefill_tokens"))
-        if not isinstance(words, int):
-            raise InputError("row lacks prefill_tokens, so its level is unknown", path=path, line=number)
+        if not isinstance(words, int) or isinstance(words, bool) or words < 0:
+            given = "missing" if words is None else repr(words)
+            raise InputError(
+                f"prefill_tokens is {given}, so the row's level is unknown; valid: a number of words >= 0",
+                path=path,
+                line=number,
+            )
         needed = ("task_id", "prompt", "reasoning" if use_reasoning else "prefill_reasoning")
         missing = [key for key in needed if row.get(key) is None]
         if missing and not (words == 0 and missing == ["prefill_reasoning"]):
@@ -84,7 +89,9 @@ def read_samples(
                 line=number,
                 fix="give the .samples.jsonl file of an evaluation, or add --use-reasoning-field",
             )
+        _require_types(row, path, number)
         source = row["reasoning"] if use_reasoning else row.get("prefill_reasoning") or ""
+        require_text(source, f"{path}:{number}: the prefill")
         cut = cut_prefill(source, words)
         if cut.words == 0:
             without += 1
@@ -103,6 +110,22 @@ def read_samples(
             )
         )
     return samples, without
+
+
+def _require_types(row: Row, path: Path, number: int) -> None:
+    texts = ("task_id", "prompt", "system", "reasoning", "prefill_reasoning", "exploit_type")
+    wrong = [key for key in texts if not isinstance(row.get(key), str | None)]
+    if not isinstance(row.get("attempt_idx"), int | None):
+        wrong.append("attempt_idx")
+    if not isinstance(row.get("exploit_success"), bool | None):
+        wrong.append("exploit_success")
+    if wrong:
+        raise InputError(
+            f"{wrong[0]} is {row[wrong[0]]!r}, of the wrong type; texts are strings, attempt_idx is a number, "
+            "exploit_success is true, false or null",
+            path=path,
+            line=number,
+        )
 
 
 def score_samples(

@@ -165,7 +165,10 @@ def list_runs(results_dir: Path) -> list[dict[str, Any]]:
 
 
 def _entry(layout: RunLayout, status: str, problem: str | None, done: int = 0, total: int = 0) -> dict[str, Any]:
-    document = _status_document(layout)
+    try:
+        document = _status_document(layout)
+    except InputError as error:
+        document, problem = {}, problem or str(error)
     return {
         "run": layout.name,
         "path": str(layout.root),

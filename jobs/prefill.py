@@ -107,6 +107,16 @@ def prefill_sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def require_text(text: str, what: str) -> None:
+    """Raise PrefillSourceError if `text` holds half of a surrogate pair, which no tokenizer can encode."""
+    for index, letter in enumerate(text):
+        if "\ud800" <= letter <= "\udfff":
+            raise PrefillSourceError(
+                f"{what} holds half of a surrogate pair ({letter!a} at character {index}), which is not text; "
+                "remove it, or leave the row out"
+            )
+
+
 def load_prefill_source(
     path: Path, *, unconditioned: bool = False, reasoning_field: str = "reasoning"
 ) -> PrefillSource:
@@ -151,11 +161,14 @@ def _rows(path: Path, raw: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
             continue
         where = f"{path}:{number}"
         try:
-            row = json.loads(line.decode("utf-8"))
+            row = json.loads(line.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
             raise PrefillSourceError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start})") from error
         except json.JSONDecodeError as error:
-            raise PrefillSourceError(f"{where}: not valid JSON ({error.msg} at column {error.colno})") from error
+            hint = "; a JSONL file has one object a line" if line.lstrip()[:1] == b"[" else ""
+            raise PrefillSourceError(f"{where}: not valid JSON ({error.msg} at column {error.colno}){hint}") from error
+        except RecursionError as error:
+            raise PrefillSourceError(f"{where}: not valid JSON (nested too deeply)") from error
         if not isinstance(row, dict):
             raise PrefillSourceError(f"{where}: expected a JSON object, found {type(row).__name__}")
         yield where, row
@@ -184,6 +197,7 @@ def _trace(where: str, row: dict[str, Any], unconditioned: bool, reasoning_field
         raise PrefillSourceError(f"{where}: no {reasoning_field!r} field; fields that look like it: {near}")
     if not isinstance(reasoning, str) or not reasoning.strip():
         raise PrefillSourceError(f"{where}: {reasoning_field!r} is {reasoning!r}; it must hold at least one word")
+    require_text(reasoning, f"{where}: {reasoning_field!r}")
     attempt = row.get("attempt_idx")
     if attempt is not None and (not isinstance(attempt, int) or isinstance(attempt, bool)):
         raise PrefillSourceError(f"{where}: attempt_idx is {attempt!r}; valid: an integer or null")

@@ -50,6 +50,8 @@ def run_integration(
     if not logprob_dirs:
         raise InputError("no logprob directory given", fix="name run directories with --logprob-dirs")
     trajectory = read_trajectory(trajectory_csv)
+    if trajectory.empty:
+        raise InputError("holds a header and no row", path=trajectory_csv, fix="foreshock trajectory --run-dir RUN")
     scores = read_prefix_scores(logprob_dirs)
     if not set(trajectory["task_id"]) & set(scores["task_id"]):
         raise InputError(

@@ -15,7 +15,7 @@ from foreshock.analysis.tables.schema import TableKind
 from foreshock.errors import InputError
 
 _NAME = re.compile(
-    r"^(?:checkpoint-(?P<step>\d+)|(?:checkpoint-)?final)_prefill(?P<level>\d+)(?:_logprobs|_kl)?\.jsonl$"
+    r"^(?:checkpoint-(?P<step>\d{1,15})|(?:checkpoint-)?final)_prefill(?P<level>\d{1,9})(?:_logprobs|_kl)?\.jsonl$"
 )
 _BOOKKEEPING = (".samples.jsonl", ".manifest.json")
 

@@ -20,6 +20,7 @@ from foreshock.errors import InputError
 
 _BLOCK_BYTES = 32 << 20
 _PARSE_BYTES = 4 << 20
+_INT64 = 1 << 63
 
 
 def read_jsonl(path: Path, fields: pa.Schema, required: Sequence[str]) -> pa.Table:
@@ -106,9 +107,11 @@ def _parse_lines(path: Path, block: bytes, first_line: int, fields: pa.Schema, r
 
 def _parse_line(path: Path, number: int, line: bytes, fields: pa.Schema, required: Sequence[str]) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise InputError("not UTF-8 text; each line must be one JSON object", path=path, line=number) from None
+    except RecursionError:
+        raise InputError("nested too deeply to be a row", path=path, line=number) from None
     except json.JSONDecodeError as error:
         raise InputError(_broken_line(line, error), path=path, line=number) from None
     if not isinstance(row, dict):
@@ -154,7 +157,7 @@ def _coerce(path: Path, number: int, field: pa.Field, value: Any) -> Any:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if is_number and isinstance(value, float) and not math.isfinite(value):
         return None
-    if pa.types.is_integer(kind) and is_number and value == int(value):
+    if pa.types.is_integer(kind) and is_number and value == int(value) and abs(value) < _INT64:
         return int(value)
     if pa.types.is_floating(kind) and is_number:
         return float(value)

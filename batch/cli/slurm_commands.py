@@ -59,8 +59,10 @@ def cancel(run_dir: RunDirArgument = None, results_dir: ResultsOption = Path("re
     from foreshock.batch.discover import newest_run
     from foreshock.batch.executors.slurm import cancel_run
     from foreshock.jobs.records.layout import RunLayout
+    from foreshock.jobs.records.planfile import PlanFile
 
     layout = RunLayout(run_dir) if run_dir is not None else newest_run(results_dir)
+    PlanFile.read(layout)  # refuses what is not a run before anything is asked of Slurm
     names = cancel_run(layout)
     typer.echo(f"cancelled: {', '.join(names)}" if names else "nothing of this run is queued or running")
     typer.echo(f"finished batches are kept; go on with: foreshock resume {layout.root}")

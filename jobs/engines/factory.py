@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from foreshock.errors import InputError
@@ -28,17 +28,28 @@ ENGINE_NAMES = tuple(sorted(_ENGINES))
 """Every name that `create_engine` knows."""
 
 
+def require_engine(name: str, options: Iterable[str] = ()) -> None:
+    """Raise InputError, naming the valid ones, if there is no engine of this name or it has no such option.
+
+    An engine whose package is not on this machine is taken on trust: plans are made on login nodes.
+    """
+    if name not in _ENGINES:
+        raise InputError(f"unknown engine {name!r}; valid: {', '.join(ENGINE_NAMES)}")
+    try:
+        build = _ENGINES[name]()
+    except ImportError:
+        return
+    valid = [p for p in inspect.signature(build).parameters if p != "self"]
+    unknown = sorted(set(options) - set(valid))
+    if unknown:
+        raise InputError(f"engine {name!r} has no option {unknown[0]!r}; valid: {', '.join(sorted(valid))}")
+
+
 def create_engine(name: str, options: Mapping[str, Any] | None = None) -> Engine:
     """An engine that has loaded nothing yet. `options` are the engine's keyword arguments.
 
     Raises ValueError for an unknown name or option, naming the valid ones.
     """
-    if name not in _ENGINES:
-        raise InputError(f"unknown engine {name!r}; valid: {', '.join(ENGINE_NAMES)}")
-    build = _ENGINES[name]()
     given = dict(options or {})
-    valid = [p for p in inspect.signature(build).parameters if p != "self"]
-    unknown = sorted(set(given) - set(valid))
-    if unknown:
-        raise InputError(f"engine {name!r} has no option {unknown[0]!r}; valid: {', '.join(sorted(valid))}")
-    return build(**given)
+    require_engine(name, given)
+    return _ENGINES[name]()(**given)

@@ -24,7 +24,7 @@ class PrefillTextError(InputError):
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer of a checkpoint directory, cached by path. Raises ValueError when it cannot be loaded."""
+    """The tokenizer of a checkpoint directory, cached by path. Raises InputError when it cannot be loaded."""
     return _load(str(path))
 
 
@@ -37,8 +37,11 @@ def _load(path: str) -> Tokenizer:
             warnings.simplefilter("ignore")
             return AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path}: no usable tokenizer ({error}); valid: a directory written by tokenizer.save_pretrained"
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(": ")
+        raise InputError(
+            f"no usable tokenizer ({first}); valid: a directory written by tokenizer.save_pretrained",
+            path=Path(path),
+            fix="copy tokenizer.json and tokenizer_config.json of the base model into the checkpoint",
         ) from error
 
 

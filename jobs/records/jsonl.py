@@ -81,6 +81,8 @@ def read_json(path: Path) -> Any:
         raise InputError("no such file", path=path) from None
     except json.JSONDecodeError as error:
         raise InputError(f"not valid JSON: {error.msg}", path=path, line=error.lineno) from None
+    except RecursionError:
+        raise InputError("not valid JSON: nested too deeply", path=path) from None
     except UnicodeDecodeError as error:
         raise InputError(f"not UTF-8 text at byte {error.start}", path=path) from None
 
@@ -101,8 +103,8 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Row]]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                row = json.loads(line.decode("utf-8-sig"))
+            except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
                 cut = "" if line.endswith(b"\n") else "; the line has no end, so the file looks truncated"
                 raise InputError(f"not valid JSON ({error}){cut}", path=path, line=number) from None
             if not isinstance(row, dict):

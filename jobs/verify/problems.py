@@ -46,10 +46,12 @@ def problem_from_row(row: dict[str, Any], where: str) -> Problem:
     }
     problem = Problem(**known, extra=extra)
     try:
-        secure_cases(problem)
+        n_secure = len(secure_cases(problem))
         insecure_cases(problem)
     except ProblemError as error:
         raise ProblemError(f"{where}: {error}") from None
+    if n_secure == 0:
+        raise ProblemError(f"{where}: no test cases, so nothing could be judged; add them to test_cases")
     return problem
 
 
@@ -75,14 +77,16 @@ def load_problems(path: Path) -> list[Problem]:
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    with path.open(encoding="utf-8") as handle:
+    with path.open("rb") as handle:
         for number, line in enumerate(handle, start=1):
             if not line.strip():
                 continue
             where = f"{path}:{number}"
             try:
-                row = json.loads(line)
-            except ValueError as error:
+                row = json.loads(line.decode("utf-8-sig"))
+            except UnicodeDecodeError as error:
+                raise ProblemError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+            except (ValueError, RecursionError) as error:
                 raise ProblemError(f"{where}: not JSON: {error}") from None
             if not isinstance(row, dict):
                 raise ProblemError(f"{where}: a {type(row).__name__}, must be an object")
@@ -92,7 +96,11 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     import pyarrow.parquet
 
-    for number, row in enumerate(pyarrow.parquet.read_table(path).to_pylist(), start=1):
+    try:
+        rows = pyarrow.parquet.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        raise ProblemError(f"{path}: not a parquet file: {error}") from None
+    for number, row in enumerate(rows, start=1):
         yield f"{path}: row {number}", row
 
 

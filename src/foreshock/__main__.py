@@ -16,12 +16,19 @@ def main() -> None:
     except ForeshockError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            sys.stderr.close()
+            sys.exit(141)
+        named = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        if not named:
+            raise  # not about a file that the user could look at
+        print(f"error: {' -> '.join(named)}: {error.strerror or error}", file=sys.stderr)
+        print("  -> check that the path is right, its disk has room, and you may write there", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
 
 
 if __name__ == "__main__":

@@ -96,6 +96,35 @@ def test_secrets_on_the_command_line_are_removed() -> None:
     assert "x.yaml" in shown
 
 
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "sk-proj-Ab3dEf6hIj9kLm2n",
+        "hf_abcdefghijklmnopqrstu",
+        "ghs_16CharactersAtLeast1",
+        "AKIAIOSFODNN7EXAMPLE",
+        "postgres://:hunter2hunter2@db/x",
+        "https://host/x?a=1&token=hunter2hunter2",
+        "Authorization: Bearer hunter2hunter2",
+    ],
+)
+def test_values_that_look_like_secrets_are_removed(secret: str) -> None:
+    assert provenance.REMOVED in provenance.redact_text(f"see {secret}")
+
+
+def test_the_command_is_kept_whole_where_nothing_is_secret() -> None:
+    command = [
+        "foreshock", "eval", "disk-experiment-2024-run/checkpoint-1", "--prefill-tokens", "10", "--max-tokens=512",
+        "--prefill-from", "/data/task_descriptions_long.jsonl", "--problems", "risk-analysis-of-models-v2.jsonl",
+    ]  # fmt: skip
+    assert provenance.redact_command(command) == " ".join(command)
+
+
+def test_a_secret_in_an_exit_message_is_removed(tmp_path: Path) -> None:
+    document = status_after(tmp_path, SystemExit("cannot reach https://me:hunter2@host/"))
+    assert "hunter2" not in json.dumps(document)
+
+
 def test_the_configuration_file_serves_both_tools(tmp_path: Path) -> None:
     config = parse_config({"checkpoints": {"dir": "/m", "steps": [1, 2]}, "prefill": {"levels": [0]}})
     provenance.write_config(RunLayout(tmp_path), config, ["foreshock", "run", "x.yaml"])
