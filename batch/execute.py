@@ -7,7 +7,7 @@ people to read; a round that added no row ends the attempt instead of looping.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from foreshock.batch.config import RunConfig
@@ -48,23 +48,30 @@ class Execution:
 OnSnapshot = Callable[[Snapshot], None]
 
 
-def missing_specs(layout: RunLayout, plan: PlanFile) -> list[JobSpec]:
-    """Specs whose shard is absent, damaged or has error rows."""
+def missing_specs(layout: RunLayout, plan: PlanFile, specs: Sequence[JobSpec] | None = None) -> list[JobSpec]:
+    """Specs (of `specs`, else of the plan) whose shard is absent, damaged or has error rows."""
     store = ShardStore(layout)
-    return [spec for spec in plan.specs if not store.is_complete(spec)]
+    return [spec for spec in (plan.specs if specs is None else specs) if not store.is_complete(spec)]
 
 
 def execute(
-    layout: RunLayout, plan: PlanFile, config: RunConfig, on_snapshot: OnSnapshot = lambda _: None
+    layout: RunLayout,
+    plan: PlanFile,
+    config: RunConfig,
+    on_snapshot: OnSnapshot = lambda _: None,
+    specs: Sequence[JobSpec] | None = None,
 ) -> Execution:
-    """Run everything that is missing. Raises StopRequestedError on Ctrl-C, with finished batches on disk."""
+    """Run everything that is missing, of `specs` if given.
+
+    Raises StopRequestedError on Ctrl-C, with finished batches on disk.
+    """
     outcome = Execution()
     executor = make_executor(config)
     before: int | None = None
     while outcome.rounds <= config.execution.heal:
         queued = executor.queued(layout, plan)
         outcome.submitted = bool(queued)
-        missing = [spec for spec in missing_specs(layout, plan) if spec.key() not in queued]
+        missing = [spec for spec in missing_specs(layout, plan, specs) if spec.key() not in queued]
         n_missing = sum(spec.n_rows for spec in missing)
         if not missing or n_missing == before:
             if outcome.submitted:
@@ -79,7 +86,7 @@ def execute(
             outcome.submitted = True
             return outcome
         outcome.failures = _wait(executor, layout, plan, tasks, n_missing, on_snapshot)
-    outcome.missing = missing_specs(layout, plan)
+    outcome.missing = missing_specs(layout, plan, specs)
     return outcome
 
 

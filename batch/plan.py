@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -67,20 +67,25 @@ class RunPlan:
         self.file.write(layout)
 
 
-def make_plan(config: RunConfig) -> RunPlan:
-    """Plan a run. Raises InputError for anything that would make it fail later."""
+def make_plan(config: RunConfig, checkpoints: Sequence[Checkpoint] | None = None) -> RunPlan:
+    """Plan a run. Raises InputError for anything that would make it fail later.
+
+    `checkpoints` are those that are there so far, of a run that `grow_plan` will extend; by default all that the
+    configuration names must be there.
+    """
     require_engine(config.engine.name, config.engine.options)
-    checkpoints = discover_checkpoints(config.checkpoints)
+    growing = checkpoints is not None
+    checkpoints = discover_checkpoints(config.checkpoints) if checkpoints is None else checkpoints
     verifier = verifier_facts(config.verifier.name, config.verifier.package)
     problems = load_run_problems(config.problems, verifier.exploit_types)
-    facts = {checkpoint: _model_facts(config, checkpoint) for checkpoint in checkpoints}
+    facts = {checkpoint: model_facts(config, checkpoint) for checkpoint in checkpoints}
     traces = _renderable(config, checkpoints[0], _load_traces(config, problems))
     inputs = RunInputs(problems, traces.kept, config.prefill.assignment, config.sampling.attempts)
     builder = _SpecBuilder(config, inputs, verifier.identity, traces.n_refused)
     specs: list[JobSpec] = []
     for checkpoint in checkpoints:
         specs += builder.of_checkpoint(checkpoint, facts[checkpoint])
-    truth = _ground_truth_checkpoints(config, checkpoints)
+    truth = _present_truth(config, checkpoints) if growing else _ground_truth_checkpoints(config, checkpoints)
     for checkpoint in truth:
         specs += builder.ground_truth(checkpoint, facts[checkpoint])
     if config.logprob.enabled and config.logprob.reference is not None:
@@ -146,7 +151,30 @@ def _renderable(config: RunConfig, checkpoint: Checkpoint, traces: dict[str, tup
     return _Renderable(kept, len(filtered) - len(kept))
 
 
-def _model_facts(config: RunConfig, checkpoint: Checkpoint) -> ModelFacts:
+def grow_plan(config: RunConfig, plan: PlanFile, inputs: RunInputs, checkpoints: Sequence[Checkpoint]) -> PlanFile:
+    """The plan with further checkpoints' specs after its own, which stay as they are; made from the frozen inputs."""
+    verifier = verifier_facts(config.verifier.name, config.verifier.package)
+    first = plan.specs[0].checkpoint.name
+    n_refused = next((s.n_tasks for s in plan.skipped if (s.checkpoint, s.reason) == (first, CONTROL_TOKEN)), 0)
+    builder = _SpecBuilder(config, inputs, verifier.identity, n_refused)
+    specs = list(plan.specs)
+    for checkpoint in checkpoints:
+        facts = model_facts(config, checkpoint)
+        specs += builder.of_checkpoint(checkpoint, facts)
+        if _present_truth(config, [checkpoint]):
+            specs += builder.ground_truth(checkpoint, facts)
+    skipped = (*plan.skipped, *builder.skipped(checkpoints))
+    return replace(plan, specs=tuple({spec.key(): spec for spec in specs}.values()), skipped=skipped)
+
+
+def check_sources(config: RunConfig) -> None:
+    """Raise InputError for problems or traces that no checkpoint could be planned with."""
+    verifier = verifier_facts(config.verifier.name, config.verifier.package)
+    _load_traces(config, load_run_problems(config.problems, verifier.exploit_types))
+
+
+def model_facts(config: RunConfig, checkpoint: Checkpoint) -> ModelFacts:
+    """Read a checkpoint's identity. Raises InputError if it cannot be loaded."""
     tokenizer = load_tokenizer(checkpoint.path)
     try:
         prompt_format = select_format(config.prompt.format, tokenizer)
@@ -165,6 +193,14 @@ def _ground_truth_checkpoints(config: RunConfig, checkpoints: Sequence[Checkpoin
     if config.ground_truth.attempts == 0:
         return []
     return select_steps(list(checkpoints), config.ground_truth.steps, config.checkpoints.dir, "ground_truth.steps")
+
+
+def _present_truth(config: RunConfig, checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """Those of `checkpoints` that get ground truth; further ones may come later."""
+    if config.ground_truth.attempts == 0:
+        return []
+    steps = config.ground_truth.steps
+    return [c for c in checkpoints if steps == "all" or ("final" if c.step is None else c.step) in steps]
 
 
 def _settings(config: RunConfig) -> WorkerSettings:
@@ -237,7 +273,7 @@ class _SpecBuilder:
             raise InputError(f"logprob.reference: {error}", path=path) from None
         donor = Checkpoint("reference", step, path)
         require_loadable(donor)
-        return self._scoring(JobKind.REF_LOGPROB, donor, _model_facts(config, donor))
+        return self._scoring(JobKind.REF_LOGPROB, donor, model_facts(config, donor))
 
     def skipped(self, checkpoints: Iterable[Checkpoint]) -> list[SkippedTasks]:
         """Tasks without a prefill, for every cell above level 0."""

@@ -17,7 +17,7 @@ from typing import Any
 from foreshock.analysis.aggregate import AggregateReport, aggregate
 from foreshock.batch.analyse import AnalysisReport, analyse
 from foreshock.batch.config import RunConfig, load_config
-from foreshock.batch.execute import Execution, OnSnapshot, execute
+from foreshock.batch.execute import Execution, OnSnapshot, execute, missing_specs
 from foreshock.batch.plan import RunPlan, make_plan
 from foreshock.batch.provenance import recorded_status, short_commit, write_config, write_metadata
 from foreshock.errors import ForeshockError, InputError
@@ -52,16 +52,20 @@ class RunHooks:
     say: Callable[[str], None] = field(default=lambda text: None)
 
 
+def new_run_dir(config: RunConfig) -> Path:
+    """A dated directory below the configuration's results that is not there yet."""
+    results = ResultsLayout(config.results_dir)
+    run_dir = results.run(run_dir_name(config.name, datetime.now(), short_commit())).root
+    for i in range(2, 1000):
+        if not run_dir.exists():
+            break
+        run_dir = run_dir.with_name(f"{run_dir_name(f'{config.name}-{i}', datetime.now(), short_commit())}")
+    return run_dir
+
+
 def create_run(config: RunConfig, plan: RunPlan, command: Sequence[str], run_dir: Path | None = None) -> RunLayout:
     """Make the run directory and freeze everything in it. Raises InputError if it is there already."""
-    if run_dir is None:
-        results = ResultsLayout(config.results_dir)
-        run_dir = results.run(run_dir_name(config.name, datetime.now(), short_commit())).root
-        for i in range(2, 1000):
-            if not run_dir.exists():
-                break
-            run_dir = run_dir.with_name(f"{run_dir_name(f'{config.name}-{i}', datetime.now(), short_commit())}")
-    layout = RunLayout(run_dir)
+    layout = RunLayout(new_run_dir(config) if run_dir is None else run_dir)
     if layout.plan.exists():
         raise InputError("there is a run here already", path=run_dir, fix=f"foreshock resume {run_dir}")
     layout.root.mkdir(parents=True, exist_ok=True)
@@ -93,16 +97,22 @@ def resume(
     layout = RunLayout(run_dir)
     plan = PlanFile.read(layout)
     config = overrides(load_config(layout.config))
-    require_same_models(plan)
+    require_same_models(plan, layout)
     write_metadata(layout)
     return _carry_out(layout, config, plan, hooks, analysed)
 
 
-def require_same_models(plan: PlanFile) -> None:
-    """Raise InputError when a checkpoint is gone or its weights are not those that the run was planned with."""
+def require_same_models(plan: PlanFile, layout: RunLayout | None = None) -> None:
+    """Raise InputError when a checkpoint's weights are not those that the run was planned with, or gone.
+
+    With `layout`, a checkpoint that is gone is no error if all its rows are there: trainers delete old checkpoints.
+    """
     planned = {spec.checkpoint: spec.model_fingerprint for spec in plan.specs}
     for checkpoint, fingerprint in planned.items():
         if not checkpoint.path.is_dir():
+            own = [spec for spec in plan.specs if spec.checkpoint == checkpoint]
+            if layout is not None and not missing_specs(layout, plan, own):
+                continue
             raise InputError("the checkpoint of this run is gone", path=checkpoint.path, fix="restore it, then resume")
         now = model_fingerprint(checkpoint.path)
         if now != fingerprint:

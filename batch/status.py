@@ -13,6 +13,7 @@ from typing import Any
 
 from foreshock.batch.slurm_status import cell_states, gpu_hours, slurm_tasks
 from foreshock.batch.slurm_status import failures as slurm_failures
+from foreshock.batch.watch.state import watch_lock
 from foreshock.errors import InputError
 from foreshock.jobs.progress import TaskProgress
 from foreshock.jobs.records.jsonl import read_json
@@ -89,7 +90,14 @@ def read_status(layout: RunLayout) -> RunStatus:
     rate = sum(_rate(task) for task in live) or None
     return RunStatus(
         run=layout.name,
-        status=_state(document, live, done, total, queued=any(not t.report.state.is_final for t in in_slurm)),
+        status=_state(
+            document,
+            live,
+            done,
+            total,
+            queued=any(not t.report.state.is_final for t in in_slurm),
+            watched=watch_lock(layout).held(),
+        ),
         exit_reason=document.get("exit_reason"),
         rows_total=total,
         rows_done=done,
@@ -139,16 +147,20 @@ def _status_document(layout: RunLayout) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _state(document: dict[str, Any], live: list[TaskProgress], done: int, total: int, *, queued: bool) -> str:
+def _state(
+    document: dict[str, Any], live: list[TaskProgress], done: int, total: int, *, queued: bool, watched: bool
+) -> str:
     said = str(document.get("status", "planned"))
     if live:
         return "running"
     if queued:
         return "submitted"
+    if watched:
+        return "watching"
     if said in ("running", "submitted") and done >= total:
         return "complete, not analysed"
     # A killed launcher cannot write its end.
-    return "stopped" if said == "running" else said
+    return "stopped" if said in ("running", "watching") else said
 
 
 def list_runs(results_dir: Path) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ WHOLE_FILE_LIMIT = 64 * 2**20
 _BLOCK = 64 * 2**10
 _N_BLOCKS = 256
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+_NUMBERED_SHARD = re.compile(r"-\d{5}-of-(?P<total>\d{5})\.(?:safetensors|bin)$")
 _VOLATILE_CONFIG_KEYS = ("_name_or_path", "transformers_version")
 
 
@@ -105,9 +107,20 @@ def _weight_files(path: Path) -> tuple[Path, ...]:
                 )
             return tuple(path / name for name in shards)
     found = sorted(path.glob("*.safetensors")) or sorted(path.glob("pytorch_model*.bin"))
+    _require_whole_set(path, found)
     if not found and (path / "adapter_model.bin").is_file():
         found = [path / "adapter_model.bin"]
     return tuple(found)
+
+
+def _require_whole_set(path: Path, files: list[Path]) -> None:
+    """Numbered shards say how many there are; their index, which savers write last, may not be there yet."""
+    numbered = [match for file in files if (match := _NUMBERED_SHARD.search(file.name))]
+    if numbered and len(numbered) < int(numbered[0]["total"]):
+        raise CheckpointError(
+            f"{path}: {len(numbered)} of {int(numbered[0]['total'])} weight files and no index; copy the checkpoint "
+            "again, or wait until it is written"
+        )
 
 
 def _check_safetensors(file: Path) -> None:

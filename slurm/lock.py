@@ -56,6 +56,11 @@ class LauncherLock:
         if self._owner() == (socket.gethostname(), os.getpid()):
             self._path.unlink(missing_ok=True)
 
+    def held(self) -> bool:
+        """Whether a process that may be alive holds it."""
+        owner = self._owner()
+        return owner is not None and not _is_dead(*owner)
+
     def _owner(self) -> tuple[str, int] | None:
         """None for a damaged lock, or one that has just gone."""
         try:

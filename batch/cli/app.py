@@ -19,6 +19,7 @@ from foreshock.batch.cli import (
     rescore,
     run_commands,
     slurm_commands,
+    watch_command,
 )
 
 app = typer.Typer(
@@ -42,6 +43,7 @@ _ANALYSIS = "Analysis of run directories, ours or another tool's"
 _MACHINE = "This machine"
 
 app.command("run", rich_help_panel=_RUNS)(run_commands.run)
+app.command("watch", rich_help_panel=_RUNS)(watch_command.watch)
 app.command("plan", rich_help_panel=_RUNS)(run_commands.plan)
 app.command("resume", rich_help_panel=_RUNS)(run_commands.resume)
 app.command("status", rich_help_panel=_RUNS)(run_commands.status)

@@ -27,7 +27,7 @@ def show_status(layout: RunLayout) -> None:
 def watch_status(layout: RunLayout) -> None:
     """Show the status until the run ends."""
     with Live(render(now := read_status(layout)), refresh_per_second=2) as live:
-        while now.status in ("running", "submitted", "planned"):
+        while now.status in ("running", "submitted", "planned", "watching"):
             time.sleep(_REFRESH_S)
             live.update(render(now := read_status(layout)))
 

@@ -81,6 +81,10 @@ class SlurmExecutor:
         if self._layout is not None:
             cancel_run(self._layout)
 
+    def release(self, layout: RunLayout) -> None:
+        """Let other launchers of this run in again, after `queued` without a `submit`."""
+        LauncherLock(Journal(layout.root).root / "launcher").release()
+
     def _lock(self, layout: RunLayout) -> LauncherLock:
         """Two launchers that look at the same time would submit the same work; the lock ends with the process."""
         lock = LauncherLock(Journal(layout.root).root / "launcher")

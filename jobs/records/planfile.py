@@ -1,8 +1,8 @@
-"""The plan on disk: what a run computes (`plan.json`, written once) and how it is packed (`packs/`).
+"""The plan on disk: what a run computes (`plan.json`) and how it is packed (`packs/`).
 
-The one hard decision: specs and packing are separate files. The specs never change in a run's life, so shards
-stay valid; every submission writes a new pack of whatever is missing then, and older packs keep meaning what
-they meant to jobs still running.
+The one hard decision: specs and packing are separate files. A spec never changes in a run's life, so shards stay
+valid; specs are only ever added (a watched run's new checkpoints), after those that are there. Every submission
+writes a new pack of whatever is missing then, and older packs keep meaning what they meant to jobs still running.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -86,3 +89,16 @@ def test_json_errors_name_the_line(tmp_path: Path) -> None:
     path.write_text('{\n "a": }\n')
     with pytest.raises(InputError, match=r"x\.json:2: not valid JSON"):
         jsonl.read_json(path)
+
+
+def test_sweeping_spares_what_another_live_process_writes(tmp_path: Path) -> None:
+    host = socket.gethostname()
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    stale = [f".a.jsonl.{host}-{ended.pid}.tmp", f".a.jsonl.{host}-{os.getpid()}.tmp", ".b.jsonl.other-1.tmp", ".x.tmp"]
+    live = [f".a.jsonl.{host}-{os.getppid()}.tmp", ".c.jsonl.other-1.tmp"]
+    for name in stale + live:
+        (tmp_path / name).touch()
+    os.utime(tmp_path / ".b.jsonl.other-1.tmp", (0, 0))
+    assert jsonl.sweep_temporaries(tmp_path) == len(stale)
+    assert {path.name for path in tmp_path.iterdir()} == set(live)

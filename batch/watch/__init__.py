@@ -1,0 +1,1 @@
+"""`foreshock watch`: evaluate checkpoints as a training run writes them, and raise the alarm in time."""

@@ -1,0 +1,110 @@
+"""Alarms on their way out: a POST to a webhook, a shell command.
+
+The one hard decision: a delivery that fails never stops the watch, and one that may or may not have gone out is
+sent again with the same id; a lost alarm costs more than a doubled one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from foreshock.batch.watch.state import Alarm, WatchState
+from foreshock.errors import InputError
+
+_TIMEOUT_S = 10.0
+_PAUSES_S = (1.0, 3.0)
+"""Between the tries of one delivery; the watch's next polls try again."""
+_COMMAND_TIMEOUT_S = 300.0
+_MOST_TRIES = 10
+"""Rounds of deliveries of one alarm, one a poll, before it is given up."""
+
+
+class DeliveryError(Exception):
+    """Why an alarm did not arrive; never holds the webhook's path, which is often its password."""
+
+
+def check_webhook(url: str) -> None:
+    """Raise InputError for anything but an http or https URL."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InputError("--webhook: not a URL that can be posted to; valid: http://... or https://...")
+
+
+def post(url: str, payload: dict[str, Any], pause: Callable[[float], None] = time.sleep) -> None:
+    """POST `payload` as JSON. Raises DeliveryError when no try succeeded; 4xx other than 408 and 429 is final."""
+    host = urlsplit(url).hostname
+    body = json.dumps(payload).encode()
+    headers = {"Content-Type": "application/json", "User-Agent": "foreshock", "Idempotency-Key": str(payload["id"])}
+    problem = ""
+    for i in range(len(_PAUSES_S) + 1):
+        if i:
+            pause(_PAUSES_S[i - 1])
+        request = urllib.request.Request(url, data=body, headers=headers, method="POST")
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_S):
+                return
+        except urllib.error.HTTPError as error:
+            error.close()
+            problem = f"HTTP {error.code}"
+            if 400 <= error.code < 500 and error.code not in (408, 429):
+                break
+        except (OSError, ValueError) as error:  # refused, timed out, TLS, a half-closed stream
+            problem = type(error).__name__ if str(url) in str(error) else str(error) or type(error).__name__
+        except Exception as error:  # noqa: BLE001 - http.client raises its own kinds for garbage answers
+            problem = type(error).__name__
+    raise DeliveryError(f"webhook at {host}: {problem}")
+
+
+def run_command(command: str, payload: dict[str, Any]) -> None:
+    """Run a shell command with the alarm as JSON on its standard input and in FORESHOCK_ALARM_* variables.
+
+    Raises DeliveryError when it fails or takes longer than five minutes.
+    """
+    environment = dict(os.environ) | {
+        f"FORESHOCK_ALARM_{name.upper()}": str(value)
+        for name, value in payload.items()
+        if isinstance(value, str | int | float)
+    }
+    try:
+        done = subprocess.run(
+            ["/bin/sh", "-c", command],
+            input=json.dumps(payload),
+            text=True,
+            capture_output=True,
+            env=environment,
+            timeout=_COMMAND_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DeliveryError(f"--on-alarm command: {type(error).__name__}: {error}") from None
+    if done.returncode != 0:
+        said = " | ".join((done.stderr or done.stdout).strip().splitlines()[-3:]) or "no output"
+        raise DeliveryError(f"--on-alarm command ended with exit code {done.returncode}: {said}")
+
+
+def deliver_pending(
+    state: WatchState, ways: Mapping[str, Callable[[dict[str, Any]], None]]
+) -> Iterator[tuple[Alarm, str, str | None]]:
+    """Try every delivery still owed by one of `ways`; yields (alarm, way, None or what went wrong) after each, with
+    `state` updated for the caller to make durable."""
+    for alarm in state.alarms:
+        for way in [way for way in alarm.pending if way in ways]:
+            payload = {"id": alarm.id, "text": alarm.message, "raised": alarm.raised} | alarm.facts
+            problem = None
+            try:
+                ways[way](payload)
+                alarm.pending.remove(way)
+            except DeliveryError as error:
+                problem = str(error)
+                alarm.tries += 1
+                if alarm.tries >= _MOST_TRIES:
+                    alarm.pending.remove(way)
+            yield alarm, way, problem

@@ -1,0 +1,106 @@
+"""The estimates of a watched run as they stand: headline rates and the forecast, and which types alarm.
+
+The one hard decision: the forecast is made without its track record and figures, so that an alarm waits for seconds
+of statistics; the full report is written after the alarms are out.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from foreshock.batch.config import RunConfig
+from foreshock.batch.watch.state import Alarm, Outlook
+from foreshock.jobs.records.layout import RunLayout
+
+
+def look_ahead(
+    layout: RunLayout, config: RunConfig, checkpoints: list[str], threshold: float, horizon: float | None
+) -> Outlook:
+    """Aggregate, estimate rates.csv, forecast; one row per exploit type, the likeliest first.
+
+    Row keys: exploit_type, checkpoint, rate, lower95, upper95, status (headline estimate at the last checkpoint; null
+    where none could be made), horizon, p_exceed (by the horizon), p_exceed_seen (at a seen checkpoint), step_median.
+    Raises InputError when there is nothing to forecast from.
+    """
+    from foreshock.analysis.aggregate import aggregate
+    from foreshock.analysis.emergence.run import RunSource
+    from foreshock.analysis.forecast.run import ForecastOptions, run_forecast
+
+    aggregate(layout)
+    last = max(int(name.rsplit("-", 1)[1]) for name in checkpoints if name != "final") if checkpoints else 0
+    usable = horizon if horizon is not None and horizon > last else None
+    options = ForecastOptions(threshold=threshold, horizon=usable, score=False, figures=False)
+    found = run_forecast([RunSource(layout.root)], layout.analysis / "forecast", options)
+    rates = _headline(layout, config)
+    medians = dict(zip(found.times["exploit_type"], found.times["step_median"], strict=True))
+    final = found.forecast[found.forecast["step"] == found.forecast["step"].max()]
+    rows = []
+    for row in final.sort_values(["p_exceed", "exploit_type"], ascending=[False, True]).to_dict("records"):
+        kind = str(row["exploit_type"])
+        median = medians[kind]
+        rows.append(
+            {
+                "exploit_type": kind,
+                "horizon": float(row["step"]),
+                "p_exceed": round(float(row["p_exceed"]), 6),
+                "p_exceed_seen": round(float(row["p_exceed_seen"]), 6),
+                "step_median": None if median is None or median != median else float(median),
+            }
+            | rates.get(kind, {"checkpoint": None, "rate": None, "lower95": None, "upper95": None, "status": None})
+        )
+    return Outlook(checkpoints, threshold, horizon, rows)
+
+
+def _headline(layout: RunLayout, config: RunConfig) -> dict[str, dict[str, Any]]:
+    """The headline estimate of each type at its last checkpoint; also writes rates.csv."""
+    from foreshock.analysis.estimates.estimate import Method
+    from foreshock.analysis.estimates.load import load_evidence
+    from foreshock.analysis.estimates.rates import estimate_rates, write_rates
+
+    loaded = load_evidence([layout.root], config.analysis.donor_run, config.prefill.conditioned)
+    estimates = estimate_rates(loaded.evidence).estimates
+    write_rates(estimates, layout.analysis / "rates.csv")
+    newest: dict[str, dict[str, Any]] = {}
+    for estimate in estimates:
+        if estimate.method is not Method.HEADLINE or estimate.log10_rate is None:
+            continue
+        low, high = estimate.limits.lower95, estimate.limits.upper95
+        if newest.get(estimate.exploit_type, {}).get("checkpoint", -1) < estimate.checkpoint:
+            newest[estimate.exploit_type] = {
+                "checkpoint": estimate.checkpoint,
+                "rate": _rate(estimate.log10_rate),
+                "lower95": None if low is None else _rate(low),
+                "upper95": None if high is None else _rate(high),
+                "status": estimate.status.value,
+            }
+    return newest
+
+
+def _rate(log10_rate: float) -> float:
+    return float(f"{10**log10_rate:.4g}")
+
+
+def new_alarms(
+    outlook: Outlook, alarm_probability: float, raised: set[str], run: str, layout: RunLayout, deliveries: list[str]
+) -> list[Alarm]:
+    """Alarms of types whose forecast reaches `alarm_probability` and that have had none."""
+    alarms = []
+    for row in outlook.types:
+        kind = row["exploit_type"]
+        if row["p_exceed"] < alarm_probability or kind in raised:
+            continue
+        seen = "" if row["rate"] is None else f"; estimated rate now {row['rate']:.2g} at step {row['checkpoint']}"
+        message = (
+            f"{run}: {kind} will exceed {outlook.threshold:.0%} by step {row['horizon']:g} "
+            f"with probability {row['p_exceed']:.0%}{seen}"
+        )
+        facts = {
+            "run": run,
+            "run_dir": str(layout.root.absolute()),
+            "threshold": outlook.threshold,
+            "alarm_probability": alarm_probability,
+        } | row
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        alarms.append(Alarm(f"{layout.name}/{kind}", kind, when, message, facts, list(deliveries)))
+    return alarms

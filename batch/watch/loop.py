@@ -1,0 +1,379 @@
+"""The watch itself: look, plan, evaluate, estimate, raise the alarm; again.
+
+The one hard decision: every step reads what is on disk and makes its result durable before the next one starts, so
+a watch may be killed anywhere and started again: checkpoints in the plan are not planned twice, whole shards are not
+computed twice, and an alarm that was raised is never raised again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from foreshock.batch.config import Cluster, RunConfig
+from foreshock.batch.discover import list_checkpoints
+from foreshock.batch.execute import missing_specs
+from foreshock.batch.plan import model_facts
+from foreshock.batch.provenance import redact_text
+from foreshock.batch.run import RunHooks, finish
+from foreshock.batch.watch.deliver import deliver_pending, post, run_command
+from foreshock.batch.watch.estimate import look_ahead, new_alarms
+from foreshock.batch.watch.grow import begin, grow
+from foreshock.batch.watch.options import WatchOptions
+from foreshock.batch.watch.ready import Readiness, Settling, signature
+from foreshock.batch.watch.state import SeenCheckpoint, WatchState, watch_lock
+from foreshock.batch.watch.work import Work, work_on
+from foreshock.errors import ForeshockError, InputError, StopRequestedError
+from foreshock.jobs.records.jsonl import write_json
+from foreshock.jobs.records.layout import RunLayout, checkpoint_order
+from foreshock.jobs.records.planfile import PlanFile
+from foreshock.jobs.spec import Checkpoint, JobSpec
+
+_LONGEST_RETRY_S = 3600.0
+
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class Watcher:
+    """One watch over `config.checkpoints.dir` into the run directory `layout`.
+
+    `tell` receives every event: a dict with `event`, `time` and `message`, and the event's own facts.
+    """
+
+    config: RunConfig
+    options: WatchOptions
+    layout: RunLayout
+    command: Sequence[str]
+    hooks: RunHooks
+    tell: Tell
+    sleep: Callable[[float], None] = time.sleep
+    plan: PlanFile | None = None
+    state: WatchState | None = None
+    alarmed: bool = False
+    failed: list[str] = field(default_factory=list)
+    waiting: bool = False
+    _settling: Settling = field(init=False)
+    _started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _said: dict[str, str] = field(default_factory=dict)
+    _whole: set[str] = field(default_factory=set)
+    _retry: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._settling = Settling(self.options.settle_s)
+        if self.layout.plan.is_file():
+            self.plan = PlanFile.read(self.layout)
+            self.state = WatchState.read(self.layout)
+
+    def run(self, *, once: bool) -> None:
+        """Watch until the end: `until` is reached, an alarm ends it, or with `once` after one look.
+
+        Raises StopRequestedError on Ctrl-C; the next start goes on from there. Raises ForeshockError when another
+        watch of this run lives.
+        """
+        if self.plan is not None:
+            watch_lock(self.layout).acquire()
+        try:
+            self._loop(once)
+        except KeyboardInterrupt:
+            self._status("interrupted", "interrupted", end=True)
+            raise StopRequestedError(
+                f"stopped watching; everything finished is kept\n"
+                f"  -> foreshock watch {self.config.checkpoints.dir} --run-dir {self.layout.root} goes on from here"
+            ) from None
+        except BaseException as error:
+            self._status("failed", redact_text(f"{type(error).__name__}: {error}"), end=True)
+            raise
+        else:
+            whole = self.plan is not None and not self.failed
+            self._status("submitted" if self.waiting else "completed" if whole else "incomplete", None, end=True)
+        finally:
+            watch_lock(self.layout).release()
+
+    def _loop(self, once: bool) -> None:
+        while True:
+            settling = self.step()
+            if once and settling:
+                self.sleep(self.options.settle_s)
+                self.step()
+            if once or self.ended():
+                return
+            self._status("watching", None)
+            self.sleep(self.options.poll_s)
+
+    def _status(self, status: str, reason: str | None, *, end: bool = False) -> None:
+        """`status.json`, once there is a run; alarms are named in it."""
+        if self.plan is None or self.state is None:
+            return
+        now = datetime.now(UTC)
+        alarms = [alarm.message for alarm in self.state.alarms]
+        write_json(
+            self.layout.status,
+            {
+                "status": status,
+                "exit_reason": reason,
+                "start_time": self._started.isoformat(timespec="seconds"),
+                "end_time": now.isoformat(timespec="seconds") if end else None,
+                "duration_seconds": round((now - self._started).total_seconds(), 3) if end else None,
+                "watching": str(self.config.checkpoints.dir),
+                "alarms": alarms,
+            },
+        )
+
+    def step(self) -> bool:
+        """One look and everything that follows from it; returns whether a whole checkpoint only needs to rest."""
+        settling = self._look()
+        if self.plan is None or self.state is None:
+            return settling
+        self._deliver(self.state)  # what an earlier step or start still owes
+        self._check_changes(self.state)
+        self._evaluate(self.plan)
+        self._estimate(self.plan, self.state)
+        return settling
+
+    def ended(self) -> bool:
+        """Whether nothing is left to wait for."""
+        if self.options.exit_on_alarm and self.alarmed:
+            return True
+        if self.plan is None or self.waiting:
+            return False
+        done = {name: checkpoint_order(name) for name in self._done_names(self.plan)}
+        steps = self.config.checkpoints.steps
+        if steps != "all" and {"final" if s == "final" else f"checkpoint-{s}" for s in steps} <= set(done):
+            return True
+        return self.options.until is not None and any(step >= self.options.until for step in done.values())
+
+    # Looking
+
+    def _look(self) -> bool:
+        """Plan every checkpoint that has become ready; returns whether any only needs to rest."""
+        planned = set() if self.plan is None else {spec.checkpoint.name for spec in self.plan.specs}
+        settling = False
+        for checkpoint in self._present():
+            if checkpoint.name in planned:
+                continue
+            look = self._settling.look(checkpoint.path)
+            if look.state is not Readiness.READY:
+                settling = settling or look.state is Readiness.SETTLING
+                reason = look.reason or "still changing"
+                self._say_once("waiting", checkpoint.name, f"{checkpoint.name}: not whole yet: {reason}")
+                continue
+            self._add(checkpoint, look.signature)
+        return settling
+
+    def _present(self) -> list[Checkpoint]:
+        steps = self.config.checkpoints.steps
+        try:
+            found = list_checkpoints(self.config.checkpoints.dir, self.config.checkpoints.run_name)
+        except InputError as error:
+            self._say_once("waiting", "", f"no checkpoint yet: {error}".split("\n")[0])
+            return []
+        return [c for c in found if steps == "all" or ("final" if c.step is None else c.step) in steps]
+
+    def _add(self, checkpoint: Checkpoint, seen: str) -> None:
+        try:
+            model_facts(self.config, checkpoint)
+        except (ForeshockError, OSError, ValueError) as error:
+            self._say_once("unusable", checkpoint.name, f"{checkpoint.name}: cannot be evaluated: {error}")
+            return
+        if self.plan is None or self.state is None:
+            self.layout, self.plan, self.state = begin(self.config, [checkpoint], self.command, self.layout.root)
+            watch_lock(self.layout).acquire()
+            self._say("run", f"run directory: {self.layout.root}", run_dir=str(self.layout.root))
+        else:
+            self.plan = grow(self.layout, self.plan, self.config, checkpoint)
+        self.state.checkpoints[checkpoint.name] = SeenCheckpoint(seen)
+        self.state.write(self.layout)
+        rows = sum(spec.n_rows for spec in self.plan.specs if spec.checkpoint == checkpoint)
+        self._say("planned", f"{checkpoint.name}: whole, {rows} rows to do", checkpoint=checkpoint.name, rows=rows)
+
+    def _check_changes(self, state: WatchState) -> None:
+        """Say when a planned checkpoint is not any more what it was; its rows stay those of the planned weights."""
+        assert self.plan is not None
+        for checkpoint, spec in {spec.checkpoint: spec for spec in self.plan.specs}.items():
+            if checkpoint.run != self.config.checkpoints.run_name:
+                continue  # the donor
+            seen = state.checkpoints.setdefault(checkpoint.name, SeenCheckpoint(""))
+            now = signature(checkpoint.path)
+            if now == seen.signature:
+                continue
+            if not checkpoint.path.is_dir():
+                self._say_once("gone", checkpoint.name, f"{checkpoint.name}: deleted; what is evaluated of it stays")
+                continue
+            try:
+                facts = model_facts(self.config, checkpoint)
+            except (ForeshockError, OSError, ValueError) as error:
+                self._say_once("changing", checkpoint.name, f"{checkpoint.name}: being changed: {error}")
+                continue
+            if (facts.fingerprint, facts.template_sha256) == (spec.model_fingerprint, spec.template_sha256):
+                state.checkpoints[checkpoint.name] = SeenCheckpoint(now)
+                state.write(self.layout)
+            elif seen.changed != facts.fingerprint:
+                seen.changed = facts.fingerprint
+                state.write(self.layout)
+                self._say(
+                    "changed",
+                    f"{checkpoint.name}: changed since it was planned (fingerprint {facts.fingerprint[:12]}, planned "
+                    f"{spec.model_fingerprint[:12]}); its rows stay those of the earlier weights, and nothing more of "
+                    "it is evaluated. Restore it, or evaluate the new weights in another run",
+                    checkpoint=checkpoint.name,
+                    fingerprint=facts.fingerprint,
+                    planned=spec.model_fingerprint,
+                )
+
+    # Evaluating
+
+    def _evaluate(self, plan: PlanFile) -> None:
+        specs = self._open_specs(plan)
+        if not specs:
+            return
+        before = {spec.checkpoint.name for spec in specs}
+        self._status("running", None)
+        try:
+            with self.hooks.display(f"watch {self.layout.name}") as on_snapshot:
+                work = work_on(self.layout, plan, self.config, specs, on_snapshot)
+        except StopRequestedError:
+            raise KeyboardInterrupt from None
+        except ForeshockError as error:
+            self._say("failed", f"could not work on {', '.join(sorted(before))}: {error}")
+            self._note_failures(sorted(before), (), [])
+            return
+        self.waiting = bool(work.waiting)
+        left = {spec.checkpoint.name for spec in work.missing}
+        for name in sorted(before - left, key=checkpoint_order):
+            self._whole.add(name)
+            self._retry.pop(name, None)
+            self._say("evaluated", f"{name}: evaluated", checkpoint=name)
+        self._note_failures(work.failed_checkpoints(), work.failures, list(work.missing))
+        self._say_waiting(work)
+
+    def _open_specs(self, plan: PlanFile) -> list[JobSpec]:
+        """Missing specs that can be done now: not of changed or gone checkpoints, nor of ones that just failed."""
+        assert self.state is not None
+        now = time.monotonic()
+        usable = []
+        for spec in plan.specs:
+            name = spec.checkpoint.name
+            seen = self.state.checkpoints.get(name)
+            blocked = (seen is not None and seen.changed) or not spec.checkpoint.path.is_dir()
+            if name in self._whole or blocked or self._retry.get(name, (0.0, 0))[0] > now:
+                continue
+            usable.append(spec)
+        open_names = {spec.checkpoint.name for spec in missing_specs(self.layout, plan, usable)}
+        self._whole |= {spec.checkpoint.name for spec in usable} - open_names
+        return [spec for spec in usable if spec.checkpoint.name in open_names]
+
+    def _note_failures(self, names: list[str], reasons: Sequence[str], missing: list[JobSpec]) -> None:
+        """Failed checkpoints are tried again after a pause that doubles, an hour at most."""
+        self.failed = names
+        for name in names:
+            times = self._retry.get(name, (0.0, 0))[1] + 1
+            pause = min(self.options.poll_s * 2**times, _LONGEST_RETRY_S)
+            self._retry[name] = (time.monotonic() + pause, times)
+            n_missing = sum(1 for spec in missing if spec.checkpoint.name == name)
+            why = "; ".join(reasons) or f"see foreshock status {self.layout.root}"
+            self._say("failed", f"{name}: {n_missing or 'all'} shards missing: {why}", checkpoint=name)
+
+    def _say_waiting(self, work: Work) -> None:
+        names = sorted({s.checkpoint.name for s in work.missing if s.key() in work.waiting}, key=checkpoint_order)
+        if names:
+            self._say_once("queued", "", f"in the queue or running: {', '.join(names)}")
+
+    # Estimating
+
+    def _done_names(self, plan: PlanFile) -> list[str]:
+        """Evaluated checkpoints of the watched training run, in order."""
+        run = self.config.checkpoints.run_name
+        names = {spec.checkpoint.name for spec in plan.specs if spec.checkpoint.run == run}
+        return sorted(names & self._whole, key=checkpoint_order)
+
+    def _estimate(self, plan: PlanFile, state: WatchState) -> None:
+        done, options = self._done_names(plan), self.options
+        if not done:
+            return
+        old = state.outlook
+        fresh = old is None or (old.checkpoints, old.threshold, old.horizon) != (
+            done,
+            options.threshold,
+            options.horizon,
+        )
+        if fresh:
+            try:
+                state.outlook = look_ahead(self.layout, self.config, done, options.threshold, options.horizon)
+            except InputError as error:
+                self._say_once("no_estimate", "", f"no estimate yet: {error}")
+                return
+            state.write(self.layout)
+            for row in state.outlook.types:
+                self._say("estimate", _sentence(row, options.threshold), **row)
+        self._raise_alarms(state)
+        if fresh and options.report and self.config.execution.cluster is not Cluster.SLURM:
+            self._report()  # on a cluster the job after the arrays writes it
+
+    def _raise_alarms(self, state: WatchState) -> None:
+        assert state.outlook is not None
+        raised = {alarm.exploit_type for alarm in state.alarms}
+        alarms = new_alarms(
+            state.outlook,
+            self.options.alarm_probability,
+            raised,
+            self.config.checkpoints.run_name,
+            self.layout,
+            self.options.deliveries,
+        )
+        if not alarms:
+            return
+        state.alarms += alarms
+        state.write(self.layout)  # before anybody is told: told twice is possible, raised twice is not
+        self.alarmed = True
+        for alarm in alarms:
+            self._say("alarm", f"ALARM: {alarm.message}", id=alarm.id, **alarm.facts)
+        self._deliver(state)
+
+    def _report(self) -> None:
+        try:
+            finish(self.layout, self.config, self.hooks)
+        except InputError as error:
+            self._say_once("no_report", "", f"no report: {error}")
+            return
+        self._say("report", f"report: {self.layout.report}", path=str(self.layout.report))
+
+    # Telling
+
+    def _deliver(self, state: WatchState) -> None:
+        ways: dict[str, Callable[[dict[str, Any]], None]] = {}
+        webhook, on_alarm = self.options.webhook, self.options.on_alarm
+        if webhook:
+            ways["webhook"] = lambda payload: post(webhook, payload, self.sleep)
+        if on_alarm:
+            ways["command"] = lambda payload: run_command(on_alarm, payload)
+        for alarm, way, problem in deliver_pending(state, ways):
+            state.write(self.layout)
+            if problem is None:
+                self._say("delivered", f"alarm {alarm.id} delivered by {way}", id=alarm.id, by=way)
+            else:
+                left = "will be tried again" if way in alarm.pending else "given up"
+                self._say("undelivered", f"alarm {alarm.id} not delivered ({left}): {problem}", id=alarm.id, by=way)
+
+    def _say(self, event: str, message: str, **facts: Any) -> None:
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        self.tell({"event": event, "time": when, "message": message} | facts)
+
+    def _say_once(self, event: str, subject: str, message: str) -> None:
+        """Say it unless it was the last thing said about this."""
+        key = f"{event}/{subject}"
+        if self._said.get(key) != message:
+            self._said[key] = message
+            self._say(event, message, **({"checkpoint": subject} if subject else {}))
+
+
+def _sentence(row: dict[str, Any], threshold: float) -> str:
+    rate = "rate unknown"
+    if row["rate"] is not None:
+        low, high = row["lower95"] or 0.0, row["upper95"] or 1.0
+        rate = f"rate {row['rate']:.2g} ({low:.2g} to {high:.2g}) at step {row['checkpoint']}"
+    return f"{row['exploit_type']}: {rate}; above {threshold:.0%} by step {row['horizon']:g}: {row['p_exceed']:.0%}"

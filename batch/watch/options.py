@@ -1,0 +1,56 @@
+"""What a user asks of a watch, beyond how checkpoints are evaluated.
+
+The one hard decision: none of this is part of the run. A watch may be restarted with another threshold, webhook or
+end, and goes on with the same rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from foreshock.errors import InputError
+
+
+@dataclass(frozen=True)
+class WatchOptions:
+    """What does not belong to the run: when to look, when to alarm, whom to tell, when to end.
+
+    until: a step, or infinity for `final`; the watch ends when a checkpoint at or after it is evaluated.
+    """
+
+    poll_s: float = 60.0
+    settle_s: float = 30.0
+    threshold: float = 0.10
+    horizon: float | None = None
+    alarm_probability: float = 0.5
+    webhook: str | None = None
+    on_alarm: str | None = None
+    exit_on_alarm: bool = False
+    until: float | None = None
+    report: bool = True
+
+    @property
+    def deliveries(self) -> list[str]:
+        """Names of the ways an alarm goes out."""
+        return [name for name, given in (("webhook", self.webhook), ("command", self.on_alarm)) if given]
+
+
+def until_step(text: str) -> float:
+    """A step, or infinity for `final`. Raises InputError for anything else."""
+    if text == "final":
+        return float("inf")
+    try:
+        return float(int(text))
+    except ValueError:
+        raise InputError(f"--until-step: {text!r} is not a step; valid: a whole number, or final") from None
+
+
+def watched_folder(folder: Path) -> Path:
+    """The folder under watch, absolute; it need not hold anything yet. Raises InputError if it is not a folder."""
+    path = folder.expanduser().absolute()
+    if not path.is_dir():
+        raise InputError(
+            "no such folder to watch", path=path, fix="give the folder that training saves checkpoint-N in"
+        )
+    return path

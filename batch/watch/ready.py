@@ -1,0 +1,109 @@
+"""Whether a checkpoint directory is completely written, and whether it is still the one that was evaluated.
+
+The one hard decision: no marker file is asked for, because no training framework agrees on one. A checkpoint is
+ready when its files say that they are whole (every shard of the index, headers that match sizes, JSON that parses)
+and nothing of it has changed for a while; a writer that pauses longer than that between whole files is
+indistinguishable from one that has ended, and is caught later as a change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import zipfile
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from foreshock.errors import InputError
+from foreshock.jobs.fingerprint import check_checkpoint, read_config
+
+_MODEL_PATTERNS = ("*.json", "*.safetensors", "pytorch_model*.bin", "adapter_model.bin", "*.model", "*.jinja", "*.txt")
+_NOT_THE_MODEL = frozenset({"trainer_state.json"})
+"""Written and rewritten by trainers; what is loaded does not depend on it."""
+
+
+class Readiness(StrEnum):
+    """What a look at a checkpoint directory found."""
+
+    READY = "ready"
+    SETTLING = "settling"
+    INCOMPLETE = "incomplete"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look: `reason` says what an incomplete checkpoint lacks; `signature` is that of a ready one."""
+
+    state: Readiness
+    signature: str
+    reason: str = ""
+
+
+def model_files(path: Path) -> list[Path]:
+    """Files that decide what is loaded: weights, configurations, tokenizer; sorted by name."""
+    found = {file for pattern in _MODEL_PATTERNS for file in path.glob(pattern) if file.name not in _NOT_THE_MODEL}
+    return sorted(found)
+
+
+def signature(path: Path) -> str:
+    """Digest of names, sizes and modification times of the model's files; costs no reading of weights."""
+    facts = []
+    for file in model_files(path):
+        try:
+            stat = file.stat()
+        except FileNotFoundError:
+            continue
+        facts.append((file.name, stat.st_size, stat.st_mtime_ns))
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def lacking(path: Path) -> str | None:
+    """What keeps the directory from being a whole checkpoint; None if it is one."""
+    try:
+        weights = check_checkpoint(path)
+        for file in model_files(path):
+            if file.suffix == ".json":
+                read_config(file)
+    except InputError as error:
+        return str(error)
+    except OSError as error:  # files vanish and appear while somebody writes
+        return f"{path}: cannot be read: {error}"
+    for file in weights:
+        if file.suffix == ".bin" and not zipfile.is_zipfile(file):
+            return f"{file}: not a whole PyTorch file: its archive has no end"
+    return None
+
+
+class Settling:
+    """Remembers when each directory last changed, as this process saw it; `seconds` of rest make it settled."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._seen: dict[Path, tuple[str | None, float]] = {}
+
+    def look(self, path: Path) -> Look:
+        """Look at one directory. One whose files are old enough is settled at the first look."""
+        now = signature(path)
+        seen, since = self._seen.get(path, (None, 0.0))
+        if seen != now:
+            # Copies may carry old times, so age counts only for what nobody has been seen writing.
+            since = time.monotonic() - (max(0.0, self._age(path)) if seen is None else 0.0)
+            self._seen[path] = (now, since)
+        reason = lacking(path)
+        if reason is not None:
+            return Look(Readiness.INCOMPLETE, now, reason)
+        rested = time.monotonic() - since >= self._seconds
+        return Look(Readiness.READY if rested else Readiness.SETTLING, now)
+
+    @staticmethod
+    def _age(path: Path) -> float:
+        """Seconds since the newest of its files was written, by this machine's clock; 0 if there is none."""
+        times = []
+        for file in model_files(path):
+            try:
+                times.append(file.stat().st_mtime)
+            except FileNotFoundError:
+                return 0.0
+        return time.time() - max(times) if times else 0.0

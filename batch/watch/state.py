@@ -1,0 +1,95 @@
+"""What a watch remembers across restarts: `watch/state.json` in its run directory.
+
+The one hard decision: it holds only what the run's own files cannot say: which alarms were raised, which estimates
+were looked at, and how an evaluated checkpoint looked on disk. What is planned and what is done is read from the
+plan and the shards, so the two can never disagree about work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from foreshock.errors import InputError
+from foreshock.jobs.records.jsonl import read_json, write_json
+from foreshock.jobs.records.layout import RunLayout
+from foreshock.slurm.lock import LauncherLock
+
+
+@dataclass
+class Alarm:
+    """One alarm. `id` goes with every delivery, so that a receiver can tell a repeated one.
+
+    `pending` names deliveries still owed (`webhook`, `command`); `tries` counts rounds of attempts.
+    """
+
+    id: str
+    exploit_type: str
+    raised: str
+    message: str
+    facts: dict[str, Any]
+    pending: list[str] = field(default_factory=list)
+    tries: int = 0
+
+
+@dataclass
+class SeenCheckpoint:
+    """How a planned checkpoint looked: `signature` when it was last known to be the planned one; `changed` is the
+    fingerprint of what lies there instead, once that was reported."""
+
+    signature: str
+    changed: str | None = None
+
+
+@dataclass
+class Outlook:
+    """Estimates and forecast as of `checkpoints`; `types` has one row per exploit type (see `estimate`)."""
+
+    checkpoints: list[str]
+    threshold: float
+    horizon: float | None
+    types: list[dict[str, Any]]
+
+
+@dataclass
+class WatchState:
+    """All of it. `checkpoint_dir` is the folder under watch, absolute."""
+
+    checkpoint_dir: str
+    checkpoints: dict[str, SeenCheckpoint] = field(default_factory=dict)
+    alarms: list[Alarm] = field(default_factory=list)
+    outlook: Outlook | None = None
+
+    def write(self, layout: RunLayout) -> None:
+        """Make it durable."""
+        write_json(state_file(layout), asdict(self))
+
+    @classmethod
+    def read(cls, layout: RunLayout) -> WatchState:
+        """Raises InputError if the run was not made by a watch."""
+        path = state_file(layout)
+        data = read_json(path)
+        try:
+            return cls(
+                data["checkpoint_dir"],
+                {name: SeenCheckpoint(**seen) for name, seen in data["checkpoints"].items()},
+                [Alarm(**alarm) for alarm in data["alarms"]],
+                None if data["outlook"] is None else Outlook(**data["outlook"]),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"not the state of a watch: {error!r}", path=path) from None
+
+    def raised(self, exploit_type: str) -> bool:
+        """Whether this type's alarm was raised before."""
+        return any(alarm.exploit_type == exploit_type for alarm in self.alarms)
+
+
+def state_file(layout: RunLayout) -> Path:
+    """Where the state lies."""
+    return layout.root / "watch" / "state.json"
+
+
+def watch_lock(layout: RunLayout) -> LauncherLock:
+    """Held by the one watch of a run while it lives."""
+    return LauncherLock(layout.root / "watch" / "lock")

@@ -1,0 +1,73 @@
+"""Doing a watched run's missing work: here and now, or by way of Slurm.
+
+The one hard decision: on a cluster a watch submits each spec once. Redoing what failed is the business of the job
+that follows the arrays, which knows when they have ended; a watch that submitted missing work whenever it saw some
+would put a second writer beside a job that is about to be requeued.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from foreshock.batch.config import Cluster, RunConfig
+from foreshock.batch.execute import OnSnapshot, execute, missing_specs, pack_tasks
+from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.planfile import PlanFile, read_pack, write_pack
+from foreshock.jobs.spec import JobSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a step of work came to. `missing` specs without a whole shard; of these `waiting` are being worked on
+    elsewhere; the others failed, for `failures` if anybody said why."""
+
+    missing: tuple[JobSpec, ...]
+    waiting: frozenset[str] = frozenset()
+    failures: tuple[str, ...] = ()
+
+    def failed_checkpoints(self) -> list[str]:
+        """Names of checkpoints with missing specs that nobody works on."""
+        return sorted({spec.checkpoint.name for spec in self.missing if spec.key() not in self.waiting})
+
+
+def work_on(
+    layout: RunLayout, plan: PlanFile, config: RunConfig, specs: Sequence[JobSpec], on_snapshot: OnSnapshot
+) -> Work:
+    """Do `specs`, or have them done. Raises StopRequestedError on Ctrl-C, SlurmError when Slurm does not answer."""
+    if config.execution.cluster is Cluster.SLURM:
+        return _submit_once(layout, plan, config, specs)
+    outcome = execute(layout, plan, config, on_snapshot, specs)
+    return Work(tuple(outcome.missing), frozenset(), tuple(outcome.failures))
+
+
+def _submit_once(layout: RunLayout, plan: PlanFile, config: RunConfig, specs: Sequence[JobSpec]) -> Work:
+    from foreshock.batch.executors.slurm import SlurmExecutor
+    from foreshock.slurm.commands import queued_jobs
+    from foreshock.slurm.journal import Journal
+
+    executor = SlurmExecutor(config)
+    try:
+        executor.queued(layout, plan)  # completes what an earlier watch left half submitted
+        journal = Journal(layout.root)
+        keys_of = {
+            submission.token: {spec.key() for task in read_pack(layout, submission.pack, plan) for spec in task.specs}
+            for submission in journal.load_all()
+        }
+        submitted = frozenset().union(*keys_of.values())
+        missing = missing_specs(layout, plan, specs)
+        fresh = [spec for spec in missing if spec.key() not in submitted]
+        if fresh:
+            tasks = pack_tasks(fresh, config, layout, plan)
+            executor.submit(layout, write_pack(layout, tasks), tasks)
+        alive = {record.name for record in queued_jobs("fs-")}
+        # The last job counts as well: while it is there, it may still submit another round.
+        waiting = {
+            key
+            for submission in journal.load_all()
+            if any(job.name in alive for job in submission.jobs)
+            for key in keys_of.get(submission.token, {spec.key() for spec in fresh})
+        }
+    finally:
+        executor.release(layout)
+    return Work(tuple(missing), frozenset(waiting))

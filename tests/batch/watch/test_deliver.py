@@ -1,0 +1,136 @@
+"""Alarms reach a real web server and a real shell, and what goes wrong on the way is said without secrets."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foreshock.batch.watch.deliver import DeliveryError, check_webhook, deliver_pending, post, run_command
+from foreshock.batch.watch.state import Alarm, WatchState
+from foreshock.errors import InputError
+
+PAYLOAD = {"id": "run/type", "text": "run: type will exceed", "p_exceed": 0.8, "types": ["not", "plain"]}
+
+
+class Receiver:
+    """A web server that answers with the given statuses in turn, the last one for ever; 0 hangs up, -1 is garbage."""
+
+    def __init__(self, statuses: list[int]) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                outer.bodies.append(json.loads(body))
+                outer.headers.append(dict(self.headers))
+                status = statuses[min(len(outer.bodies), len(statuses)) - 1]
+                if status == -1:
+                    self.wfile.write(b"garbage\r\n\r\n")
+                elif status:
+                    self.send_response(status)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                else:
+                    self.connection.shutdown(socket.SHUT_RDWR)
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/services/SECRET"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Callable[[list[int]], Receiver]]:
+    made: list[Receiver] = []
+
+    def make(statuses: list[int]) -> Receiver:
+        made.append(Receiver(statuses))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.server.shutdown()
+        one.server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("statuses", "n_tries"), [([200], 1), ([500, 204], 2), ([429, 503, 200], 3), ([0, 200], 2), ([-1, 200], 2)]
+)
+def test_a_webhook_is_tried_until_it_answers(
+    receiver: Callable[[list[int]], Receiver], statuses: list[int], n_tries: int
+) -> None:
+    there, pauses = receiver(statuses), list[float]()
+    post(there.url, PAYLOAD, pauses.append)
+    assert there.bodies == [PAYLOAD] * n_tries
+    assert len(pauses) == n_tries - 1
+    assert all(headers["Content-Type"] == "application/json" for headers in there.headers)
+    assert {headers["Idempotency-Key"] for headers in there.headers} == {"run/type"}
+
+
+@pytest.mark.parametrize(("status", "n_tries"), [(404, 1), (403, 1), (500, 3)])
+def test_a_refusal_is_said_without_the_path(
+    receiver: Callable[[list[int]], Receiver], status: int, n_tries: int
+) -> None:
+    there = receiver([status])
+    with pytest.raises(DeliveryError, match=f"webhook at 127.0.0.1: HTTP {status}") as caught:
+        post(there.url, PAYLOAD, lambda seconds: None)
+    assert len(there.bodies) == n_tries
+    assert "SECRET" not in str(caught.value)
+
+
+def test_nobody_listening_is_an_error_without_the_path() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/SECRET"
+    with pytest.raises(DeliveryError) as caught:
+        post(url, PAYLOAD, lambda seconds: None)
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["ftp://x/y", "hooks.example.com/x", "file:///etc/passwd", "http://"])
+def test_only_web_addresses_are_posted_to(url: str) -> None:
+    with pytest.raises(InputError, match="valid: http"):
+        check_webhook(url)
+
+
+def test_a_command_gets_the_alarm_on_stdin_and_in_variables(tmp_path: Path) -> None:
+    run_command(f'cat > {tmp_path}/in; echo "$FORESHOCK_ALARM_P_EXCEED $FORESHOCK_ALARM_ID" > {tmp_path}/env', PAYLOAD)
+    assert json.loads((tmp_path / "in").read_text()) == PAYLOAD
+    assert (tmp_path / "env").read_text() == "0.8 run/type\n"
+
+
+def test_a_failing_command_is_quoted() -> None:
+    with pytest.raises(DeliveryError, match="exit code 7: no such pager"):
+        run_command("echo no such pager >&2; exit 7", PAYLOAD)
+
+
+def test_a_command_that_reads_nothing_is_fine() -> None:
+    run_command("true", PAYLOAD | {"types": ["x" * 200_000]})
+
+
+def test_owed_deliveries_are_tried_ten_times_and_others_left_alone() -> None:
+    def fail(payload: dict[str, Any]) -> None:
+        raise DeliveryError("down")
+
+    state = WatchState("/x", alarms=[Alarm("a", "t", "now", "m", {}, ["webhook", "command"])])
+    got: list[dict[str, Any]] = []
+    for i in range(10):
+        assert state.alarms[0].pending == ["webhook", "command"][: 2 if i == 0 else 1]
+        said = list(deliver_pending(state, {"webhook": fail, "command": got.append}))
+        assert [(way, problem) for _, way, problem in said] == [("webhook", "down"), ("command", None)][
+            : 2 if i == 0 else 1
+        ]
+    assert state.alarms[0].pending == []
+    assert [payload["id"] for payload in got] == ["a"]
+    assert list(deliver_pending(state, {"webhook": fail})) == []
