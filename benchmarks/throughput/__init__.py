@@ -1,0 +1,1 @@
+"""Throughput of whole sweeps: `python -m benchmarks.throughput --help`."""

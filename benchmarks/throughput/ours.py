@@ -1,0 +1,74 @@
+"""A foreshock sweep in a process of its own, with its engine's counters: `python -m benchmarks.throughput.ours CONFIG`.
+
+The time is that of the whole process, from the interpreter's start to the tables on disk. Prints one JSON line.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from benchmarks.throughput.outcome import Outcome
+
+from foreshock.batch.config import RunConfig, load_config
+from foreshock.batch.run import RunHooks, require_complete, run
+from foreshock.jobs.engines import factory
+from foreshock.jobs.engines.base import Engine
+from foreshock.jobs.records.jsonl import read_rows
+from foreshock.jobs.records.planfile import PlanFile
+from foreshock.jobs.records.shards import ShardStore
+
+
+def run_ours(config: RunConfig, folder: Path) -> Outcome:
+    """The sweep of `config` in a new process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config.to_yaml_dict(), sort_keys=False))
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "benchmarks.throughput.ours", str(path)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    wall_s = time.perf_counter() - started
+    outcome = Outcome(**json.loads(done.stdout.splitlines()[-1]))
+    outcome.wall_s = wall_s
+    return outcome
+
+
+def main() -> None:
+    """Run the configuration inline and print what the engine counted."""
+    engines: list[Engine] = []
+    create = factory.create_engine
+
+    def remember(name: str, options: Mapping[str, Any] | None = None) -> Engine:
+        engines.append(create(name, options))
+        return engines[-1]
+
+    factory.create_engine = remember
+    result = run(load_config(Path(sys.argv[1])), sys.argv, RunHooks(), analysed=False)
+    require_complete(result)
+    outcome = Outcome(
+        engine_starts=sum(getattr(engine, "builds", 0) for engine in engines),
+        swaps=sum(getattr(engine, "swaps", 0) for engine in engines),
+        scoring_forwards=sum(getattr(engine, "scored_sequences", 0) for engine in engines),
+    )
+    for cell_file in result.layout.eval_files():
+        outcome.add_rows(read_rows(cell_file.path, ("task_id",)))
+    loads: set[float] = set()
+    store = ShardStore(result.layout)
+    for spec in PlanFile.read(result.layout).specs:
+        manifest = store.manifest(spec)
+        timings = {} if manifest is None else manifest.timings
+        outcome.generate_s += timings.get("generate_s", 0.0)
+        outcome.score_s += timings.get("score_s", 0.0)
+        loads.add(timings.get("load_s", 0.0))
+    outcome.start_s = sum(loads)
+    print(json.dumps(outcome.to_json()))
+
+
+if __name__ == "__main__":
+    main()
