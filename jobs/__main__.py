@@ -37,6 +37,7 @@ def main() -> int:
     if arguments.parent is not None and not _follow_parent(arguments.parent):
         return _EXIT_STOPPED
 
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in foreshock.__main__, for workers that Slurm starts
     from foreshock.errors import ForeshockError
     from foreshock.jobs.records.layout import RunLayout
     from foreshock.jobs.worker import StopFlag, run_array_task

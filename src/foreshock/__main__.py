@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from foreshock.errors import ForeshockError
@@ -9,6 +10,9 @@ from foreshock.errors import ForeshockError
 
 def main() -> None:
     """Run the command line. Errors meant for users become a message and an exit code, never a traceback."""
+    # torch's threads wait for each other spinning; where another program shares the cores that costs ten times the
+    # time. Read by the OpenMP library when it loads, and inherited by workers.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from foreshock.batch.cli.app import app
 
     try:
