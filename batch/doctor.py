@@ -127,5 +127,9 @@ def _tools() -> list[Finding]:
 def _tool(what: str, command: list[str], note: str, which: Callable[[str], str | None] = shutil.which) -> Finding:
     if which(command[0]) is None:
         return Finding("absent", what, f"no {command[0]}", note)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    return Finding("ok" if done.returncode == 0 else "weak", what, (done.stdout or done.stderr).strip().split("\n")[0])
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Finding("weak", what, f"{' '.join(command)}: {error}", note)
+    said = (done.stdout or done.stderr).strip().split("\n")[0]
+    return Finding("ok", what, said) if done.returncode == 0 else Finding("weak", what, said, note)

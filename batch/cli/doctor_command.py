@@ -14,6 +14,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
     Exits with 1 if something that every run needs is missing.
     """
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from foreshock.batch.doctor import examine
@@ -25,7 +26,8 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
         table = Table("", "what", "found", "to mend it", box=None, pad_edge=False)
         marks = {"ok": "[green]ok", "missing": "[red]missing", "absent": "[dim]absent", "weak": "[yellow]weak"}
         for finding in findings:
-            table.add_row(marks[finding.state], finding.what, finding.found, finding.fix)
+            # escaped, since 'foreshock[vllm]' would otherwise be taken for markup and lose its brackets
+            table.add_row(marks[finding.state], *map(escape, (finding.what, finding.found, finding.fix)))
         Console(highlight=False).print(table)
     if any(finding.state == "missing" for finding in findings):
         raise typer.Exit(1)
