@@ -61,7 +61,11 @@ class RunStatus:
 
 
 def read_status(layout: RunLayout) -> RunStatus:
-    """Read a run's state. Raises InputError if there is no plan."""
+    """Read a run's state; of another tool's run, what its tables hold. Raises InputError if there is neither."""
+    from foreshock.batch.status_of_tables import has_tables, status_of_tables  # it is built on this module
+
+    if has_tables(layout):
+        return status_of_tables(layout)
     plan = PlanFile.read(layout)
     store = ShardStore(layout)
     cells: dict[tuple[str, str, int | None], CellStatus] = {}
@@ -85,7 +89,7 @@ def read_status(layout: RunLayout) -> RunStatus:
             cells[key].state = word
     if in_slurm:
         failures = slurm_failures(in_slurm)
-    document = _status_document(layout)
+    document = status_document(layout)
     total, done = sum(c.rows_total for c in cells.values()), sum(c.rows_done for c in cells.values())
     rate = sum(_rate(task) for task in live) or None
     return RunStatus(
@@ -140,7 +144,8 @@ def _rate(task: TaskProgress) -> float:
     return (task.rows_done - task.rows_resumed) / seconds if seconds > 1 else 0.0
 
 
-def _status_document(layout: RunLayout) -> dict[str, Any]:
+def status_document(layout: RunLayout) -> dict[str, Any]:
+    """`status.json`; empty where there is none."""
     if not layout.status.is_file():
         return {}
     document = read_json(layout.status)
@@ -178,7 +183,7 @@ def list_runs(results_dir: Path) -> list[dict[str, Any]]:
 
 def _entry(layout: RunLayout, status: str, problem: str | None, done: int = 0, total: int = 0) -> dict[str, Any]:
     try:
-        document = _status_document(layout)
+        document = status_document(layout)
     except InputError as error:
         document, problem = {}, problem or str(error)
     return {

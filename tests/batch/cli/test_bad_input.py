@@ -206,3 +206,16 @@ def test_a_list_of_runs_survives_a_damaged_one(tmp_path: Path, capsys: pytest.Ca
     write(tmp_path / "prefill_sensitivity" / "x" / "status.json", "[")
     write(tmp_path / "prefill_sensitivity" / "y" / "plan.json", BINARY)
     assert {run["run"]: run["status"] for run in list_runs(tmp_path)} == {"x": "unreadable", "y": "unreadable"}
+
+
+def test_a_run_of_another_tool_has_a_status(tmp_path: Path) -> None:
+    from foreshock.batch.status import list_runs, read_status
+    from foreshock.jobs.records.layout import RunLayout
+
+    run = tmp_path / "prefill_sensitivity" / "other"
+    write(run / "evals" / "checkpoint-1_prefill0.jsonl", ROW + ROW.replace("true", "false"))
+    write(run / "logprob" / "checkpoint-1_prefill5.jsonl", '{"task_id": "a", "error": "too long"}\n')
+    now = read_status(RunLayout(run))
+    assert (now.status, now.rows_done, now.rows_total) == ("no plan", 2, 2)
+    assert [(cell.kind, cell.exploits, cell.n_errors) for cell in now.cells] == [("eval", 1, 0), ("logprob", 0, 1)]
+    assert [(entry["status"], entry["rows_done"]) for entry in list_runs(tmp_path)] == [("no plan", 2)]
