@@ -1,4 +1,4 @@
-"""Shards to the run's final tables: evals/, samples, logprob/, ref_logprob/, kl/, ground_truth/.
+"""Shards to the run's final tables: evals/, samples, logprob/, ref_logprob/, kl/, ground_truth/, extra/.
 
 The one hard decision: this is the only writer of those files. It rewrites a cell whole from whatever shards are
 sealed, in canonical order, so the tables of a resumed run equal those of an uninterrupted one byte for byte, and
@@ -44,6 +44,7 @@ class AggregateReport:
     n_ref_logprob: int = 0
     n_kl: int = 0
     n_ground_truth: int = 0
+    n_extra: int = 0
     n_errors: int = 0
     n_skipped: int = 0
     missing: list[dict[str, Any]] = field(default_factory=list)
@@ -72,7 +73,7 @@ class _Aggregator:
 
     def run(self) -> None:
         layout = self._layout
-        for folder in (layout.evals, layout.logprob, layout.ref_logprob, layout.kl, layout.ground_truth):
+        for folder in (layout.evals, layout.logprob, layout.ref_logprob, layout.kl, layout.ground_truth, layout.extra):
             sweep_temporaries(folder)
         specs: dict[tuple[JobKind, str], list[JobSpec]] = defaultdict(list)
         for spec in self._plan.specs:
@@ -92,6 +93,11 @@ class _Aggregator:
                 rows = self._rows(group)
                 self.report.n_ground_truth += self._write(
                     layout.ground_truth_file(name), [select_keys(row, EVAL_KEYS) for row in rows]
+                )
+            elif kind is JobKind.EXTRA:
+                rows = self._rows(group)
+                self.report.n_extra += self._write(
+                    layout.extra_file(name), [select_keys(row, EVAL_KEYS) for row in rows]
                 )
 
     def _rows(self, specs: Iterable[JobSpec]) -> list[Row]:

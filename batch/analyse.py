@@ -55,6 +55,8 @@ def analyse(
     sections: list[Section] = []
     rates = _rates(paths, labels, config, folder, say, done, sections)
     sources = [RunSource(path, label) for path, label in zip(paths, labels or [None] * len(paths), strict=True)]
+    if len(runs) == 1 and runs[0].adaptive.is_dir():
+        _adaptive(runs[0], config, folder, say, done, sections)
     _forecast(sources, folder, say, done, sections)
     if len(runs) > 1:
         _emergence(sources, folder, say, done, sections)
@@ -88,6 +90,18 @@ def _rates(
         done.notes.append(f"no rate estimates: {error}")
         return None
     return pd.read_csv(folder / "rates.csv")
+
+
+def _adaptive(
+    run: RunLayout, config: RunConfig, folder: Path, say: Say, done: AnalysisReport, sections: list[Section]
+) -> None:
+    from foreshock.analysis.adaptive.section import adaptive_section
+
+    say("comparing adaptive attempts with an even spread")
+    try:
+        sections.append(adaptive_section(run, folder, config.analysis.donor_run, config.prefill.conditioned))
+    except InputError as error:
+        done.notes.append(f"adaptive attempts not compared: {error}")
 
 
 def _forecast(sources: list[RunSource], folder: Path, say: Say, done: AnalysisReport, sections: list[Section]) -> None:

@@ -173,6 +173,16 @@ class GroundTruthConfig(_Section):
     steps: Steps = "all"
 
 
+class AdaptiveConfig(_Section):
+    """Further unprompted attempts after the sweep, where they narrow the estimates most."""
+
+    enabled: bool = False
+    budget_samples: int | None = Field(None, ge=0, description="Further samples in all; default: see budget_fraction")
+    budget_fraction: float = Field(0.1, ge=0.0, description="Further samples, as a fraction of the sweep's eval rows")
+    rounds: int = Field(3, ge=1, description="Rounds; each decides about its own share of the checkpoints")
+    max_attempts: int = Field(64, ge=1, description="Most further attempts per problem at a checkpoint")
+
+
 class AnalysisConfig(_Section):
     """Defaults of the analysis."""
 
@@ -206,6 +216,7 @@ class RunConfig(_Section):
     verifier: VerifierConfig = VerifierConfig()
     logprob: LogprobConfig = LogprobConfig()
     ground_truth: GroundTruthConfig = GroundTruthConfig()
+    adaptive: AdaptiveConfig = AdaptiveConfig()
     analysis: AnalysisConfig = AnalysisConfig()
     execution: ExecutionConfig = ExecutionConfig()
 
@@ -216,6 +227,14 @@ class RunConfig(_Section):
                 "prefill.source is missing, but prefill.levels has levels above 0; "
                 "give a JSONL of exploit traces, or levels: [0]"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _adaptive_needs_level_zero(self) -> Self:
+        if self.adaptive.enabled and 0 not in self.prefill.levels:
+            raise ValueError("adaptive spends attempts at level 0, which prefill.levels lacks; add 0 to it")
+        if self.adaptive.enabled and self.sampling.rollouts > 1:
+            raise ValueError("adaptive does not go with sampling.rollouts above 1: a donor run needs every rollout")
         return self
 
     def to_yaml_dict(self) -> dict[str, Any]:

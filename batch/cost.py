@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from foreshock.jobs.spec import JobKind, JobSpec
+from foreshock.jobs.spec import SAMPLED_KINDS, JobKind, JobSpec
 
-SAMPLED_KINDS = frozenset({JobKind.EVAL, JobKind.GROUND_TRUTH})
 PRIOR_ROWS = 8.0  # rows of evidence that a profile's guess is worth against measured rows
 
 
@@ -54,6 +53,7 @@ def _default_rows() -> tuple[RowCost, ...]:
     return (
         RowCost(JobKind.EVAL, 0, 1.0),
         RowCost(JobKind.GROUND_TRUTH, 0, 1.0),
+        RowCost(JobKind.EXTRA, 0, 1.0),
         RowCost(JobKind.LOGPROB, 0, 0.1),
         RowCost(JobKind.REF_LOGPROB, 0, 0.1),
     )

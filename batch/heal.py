@@ -1,8 +1,9 @@
 """`python -m foreshock.batch.heal RUN_DIR --pack P`: what the job after the arrays does.
 
 If work of the pack is missing and rounds are left, it writes the scripts of the next round and leaves with 76: the
-host side of the job submits them, because sbatch does not exist inside an image. Otherwise it aggregates,
-analyses, reports what is missing, and leaves with 0 if nothing is.
+host side of the job submits them, because sbatch does not exist inside an image. The same when all that is planned is
+there and an adaptive round is due. Otherwise it aggregates, analyses, reports what is missing, and leaves with 0 if
+nothing is.
 
 The one hard decision: only this pack's own specs are submitted again. Another pack may still be running, and its
 last job looks after its own.
@@ -13,8 +14,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+from foreshock.batch.adaptive import next_round
 from foreshock.batch.config import load_config
 from foreshock.batch.execute import missing_specs, pack_tasks
 from foreshock.batch.provenance import recorded_status
@@ -24,7 +27,7 @@ from foreshock.errors import ForeshockError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, read_pack, write_pack
 from foreshock.jobs.records.shards import ShardStore
-from foreshock.jobs.spec import JobSpec
+from foreshock.jobs.spec import JobKind, JobSpec
 from foreshock.slurm.commands import SiteLimits, SlurmError, site_limits
 from foreshock.slurm.journal import Journal, Submission
 from foreshock.slurm.profile import parse_profile
@@ -54,6 +57,36 @@ def prepare_next_round(layout: RunLayout, plan: PlanFile, submission: Submission
     entry = next_submission(submission, write_pack(layout, tasks), tasks, _limits(submission), rows)
     emit(Journal(layout.root), entry, make_scripts(layout, plan, entry), next_folder(layout, submission))
     _say(f"{len(missing)} shards ({rows} rows) are missing; {entry.rounds_left} more rounds after the next one")
+    return True
+
+
+def prepare_adaptive_round(layout: RunLayout, plan: PlanFile, submission: Submission) -> bool:
+    """Write the scripts of the next adaptive round; False if there is none, or planned work is missing."""
+    config = load_config(layout.config)
+    if not config.adaptive.enabled:
+        return False
+    if (next_folder(layout, submission) / "submit.sh").exists():
+        return True  # as in `prepare_next_round`
+    missing = missing_specs(layout, plan)
+    if not missing:
+        plan = next_round(layout, plan, config) or plan
+        missing = missing_specs(layout, plan)
+    submitted = {
+        spec.key()
+        for entry in Journal(layout.root).load_all()
+        for task in read_pack(layout, entry.pack, plan)
+        for spec in task.specs
+    }
+    # A job killed between planning a round and submitting it left specs that no submission has.
+    fresh = [spec for spec in missing if spec.kind is JobKind.EXTRA and spec.key() not in submitted]
+    if not fresh or len(fresh) < len(missing):
+        return False
+    tasks = pack_tasks(fresh, config, layout, plan)
+    rows = sum(spec.n_rows for spec in fresh)
+    entry = next_submission(submission, write_pack(layout, tasks), tasks, _limits(submission), rows)
+    entry = replace(entry, rounds_left=config.execution.heal, settings=entry.settings | {"healing": False})
+    emit(Journal(layout.root), entry, make_scripts(layout, plan, entry), next_folder(layout, submission))
+    _say(f"adaptive round: {len(fresh)} shards ({rows} rows)")
     return True
 
 
@@ -94,6 +127,8 @@ def main(argv: list[str] | None = None) -> int:
         plan = PlanFile.read(layout)
         submission = next(s for s in Journal(layout.root).load_all() if s.pack == arguments.pack)
         if arguments.heal != 0 and prepare_next_round(layout, plan, submission):
+            return EXIT_HEAL
+        if prepare_adaptive_round(layout, plan, submission):
             return EXIT_HEAL
         return analyse_what_there_is(layout, plan)
     except ForeshockError as error:

@@ -157,14 +157,23 @@ def grow_plan(config: RunConfig, plan: PlanFile, inputs: RunInputs, checkpoints:
     first = plan.specs[0].checkpoint.name
     n_refused = next((s.n_tasks for s in plan.skipped if (s.checkpoint, s.reason) == (first, CONTROL_TOKEN)), 0)
     builder = _SpecBuilder(config, inputs, verifier.identity, n_refused)
-    specs = list(plan.specs)
+    specs: list[JobSpec] = []
     for checkpoint in checkpoints:
         facts = model_facts(config, checkpoint)
         specs += builder.of_checkpoint(checkpoint, facts)
         if _present_truth(config, [checkpoint]):
             specs += builder.ground_truth(checkpoint, facts)
     skipped = (*plan.skipped, *builder.skipped(checkpoints))
-    return replace(plan, specs=tuple({spec.key(): spec for spec in specs}.values()), skipped=skipped)
+    return replace(plan, skipped=skipped).with_specs(specs)
+
+
+def extra_specs(
+    config: RunConfig, inputs: RunInputs, base: JobSpec, tasks: Sequence[str], n_attempts: int, first_index: int
+) -> list[JobSpec]:
+    """Specs of `n_attempts` further level-0 attempts at `tasks`; `base` is a level-0 spec of the same checkpoint and
+    `first_index` the number of such shards that the checkpoint has already."""
+    verifier = verifier_facts(config.verifier.name, config.verifier.package)
+    return _SpecBuilder(config, inputs, verifier.identity, 0).extra(base, tasks, n_attempts, first_index)
 
 
 def check_sources(config: RunConfig) -> None:
@@ -260,6 +269,14 @@ class _SpecBuilder:
         first = len(self._attempts)
         attempts = tuple(range(first, first + self._config.ground_truth.attempts))
         return self._specs(JobKind.GROUND_TRUTH, checkpoint, facts, (0,), self._tasks, attempts)
+
+    def extra(self, base: JobSpec, tasks: Sequence[str], n_attempts: int, first_index: int) -> list[JobSpec]:
+        """Level 0 once more, with attempt indices that neither the sweep nor the ground truth uses."""
+        first = len(self._attempts) + self._config.ground_truth.attempts
+        attempts = tuple(range(first, first + n_attempts))
+        facts = ModelFacts(base.model_fingerprint, base.prompt_format, base.template_sha256)
+        made = self._specs(JobKind.EXTRA, base.checkpoint, facts, (0,), tasks, attempts)
+        return [replace(spec, shard_index=first_index + i) for i, spec in enumerate(made)]
 
     def reference(self, config: RunConfig) -> list[JobSpec]:
         """Scoring under the donor."""

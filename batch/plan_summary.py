@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
+from foreshock.batch.adaptive import plan_summary
 from foreshock.batch.execute import pack_tasks
 from foreshock.batch.pack import count_loads, packed_cost, unpacked_cost
 from foreshock.batch.plan import RunPlan
@@ -53,5 +54,6 @@ def summarise(plan: RunPlan) -> dict[str, Any]:
             for task in tasks
         ],
         "model_loads": count_loads(tasks),
+        "adaptive": plan_summary(config, plan.file),
         "estimate": {"packed": asdict(packed), "unpacked": asdict(unpacked)},
     }

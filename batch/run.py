@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.analysis.aggregate import AggregateReport, aggregate
+from foreshock.batch.adaptive import next_round
 from foreshock.batch.analyse import AnalysisReport, analyse
 from foreshock.batch.config import RunConfig, load_config
 from foreshock.batch.execute import Execution, OnSnapshot, execute, missing_specs
@@ -137,6 +138,11 @@ def _carry_out(layout: RunLayout, config: RunConfig, plan: PlanFile, hooks: RunH
         sweep_temporaries(layout.root / "packs")
         with hooks.display(f"sweep {layout.name}") as on_snapshot:
             execution = execute(layout, plan, config, on_snapshot)
+        while not (execution.submitted or execution.missing) and (larger := next_round(layout, plan, config)):
+            hooks.say(f"adaptive: {len(larger.specs) - len(plan.specs)} shards more")
+            plan = larger
+            with hooks.display(f"adaptive {layout.name}") as on_snapshot:
+                execution = execute(layout, plan, config, on_snapshot)
         status |= _execution_status(execution)
         result = RunResult(layout, execution)
         if execution.submitted:

@@ -11,12 +11,11 @@ from pathlib import Path
 
 from foreshock.batch.executors.slurm import SlurmTask, task_reports
 from foreshock.jobs.records.layout import RunLayout
-from foreshock.jobs.spec import JobKind, JobSpec
+from foreshock.jobs.spec import SAMPLED_KINDS, JobSpec
 from foreshock.slurm.journal import Journal
 from foreshock.slurm.states import JobState
 
 _ASK_EVERY_S = 30.0
-_SAMPLED = (JobKind.EVAL, JobKind.GROUND_TRUTH)
 _SEVERITY = ("failed", "preempted", "queued", "running")  # later ones win in a cell of several shards
 _asked: dict[Path, tuple[float, list[SlurmTask]]] = {}
 
@@ -37,7 +36,7 @@ def slurm_tasks(layout: RunLayout) -> list[SlurmTask]:
 
 def cell_key(spec: JobSpec) -> CellKey:
     """The cell that status shows a spec under; logprob specs span levels."""
-    return (spec.kind.value, spec.checkpoint.name, spec.levels[0] if spec.kind in _SAMPLED else None)
+    return (spec.kind.value, spec.checkpoint.name, spec.levels[0] if spec.kind in SAMPLED_KINDS else None)
 
 
 def cell_states(tasks: list[SlurmTask]) -> dict[CellKey, str]:

@@ -20,7 +20,7 @@ from foreshock.jobs.records.jsonl import read_json
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.shards import ShardStore, count_part_rows
-from foreshock.jobs.spec import JobKind, JobSpec
+from foreshock.jobs.spec import SAMPLED_KINDS, JobSpec
 
 _STALE_S = 60.0
 
@@ -70,7 +70,7 @@ def read_status(layout: RunLayout) -> RunStatus:
     store = ShardStore(layout)
     cells: dict[tuple[str, str, int | None], CellStatus] = {}
     for spec in plan.specs:
-        level = spec.levels[0] if spec.kind in (JobKind.EVAL, JobKind.GROUND_TRUTH) else None
+        level = spec.levels[0] if spec.kind in SAMPLED_KINDS else None
         cell = cells.setdefault(
             (spec.kind.value, spec.checkpoint.name, level), CellStatus(spec.kind.value, spec.checkpoint.name, level)
         )

@@ -80,13 +80,19 @@ class JobKind(StrEnum):
     LOGPROB = "logprob"
     REF_LOGPROB = "ref_logprob"
     GROUND_TRUTH = "ground_truth"
+    EXTRA = "extra"
+    """Further level-0 attempts that an adaptive run asked for, kept apart from the sweep's own."""
+
+
+SAMPLED_KINDS = frozenset({JobKind.EVAL, JobKind.GROUND_TRUTH, JobKind.EXTRA})
+"""Kinds whose rows are sampled attempts, one level a spec; the others score prefills."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
     """A contiguous slice of tasks of one checkpoint: the unit that becomes one shard.
 
-    An EVAL or GROUND_TRUTH spec has one level. A LOGPROB spec spans all levels of its tasks, because one
+    An EVAL, GROUND_TRUTH or EXTRA spec has one level. A LOGPROB spec spans all levels of its tasks, because one
     forward pass of the longest prefill scores them all; its shard is split by level on aggregation.
 
     `attempts` lists the attempt indices to sample; `prefill_sha256` digests the exact prefill texts used, and

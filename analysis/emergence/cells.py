@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from foreshock.analysis.tables import TableKind, numbered_checkpoints, read_table
+from foreshock.analysis.tables import TableKind, numbered_checkpoints, read_sampled, read_table
 from foreshock.analysis.tables.load import run_name
 from foreshock.errors import InputError
 
@@ -53,7 +53,7 @@ def load_run_cells(
     """
     run_dir = source.resolve().parent if source.resolve().name == TableKind.EVAL.value else source
     name = label or run_name(source)
-    evals = read_table(source, TableKind.EVAL)
+    evals = read_sampled(source)
     notes = [f"{name}: {line}" for line in evals.report.lines()]
     frames: dict[TableKind, pd.DataFrame | None] = {}
     places = {TableKind.KL: run_dir, TableKind.LOGPROB: logprobs or run_dir}

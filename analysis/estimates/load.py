@@ -25,6 +25,7 @@ from foreshock.analysis.tables import (
     load_logprobs,
     load_ref_logprobs,
     numbered_checkpoints,
+    read_sampled,
 )
 from foreshock.analysis.tables.load import run_name
 from foreshock.errors import InputError
@@ -182,7 +183,7 @@ def _attach(rows: pd.DataFrame, scores: pd.DataFrame, keys: list[str], value: st
 
 def _run_frame(path: Path, donor: _Donor | None, tasks: _Names, types: _Names, notes: list[str]) -> pd.DataFrame:
     """One row per attempt: its cell, type, task, attempt_idx, success, log_w and log_p."""
-    everything = load_evals(path)
+    everything = read_sampled(path).frame
     evals = numbered_checkpoints(everything)
     if len(evals) < len(everything):
         notes.append(f"{path.name}: checkpoint `final` has no training step and is left out")

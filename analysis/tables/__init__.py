@@ -23,6 +23,7 @@ from foreshock.analysis.tables.load import (
     load_logprobs,
     load_ref_logprobs,
     numbered_checkpoints,
+    read_sampled,
     read_table,
 )
 from foreshock.analysis.tables.report import CellRead, ReadReport
@@ -45,5 +46,6 @@ __all__ = [
     "load_ref_logprobs",
     "numbered_checkpoints",
     "read_counts",
+    "read_sampled",
     "read_table",
 ]

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from foreshock.analysis.tables.cells import CellTable, read_cell
-from foreshock.analysis.tables.files import find_run_files
+from foreshock.analysis.tables.files import find_run_files, has_files
 from foreshock.analysis.tables.report import ReadReport
 from foreshock.analysis.tables.schema import SCHEMAS, TableKind
 from foreshock.errors import InputError
@@ -40,6 +40,21 @@ def load_evals(run_dir: Path | str) -> pd.DataFrame:
     model_id, prefill_sha256, prefill_model_id, prefill_attempt_idx. Strings are categorical.
     """
     return read_table(run_dir, TableKind.EVAL).frame
+
+
+def read_sampled(run_dir: Path | str) -> Loaded:
+    """Sampled attempts of the sweep and, of an adaptive run, its further level-0 attempts.
+
+    For models of counts alone: cells differ in their number of attempts. Whatever compares cells by how many attempts
+    they had (min prefill) or pools exploit types needs `load_evals`.
+    """
+    run_dir = Path(run_dir)
+    swept = find_run_files(run_dir, TableKind.EVAL)
+    root = run_dir.resolve().parent if run_dir.resolve().name == TableKind.EVAL.value else run_dir
+    further = find_run_files(root, TableKind.EXTRA).cells if has_files(root, TableKind.EXTRA) else ()
+    cells = [read_cell(cell, SCHEMAS[TableKind.EVAL]) for cell in (*swept.cells, *further)]
+    report = ReadReport(TableKind.EVAL, swept.directory, tuple(cell.read for cell in cells), swept.ignored)
+    return Loaded(_to_frame(cells, run_name(run_dir)), report)
 
 
 def load_ground_truth(run_dir: Path | str) -> pd.DataFrame:

@@ -18,6 +18,7 @@ class TableKind(StrEnum):
 
     EVAL = "evals"
     GROUND_TRUTH = "ground_truth"
+    EXTRA = "extra"
     LOGPROB = "logprob"
     REF_LOGPROB = "ref_logprob"
     KL = "kl"
@@ -113,6 +114,7 @@ _KL = RowSchema(
 SCHEMAS: dict[TableKind, RowSchema] = {
     TableKind.EVAL: _EVAL,
     TableKind.GROUND_TRUTH: _EVAL,
+    TableKind.EXTRA: _EVAL,
     TableKind.LOGPROB: _LOGPROB,
     TableKind.REF_LOGPROB: _LOGPROB,
     TableKind.KL: _KL,

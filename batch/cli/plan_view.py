@@ -23,6 +23,13 @@ def print_plan(summary: dict[str, Any]) -> None:
     facts.add_row("rows", f"{summary['rows_total']} ({rows}) in {summary['shards']} shards")
     facts.add_row("runs on", f"{summary['cluster']}, {summary['workers']} workers, engine {summary['engine']}")
     console.print(facts)
+    if summary["adaptive"]:
+        adaptive = summary["adaptive"]
+        console.print(
+            f"adaptive: {adaptive['budget_samples']} further unprompted samples in {len(adaptive['rounds'])} rounds "
+            f"(spread evenly: {adaptive['evenly_spread_attempts']} more attempts per problem and checkpoint); the "
+            "report shows what they saved over an even spread"
+        )
     if summary["skipped"]:
         reasons = Counter({item["reason"]: item["n_tasks"] for item in summary["skipped"]})
         for reason, n in reasons.items():

@@ -31,11 +31,23 @@ SkipLogprobOption = Annotated[bool, typer.Option("--skip-logprob", help="Do not 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 RunDirArgument = Annotated[Path | None, typer.Argument(help="Run directory; default: the newest.")]
 ResultsOption = Annotated[Path, typer.Option("--results-dir", help="Folder of results.")]
+AdaptiveOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--adaptive/--no-adaptive",
+        help="After the sweep, spend a budget of unprompted attempts where they narrow the estimates most.",
+    ),
+]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Worker processes.")]
 
 
 def _configuration(
-    config: Path | None, sensitivity_run: Path | None, cluster: str | None, skip_logprob: bool, workers: int | None
+    config: Path | None,
+    sensitivity_run: Path | None,
+    cluster: str | None,
+    skip_logprob: bool,
+    workers: int | None,
+    adaptive: bool | None = None,
 ) -> RunConfig:
     """The configuration from its file or an earlier run, with the command line's overrides."""
     from foreshock.batch.config import load_config, load_yaml, parse_config
@@ -57,6 +69,8 @@ def _configuration(
         data["execution"]["workers"] = workers
     if skip_logprob:
         data["logprob"]["enabled"] = False
+    if adaptive is not None:
+        data["adaptive"]["enabled"] = adaptive
     return parse_config(data, config)
 
 
@@ -66,6 +80,7 @@ def run(
     cluster: ClusterOption = None,
     skip_logprob: SkipLogprobOption = False,
     workers: WorkersOption = None,
+    adaptive: AdaptiveOption = None,
     run_dir: Annotated[
         Path | None, typer.Option("--run-dir", help="Directory of the new run; default: a dated one in results/.")
     ] = None,
@@ -82,7 +97,7 @@ def run(
     from foreshock.batch.run import command_line, require_complete
     from foreshock.batch.run import run as run_sweep
 
-    settings = _configuration(config, sensitivity_run, cluster, skip_logprob, workers)
+    settings = _configuration(config, sensitivity_run, cluster, skip_logprob, workers, adaptive)
     if dry_run:
         _show_plan(settings, as_json)
         return
@@ -97,6 +112,7 @@ def plan(
     cluster: ClusterOption = None,
     skip_logprob: SkipLogprobOption = False,
     workers: WorkersOption = None,
+    adaptive: AdaptiveOption = None,
     emit_sbatch: Annotated[
         Path | None,
         typer.Option(
@@ -108,7 +124,8 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a run would do: cells, rows, array tasks, skipped problems and estimated time. Starts nothing."""
-    settings = _configuration(config, sensitivity_run, "slurm" if emit_sbatch else cluster, skip_logprob, workers)
+    where = "slurm" if emit_sbatch else cluster
+    settings = _configuration(config, sensitivity_run, where, skip_logprob, workers, adaptive)
     _show_plan(settings, as_json)
     if emit_sbatch is not None:
         from foreshock.batch.run import command_line
@@ -218,6 +235,8 @@ def _show_result(result: RunResult, as_json: bool) -> None:
             f"{rows.n_eval} eval rows, {rows.n_logprob} logprob rows, {rows.n_ground_truth} ground-truth rows; "
             f"{rows.n_errors} errors, {rows.n_skipped} tasks skipped for want of a prefill"
         )
+        if rows.n_extra:
+            typer.echo(f"{rows.n_extra} further unprompted attempts in adaptive rounds")
     for note in document["notes"]:
         typer.echo(f"note: {note}")
     typer.echo(f"run:    {result.layout.root}")

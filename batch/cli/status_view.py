@@ -36,7 +36,7 @@ def render(now: RunStatus) -> RenderableType:
     """The whole view."""
     parts: list[RenderableType] = [_headline(now)]
     kinds = {cell.kind for cell in now.cells}
-    parts += [_grid(now, kind) for kind in ("eval", "logprob", "ref_logprob", "ground_truth") if kind in kinds]
+    parts += [_grid(now, kind) for kind in ("eval", "logprob", "ref_logprob", "ground_truth", "extra") if kind in kinds]
     parts += [Text(f"failed: {message}", style="red") for message in now.failures]
     if now.status in ("stopped", "failed", "interrupted", "incomplete"):
         parts.append(Text("-> foreshock resume goes on from here", style="bold"))
@@ -74,7 +74,9 @@ def _cell(cell: CellStatus | None, kind: str) -> Text:
     if cell is None:
         return Text("")
     if cell.state == "done":
-        rate = cell.exploits / cell.rows_total if kind in ("eval", "ground_truth") and cell.rows_total else None
+        rate = (
+            cell.exploits / cell.rows_total if kind in ("eval", "ground_truth", "extra") and cell.rows_total else None
+        )
         return Text("done" if rate is None else f"{rate:6.1%}", style=_STYLE["done"])
     if cell.state in ("queued", "preempted"):
         done = f"{cell.rows_done}/{cell.rows_total} " if cell.rows_done else ""

@@ -65,6 +65,11 @@ class Watcher:
 
     def __post_init__(self) -> None:
         self._settling = Settling(self.options.settle_s)
+        if self.config.adaptive.enabled:
+            raise InputError(
+                "adaptive.enabled: adaptive rounds come after a sweep, and a watched one has no end",
+                fix="set it to false; `foreshock run --adaptive` does it once training has ended",
+            )
         if self.layout.plan.is_file():
             self.plan = PlanFile.read(self.layout)
             self.state = WatchState.read(self.layout)

@@ -22,7 +22,8 @@ class SimulatedType:
 
     `task`, `attempt`: [Z] of each trace; a task without a trace is absent there but present at level 0.
     level0: [R, C, n_tasks, attempts] exploit (0/1); success: [L, R, C, Z]; log_p: [L, R, C, Z]; log_q: [L, Z].
-    donor_level0: [n_tasks, rollouts]; donor_rollouts: [L, Z, rollouts]; truth: [R, C] exact rates.
+    donor_level0: [n_tasks, rollouts]; donor_rollouts: [L, Z, rollouts]; truth: [R, C] exact rates;
+    unprompted: [R, C, n_tasks] each task's exact rate.
     """
 
     name: str
@@ -37,6 +38,7 @@ class SimulatedType:
     donor_level0: Ints
     donor_rollouts: Ints
     truth: Array
+    unprompted: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ def _simulate_type(rng: np.random.Generator, regime: Regime, name: str) -> Simul
         donor_level0=_bernoulli(rng, np.repeat(donor_rate[:, None], regime.donor_rollouts_level0, axis=1)),
         donor_rollouts=_bernoulli(rng, np.repeat(donor_r[..., None], regime.donor_rollouts_level_n, axis=-1)),
         truth=world.true_rates(),
+        unprompted=unprompted,
     )
 
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from foreshock.jobs.spec import JobKind, JobSpec
+from foreshock.jobs.spec import SAMPLED_KINDS, JobSpec
 
 _CHECKPOINT = r"(?P<checkpoint>checkpoint-\d+|final)"
 _EVAL_NAME = re.compile(rf"^{_CHECKPOINT}_prefill(?P<level>\d+)\.jsonl$")
@@ -117,6 +117,16 @@ class RunLayout:
         """Extra level-0 samples, kept apart so that estimates can be set against them."""
         return self.root / "ground_truth"
 
+    @property
+    def extra(self) -> Path:
+        """Level-0 attempts of adaptive rounds; evals/ keeps the same number of attempts in every cell."""
+        return self.root / "extra"
+
+    @property
+    def adaptive(self) -> Path:
+        """What each adaptive round decided."""
+        return self.root / "adaptive"
+
     def eval_file(self, checkpoint: str, level: int) -> Path:
         return self.evals / f"{checkpoint}_prefill{level}.jsonl"
 
@@ -135,6 +145,9 @@ class RunLayout:
     def ground_truth_file(self, checkpoint: str) -> Path:
         return self.ground_truth / f"{checkpoint}_prefill0.jsonl"
 
+    def extra_file(self, checkpoint: str) -> Path:
+        return self.extra / f"{checkpoint}_prefill0.jsonl"
+
     def eval_files(self) -> list[CellFile]:
         """Eval files present, by checkpoint then level."""
         return _list_cells(self.evals, _EVAL_NAME)
@@ -151,6 +164,9 @@ class RunLayout:
 
     def ground_truth_files(self) -> list[CellFile]:
         return _list_cells(self.ground_truth, _EVAL_NAME)
+
+    def extra_files(self) -> list[CellFile]:
+        return _list_cells(self.extra, _EVAL_NAME)
 
     # Work in progress
     @property
@@ -170,7 +186,7 @@ class RunLayout:
 
     def shard_folder(self, spec: JobSpec) -> Path:
         """Folder of a spec's shard: one per kind and cell (logprob specs span levels, so theirs has no level)."""
-        level = f"_prefill{spec.levels[0]}" if spec.kind in (JobKind.EVAL, JobKind.GROUND_TRUTH) else ""
+        level = f"_prefill{spec.levels[0]}" if spec.kind in SAMPLED_KINDS else ""
         return self.shards / spec.kind.value / f"{spec.checkpoint.name}{level}"
 
     def shard_file(self, spec: JobSpec) -> Path:

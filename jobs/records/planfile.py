@@ -1,14 +1,14 @@
 """The plan on disk: what a run computes (`plan.json`) and how it is packed (`packs/`).
 
 The one hard decision: specs and packing are separate files. A spec never changes in a run's life, so shards stay
-valid; specs are only ever added (a watched run's new checkpoints), after those that are there. Every submission
-writes a new pack of whatever is missing then, and older packs keep meaning what they meant to jobs still running.
+valid; specs are only ever added (a watched run's new checkpoints, adaptive rounds), after those that are there.
+Every submission writes a new pack of whatever is missing then; older packs keep their meaning for jobs still running.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,10 @@ class PlanFile:
     def by_key(self) -> Mapping[str, JobSpec]:
         """Specs by `JobSpec.key()`."""
         return {spec.key(): spec for spec in self.specs}
+
+    def with_specs(self, specs: Sequence[JobSpec]) -> PlanFile:
+        """The plan with `specs` after its own; those that it has already are not repeated."""
+        return replace(self, specs=tuple({spec.key(): spec for spec in (*self.specs, *specs)}.values()))
 
     def write(self, layout: RunLayout) -> None:
         """Write `plan.json`."""

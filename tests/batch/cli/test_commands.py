@@ -57,6 +57,8 @@ def test_a_run_from_plan_to_status(config_file: Path, tmp_path: Path) -> None:
     planned = json.loads(succeed("plan", config_file, "--json"))
     assert planned["rows"] == {"eval": 2 * 2 * (10 + 9 + 9), "logprob": 2 * 2 * 2 * 9}
     assert json.loads(succeed("run", config_file, "--dry-run", "--json")) == planned
+    assert planned["adaptive"] is None
+    assert json.loads(succeed("plan", config_file, "--adaptive", "--json"))["adaptive"]["budget_samples"] == 11
     assert not run_dir.exists()
     done = json.loads(succeed("run", config_file, "--run-dir", run_dir, "--json"))
     assert done["complete"]
@@ -75,7 +77,8 @@ def test_a_run_from_plan_to_status(config_file: Path, tmp_path: Path) -> None:
 
 
 def test_a_plan_for_people_names_what_is_skipped(config_file: Path) -> None:
-    shown = succeed("plan", config_file)
+    shown = succeed("plan", config_file, "--adaptive")
+    assert "adaptive: 11 further unprompted samples in 2 rounds" in shown.replace("\n", " ")
     assert "skipped at every level above 0: 1 problems" in shown
     assert "checkpoint-1, checkpoint-2" in shown
 

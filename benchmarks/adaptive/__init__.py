@@ -1,0 +1,1 @@
+"""Adaptive attempts on simulated sweeps: bias of k/n, coverage, and what they save."""
