@@ -41,9 +41,9 @@ system_step() {
     if [ "$variant" = gpu ]; then
         # A C compiler stays on purpose: Triton and TorchInductor compile when a model is first loaded.
         local packages
-        packages=$(sed -n 's/^packages = \[\(.*\)\]$/\1/p' "$here/pins.toml" | tr -d '",')
+        read -ra packages < <(sed -n 's/^packages = \[\(.*\)\]$/\1/p' "$here/pins.toml" | tr -d '",')
         apt-get update -q
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $packages
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}"
         apt-get clean
         rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/apt /var/log/dpkg.log
     fi
@@ -102,7 +102,7 @@ app_step() {
         djinn=$(sed -n '/^\[djinn\]/,/^\[/ s/^commit = "\(.*\)"$/\1/p' "$here/pins.toml")
     fi
     mv "$site"/bin/foreshock "$prefix/app/bin/"
-    rm -rf "$site/bin" "$site"/*.dist-info/direct_url.json
+    rm -rf "${site:?}/bin" "$site"/*.dist-info/direct_url.json
     bytecode "$site"
     cp "$here/pins.toml" "$here/locks/$variant.txt" "$prefix/image/"
     "$python" - "$variant" "$commit" "$base" "$djinn" "$prefix/image" <<'PY'

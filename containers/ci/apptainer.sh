@@ -5,6 +5,7 @@
 # For test machines; a cluster's administrators install Apptainer's own packages.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=mirror.sh
 . "$here/mirror.sh"
 
 prefix=/usr/local/lib/foreshock-apptainer

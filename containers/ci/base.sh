@@ -3,6 +3,7 @@
 # usage: base.sh BASE.tar      (about 20 s and 225 MB)
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=mirror.sh
 . "$here/mirror.sh"
 out=${1:?usage: base.sh BASE.tar}
 if [ -s "$out" ]; then exit 0; fi

@@ -3,6 +3,7 @@
 # The base URI of the machine's own Debian mirror, from its apt configuration, so that no script names a host.
 debian_mirror() {
     local uri
+    # shellcheck disable=SC2016  # $(SITE) is apt's own
     uri=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' \
         | sort -u | head -n 1)
     if [ -z "$uri" ]; then
@@ -13,4 +14,5 @@ debian_mirror() {
     echo "$uri"
 }
 
+# shellcheck disable=SC2034  # for the scripts that source this
 mirror=${FORESHOCK_DEBIAN_MIRROR:-$(debian_mirror)}

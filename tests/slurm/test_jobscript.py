@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -127,19 +126,14 @@ def test_the_text_is_exactly_this(script: ArrayScript | FinalScript, golden: str
     ],
     ids=["array", "final", "submit", "submit-arrays-only", "submit-final-only", "host-side"],
 )
-def test_all_shell_is_valid_and_clean(text: str, tmp_path: Path) -> None:
+def test_all_shell_is_valid_and_clean(text: str, tmp_path: Path, shellcheck: str) -> None:
     path = tmp_path / "script.sh"
     path.write_text(text)
     checked = subprocess.run(["bash", "-n", str(path)], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
-    if shutil.which("shellcheck") is not None:
-        checked = subprocess.run(
-            ["shellcheck", "--shell=bash", "--severity=warning", "--exclude=SC2034", str(path)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert checked.returncode == 0, checked.stdout
+    argv = [shellcheck, "--shell=bash", "--severity=warning", "--exclude=SC2034", str(path)]
+    checked = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
 
 
 def test_many_elements_are_wrapped(tmp_path: Path) -> None:

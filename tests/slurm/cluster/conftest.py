@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -32,11 +33,13 @@ def _require() -> None:
         pytest.skip("needs root and Slurm: `sudo slurm/testbed/testbed.sh install`, then `make test-cluster`")
 
 
-def _cluster(name: str, user: str, *options: str) -> Iterator[object]:
+def _cluster(name: str, ports: int, *options: str) -> Iterator[Any]:
+    """A cluster of this process's own: with pytest-xdist several stand side by side, each with its user and ports."""
     _require()
-    state = Path("/tmp") / f"foreshock-test-{name}"
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw9").removeprefix("gw"))
+    state, user = Path("/tmp") / f"foreshock-test-{name}{worker}", f"fs-{name}{worker}"
     testbed.take_down(state)
-    testbed.bring_up("--state", str(state), "--user", user, *options)
+    testbed.bring_up("--state", str(state), "--user", user, "--port-base", str(ports + 50 * worker), *options)
     bed = testbed.Testbed(state, user)
     try:
         testbed.make_interpreter(bed)
@@ -47,16 +50,21 @@ def _cluster(name: str, user: str, *options: str) -> Iterator[object]:
 
 
 @pytest.fixture(scope="session")
-def bed() -> Iterator[object]:
+def bed() -> Iterator[Any]:
     """Two nodes, preemption by requeueing, job arrays of at most ten elements."""
-    yield from _cluster("requeue", "fsbed-a", "--max-array", "11", "--port-base", "17800", "--grace", "8")
+    yield from _cluster("requeue", 17800, "--max-array", "11", "--grace", "8")
 
 
 @pytest.fixture(scope="module")
-def cancelling_bed() -> Iterator[object]:
+def cancelling_bed() -> Iterator[Any]:
     """Preemption kills jobs for good (PreemptMode=CANCEL), and sends the site's own notice."""
-    options = ("--preempt", "CANCEL", "--user-signal", "--port-base", "18800", "--grace", "8")
-    yield from _cluster("cancel", "fsbed-b", *options)
+    yield from _cluster("cancel", 18800, "--preempt", "CANCEL", "--user-signal", "--grace", "8")
+
+
+@pytest.fixture(scope="module")
+def image_bed() -> Iterator[Any]:
+    """For runs inside an image; arrays of any size."""
+    yield from _cluster("image", 19800, "--grace", "8")
 
 
 @pytest.fixture(scope="session")
@@ -66,9 +74,9 @@ def sweep() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def inputs(bed: object, sweep: ModuleType, make_checkpoint: object) -> Path:
+def inputs(bed: Any, sweep: ModuleType, make_checkpoint: object) -> Path:
     """Checkpoints and traces on the cluster's shared disk."""
-    folder = Path(str(bed.state)) / "inputs"  # type: ignore[attr-defined]
+    folder = Path(bed.state) / "inputs"
     folder.mkdir()
     sweep.write_inputs(folder, make_checkpoint)
     return folder

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cancelling")]
 
 
 @pytest.fixture(scope="module", params=["sandbox", "sif"])
@@ -30,7 +29,8 @@ def launcher(request: pytest.FixtureRequest, cancelling_bed: Any) -> list[str]:
     if request.param == "sif":
         image = home / "image.sif"
         cancelling_bed.as_user("apptainer", "build", str(image), str(tree))
-    binds = ["--bind", "/usr:/usr:ro", "--bind", str(cancelling_bed.state), "--bind", str(Path(__file__).parent)]
+    folders = ("/usr:/usr:ro", str(cancelling_bed.state), str(cancelling_bed.helpers.resolve()))
+    binds = [word for folder in folders for word in ("--bind", folder)]
     return ["apptainer", "exec", "--no-home", *binds, str(image)]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("faults")]
 
 EVENTS = int(os.environ.get("FORESHOCK_FAULT_EVENTS", "30"))
 SEED = int(os.environ.get("FORESHOCK_FAULT_SEED", "7"))
@@ -136,7 +136,7 @@ def test_tables_after_many_faults_equal_those_of_an_undisturbed_run(
     counts.mkdir(mode=0o777)
     counts.chmod(0o777)
     try:
-        counting = Path(__file__).with_name("counting")
+        counting = bed.helpers / "counting"
         setup = [f"export COUNT_DIR={counts} PYTHONPATH={counting}"]
         profile = {"setup": setup, "no_progress_limit": 20}
         config = sweep.write_config(folder, inputs, profile, **sections())

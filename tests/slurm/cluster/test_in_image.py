@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +17,7 @@ import yaml
 
 from foreshock.containers.digest import image_file_digest
 
-pytestmark = [pytest.mark.cluster, pytest.mark.image]
+pytestmark = [pytest.mark.cluster, pytest.mark.image, pytest.mark.xdist_group("image")]
 
 
 @pytest.fixture(scope="module")
@@ -29,23 +28,6 @@ def sif() -> Path:
         pytest.skip("needs an image: set FORESHOCK_TEST_SIF to a .sif of this checkout (make test-image builds one)")
     assert Path(path).is_file(), f"FORESHOCK_TEST_SIF={path} does not exist"
     return Path(path)
-
-
-@pytest.fixture(scope="module")
-def image_bed() -> Iterator[Any]:
-    """A cluster of its own, so that these tests can run beside the others."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: sudo slurm/testbed/testbed.sh install, then run this as root")
-    testbed = sys.modules["cluster_testbed"]  # loaded by conftest
-    state = Path("/tmp/foreshock-test-image")
-    testbed.take_down(state)
-    testbed.bring_up("--state", str(state), "--user", "fsuser3", "--port-base", "19800", "--grace", "8")
-    bed = testbed.Testbed(state, "fsuser3")
-    try:
-        testbed.make_interpreter(bed)
-        yield bed
-    finally:
-        testbed.take_down(state)
 
 
 @pytest.fixture(scope="module")

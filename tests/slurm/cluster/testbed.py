@@ -15,6 +15,8 @@ from typing import Any
 
 REPO = Path(__file__).resolve().parents[3]
 SCRIPT = REPO / "slurm" / "testbed" / "testbed.sh"
+CODE = ("src", "batch", "jobs", "analysis", "slurm", "containers", "tests/slurm")
+"""What jobs and the ordinary user's commands read of the checkout."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,21 @@ class Testbed:
     def python(self) -> Path:
         """An interpreter that the ordinary user may run, with this environment's packages."""
         return self.state / "venv" / "bin" / "python"
+
+    @property
+    def repo(self) -> Path:
+        """The checkout, where the ordinary user may read it."""
+        return self.state / "checkout"
+
+    @property
+    def helpers(self) -> Path:
+        """The folder of this file, where the ordinary user may read it."""
+        return self.repo / "tests" / "slurm" / "cluster"
+
+    def may_read(self, *paths: Path) -> bool:
+        """Whether the ordinary user may read everything below `paths`."""
+        done = self.as_user("find", *map(str, paths), "!", "-readable", "-print", "-quit", check=False)
+        return done.returncode == 0 and not done.stdout
 
     def root(self, *argv: str, check: bool = True) -> str:
         """Run a command as root."""
@@ -69,7 +86,7 @@ class Testbed:
         path.write_text(json.dumps(request))
         path.chmod(0o644)
         argv = ["env", f"PATH={request['path']}:{os.environ['PATH']}"] if "path" in request else []
-        done = self.as_user(*argv, str(self.python), str(Path(__file__).with_name("submit_standin.py")), str(path))
+        done = self.as_user(*argv, str(self.python), str(self.helpers / "submit_standin.py"), str(path))
         result: dict[str, Any] = json.loads(done.stdout)
         return result
 
@@ -142,13 +159,44 @@ def take_down(state: Path) -> None:
 
 
 def make_interpreter(bed: Testbed) -> None:
-    """A virtual environment outside of root's home whose packages are this one's."""
+    """A virtual environment for the ordinary user, with this one's packages and this checkout's code.
+
+    A checkout may lie where only root can look (a home directory, a strict umask). What the user cannot read is
+    copied into the state folder; what the user can read is used in place.
+    """
     if bed.python.exists():
         return
     minor = f"{sys.version_info.major}.{sys.version_info.minor}"
-    base = shutil.which(f"python{minor}", path="/usr/bin:/usr/local/bin")
-    assert base is not None, f"the testbed's user needs a system python{minor}"
-    subprocess.run([base, "-m", "venv", "--without-pip", str(bed.state / "venv")], check=True)
     site = next(Path(entry) for entry in sys.path if entry.endswith("site-packages"))
+    if bed.may_read(*(REPO / name for name in CODE)):
+        bed.repo.symlink_to(REPO)
+    else:
+        for name in CODE:
+            _copy(REPO / name, bed.repo / name)
+    if not bed.may_read(site):
+        site = _copy(site, bed.state / "site-packages")
+    subprocess.run([_base_python(bed, minor), "-m", "venv", "--without-pip", str(bed.state / "venv")], check=True)
     target = bed.state / "venv" / "lib" / f"python{minor}" / "site-packages" / "borrowed.pth"
-    target.write_text(f"import site; site.addsitedir({str(site)!r})\n")
+    # The code first: an editable installation among the packages may point at what cannot be read.
+    target.write_text(f"{bed.repo / 'src'}\nimport site; site.addsitedir({str(site)!r})\n")
+    bed.as_user(str(bed.python), "-c", "import foreshock.batch, submitit, torch")
+
+
+def _base_python(bed: Testbed, minor: str) -> str:
+    """An interpreter that the ordinary user may run; the system's if it will do, since images here share its /usr."""
+    found = shutil.which(f"python{minor}", path="/usr/bin:/usr/local/bin")
+    own = Path(sys.base_prefix) / "bin" / f"python{minor}"
+    if found is None and bed.as_user("test", "-x", str(own), check=False).returncode == 0:
+        return str(own)
+    assert found is not None, (
+        f"the testbed's user may not run {own}, and there is no system python{minor}; "
+        f"install one (apt-get install python{minor} python{minor}-venv), or use another: make PYTHON=... test-cluster"
+    )
+    return found
+
+
+def _copy(source: Path, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["cp", "-a", str(source), str(target)], check=True)
+    subprocess.run(["chmod", "-R", "a+rX", str(target)], check=True)
+    return target
