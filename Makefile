@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
+IMAGES ?= /tmp/foreshock-images
 
 .PHONY: demo test check format docs test-cluster test-image clean
 
@@ -32,9 +33,16 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test-cluster: $(INSTALLED)  ## real Slurm on this Debian machine; needs root
-	command -v slurmctld >/dev/null || slurm/testbed/testbed.sh install
-	$(BIN)/python -m pytest -m cluster tests/slurm/cluster $(PYTEST_ARGS)
+# Several clusters side by side; they mostly wait. Both targets need root on a Debian machine, install what they use,
+# and leave nothing running. `long` tests: PYTEST_ARGS='-m "cluster and not image and not long"' leaves them out.
+test-cluster: $(INSTALLED)  ## Slurm tests on real clusters that this brings up
+	slurm/testbed/testbed.sh install
+	$(BIN)/python -m pytest -n 3 --dist loadgroup --durations=10 -m "cluster and not image" tests/slurm/cluster $(PYTEST_ARGS)
+
+test-image: $(INSTALLED)  ## builds the cpu image for Docker and Apptainer, then the sweep, tests and an array inside it
+	slurm/testbed/testbed.sh install
+	FORESHOCK_IMAGES=$(IMAGES) $(BIN)/python -m pytest --durations=10 -m image tests/containers $(PYTEST_ARGS)
+	FORESHOCK_TEST_SIF=$(IMAGES)/user/foreshock-cpu.sif $(BIN)/python -m pytest --durations=5 -m image tests/slurm/cluster $(PYTEST_ARGS)
 
 docs: $(INSTALLED)  ## regenerate the documents that are made from code
 	$(BIN)/python -m foreshock.batch.config_docs > docs/configuration.md

@@ -1,9 +1,12 @@
-"""Generate and check the images' lock files: `python -m foreshock.containers.lock [--check]`.
+"""Generate and check the images' lock files: `python -m foreshock.containers.lock [--check | --upgrade]`.
 
 The one hard decision: both images get the same version of every package they share, so a result found on a laptop
 comes from the code that runs on a GPU node. vLLM is the pickiest and the cpu image's Python the older, so the GPU
 image's requirements are resolved first for the older Python; that resolution constrains the cpu lock, the cpu
 lock constrains the gpu and test locks.
+
+A version that is locked already stays as long as it fits, so that one more dependency changes one line and not the
+stack under every result; `--upgrade` takes the newest of everything.
 
 Checking needs no network: every lock's header holds a digest of what it was resolved from (requirements of
 pyproject.toml and the pins), and every requirement must accept the version that the lock names.
@@ -19,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -141,26 +145,45 @@ def drift(name: LockName, pyproject: Path, pins: Pins, folder: Path = LOCKS) -> 
     return found
 
 
-def compile_all(pyproject: Path, pins: Pins) -> dict[LockName, str]:
-    """Resolve every lock with uv and return the texts. Raises LockError with the resolver's own words."""
+def compile_all(pyproject: Path, pins: Pins, kept: Mapping[LockName, Mapping[str, str]]) -> dict[LockName, str]:
+    """Resolve every lock with uv and return the texts. `kept`: versions to stay with where they still fit.
+
+    Raises LockError with the resolver's own words.
+    """
     cpu = pins.images[Variant.CPU]
-    shared = _resolve("what both images share", requirements(LockName.GPU, pyproject, pins), pins, cpu, {}, cuda=True)
+    stay = {name: dict(kept.get(name, {})) for name in LockName}
+    wanted = requirements(LockName.GPU, pyproject, pins)
+    both = stay[LockName.GPU] | stay[LockName.CPU]
+    shared = _resolve("what both images share", wanted, pins, cpu, {}, both, cuda=True)
     texts = {}
-    body = _resolve("cpu.txt", requirements(LockName.CPU, pyproject, pins), pins, cpu, _versions(shared), cuda=False)
+    wanted = requirements(LockName.CPU, pyproject, pins)
+    body = _resolve("cpu.txt", wanted, pins, cpu, _versions(shared), stay[LockName.CPU], cuda=False)
     below = _versions(body)
     hashes = " \\\n".join(f"    --hash=sha256:{digest}" for digest in pins.cpu_torch.sha256)
     texts[LockName.CPU] = f"{body}\ntorch=={pins.torch} \\\n{hashes}"
     gpu = pins.images[Variant.GPU]
-    texts[LockName.GPU] = _resolve("gpu.txt", requirements(LockName.GPU, pyproject, pins), pins, gpu, below, cuda=True)
-    body = _resolve("test.txt", requirements(LockName.TEST, pyproject, pins), pins, cpu, below, cuda=False)
+    wanted = requirements(LockName.GPU, pyproject, pins)
+    texts[LockName.GPU] = _resolve("gpu.txt", wanted, pins, gpu, below, stay[LockName.GPU], cuda=True)
+    wanted = requirements(LockName.TEST, pyproject, pins)
+    body = _resolve("test.txt", wanted, pins, cpu, below, stay[LockName.TEST], cuda=False)
     texts[LockName.TEST] = _without(body, set(below))
     return {name: _header(name, pyproject, pins) + text.rstrip() + "\n" for name, text in texts.items()}
 
 
 def _resolve(
-    what: str, wanted: tuple[str, ...], pins: Pins, image: ImagePins, versions: dict[str, str], *, cuda: bool
+    what: str,
+    wanted: tuple[str, ...],
+    pins: Pins,
+    image: ImagePins,
+    versions: Mapping[str, str],
+    preferred: Mapping[str, str],
+    *,
+    cuda: bool,
 ) -> str:
-    """One run of uv; comments removed. Without `cuda`, torch is resolved as the CPU wheel and left out."""
+    """One run of uv; comments removed. `versions` are binding, `preferred` ones taken if they fit.
+
+    Without `cuda`, torch is resolved as the CPU wheel and left out.
+    """
     limits = pins.images[Variant.GPU].constraints if cuda else ()
     constraints = [*limits, f"torch=={pins.torch}", f"transformers=={pins.transformers}"]
     constraints += [f"{name}=={version}" for name, version in versions.items()]
@@ -168,20 +191,23 @@ def _resolve(
         work = Path(scratch)
         (work / "in.txt").write_text("\n".join(wanted) + "\n", encoding="utf-8")
         (work / "constraints.txt").write_text("\n".join(constraints) + "\n", encoding="utf-8")
+        output = work / "out.txt"  # uv stays with what an earlier output names
+        output.write_text("".join(f"{name}=={version}\n" for name, version in preferred.items()), encoding="utf-8")
         argv = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--generate-hashes"]
         argv += ["--no-emit-index-url", "--only-binary", ":all:", "--no-annotate", "--no-sources"]
         argv += ["--python-version", image.python, "--python-platform", image.platform]
-        argv += ["--constraint", str(work / "constraints.txt")]
+        argv += ["--constraint", str(work / "constraints.txt"), "--output-file", str(output)]
         if cuda:
             argv += ["--no-config"]
         else:
             (work / "uv.toml").write_text(_cpu_torch_metadata(pins), encoding="utf-8")
             argv += ["--config-file", str(work / "uv.toml"), "--no-emit-package", "torch"]
         result = subprocess.run([*argv, str(work / "in.txt")], capture_output=True, text=True, check=False)
+        text = output.read_text(encoding="utf-8")
     if result.returncode != 0:
         hint = f" (install it with: pip install uv=={pins.uv})" if "No module named uv" in result.stderr else ""
         raise LockError(f"{what}: uv could not resolve{hint}:\n{result.stderr.strip()}")
-    return "\n".join(line for line in result.stdout.splitlines() if not line.lstrip().startswith("#"))
+    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
 
 
 def _versions(body: str) -> dict[str, str]:
@@ -217,6 +243,11 @@ def _without(body: str, names: set[str]) -> str:
     return "\n".join(kept)
 
 
+def _locked() -> dict[LockName, dict[str, str]]:
+    """Versions of the locks that are there."""
+    return {name: read_lock(lock_path(name)).versions for name in LockName if lock_path(name).is_file()}
+
+
 def _find_pyproject(given: Path | None) -> Path:
     """The checkout's pyproject.toml: given, or above this file (an editable install is a checkout)."""
     if given is not None:
@@ -231,6 +262,7 @@ def main(argv: list[str] | None = None) -> int:
     """Command line. Returns 0, or 1 when a lock has drifted or cannot be made."""
     parser = argparse.ArgumentParser(prog=COMMAND, description="Make or check the images' lock files.")
     parser.add_argument("--check", action="store_true", help="compare with pyproject.toml and pins.toml, offline")
+    parser.add_argument("--upgrade", action="store_true", help="take the newest version of everything")
     parser.add_argument("--pyproject", type=Path, help="default: the checkout's")
     args = parser.parse_args(argv)
     pins = read_pins()
@@ -243,7 +275,8 @@ def main(argv: list[str] | None = None) -> int:
             if found:
                 print(f"remake the locks with: {COMMAND}")
             return 1 if found else 0
-        for name, text in compile_all(pyproject, pins).items():
+        kept = {} if args.upgrade else _locked()
+        for name, text in compile_all(pyproject, pins, kept).items():
             lock_path(name).write_text(text, encoding="utf-8")
             lock = read_lock(lock_path(name))
             print(f"{lock_path(name)}: {len(lock.versions)} packages, sha256:{lock.sha256}")

@@ -70,11 +70,26 @@ stop() { # NAME [SIGNAL]
   kill -KILL "$pid" 2>/dev/null || true
 }
 
+missing_programs() {
+  local program
+  for program in slurmctld slurmd slurmdbd sbatch munged mariadbd setpriv; do
+    type -P "$program" >/dev/null || echo "$program"
+  done
+}
+
 install_packages() {
+  [[ -n $(missing_programs) ]] || { echo "testbed: everything is installed"; return 0; }
+  local policy=/usr/sbin/policy-rc.d apt=(apt-get -o DPkg::Lock::Timeout=300)
+  local packages=(slurm-wlm slurm-client slurmdbd munge mariadb-server python3-venv)
   export DEBIAN_FRONTEND=noninteractive
-  apt-get install -y --no-install-recommends slurm-wlm slurm-client slurmdbd munge mariadb-server python3-venv ||
-    { apt-get update && apt-get install -y --no-install-recommends \
-        slurm-wlm slurm-client slurmdbd munge mariadb-server python3-venv; }
+  if [[ ! -e $policy ]]; then # the packages' own services must not start: testbeds bring their own
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+  fi
+  "${apt[@]}" install -y -q --no-install-recommends "${packages[@]}" ||
+    { "${apt[@]}" update -q && "${apt[@]}" install -y -q --no-install-recommends "${packages[@]}"; }
+  [[ -z $(missing_programs) ]] || die "still missing after installation: $(missing_programs | xargs)"
 }
 
 write_configuration() {
@@ -242,7 +257,7 @@ create_user() {
 nodes_idle() { [[ $(sinfo -h -N -p low -t idle -o %N | sort -u | wc -l) -ge $nodes ]]; }
 
 up() {
-  command -v slurmctld slurmdbd munged mariadbd setpriv >/dev/null || die "packages are missing; run: $0 install"
+  [[ -z $(missing_programs) ]] || die "missing: $(missing_programs | xargs); run: $0 install"
   ((nodes >= 1 && nodes <= ${#devices[@]})) || die "--nodes is $nodes; valid: 1 to ${#devices[@]}"
   [[ $preempt == REQUEUE || $preempt == CANCEL ]] || die "--preempt is $preempt; valid: REQUEUE, CANCEL"
   install -d -m 755 "$state" "$state"/{etc,run,log,spool,spool/ctld}

@@ -1,7 +1,9 @@
-"""Real images, built here without a registry and run without network. `make test-image`; about 20 minutes, 8 GB.
+"""Real images, built here without a registry and run without network: `make test-image`, 8 GB.
 
 FORESHOCK_IMAGES names the folder that keeps base, wheels and images between runs (default: below the temporary
-folder). FORESHOCK_DJINN names a checkout of djinn at the pinned commit, to have it in the images.
+folder). FORESHOCK_DJINN names a checkout of djinn at the pinned commit, to have it in the images. Tests marked `long`
+(the whole demo, the whole test suite, conversions) are left to people: continuous integration runs the demo's sweep,
+on the models that `make demo` left in this checkout.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
+from foreshock.batch.demo.pipeline import DONOR_STEP
 from foreshock.containers.build import stage_context
 from foreshock.containers.engines import look
 from foreshock.containers.launch import Bind, ExecRequest, compose
@@ -33,6 +37,8 @@ CI = ROOT / "containers" / "ci"
 USER = "foreshock-image"
 OCI = "localhost/foreshock:cpu"
 TEST_OCI = "localhost/foreshock:test"
+INSIDE = ("tests/jobs/verify", "tests/jobs/engines", "tests/slurm", "tests/containers")
+"""What an image may change: the sandbox, torch's numbers, the shell, the locks."""
 LIMIT_BYTES = 2 * 10**9
 PINS = read_pins()
 
@@ -71,7 +77,7 @@ def as_user(*argv: str, cwd: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def inputs() -> Inputs:
+def inputs() -> Iterator[Inputs]:
     """Tools, a local base, the wheels of both locks."""
     if os.geteuid() != 0:
         pytest.skip("needs root to install builders; on your own machine: foreshock image build")
@@ -79,11 +85,14 @@ def inputs() -> Inputs:
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
     run(str(CI / "tools.sh"))
+    mine = subprocess.run(["id", USER], capture_output=True, check=False).returncode != 0
     run(str(CI / "user.sh"), USER)
     run(str(CI / "base.sh"), str(folder / "base.tar"))
     for lock in ("cpu", "test"):
         run(str(CI / "wheelhouse.sh"), lock, str(folder / "wheels"), sys.executable)
-    return Inputs(folder)
+    yield Inputs(folder)
+    if mine:
+        run("userdel", "--force", "--remove", USER)
 
 
 @pytest.fixture(scope="session")
@@ -134,13 +143,14 @@ def converted_sif(oci: str, inputs: Inputs) -> Path:
     return output
 
 
-def in_oci(image: str, *command: str) -> str:
-    """Run a command in an OCI image as its own user, without network."""
+def in_oci(image: str, *command: str, folder: Path | None = None) -> str:
+    """Run a command in an OCI image as its own user, without network; `folder` is mounted at its own path."""
     holder = "foreshock-test"
     subprocess.run(["buildah", "rm", holder], capture_output=True, check=False)
     run("buildah", "from", "--name", holder, image)
+    mount = [] if folder is None else ["--volume", f"{folder}:{folder}"]
     try:
-        return run("unshare", "--net", "buildah", "run", "--isolation", "chroot", holder, "--", *command)
+        return run("unshare", "--net", "buildah", "run", "--isolation", "chroot", *mount, holder, "--", *command)
     finally:
         run("buildah", "rm", holder)
 
@@ -182,6 +192,7 @@ def test_the_self_test_passes_in_the_sif_as_an_ordinary_user(sif: Path, user_fol
     assert checks(said) == EXPECTED
 
 
+@pytest.mark.long
 def test_the_self_test_passes_in_the_converted_image(converted_sif: Path, user_folder: Path) -> None:
     python = str(user_folder / "venv" / "bin" / "python")
     said = as_user(python, "-m", "foreshock", "image", "check", str(converted_sif), "--json", cwd=user_folder)
@@ -244,26 +255,107 @@ def test_the_gpu_lock_has_a_wheel_for_every_package_and_agrees_with_itself(tmp_p
     assert found == {f"{name}=={version}" for name, version in read_lock(lock_path(LockName.GPU)).versions.items()}
 
 
-def demo_products(folder: Path) -> Sequence[str]:
-    """What the demo leaves: evals, logprobs, report."""
-    products = [("evals", "**/evals/*.jsonl"), ("logprob", "**/logprob/*.jsonl"), ("report", "**/report.html")]
-    return [name for name, pattern in products if list(folder.glob(pattern))]
+def products(folder: Path) -> list[str]:
+    """What a sweep leaves: evals, logprobs, report."""
+    wanted = [("evals", "**/evals/*.jsonl"), ("logprob", "**/logprob/*.jsonl"), ("report", "**/report.html")]
+    return [name for name, pattern in wanted if list(folder.glob(pattern))]
 
 
-@pytest.mark.parametrize("kind", ["sif", "converted_sif"])
-def test_the_demo_runs_inside_offline(kind: str, request: pytest.FixtureRequest, user_folder: Path) -> None:
-    image = request.getfixturevalue(kind)
-    folder = user_folder / f"demo-{kind}"
+@pytest.fixture(scope="session")
+def demo(oci: str, inputs: Inputs) -> Path:
+    """The demo's results: those that `make demo` left in this checkout, else made now in the image."""
+    made = ROOT / "demo-results"
+    if (made / "report.html").is_file():
+        return made
+    folder = user_owned(inputs.folder / "demo", uid=1000)
+    in_oci(oci, "foreshock", "demo", "--output", str(folder / "results"), folder=folder)
+    return folder / "results"
+
+
+def user_owned(folder: Path, uid: int) -> Path:
+    """An empty folder that belongs to the user inside the container."""
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    shutil.chown(folder, USER, USER)
-    in_sif(image, folder, "foreshock", "demo", "--output", str(folder / "results"))
-    assert demo_products(folder / "results") == ["evals", "logprob", "report"]
+    os.chown(folder, uid, uid)
+    return folder
 
 
-def test_the_test_suite_passes_inside_offline(oci: str, inputs: Inputs) -> None:
+def small_sweep(demo: Path, folder: Path) -> Path:
+    """A cut of the demo's own sweep on its own models, with all inputs and outputs below `folder`."""
+    config = yaml.safe_load((demo / "configs" / "demo-exploit.yaml").read_text())
+    models = Path(config["checkpoints"]["dir"])
+    steps = [0, DONOR_STEP]
+    for step in steps:
+        shutil.copytree(models / f"checkpoint-{step}", folder / "checkpoints" / f"checkpoint-{step}")
+    shutil.copy(config["prefill"]["source"], folder / "traces.jsonl")
+    config["results_dir"] = str(folder / "results")
+    config["checkpoints"] = {"dir": str(folder / "checkpoints"), "steps": steps}
+    config["prefill"] |= {"source": str(folder / "traces.jsonl"), "levels": [0, 10, 30]}
+    config["logprob"]["reference"] = str(folder / "checkpoints" / f"checkpoint-{DONOR_STEP}")
+    config["sampling"]["attempts"] = 1
+    del config["ground_truth"], config["analysis"]
+    path = folder / "sweep.yaml"
+    path.write_text(yaml.safe_dump(config))
+    for entry in (folder, *folder.rglob("*")):
+        entry.chmod(0o755 if entry.is_dir() else 0o644)
+    return path
+
+
+def test_the_demos_sweep_runs_inside_both_offline(
+    oci: str, sif: Path, demo: Path, inputs: Inputs, user_folder: Path
+) -> None:
+    docker = user_owned(inputs.folder / "sweep", uid=1000)
+    in_oci(oci, "foreshock", "run", str(small_sweep(demo, docker)), folder=docker)
+    apptainer = user_owned(user_folder / "sweep", uid=pwd.getpwnam(USER).pw_uid)
+    in_sif(sif, apptainer, "foreshock", "run", str(small_sweep(demo, apptainer)))
+    for folder in (docker, apptainer):
+        assert products(folder / "results") == ["evals", "logprob", "report"]
+    assert tables(docker / "results") == tables(apptainer / "results")
+
+
+def tables(results: Path) -> dict[str, str]:
+    """Digests of the final tables, by name."""
+    return {
+        f"{path.parent.name}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()
+        for kind in ("evals", "logprob")
+        for path in results.glob(f"prefill_sensitivity/*/{kind}/*.jsonl")
+    }
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["oci", "sif", "converted_sif"])
+def test_the_whole_demo_runs_inside_offline(
+    kind: str, request: pytest.FixtureRequest, inputs: Inputs, user_folder: Path
+) -> None:
+    image = request.getfixturevalue(kind)
+    command = ("foreshock", "demo", "--output")
+    if kind == "oci":
+        folder = user_owned(inputs.folder / "demo-oci", uid=1000)
+        in_oci(image, *command, str(folder / "results"), folder=folder)
+    else:
+        folder = user_owned(user_folder / f"demo-{kind}", uid=pwd.getpwnam(USER).pw_uid)
+        in_sif(image, folder, *command, str(folder / "results"))
+    assert products(folder / "results") == ["evals", "logprob", "report"]
+
+
+@pytest.fixture(scope="session")
+def image_with_tests(oci: str, inputs: Inputs) -> str:
+    """The cpu image with the test suite and what it needs on top."""
     options = ["image", "build", "--kind", "oci", "--engine", "buildah", "--target", "test", "-o", TEST_OCI]
     foreshock(*options, *inputs.options, cwd=inputs.folder)
-    said = in_oci(
-        TEST_OCI, "python", "-m", "pytest", "-n", "2", "-m", "not cluster and not image and not vllm", "tests"
-    )
-    assert " passed" in said
+    return TEST_OCI
+
+
+def run_tests_inside(image: str, *folders: str) -> str:
+    """The test suite of the image, in the image."""
+    marks = "not cluster and not image and not vllm"
+    return in_oci(image, "python", "-m", "pytest", "-n", "2", "-m", marks, *folders)
+
+
+def test_tests_that_depend_on_where_they_run_pass_inside_offline(image_with_tests: str) -> None:
+    assert " passed" in run_tests_inside(image_with_tests, *INSIDE)
+
+
+@pytest.mark.long
+def test_the_whole_test_suite_passes_inside_offline(image_with_tests: str) -> None:
+    assert " passed" in run_tests_inside(image_with_tests, "tests")
