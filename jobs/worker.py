@@ -6,13 +6,15 @@ between batches, and what is finished is on disk before the process leaves with 
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from types import FrameType
+from typing import Any
 
 from foreshock.errors import ForeshockError
 from foreshock.jobs.engines.base import Engine
@@ -35,6 +37,8 @@ EXIT_COMPLETE = 0
 EXIT_FAILED = 1
 EXIT_STOPPED = 75
 """EX_TEMPFAIL: everything finished is on disk, run me again."""
+
+_BATCH_OPTIONS = ("batch_size", "max_batch_tokens", "max_num_seqs")
 
 _PASSES = 2
 """Times a spec's error rows are tried in one task before they are left for the next resume."""
@@ -278,6 +282,17 @@ def _require_planned_model(checkpoint: Checkpoint, planned: str) -> None:
         )
 
 
+def engine_options(planned: Mapping[str, Any], halvings: int) -> dict[str, Any]:
+    """The planned engine options; the batch halved once for each time that this task was killed for memory.
+
+    Resources are no part of a result's identity, so rows of smaller batches complete the same shard.
+    """
+    return {
+        name: max(1, value >> halvings) if name in _BATCH_OPTIONS and isinstance(value, int) else value
+        for name, value in planned.items()
+    }
+
+
 def _make_verifier(settings: WorkerSettings) -> Verifier:
     from foreshock.jobs.verify.factory import create_verifier
     from foreshock.jobs.verify.memo import MemoVerifier
@@ -295,10 +310,11 @@ def run_array_task(layout: RunLayout, pack: int, index: int, stop: StopFlag, slu
     if index not in tasks:
         raise ForeshockError(f"pack {pack} has no task {index}; valid: 0..{len(tasks) - 1}")
     settings = plan.settings
+    halvings = int(os.environ.get("FORESHOCK_BATCH_HALVINGS") or 0)  # the job script counts them
     worker = Worker(
         layout,
         plan,
-        lambda: create_engine(settings.engine, settings.engine_options),
+        lambda: create_engine(settings.engine, engine_options(settings.engine_options, halvings)),
         lambda: _make_verifier(settings),
         stop,
         ProgressReporter(layout.progress_file(index), pack, index),

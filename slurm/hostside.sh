@@ -6,6 +6,7 @@
 # a single SIGUSR2; the worker finishes its batch, leaves with 75, and this shell requeues this very array
 # element. A worker that was killed (137), or died before it could listen (140, 143) or of a vanished image
 # (135), is requeued too. What limits requeues is that nothing was added, FS_NO_PROGRESS_LIMIT times in a row.
+# A worker killed for memory, or killed before it added anything, is started again with half the batch.
 
 fs_say() { printf '[foreshock %(%F %T)T] %s\n' -1 "$*"; }
 
@@ -85,6 +86,19 @@ fs_run() { # COMMAND...: run the worker to its end, whatever signals arrive; lea
   fs_child=""
 }
 
+fs_oom_kills() { # processes of this step that were killed for memory so far, where control groups count them
+  local root=${FS_CGROUP_ROOT:-/sys/fs/cgroup} controllers group file kills count=0
+  while IFS=: read -r _ controllers group; do
+    case $controllers in
+      "") file=$root$group/memory.events ;;
+      memory) file=$root/memory$group/memory.oom_control ;;
+      *) continue ;;
+    esac
+    [[ -r $file ]] && kills=$(sed -n 's/^oom_kill \([0-9]*\)$/\1/p' "$file") && count=$((count + ${kills:-0}))
+  done </proc/self/cgroup
+  echo "$count"
+}
+
 fs_rows_added() { # TASK...: rows that this attempt added, as the workers' progress files tell
   local task file rows resumed updated pack sum=0
   for task in "$@"; do
@@ -104,15 +118,19 @@ fs_rows_added() { # TASK...: rows that this attempt added, as the workers' progr
 }
 
 fs_requeue() { # EXIT_CODE TASK...: put this element, and no other, back into the queue; or say why not, and leave
-  local rc=$1 added idle state counter=$FS_RUN_DIR/slurm/attempts/$SLURM_JOB_NAME-${SLURM_ARRAY_TASK_ID:-0}
+  local rc=$1 added idle=0 halvings=0 why="" state
+  local counter=$FS_RUN_DIR/slurm/attempts/$SLURM_JOB_NAME-${SLURM_ARRAY_TASK_ID:-0}
   shift
   [[ -e /proc/$fs_stepd ]] || { fs_say "slurmstepd is gone; leaving"; exit "$rc"; }
   if [[ -e $FS_RUN_DIR/slurm/cancelled-$FS_TOKEN ]]; then fs_say "the run is cancelled"; exit "$rc"; fi
   added=$(fs_rows_added "$@")
-  idle=$(cat "$counter" 2>/dev/null) || idle=0
+  [[ -r $counter ]] && read -r idle halvings <"$counter"
   if ((added > 0)); then idle=0; else idle=$((idle + 1)); fi
+  if (($(fs_oom_kills) > ${fs_oom_before:-0})); then why=", out of memory"; fi
+  if [[ -n $why || ($rc == 137 && $idle -gt 0) ]]; then halvings=$((halvings + 1)); fi
+  ((halvings > 0)) && why+=", batch halved $halvings times"
   if ((idle >= FS_NO_PROGRESS_LIMIT)); then
-    fs_say "giving up: $idle attempts in a row added nothing (last exit code $rc)"
+    fs_say "giving up: $idle attempts in a row added nothing (last exit code $rc$why)"
     rm -f "$counter"
     exit "$rc"
   fi
@@ -122,15 +140,18 @@ fs_requeue() { # EXIT_CODE TASK...: put this element, and no other, back into th
     RUNNING* | PREEMPTED* | TIMEOUT* | *" TimeLimit" | "") ;;
     *) fs_say "not requeued: Slurm says $state"; rm -f "$counter"; exit "$rc" ;;
   esac
-  mkdir -p "${counter%/*}" && echo "$idle" >"$counter"
-  fs_say "exit code $rc after $added new rows; requeueing $fs_id"
+  mkdir -p "${counter%/*}" && echo "$idle $halvings" >"$counter"
+  fs_say "exit code $rc after $added new rows$why; requeueing $fs_id"
   scontrol requeue "$fs_id" || fs_say "Slurm refused the requeue; the last job of the run will report it"
   exit "$rc"
 }
 
 fs_array_main() { # work off this element's tasks
-  local tasks failed=0
+  local tasks failed=0 halvings=0 counter=$FS_RUN_DIR/slurm/attempts/$SLURM_JOB_NAME-$SLURM_ARRAY_TASK_ID
+  [[ -r $counter ]] && read -r _ halvings <"$counter"
+  export FORESHOCK_BATCH_HALVINGS=${halvings:-0}
   fs_begin
+  fs_oom_before=$(fs_oom_kills)
   read -ra tasks <<<"${FS_TASKS[SLURM_ARRAY_TASK_ID]}"
   fs_start_canary
   for task in "${tasks[@]}"; do
@@ -144,7 +165,7 @@ fs_array_main() { # work off this element's tasks
       *) failed=$fs_rc ;;
     esac
   done
-  rm -f "$FS_RUN_DIR/slurm/attempts/$SLURM_JOB_NAME-$SLURM_ARRAY_TASK_ID"
+  rm -f "$counter"
   exit "$failed"
 }
 

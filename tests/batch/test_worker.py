@@ -24,7 +24,7 @@ from foreshock.jobs.records.shards import ShardStore
 from foreshock.jobs.spec import ArrayTask, JobKind
 from foreshock.jobs.verify.base import Outcome, SandboxTier, Submission, Verdict, Verification
 from foreshock.jobs.verify.problem import Problem
-from foreshock.jobs.worker import EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, StopFlag, Worker
+from foreshock.jobs.worker import EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, StopFlag, Worker, engine_options
 
 MakeConfig = Callable[..., RunConfig]
 FAILED = Verification(Verdict(Outcome.FAILED), Verdict(Outcome.FAILED), SandboxTier.FULL)
@@ -175,6 +175,13 @@ def test_a_stop_keeps_what_is_finished_and_asks_to_be_run_again(
     assert setup.verifier.seen - verified <= n_eval
     store = ShardStore(setup.layout)
     assert all(store.is_complete(spec) for spec in setup.task.specs)
+
+
+def test_a_task_that_was_killed_for_memory_runs_with_smaller_batches() -> None:
+    planned = {"batch_size": 64, "max_batch_tokens": 4096, "device": "cuda", "compile": True, "threads": 4}
+    assert engine_options(planned, 0) == planned
+    assert engine_options(planned, 2) == planned | {"batch_size": 16, "max_batch_tokens": 1024}
+    assert engine_options(planned, 9)["batch_size"] == 1
 
 
 def test_a_worker_that_meets_other_weights_says_so(setup: Setup) -> None:

@@ -39,18 +39,18 @@ class Host:
         path.write_text(render(ArrayScript("fs-t-a0", "t", self.home / "run", 0, program, elements, PROFILE)))
         return path
 
-    def start(self, path: Path, element: int = 0) -> subprocess.Popen[str]:
+    def start(self, path: Path, element: int = 0, **more: str) -> subprocess.Popen[str]:
         environment = {
             "PATH": f"{self.home}/bin:{os.environ['PATH']}", "HOME": str(self.home), "USER": "me",
             "TMPDIR": str(self.home / "tmp"), "SLURM_JOB_ID": "8", "SLURM_ARRAY_JOB_ID": "7",
-            "SLURM_ARRAY_TASK_ID": str(element), "SLURM_JOB_NAME": "fs-t-a0", "SLURMD_NODENAME": "n1",
+            "SLURM_ARRAY_TASK_ID": str(element), "SLURM_JOB_NAME": "fs-t-a0", "SLURMD_NODENAME": "n1", **more,
         }  # fmt: skip
         return subprocess.Popen(
             ["bash", str(path)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
-    def run(self, worker: str, element: int = 0) -> tuple[int, str]:
-        process = self.start(self.script(worker), element)
+    def run(self, worker: str, element: int = 0, **more: str) -> tuple[int, str]:
+        process = self.start(self.script(worker), element, **more)
         output, _ = process.communicate(timeout=60)
         return process.returncode, output
 
@@ -104,7 +104,8 @@ def test_interrupted_work_requeues_this_array_element(host: Host, code: int) -> 
     returned, output = host.run(f"exit {code}")
     assert returned == code
     assert host.requeued == ["7_0"]
-    assert f"exit code {code} after 0 new rows; requeueing 7_0" in output
+    halved = ", batch halved 1 times" if code == 137 else ""
+    assert f"exit code {code} after 0 new rows{halved}; requeueing 7_0" in output
 
 
 @pytest.mark.parametrize("code", [1, 2, 139])
@@ -121,6 +122,37 @@ def test_attempts_that_add_nothing_are_limited(host: Host) -> None:
     assert "giving up: 2 attempts in a row added nothing (last exit code 75)" in output
     assert host.requeued == ["7_0"]
     assert list((host.home / "run" / "slurm" / "attempts").iterdir()) == []
+
+
+def test_a_worker_killed_before_it_added_anything_starts_again_with_half_the_batch(host: Host) -> None:
+    said = [host.run('echo "halvings $FORESHOCK_BATCH_HALVINGS"; kill -KILL $$')[1] for _ in range(2)]
+    assert "halvings 0" in said[0]
+    assert "exit code 137 after 0 new rows, batch halved 1 times; requeueing 7_0" in said[0]
+    assert "halvings 1" in said[1]
+    assert "giving up: 2 attempts in a row added nothing (last exit code 137, batch halved 2 times)" in said[1]
+
+
+def test_a_stopped_worker_keeps_its_batch(host: Host) -> None:
+    host.run("exit 75")
+    assert "halvings 0" in host.run('echo "halvings $FORESHOCK_BATCH_HALVINGS"')[1]
+
+
+def memory_files() -> set[str]:
+    """Where this process's control groups count kills, below the root: version 2, and 1 where there is one."""
+    lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    version_1 = {f"memory{group}/memory.oom_control" for _, controllers, group in lines if controllers == "memory"}
+    return version_1 | {f"{group}/memory.events".lstrip("/") for _, controllers, group in lines if not controllers}
+
+
+def test_a_kill_for_memory_is_named_and_halves_the_batch_whatever_was_added(host: Host) -> None:
+    events = [host.home / "cgroup" / file for file in memory_files()]
+    for file in events:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("max 3\noom_kill 0\n")
+    host.progress(0, done=8, resumed=0)
+    kill = " ".join(f"echo oom_kill 1 >{shlex.quote(str(file))};" for file in events)
+    _, output = host.run(f"{kill} kill -KILL $$", FS_CGROUP_ROOT=str(host.home / "cgroup"))
+    assert "exit code 137 after 8 new rows, out of memory, batch halved 1 times; requeueing 7_0" in output
 
 
 def test_attempts_that_add_rows_are_not_limited(host: Host) -> None:

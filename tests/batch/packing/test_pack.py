@@ -33,10 +33,11 @@ def test_loads_are_within_a_fifth_of_the_exact_least(packing: ModuleType, block:
         assert least <= count_loads(tasks) <= max(1.2 * least, least + 1), f"seed {seed}: least {least}"
 
 
-def test_200_random_instances_end_within_a_tenth_of_the_bound_with_few_loads(packing: ModuleType) -> None:
+@pytest.mark.parametrize("block", range(4))
+def test_200_random_instances_end_within_a_tenth_of_the_bound_with_few_loads(packing: ModuleType, block: int) -> None:
     """The load bound only counts; it is tight when there are many more tasks than checkpoints or the reverse."""
     late, load_ratios = [], []
-    for seed in range(200):
+    for seed in range(block, 200, 4):
         case = packing.heterogeneous(seed)
         tasks = pack(case.specs, case.cost, case.n_workers, case.max_minutes)
         bound = makespan_lower_bound(case.specs, case.cost, case.n_workers, case.max_minutes)
@@ -49,7 +50,7 @@ def test_200_random_instances_end_within_a_tenth_of_the_bound_with_few_loads(pac
             least = loads_lower_bound(case.specs, case.cost, max(t.estimated_minutes for t in tasks))
             load_ratios.append((count_loads(tasks) / least, seed))
     assert late == []
-    assert len(load_ratios) > 80
+    assert len(load_ratios) > 18
     assert max(load_ratios)[0] <= 1.2
 
 
