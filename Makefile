@@ -46,6 +46,7 @@ test-image: $(INSTALLED)  ## builds the cpu image for Docker and Apptainer, then
 
 docs: $(INSTALLED)  ## regenerate the documents that are made from code
 	$(BIN)/python -m foreshock.batch.config_docs > docs/configuration.md
+	$(BIN)/python -m foreshock.jobs.verify.attack_table --write docs/sandbox.md
 
 clean:
 	rm -rf demo-results .coverage .coverage.*

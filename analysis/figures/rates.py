@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -112,13 +113,13 @@ def type_surfaces_figure(cells: pd.DataFrame, directory: Path, run: str) -> Save
     rows = -(-len(shown) // columns)
     with house_style():
         figure, axes = new_figure(
-            max(2.07 * columns, 3.4), 1.7 * rows + 0.5, rows, columns, squeeze=False, sharex=True, sharey=True
+            max(2.07 * columns, 3.4), 1.8 * rows + 0.5, rows, columns, squeeze=False, sharex=True, sharey=True
         )
         image: Any = None
         for axis, kind in zip(axes.flat, shown, strict=False):
             part = data[data["exploit_type"].astype(str) == kind]
             image = _heat(axis, part, steps, levels, annotate=False)
-            axis.set_title(kind.replace("_", " "), fontsize=8.5)
+            axis.set_title(textwrap.fill(kind.replace("_", " "), 18), fontsize=8.5)
         for axis in list(axes.flat)[len(shown) :]:
             axis.set_visible(False)
         figure.supxlabel("training step", fontsize=9.5)
