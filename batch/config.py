@@ -142,7 +142,9 @@ class EngineConfig(_Section):
     name: str = Field("transformers", description="transformers, vllm, openai or fake")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    batch_size: int = Field(64, ge=1, description="Rows per batch")
+    batch_size: int | None = Field(
+        None, ge=1, description="Rows per batch; default 64; for vllm, sequences at once, default 256"
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads per worker")
     options: dict[str, Any] = Field(default_factory=dict, description="Further options of the engine, by its own names")
 

@@ -120,7 +120,9 @@ class CostModel:
         swaps = [t.load_s for t in seen if t.load_s is not None and not t.first_load]
         load_s = sum(loads) / len(loads) if loads else self.load_s
         swap_s = sum(swaps) / len(swaps) if swaps else self.swap_s
-        return replace(self, rows=tuple(new_rows), load_s=max(load_s, swap_s), swap_s=min(load_s, swap_s))
+        if swap_s > load_s:  # a swap is part of a load; what was measured wins over what was guessed
+            load_s, swap_s = (load_s, load_s) if loads else (swap_s, swap_s)
+        return replace(self, rows=tuple(new_rows), load_s=load_s, swap_s=swap_s)
 
     def _reestimated_rows(self, kind: JobKind, seen: Sequence[ShardTiming]) -> list[RowCost]:
         known = {row.level: row.seconds for row in self.rows if row.kind == kind}

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from foreshock.batch.config import RunConfig
+from foreshock.batch.config import EngineConfig, RunConfig
 from foreshock.batch.discover import discover_checkpoints, require_loadable, select_steps
 from foreshock.batch.problems import load_run_problems
 from foreshock.batch.provenance import git_state, image_digest
@@ -35,6 +35,7 @@ from foreshock.jobs.verify.facts import verifier_facts
 from foreshock.jobs.verify.problem import Problem
 
 NO_TRACE = "no trace in the prefill source"
+DEFAULT_BATCH_SIZE = 64
 CONTROL_TOKEN = "its traces hold a control token of the tokenizer"
 
 
@@ -212,18 +213,27 @@ def _present_truth(config: RunConfig, checkpoints: Sequence[Checkpoint]) -> list
     return [c for c in checkpoints if steps == "all" or ("final" if c.step is None else c.step) in steps]
 
 
-def _settings(config: RunConfig) -> WorkerSettings:
-    engine = config.engine
-    options: dict[str, Any] = {"batch_size": engine.batch_size, "device": engine.device, "dtype": engine.dtype}
+def _engine_options(engine: EngineConfig) -> dict[str, Any]:
+    """The configuration's common keys by each engine's own names, then its further options."""
+    if engine.name == "fake":
+        return dict(engine.options)
+    options: dict[str, Any] = {"device": engine.device, "dtype": engine.dtype}
+    if engine.name == "vllm":
+        options |= {} if engine.batch_size is None else {"max_num_seqs": engine.batch_size}
+    else:
+        options["batch_size"] = engine.batch_size or DEFAULT_BATCH_SIZE
     if engine.threads is not None:
         options["threads"] = engine.threads
-    if engine.name == "fake":
-        options = {}
+    return options | engine.options
+
+
+def _settings(config: RunConfig) -> WorkerSettings:
+    engine = config.engine
     package = config.verifier.package
     djinn = {"package": str(package)} if package is not None and config.verifier.name == "djinn" else {}
     return WorkerSettings(
         engine=engine.name,
-        engine_options=options | engine.options,
+        engine_options=_engine_options(engine),
         verifier=config.verifier.name,
         verifier_options={
             "workers": config.verifier.workers,

@@ -18,6 +18,8 @@ from foreshock.jobs.records.shards import ShardStore
 
 DEFAULT_SLURM_WORKERS = 8  # GPUs assumed when neither configuration nor profile says how many
 _WORK_PHASES = ("generate_s", "verify_s", "score_s")
+_LOCAL_LOADS = {"transformers": (5.0, 0.5), "vllm": (60.0, 2.0)}
+"""Seconds to start each engine on this machine, and to swap the model in it; shards correct them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,9 @@ def resources(config: RunConfig, layout: RunLayout | None = None, plan: PlanFile
         found = Resources(cost, n_workers, min(wall, config.execution.max_minutes))
     else:
         # Only proportions matter here, since nothing waits in a queue.
-        found = Resources(CostModel(load_s=5.0, swap_s=0.5), default_workers(config), config.execution.max_minutes)
+        load_s, swap_s = _LOCAL_LOADS.get(config.engine.name, _LOCAL_LOADS["transformers"])
+        cost = CostModel(load_s=load_s, swap_s=swap_s)
+        found = Resources(cost, default_workers(config), config.execution.max_minutes)
     if layout is None or plan is None:
         return found
     return Resources(found.cost.reestimate(_timings(layout, plan, found.cost)), found.n_workers, found.max_minutes)
@@ -61,6 +65,10 @@ def _timings(layout: RunLayout, plan: PlanFile, prior: CostModel) -> Iterator[Sh
             round(timings.get("rows", 0)),
             sum(timings.get(name, 0.0) for name in _WORK_PHASES),
             load_s,
-            # Manifests do not say whether the engine was started or only its weights replaced.
-            first_load=load_s is not None and load_s >= (prior.load_s + prior.swap_s) / 2,
+            first_load=bool(timings.get("first_load", _looks_like_a_start(load_s, prior))),
         )
+
+
+def _looks_like_a_start(load_s: float | None, prior: CostModel) -> bool:
+    """For manifests of earlier versions, which do not say whether the engine was started or only swapped."""
+    return load_s is not None and load_s >= (prior.load_s + prior.swap_s) / 2

@@ -159,7 +159,7 @@ def _row(sample: PrefillSample, score: LevelScore, checkpoint: str, temperature:
         "prefill_sha256": text_sha256(sample.text),
         "template_sha256": template,
         "logprob_temperature": temperature,
-        "logprob_method": "full_softmax",
+        "logprob_method": score.method.value,
     }
     if score.error is not None:
         row["error"] = f"scoring: {score.error}"

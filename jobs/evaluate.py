@@ -129,15 +129,14 @@ class Evaluator:
         finished = []
         started = time.perf_counter()
         # Items of several specs share this call, so ids are given anew.
-        for result in self.engine.generate([replace(item.request, request_id=i) for i, item in enumerate(items)]):
+        requests = [replace(item.request, request_id=i) for i, item in enumerate(items)]
+        for result in self.engine.generate(requests, self.stop):
             finished.append((items[result.request_id], result))
             if len(finished) >= _FLUSH_ROWS:
                 self.timings.generate_s += time.perf_counter() - started
                 yield finished
                 finished = []
                 started = time.perf_counter()
-            if self.stop():
-                break
         self.timings.generate_s += time.perf_counter() - started
         if finished:
             yield finished

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.errors import InputError
+from foreshock.jobs.adapters import base_of, is_adapter
 
 WHOLE_FILE_LIMIT = 64 * 2**20
 _BLOCK = 64 * 2**10
 _N_BLOCKS = 256
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 _NUMBERED_SHARD = re.compile(r"-\d{5}-of-(?P<total>\d{5})\.(?:safetensors|bin)$")
-_VOLATILE_CONFIG_KEYS = ("_name_or_path", "transformers_version")
+_VOLATILE_CONFIG_KEYS = ("_name_or_path", "transformers_version", "base_model_name_or_path", "peft_version")
 
 
 class CheckpointError(InputError):
@@ -33,10 +34,13 @@ class CheckpointError(InputError):
 def model_fingerprint(path: Path) -> str:
     """Digest of config, adapter config and weights, 64 hex digits; the directory's name and times play no part.
 
-    Raises CheckpointError for a directory without config, weights or tokenizer, and for damaged weight files.
+    An adapter's digest covers its base model's. Raises CheckpointError for a directory without config, weights or
+    tokenizer and for damaged weight files, AdapterError for an adapter without its base.
     """
     weights = check_checkpoint(path)
     digest = hashlib.sha256()
+    if is_adapter(path):  # where the base lies is volatile, what it holds is not
+        digest.update(f"base\n{model_fingerprint(base_of(path))}\n".encode())
     for name in ("config.json", "adapter_config.json"):
         if (path / name).is_file():
             config = read_config(path / name)
@@ -54,9 +58,8 @@ def check_checkpoint(path: Path) -> tuple[Path, ...]:
     if not path.is_dir():
         found = "is a file" if path.exists() else "does not exist"
         raise CheckpointError(f"{path}: the checkpoint {found}; give a directory with config.json and *.safetensors")
-    adapter = (path / "adapter_config.json").is_file()
     missing = []
-    if not adapter and not (path / "config.json").is_file():
+    if not is_adapter(path) and not (path / "config.json").is_file():
         missing.append("config.json")
     if not any((path / name).is_file() for name in _TOKENIZER_FILES):
         missing.append("a tokenizer (tokenizer.json, or tokenizer.model, with tokenizer_config.json)")
@@ -73,11 +76,6 @@ def check_checkpoint(path: Path) -> tuple[Path, ...]:
         if file.suffix == ".safetensors":
             _check_safetensors(file)
     return weights
-
-
-def is_adapter(path: Path) -> bool:
-    """Whether the directory holds an adapter (LoRA) and no full model."""
-    return (path / "adapter_config.json").is_file() and not (path / "config.json").is_file()
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def _row(
         "prefill_sha256": prefill.sha256,
         "template_sha256": spec.template_sha256,
         "logprob_temperature": temperature,
-        "logprob_method": "full_softmax",
+        "logprob_method": score.method.value,
     }
     if score.error is not None:
         row[ERROR_KEY] = f"scoring: {score.error}"

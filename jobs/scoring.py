@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from foreshock.jobs.engines.base import PromptLogprobs, ScoreRequest
+from foreshock.jobs.engines.base import LogprobTemperature, PromptLogprobs, ScoreRequest
 from foreshock.jobs.prompts.base import RenderedPrompt
 
 K = TypeVar("K", bound=Hashable)
@@ -26,6 +26,7 @@ class LevelScore:
     token_ids: tuple[int, ...]
     token_logprobs: tuple[float, ...]
     error: str | None = None
+    method: LogprobTemperature = LogprobTemperature.FULL_SOFTMAX
 
     @property
     def num_tokens(self) -> int:
@@ -116,5 +117,5 @@ def _read(level: int, source: _Source, by_id: Mapping[int, PromptLogprobs]) -> L
         return LevelScore(level, (), ())
     result = by_id[source.request_id]
     if result.error is not None:
-        return LevelScore(level, source.token_ids, (), result.error)
-    return LevelScore(level, source.token_ids, result.logprobs[: len(source.token_ids)])
+        return LevelScore(level, source.token_ids, (), result.error, result.method)
+    return LevelScore(level, source.token_ids, result.logprobs[: len(source.token_ids)], method=result.method)

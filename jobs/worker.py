@@ -77,6 +77,8 @@ class Worker:
     progress: ProgressReporter
     slurm_job: str | None = None
     failures: list[str] = field(default_factory=list)
+    loads: int = 0
+    """Checkpoints loaded so far: the first one starts the engine, the others are swaps."""
     _engine: Engine | None = None
     _verifier: Verifier | None = None
 
@@ -149,7 +151,8 @@ class CheckpointSession:
         worker.progress.say()
         _require_planned_model(checkpoint, specs[0].model_fingerprint)
         worker.engine().load(checkpoint)
-        self._load_s = time.perf_counter() - started
+        self._loading = {"load_s": time.perf_counter() - started, "first_load": float(worker.loads == 0)}
+        worker.loads += 1
 
     def run(self) -> None:
         """Scoring first, since it is short; then evaluation, all specs at once if the engine batches continuously."""
@@ -201,8 +204,8 @@ class CheckpointSession:
             if self._worker.stop():
                 break
         else:
-            timings = {"load_s": self._load_s, "score_s": time.perf_counter() - started, "rows": float(spec.n_rows)}
-            self._seal(spec, writer, errors, timings)
+            timings = {"score_s": time.perf_counter() - started, "rows": float(spec.n_rows)}
+            self._seal(spec, writer, errors, timings | self._loading)
 
     def _sample(self, specs: list[JobSpec]) -> None:
         writers = {spec.key(): self._open(spec) for spec in specs}
@@ -223,7 +226,7 @@ class CheckpointSession:
         timings = {name: float(value) for name, value in asdict(evaluator.timings).items()}
         total = sum(spec.n_rows for spec in specs)
         for spec in specs:
-            share = {k: v * spec.n_rows / total for k, v in timings.items()} | {"load_s": self._load_s}
+            share = {k: v * spec.n_rows / total for k, v in timings.items()} | self._loading
             self._seal(spec, writers[spec.key()], errors[spec.key()], share)
 
     def _evaluator(

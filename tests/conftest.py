@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -140,3 +141,42 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizers: dict[s
 def tiny(make_checkpoint: MakeCheckpoint) -> Checkpoint:
     """The random Llama that most tests use."""
     return make_checkpoint()
+
+
+MakeAdapter = Callable[..., Checkpoint]
+
+
+@pytest.fixture(scope="session")
+def make_adapter(tmp_path_factory: pytest.TempPathFactory) -> MakeAdapter:
+    """make_adapter(base, step=1, rank=4, modules=("q_proj", ...), **adapter_config) -> a LoRA checkpoint.
+
+    Written by hand in peft's format; factors are large enough to change what the model says.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    def make(
+        base: Checkpoint,
+        step: int = 1,
+        rank: int = 4,
+        modules: tuple[str, ...] = ("self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"),
+        **changes: Any,
+    ) -> Checkpoint:
+        path = tmp_path_factory.mktemp("adapters") / f"checkpoint-{step}"
+        path.mkdir()
+        torch.manual_seed(step)
+        factors = {}
+        for name, weight in load_file(base.path / "model.safetensors").items():
+            module = name.removesuffix(".weight")
+            if module.endswith(modules):
+                factors[f"base_model.model.{module}.lora_A.weight"] = 0.3 * torch.randn(rank, weight.shape[1])
+                factors[f"base_model.model.{module}.lora_B.weight"] = 0.3 * torch.randn(weight.shape[0], rank)
+        save_file(factors, path / "adapter_model.safetensors")
+        config = {"peft_type": "LORA", "r": rank, "lora_alpha": 8, "base_model_name_or_path": str(base.path)}
+        config["target_modules"] = sorted({module.rpartition(".")[2] for module in modules})
+        (path / "adapter_config.json").write_text(json.dumps(config | changes))
+        for file in base.path.glob("*token*"):
+            shutil.copy(file, path)
+        return Checkpoint("run", step, path)
+
+    return make

@@ -21,13 +21,21 @@ def usable_cpus() -> int:
 
 
 def default_workers(config: RunConfig) -> int:
-    """One worker per GPU; without GPUs, one per core."""
+    """One worker per GPU, or per group that holds one model; without GPUs one per core (vLLM uses them all)."""
     if config.execution.workers is not None:
         return config.execution.workers
     if config.execution.cluster is Cluster.INLINE:
         return 1
     gpus = 0 if config.engine.device == "cpu" else count_gpus()
-    return gpus or usable_cpus()
+    if gpus:
+        return max(1, gpus // gpus_per_worker(config))
+    return 1 if config.engine.name == "vllm" else usable_cpus()
+
+
+def gpus_per_worker(config: RunConfig) -> int:
+    """GPUs that one model is spread over."""
+    wanted = config.engine.options.get("tensor_parallel_size", 1)
+    return wanted if isinstance(wanted, int) and wanted > 0 else 1  # the engine refuses anything else
 
 
 def make_executor(config: RunConfig) -> Executor:
@@ -42,7 +50,8 @@ def make_executor(config: RunConfig) -> Executor:
 
             workers = default_workers(config)
             gpus = 0 if config.engine.device == "cpu" else count_gpus()
-            return LocalExecutor(workers, gpus, config.engine.threads or max(1, usable_cpus() // workers))
+            threads = config.engine.threads or max(1, usable_cpus() // workers)
+            return LocalExecutor(workers, gpus, threads, gpus_per_worker(config))
         case Cluster.SLURM:
             from foreshock.batch.executors.slurm import SlurmExecutor
 

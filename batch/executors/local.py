@@ -26,14 +26,15 @@ _LOG_TAIL_LINES = 15
 
 
 class LocalExecutor:
-    """Keeps at most `workers` processes busy; GPU workers see one device each."""
+    """Keeps at most `workers` processes busy; GPU workers see `gpus_per_worker` devices each."""
 
     name = "local"
     detached = False
 
-    def __init__(self, workers: int, gpus: int = 0, threads: int = 1) -> None:
+    def __init__(self, workers: int, gpus: int = 0, threads: int = 1, gpus_per_worker: int = 1) -> None:
         self._workers = workers
         self._gpus = gpus
+        self._gpus_per_worker = gpus_per_worker
         self._threads = threads
         self._layout: RunLayout | None = None
         self._pack = 0
@@ -91,7 +92,9 @@ class LocalExecutor:
         environment.setdefault("OMP_NUM_THREADS", str(self._threads))
         environment["TOKENIZERS_PARALLELISM"] = "false"
         if self._gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = str(slot % self._gpus)
+            first = slot * self._gpus_per_worker
+            devices = (str((first + i) % self._gpus) for i in range(self._gpus_per_worker))
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
         command = [sys.executable, "-m", "foreshock.jobs", str(self._layout.root)]
         command += ["--pack", str(self._pack), "--task", str(index), "--parent", str(os.getpid())]
         with _open_log(self._log(index)) as log:

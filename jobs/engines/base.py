@@ -6,13 +6,21 @@ from another, and results come back as an iterator, so that verification and sha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
 from typing import Protocol, Self
 
 from foreshock.jobs.spec import Checkpoint
+
+Stop = Callable[[], bool]
+"""Asked between micro-batches; True ends a generation early."""
+
+
+def never() -> bool:
+    """The `Stop` that lets everything finish."""
+    return False
 
 
 class FinishReason(StrEnum):
@@ -78,6 +86,7 @@ class PromptLogprobs:
     logprobs: tuple[float, ...]
     prefill_start: int
     error: str | None = None
+    method: LogprobTemperature = LogprobTemperature.FULL_SOFTMAX
 
     def __post_init__(self) -> None:
         if self.error is None:
@@ -102,11 +111,17 @@ class Engine(Protocol):
     def load(self, checkpoint: Checkpoint) -> None:
         """Make `checkpoint` the served model, swapping weights in place where that is possible."""
 
-    def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[GenerationResult]:
-        """Every request exactly once, in any order, as each batch completes. A failed one has `error` set."""
+    def generate(self, requests: Sequence[GenerationRequest], stop: Stop = never) -> Iterator[GenerationResult]:
+        """Every request exactly once, in any order, as each batch completes. A failed one has `error` set.
+
+        Once `stop()` is true the iterator ends soon, and what is not finished has no result.
+        """
 
     def score(self, requests: Sequence[ScoreRequest], temperature: float) -> Iterator[PromptLogprobs]:
-        """Log-probabilities at sampling temperature `temperature`, full softmax; every request exactly once."""
+        """Log-probabilities at sampling temperature `temperature`; every request exactly once.
+
+        Each result says by which `method` its values were taken.
+        """
 
     def close(self) -> None:
         """Release the model and any worker process."""

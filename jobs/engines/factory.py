@@ -22,7 +22,17 @@ def _fake() -> Callable[..., Engine]:
     return FakeEngine
 
 
-_ENGINES: dict[str, Callable[[], Callable[..., Engine]]] = {"transformers": _transformers, "fake": _fake}
+def _vllm() -> Callable[..., Engine]:
+    from foreshock.jobs.engines.vllm import VllmEngine
+
+    return VllmEngine
+
+
+_ENGINES: dict[str, Callable[[], Callable[..., Engine]]] = {
+    "transformers": _transformers,
+    "vllm": _vllm,
+    "fake": _fake,
+}
 
 ENGINE_NAMES = tuple(sorted(_ENGINES))
 """Every name that `create_engine` knows."""

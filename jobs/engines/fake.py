@@ -20,6 +20,8 @@ from foreshock.jobs.engines.base import (
     GenerationResult,
     PromptLogprobs,
     ScoreRequest,
+    Stop,
+    never,
 )
 from foreshock.jobs.prompts.tokenizer import decode, encode_prompt, load_tokenizer
 from foreshock.jobs.spec import Checkpoint
@@ -66,11 +68,14 @@ class FakeEngine:
         self.swaps += self._checkpoint is not None
         self._checkpoint = checkpoint
 
-    def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[GenerationResult]:
+    def generate(self, requests: Sequence[GenerationRequest], stop: Stop = never) -> Iterator[GenerationResult]:
         """Hash-driven reasoning and answer, cut at the stop tokens and the limit."""
         name = self._loaded()
         for number, request in enumerate(requests):
-            self.forward_count += number % self.batch_size == 0
+            if number % self.batch_size == 0:
+                if stop():
+                    return
+                self.forward_count += 1
             if not request.prompt_token_ids:
                 yield GenerationResult(request.request_id, (), "", FinishReason.ERROR, "the prompt has no tokens")
                 continue

@@ -20,12 +20,19 @@ from typing import Any, Self
 import torch
 
 from foreshock.errors import InputError
+from foreshock.jobs.engines.admission import (
+    ModelLimits,
+    failed_generation,
+    failed_score,
+    require_scoring_temperature,
+)
 from foreshock.jobs.engines.base import (
-    FinishReason,
     GenerationRequest,
     GenerationResult,
     PromptLogprobs,
     ScoreRequest,
+    Stop,
+    never,
 )
 from foreshock.jobs.engines.batching import generation_chunks, length_sorted_chunks
 from foreshock.jobs.engines.decoding import DecodeMode, Decoder, choose_mode, pad_prompts, padded_length
@@ -140,20 +147,22 @@ class TransformersEngine:
 
     # -- generation
 
-    def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[GenerationResult]:
+    def generate(self, requests: Sequence[GenerationRequest], stop: Stop = never) -> Iterator[GenerationResult]:
         """Every request once, chunk by chunk. A request that cannot run comes back with `error`."""
         model = self._loaded()
         runnable = []
         for request in requests:
-            problem = self._refusal(request.prompt_token_ids, request.max_tokens, request.temperature)
+            problem = self._limits(model).refuse_generation(request)
             if problem is None:
                 runnable.append(request)
             else:
-                yield _failed(request, problem)
+                yield failed_generation(request, problem)
         chunks = generation_chunks(
             runnable, self.batch_size, self.max_batch_tokens, by_exact_length=self._mode is DecodeMode.UNIFORM
         )
         for chunk in chunks:
+            if stop():
+                return
             yield from self._generate_chunk(model, chunk)
 
     def _generate_chunk(self, model: LogitsModel, chunk: list[GenerationRequest]) -> Iterator[GenerationResult]:
@@ -162,7 +171,7 @@ class TransformersEngine:
             rows = Decoder(model, chunk, model.context_length, ragged=self._mode is DecodeMode.RAGGED).run()
         except torch.cuda.OutOfMemoryError as error:
             if len(chunk) == 1:
-                yield _failed(chunk[0], f"out of GPU memory with a single row: {str(error).splitlines()[0]}")
+                yield failed_generation(chunk[0], f"out of GPU memory with a single row: {str(error).splitlines()[0]}")
                 return
             rows = None
         if rows is None:  # outside the except block: its traceback would keep the tensors alive
@@ -180,24 +189,15 @@ class TransformersEngine:
 
     def score(self, requests: Sequence[ScoreRequest], temperature: float) -> Iterator[PromptLogprobs]:
         """log softmax(logits / temperature) of each prefill token, in float64 from the model's logits."""
-        if not temperature > 0:
-            raise InputError(
-                f"cannot score at temperature {temperature}: greedy decoding gives no log-probabilities; "
-                "use the sampling temperature, above 0"
-            )
+        require_scoring_temperature(temperature)
         model = self._loaded()
         runnable = []
         for request in requests:
-            problem = self._refusal(request.token_ids, 0, temperature)
-            if problem is None and not 0 < request.prefill_start < len(request.token_ids):
-                problem = (
-                    f"prefill_start {request.prefill_start} leaves no prefill or no prompt in "
-                    f"{len(request.token_ids)} tokens"
-                )
+            problem = self._limits(model).refuse_scoring(request)
             if problem is None:
                 runnable.append(request)
             else:
-                yield PromptLogprobs(request.request_id, request.token_ids, (), request.prefill_start, problem)
+                yield failed_score(request, problem)
         for chunk in length_sorted_chunks(runnable, lambda r: len(r.token_ids), self.batch_size, self.max_batch_tokens):
             for part in _split_by_prefill(chunk, max(1, self.max_logits // model.vocab_size)):
                 yield from self._score_chunk(model, part, temperature)
@@ -210,9 +210,7 @@ class TransformersEngine:
             values: list[list[float]] | None = _score(model, chunk, temperature)
         except torch.cuda.OutOfMemoryError as error:
             if len(chunk) == 1:
-                request, reason = chunk[0], str(error).splitlines()[0]
-                problem = f"out of GPU memory with a single row: {reason}"
-                yield PromptLogprobs(request.request_id, request.token_ids, (), request.prefill_start, problem)
+                yield failed_score(chunk[0], f"out of GPU memory with a single row: {str(error).splitlines()[0]}")
                 return
             values = None
         if values is None:
@@ -259,20 +257,9 @@ class TransformersEngine:
             return torch.float32
         return own
 
-    def _refusal(self, token_ids: Sequence[int], max_tokens: int, temperature: float) -> str | None:
-        """Why these tokens cannot be run, or None. One bad row must not take its whole batch down."""
-        model = self._loaded()
-        if not token_ids:
-            return "the prompt has no tokens"
-        worst = max(max(token_ids), -min(token_ids))
-        if worst >= model.vocab_size or min(token_ids) < 0:
-            return f"token id {worst} is outside the model's vocabulary of {model.vocab_size}"
-        room = model.context_length
-        if room is not None and len(token_ids) + (1 if max_tokens else 0) > room:
-            return f"{len(token_ids)} tokens do not fit the model's context of {room}"
-        if temperature < 0:
-            return f"temperature {temperature} is negative"
-        return None
+    @staticmethod
+    def _limits(model: LogitsModel) -> ModelLimits:
+        return ModelLimits(model.vocab_size, model.context_length)
 
 
 def _device(name: str) -> torch.device:
@@ -285,10 +272,6 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device {name!r} asked for, but torch sees no GPU here; valid: auto, cpu")
     return device
-
-
-def _failed(request: GenerationRequest, problem: str) -> GenerationResult:
-    return GenerationResult(request.request_id, (), "", FinishReason.ERROR, problem)
 
 
 def _split_by_prefill(chunk: list[ScoreRequest], max_positions: int) -> Iterator[list[ScoreRequest]]:

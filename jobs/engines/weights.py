@@ -2,13 +2,14 @@
 
 The one hard decision: a swap happens only when both configurations agree on everything but names and versions,
 and the files hold exactly the model's tensors by name and shape. Anything else (quantised weights, converted
-layouts, adapters) rebuilds the model, and a failed swap leaves no model rather than a half-changed one.
+layouts) rebuilds the model, and a failed swap leaves no model rather than a half-changed one. An adapter is its base's
+tensors with the adapter folded in, swapped like any others, so several adapters share one built model.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,23 +19,21 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging as hf_logging
 
-from foreshock.jobs.fingerprint import CheckpointError, check_checkpoint, is_adapter
+from foreshock.jobs.adapters import AdapterError, base_of, is_adapter, read_adapter
+from foreshock.jobs.engines.merging import merged_tensors
+from foreshock.jobs.fingerprint import CheckpointError, check_checkpoint
 
 _CONFIG_KEYS_WITHOUT_EFFECT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 
 
 def read_model_config(path: Path) -> Any:
-    """The model configuration of a complete checkpoint. Raises CheckpointError for anything else."""
+    """The model configuration of a complete checkpoint, of the base for an adapter. Raises CheckpointError."""
     check_checkpoint(path)
-    if is_adapter(path):
-        raise CheckpointError(
-            f"{path}: holds an adapter (adapter_config.json), not a full model; merge it into its base "
-            "(peft: merge_and_unload, then save_pretrained) and give that directory"
-        )
+    folder = base_of(path) if is_adapter(path) else path
     try:
-        return AutoConfig.from_pretrained(path)
+        return AutoConfig.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path / 'config.json'}: transformers cannot read it: {error}") from error
+        raise CheckpointError(f"{folder / 'config.json'}: transformers cannot read it: {error}") from error
 
 
 def same_architecture(one: Any, other: Any) -> bool:
@@ -51,6 +50,15 @@ def build_model(path: Path, config: Any, dtype: torch.dtype, device: torch.devic
 
     Raises CheckpointError when weights are missing: transformers would fill them with random numbers.
     """
+    if is_adapter(path):
+        model = build_model(base_of(path), config, dtype, device)
+        if not swap_weights(model, path):
+            raise AdapterError(
+                "its base is quantised or laid out unlike the model's own tensors, so nothing can be folded in",
+                path=path,
+                fix="use engine vllm, or give the base in bfloat16 safetensors",
+            )
+        return model
     with warnings.catch_warnings(), _no_progress_bar():
         warnings.simplefilter("ignore")  # loader notices are about training and caches
         try:
@@ -86,10 +94,19 @@ def _no_progress_bar() -> Iterator[None]:
 
 def swap_weights(model: Any, path: Path) -> bool:
     """Copy the checkpoint's tensors into `model`. Returns False, with nothing changed, if they do not fit it."""
-    files = check_checkpoint(path)
+    adapter = read_adapter(path) if is_adapter(path) else None
+    files = check_checkpoint(path if adapter is None else adapter.base)
     if any(file.suffix != ".safetensors" for file in files) or getattr(model, "hf_quantizer", None) is not None:
         return False
     targets: dict[str, torch.Tensor] = model.state_dict()
+    if not _fit(files, targets):
+        return False
+    _copy(_tensors(files) if adapter is None else merged_tensors(adapter), targets)
+    return True
+
+
+def _fit(files: Iterable[Path], targets: dict[str, torch.Tensor]) -> bool:
+    """Whether the files hold exactly the model's tensors by name and shape; tied tensors are saved once."""
     by_storage: dict[tuple[int, int], set[str]] = {}
     for name, tensor in targets.items():
         by_storage.setdefault((tensor.data_ptr(), tensor.numel()), set()).add(name)
@@ -100,11 +117,17 @@ def swap_weights(model: Any, path: Path) -> bool:
                 if name not in targets or list(targets[name].shape) != tensors.get_slice(name).get_shape():
                     return False
                 found.add(name)
-    if not all(found & names for names in by_storage.values()):  # tied tensors are saved once
-        return False
+    return all(found & names for names in by_storage.values())
+
+
+def _tensors(files: Iterable[Path]) -> Iterator[tuple[str, torch.Tensor]]:
+    for file in files:
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118
+                yield name, tensors.get_tensor(name)
+
+
+def _copy(tensors: Iterable[tuple[str, torch.Tensor]], targets: dict[str, torch.Tensor]) -> None:
     with torch.no_grad():
-        for file in files:
-            with safe_open(file, framework="pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118
-                    targets[name].copy_(tensors.get_tensor(name))
-    return True
+        for name, tensor in tensors:
+            targets[name].copy_(tensor)

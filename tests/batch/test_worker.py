@@ -14,7 +14,7 @@ from foreshock.batch.config import RunConfig
 from foreshock.batch.execute import pack_tasks
 from foreshock.batch.plan import make_plan
 from foreshock.batch.run import create_run
-from foreshock.jobs.engines.base import FinishReason, GenerationRequest, GenerationResult
+from foreshock.jobs.engines.base import FinishReason, GenerationRequest, GenerationResult, Stop, never
 from foreshock.jobs.engines.transformers import TransformersEngine
 from foreshock.jobs.progress import ProgressReporter, TaskProgress
 from foreshock.jobs.records.jsonl import read_rows
@@ -143,8 +143,10 @@ def test_errors_that_stay_are_rows_with_an_error_and_are_redone_on_resume(setup:
 def test_a_failed_generation_is_an_error_row(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     original = TransformersEngine.generate
 
-    def flaky(self: TransformersEngine, requests: Sequence[GenerationRequest]) -> Iterator[GenerationResult]:
-        for result in original(self, requests):
+    def flaky(
+        self: TransformersEngine, requests: Sequence[GenerationRequest], stop: Stop = never
+    ) -> Iterator[GenerationResult]:
+        for result in original(self, requests, stop):
             yield replace(result, finish_reason=FinishReason.ERROR, error="no room")
 
     monkeypatch.setattr(TransformersEngine, "generate", flaky)

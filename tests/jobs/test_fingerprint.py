@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from foreshock.jobs import fingerprint
-from foreshock.jobs.fingerprint import CheckpointError, check_checkpoint, is_adapter, model_fingerprint
+from foreshock.jobs.adapters import is_adapter
+from foreshock.jobs.fingerprint import CheckpointError, check_checkpoint, model_fingerprint
 from foreshock.jobs.spec import Checkpoint
 
 
@@ -137,12 +138,27 @@ def test_a_broken_configuration_is_named_with_its_line(checkpoint: Path) -> None
         model_fingerprint(checkpoint)
 
 
-def test_adapters_are_noticed_and_have_a_fingerprint(checkpoint: Path) -> None:
+def test_an_adapters_fingerprint_covers_its_files_and_its_base(
+    checkpoint: Path,
+    make_adapter: Callable[..., Checkpoint],
+    make_checkpoint: Callable[..., Checkpoint],
+    tmp_path: Path,
+) -> None:
     assert not is_adapter(checkpoint)
-    (checkpoint / "config.json").unlink()
-    (checkpoint / "model.safetensors").rename(checkpoint / "adapter_model.safetensors")
-    (checkpoint / "adapter_config.json").write_text('{"r": 8}')
-    assert is_adapter(checkpoint)
-    before = model_fingerprint(checkpoint)
-    (checkpoint / "adapter_config.json").write_text('{"r": 16}')
-    assert model_fingerprint(checkpoint) != before
+    base = Checkpoint("run", 1, checkpoint)
+    adapter = make_adapter(base).path
+    assert is_adapter(adapter)
+    before = model_fingerprint(adapter)
+    settings = json.loads((adapter / "adapter_config.json").read_text())
+
+    moved = shutil.copytree(checkpoint, tmp_path / "moved")
+    (adapter / "adapter_config.json").write_text(json.dumps(settings | {"base_model_name_or_path": str(moved)}))
+    assert model_fingerprint(adapter) == before
+
+    (adapter / "adapter_config.json").write_text(json.dumps(settings | {"lora_alpha": 9}))
+    assert model_fingerprint(adapter) != before
+
+    (adapter / "adapter_config.json").write_text(json.dumps(settings))
+    other = make_checkpoint(seed=5).path
+    shutil.copy(other / "model.safetensors", checkpoint / "model.safetensors")
+    assert model_fingerprint(adapter) != before

@@ -1,4 +1,4 @@
-"""Gives this folder's tests the engine contract suite as the module `engine_contract`."""
+"""Gives this folder's tests the engine contract suite and the vLLM core without vLLM as modules."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-NAME = "engine_contract"
-if NAME not in sys.modules:
-    pytest.register_assert_rewrite(NAME)
-    found = importlib.util.spec_from_file_location(NAME, Path(__file__).with_name("contract.py"))
-    assert found is not None
-    assert found.loader is not None
-    sys.modules[NAME] = importlib.util.module_from_spec(found)
-    found.loader.exec_module(sys.modules[NAME])
+for name, file in (("engine_contract", "contract.py"), ("scripted_core", "scripted_core.py")):
+    if name not in sys.modules:
+        pytest.register_assert_rewrite(name)
+        found = importlib.util.spec_from_file_location(name, Path(__file__).with_name(file))
+        assert found is not None
+        assert found.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(found)
+        found.loader.exec_module(sys.modules[name])

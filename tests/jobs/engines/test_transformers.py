@@ -263,15 +263,38 @@ def test_a_failed_load_leaves_no_model_in_service(tiny: Checkpoint, tmp_path: Pa
             list(engine.generate([request(0)]))
 
 
-def test_adapters_are_refused_with_the_remedy(tiny: Checkpoint, tmp_path: Path) -> None:
-    adapter = tmp_path / "checkpoint-5"
-    shutil.copytree(tiny.path, adapter)
-    (adapter / "config.json").unlink()
-    (adapter / "adapter_config.json").write_text("{}")
+def test_adapters_are_folded_into_their_base_and_share_its_model(
+    tiny: Checkpoint, make_adapter: Callable[..., Checkpoint]
+) -> None:
+    one, two = make_adapter(tiny, 1), make_adapter(tiny, 2, use_rslora=True)
+    ids = request(0, 30).prompt_token_ids
     with TransformersEngine(device="cpu") as engine:
-        engine.load(tiny)
-        with pytest.raises(CheckpointError, match="merge_and_unload"):
-            engine.load(Checkpoint("run", 5, adapter))
+        for served in (one, two, tiny, one):
+            engine.load(served)
+            (result,) = engine.score([ScoreRequest(0, ids, 10)], 1.0)
+            model = load_reference(tiny)
+            if served is not tiny:
+                fold_by_hand(model, served.path, scale=8 / 4 if served is one else 8 / 4**0.5)
+            assert result.logprobs == pytest.approx(brute_force_logprobs(model, ids, 10, 1.0), abs=5e-5)
+        assert (engine.builds, engine.swaps) == (1, 3)
+
+
+def fold_by_hand(model: Any, adapter: Path, scale: float) -> None:
+    from safetensors.torch import load_file
+
+    factors = load_file(adapter / "adapter_model.safetensors")
+    weights = dict(model.named_parameters())
+    for name, a in factors.items():
+        if ".lora_A." in name:
+            module = name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+            weights[f"{module}.weight"].data += scale * (factors[name.replace("lora_A", "lora_B")] @ a)
+
+
+def test_an_adapter_alone_builds_its_base(tiny: Checkpoint, make_adapter: Callable[..., Checkpoint]) -> None:
+    with TransformersEngine(device="cpu") as engine:
+        engine.load(make_adapter(tiny, 3))
+        assert (engine.builds, engine.swaps) == (1, 0)
+        assert len(list(engine.generate([request(0)]))) == 1
 
 
 def test_requests_that_cannot_run_fail_alone(engine: TransformersEngine, checkpoint: Checkpoint) -> None:

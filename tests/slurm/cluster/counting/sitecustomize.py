@@ -16,10 +16,10 @@ def _count(module: Any) -> None:
     engine = module.TransformersEngine
     generate = engine.generate
 
-    def counted(self: Any, requests: Any) -> Iterator[Any]:
+    def counted(self: Any, requests: Any, *stop: Any) -> Iterator[Any]:
         seeds = {request.request_id: request.seed for request in requests}
         path = os.path.join(os.environ["COUNT_DIR"], f"{os.getpid()}-{os.environ.get('SLURM_JOB_ID')}")  # noqa: PTH118
-        for result in generate(self, requests):
+        for result in generate(self, requests, *stop):
             with open(path, "a") as log:  # noqa: PTH123
                 log.write(f"{seeds[result.request_id]}\n")
             yield result

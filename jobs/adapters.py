@@ -1,0 +1,147 @@
+"""LoRA adapter directories: what their configuration says and where their base model lies.
+
+The one hard decision: adapters are read by hand, without the peft library. The files are two (a JSON and one
+safetensors), the arithmetic is one line (W + scale * B A), and anything outside it (DoRA, biases, other methods) is
+refused by name instead of being half applied. Light: nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from foreshock.errors import InputError
+
+_LISTED_BASES = "base_model_name_or_path"
+
+
+class AdapterError(InputError):
+    """An adapter that cannot be used; the message says why and what would be valid."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA adapter: rank and alpha by module, the base it belongs to, the modules it replaces whole."""
+
+    path: Path
+    base: Path
+    rank: int
+    alpha: float
+    rank_pattern: Mapping[str, int] = field(default_factory=dict)
+    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+    rank_stabilised: bool = False
+    fan_in_fan_out: bool = False
+    modules_to_save: tuple[str, ...] = ()
+
+    @property
+    def max_rank(self) -> int:
+        """The largest rank of any module."""
+        return max([self.rank, *self.rank_pattern.values()])
+
+    def scale(self, module: str) -> float:
+        """What B A is multiplied by in `module`: alpha / r, or alpha / sqrt(r) where rank-stabilised."""
+        rank = _by_pattern(self.rank_pattern, module, self.rank)
+        alpha = _by_pattern(self.alpha_pattern, module, self.alpha)
+        return float(alpha / rank**0.5 if self.rank_stabilised else alpha / rank)
+
+
+def _by_pattern(patterns: Mapping[str, Any], module: str, default: Any) -> Any:
+    """The value of the first pattern that is the module's name or the end of it, as peft looks it up."""
+    for pattern, value in patterns.items():
+        if re.match(rf"(.*\.)?({pattern})$", module):
+            return value
+    return default
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether the directory holds an adapter (LoRA) and no full model."""
+    return (path / "adapter_config.json").is_file() and not (path / "config.json").is_file()
+
+
+def read_adapter(path: Path) -> Adapter:
+    """Configuration and base of an adapter directory.
+
+    Raises AdapterError for a method other than plain LoRA and for a base that is not on this machine.
+    """
+    file = path / "adapter_config.json"
+    config = _read_json(file)
+    method = str(config.get("peft_type", "LORA")).upper()
+    if method != "LORA":
+        raise AdapterError(f"peft_type {method!r} cannot be served; valid: LORA", path=file, fix=_MERGE)
+    for key, what in (("use_dora", "DoRA"), ("use_qalora", "QALoRA"), ("layer_replication", "layer replication")):
+        if config.get(key):
+            raise AdapterError(f"{what} ({key}) cannot be served; valid: plain LoRA", path=file, fix=_MERGE)
+    if str(config.get("bias", "none")) != "none" or config.get("lora_bias"):
+        raise AdapterError("trained biases cannot be served; valid: bias none", path=file, fix=_MERGE)
+    rank, alpha = config.get("r", 8), config.get("lora_alpha", 8)
+    if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
+        raise AdapterError(f"r {rank!r} and lora_alpha {alpha!r}; valid: a whole number above 0, a number", path=file)
+    return Adapter(
+        path=path,
+        base=base_of(path),
+        rank=rank,
+        alpha=float(alpha),
+        rank_pattern=dict(config.get("rank_pattern") or {}),
+        alpha_pattern=dict(config.get("alpha_pattern") or {}),
+        rank_stabilised=bool(config.get("use_rslora")),
+        fan_in_fan_out=bool(config.get("fan_in_fan_out")),
+        modules_to_save=tuple(config.get("modules_to_save") or ()),
+    )
+
+
+_MERGE = "merge it into its base where it was trained (peft: merge_and_unload, save_pretrained) and give that"
+
+
+def base_of(path: Path) -> Path:
+    """Directory of the adapter's base model: as written, beside the adapter, or in the Hugging Face cache.
+
+    Raises AdapterError naming the places looked at: workers do not download.
+    """
+    file = path / "adapter_config.json"
+    named = _read_json(file).get(_LISTED_BASES)
+    if not isinstance(named, str) or not named:
+        raise AdapterError(f"names no base model ({_LISTED_BASES} is {named!r})", path=file)
+    given = Path(named).expanduser()
+    places = [given] if given.is_absolute() else [path / given, path.parent / given, Path.cwd() / given]
+    for place in places:
+        if (place / "config.json").is_file():
+            return place.resolve()
+    cached = _cached(named)
+    if cached is not None:
+        return cached
+    looked = ", ".join(str(place) for place in places)
+    raise AdapterError(
+        f"base model {named!r} is not here; looked at {looked} and in the Hugging Face cache",
+        path=file,
+        fix=f"put the base there, or write its directory into {_LISTED_BASES}",
+    )
+
+
+def _cached(name: str) -> Path | None:
+    """Snapshot of a hub model that is already on this machine."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        found = Path(snapshot_download(name, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, OSError):
+        return None
+    return found if (found / "config.json").is_file() else None
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise AdapterError(
+            f"not valid JSON ({error.msg}, column {error.colno})", path=file, line=error.lineno
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise AdapterError(f"cannot be read: {error}", path=file) from error
+    if not isinstance(data, dict):
+        raise AdapterError(f"expected a JSON object, found {type(data).__name__}", path=file)
+    return data
