@@ -64,8 +64,9 @@ def load_run_cells(
             notes += [f"{name}: {kind.value}: {line}" for line in table.report.lines()]
             frames[kind] = table.frame
         else:
-            notes.append(f"{name}: no {kind.value}/ rows; metrics that need them are left out")
             frames[kind] = None
+            if kind is not TableKind.LOGPROB or frames[TableKind.KL] is None:
+                notes.append(f"{name}: no {kind.value}/ rows; metrics that need them are left out")
     cells = cells_from_frames(evals.frame, frames[TableKind.KL], frames[TableKind.LOGPROB], notes)
     cells["run"] = name
     if not all_types:
@@ -112,6 +113,9 @@ def cells_from_frames(
         cells = cells.merge(
             success.groupby(_CELL)["score"].mean().rename("kl_success").reset_index(), on=_CELL, how="left"
         )
+    if logprobs is None and kl is not None and "eval_logprob_sum" in kl:
+        # KL rows carry the same score as one of their two parts.
+        logprobs = kl.rename(columns={"eval_logprob_sum": "prefill_logprob_sum"})
     if logprobs is not None:
         scored = _typed(_lean(numbered_checkpoints(logprobs), tasks, "prefill_logprob_sum"), types, notes, "logprob")
         cells = _join(cells, scored.groupby(_CELL)["value"].mean().rename("logprob_mean"))

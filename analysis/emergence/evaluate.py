@@ -30,6 +30,17 @@ from foreshock.errors import InputError
 Array = NDArray[np.float64]
 DIRECT_METRICS = (Metric.NEG_KL, Metric.LOWER_BOUND, Metric.RATE, Metric.LOGPROB)
 EMERGED_PROBABILITY = 0.5
+LEADING_COLUMNS = (
+    "cutoff_idx",
+    "metric",
+    "model",
+    "auc",
+    "auc_lower",
+    "auc_upper",
+    "auc_within_run",
+    "p_value",
+    "n",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,10 +267,12 @@ def _finish(grid: list[_Cell]) -> tuple[pd.DataFrame, float | None]:
     rows = [
         cell.row | {"p_value": p_values.single[i], "p_value_grid": p_values.adjusted[i]} for i, cell in enumerate(grid)
     ]
-    columns = list(grid[0].row)
-    at = columns.index("n")
-    order = [*columns[:at], "p_value", "p_value_grid", *columns[at:]]
-    return pd.DataFrame(rows)[order], p_values.overall
+    return in_order(pd.DataFrame(rows)), p_values.overall
+
+
+def in_order(results: pd.DataFrame) -> pd.DataFrame:
+    """The columns that other tools read first, under their documented names and order; then ours."""
+    return results[[*LEADING_COLUMNS, *(name for name in results.columns if name not in LEADING_COLUMNS)]]
 
 
 def _notes(cells: pd.DataFrame, results: pd.DataFrame) -> list[str]:

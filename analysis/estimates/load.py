@@ -112,7 +112,7 @@ def _load_donor(path: Path, conditioned: bool, tasks: _Names, notes: list[str]) 
     empty = pd.DataFrame(columns=["prefill_level", "task", "attempt_idx", "correction"])
     if not conditioned:
         return _Donor(log_q, empty, has_rates=False)
-    evals = load_evals(path)
+    evals = load_evals(path, repeats_are_rollouts=True)
     evals = evals.assign(exploit_success=evals["exploit_success"].astype(np.int64), task=tasks.codes(evals["task_id"]))
     at_zero, above = evals[evals["prefill_level"] == 0], evals[evals["prefill_level"] > 0]
     if at_zero.empty or above.empty:

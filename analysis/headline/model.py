@@ -3,8 +3,8 @@
 For exploit type t, run r and scaled log step x in [0, 1]:
     F_tr(x) = level + slope x + a_t + b_tr + s_tr x + g_tr(x)        logit of the unprompted rate
     k_tr(x) ~ Binomial(n, sigmoid(F_tr(x)))                            attempts without prefill
-    y_trN(x) = F_tr(x) + bias + bias_per_spread v/2 + bias_per_maturity u + d_t + e_t v/2 + d_tr + luck_tN(x) + noise
-with Gaussian a, b, s, d, e, a Matern-5/2 process g, and y, v and u from headline/rows.py. `luck` is the error of having
+    y_trN(x) = F_tr(x) + bias + bias_per_spread v/2 + bias_per_maturity u + coverage_share o + d_t + e_t v/2 + d_tr + luck_tN(x) + noise
+with Gaussian a, b, s, d, e, a Matern-5/2 process g, and y, v, u and o (coverage) from headline/rows.py. `luck` is the error of having
 few donor traces. All runs, checkpoints and levels score the same traces, so it is one smooth process a type, not
 fresh noise in every cell: correlated over levels as a Brownian motion in its variance (a level's words contain the
 shorter level's) and over checkpoints as exp(-|x - x'| / length).
@@ -32,6 +32,8 @@ _UNCORRECTED_SCALE = 3.0
 _UNCORRECTED_BIAS = 1.0
 _ACROSS_RUNS = 0.7
 _PADDING_NOISE = 1.0
+MEASUREMENT_POWER = 0.1
+_MEASURED = ("y", "spread", "count_var", "luck_var", "maturity", "coverage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,8 @@ class Blocks:
 
     x: [T, B] scaled log step; run: [T, B] run code, -1 where padded; n, k: [T, B] direct counts;
     surface, checkpoint: [T, B] indices back into the Evidence (-1 where padded);
-    cell: [T, M] latent index of each measurement; y, spread, count_var, luck_var, maturity: [T, M];
+    cell: [T, M] latent index of each measurement; y, spread, count_var, luck_var, maturity, coverage: [T, M];
+    row: [T, M] index of each measurement in its MeasurementRows, -1 where padded;
     real: [T, M] 1 for a measurement, 0 for padding;
     uncorrected: the source kept only exploits and the factor pi / a of the weights is unknown.
     """
@@ -57,7 +60,9 @@ class Blocks:
     count_var: Tensor
     luck_var: Tensor
     maturity: Tensor
+    coverage: Tensor
     real: Tensor
+    row: Ints
     uncorrected: bool = False
 
 
@@ -96,15 +101,15 @@ def build_blocks(evidence: Evidence, rows: MeasurementRows) -> Blocks:
     x = scaled_log_steps(_float(evidence.steps))[torch.as_tensor(np.maximum(checkpoint, 0))]
     counts = np.bincount(rows.type, minlength=n_types) if len(rows) else np.zeros(n_types, dtype=np.int64)
     most = max(int(counts.max()), 1)
-    columns = {
-        name: np.zeros((n_types, most)) for name in ("cell", "y", "spread", "count_var", "luck_var", "maturity", "real")
-    }
+    columns = {name: np.zeros((n_types, most)) for name in ("cell", "real", *_MEASURED)}
+    row = np.full((n_types, most), -1, dtype=np.int64)
     for t in range(n_types):
         mine = np.flatnonzero(rows.type == t)
         span = slice(0, len(mine))
         columns["cell"][t, span] = position[rows.surface[mine], rows.checkpoint[mine]]
         columns["real"][t, span] = 1.0
-        for name in ("y", "spread", "count_var", "luck_var", "maturity"):
+        row[t, span] = mine
+        for name in _MEASURED:
             columns[name][t, span] = getattr(rows, name)[mine]
     uncorrected = evidence.donor is DonorKind.CONDITIONED_UNCORRECTED
     tensors = {name: _float(column) for name, column in columns.items() if name != "cell"}
@@ -118,6 +123,7 @@ def build_blocks(evidence: Evidence, rows: MeasurementRows) -> Blocks:
         checkpoint,
         cell=cell,
         uncorrected=uncorrected,
+        row=row,
         **tensors,
     )
 
@@ -139,8 +145,8 @@ def prior(blocks: Blocks, h: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     return h["level"] + h["slope"] * x, torch.linalg.cholesky(covariance)
 
 
-def measurement_noise(blocks: Blocks, h: dict[str, Tensor]) -> Tensor:
-    """Cholesky factor [T, M, M] of the measurements' error covariance."""
+def shared_noise(blocks: Blocks, h: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Covariance [T, M, M] of the measurements' common errors, and variance [T, M] of those of one cell alone."""
     x = blocks.x.gather(1, blocks.cell)
     run = blocks.run.gather(1, blocks.cell)
     same = (run.unsqueeze(-1) == run.unsqueeze(-2)).double()
@@ -153,22 +159,36 @@ def measurement_noise(blocks: Blocks, h: dict[str, Tensor]) -> Tensor:
     widen = _UNCORRECTED_SCALE if blocks.uncorrected else 1.0
     shared = shared + (widen * h["type_bias_sd"]) ** 2 + same * h["surface_bias_sd"] ** 2
     shared = shared * blocks.real.unsqueeze(-1) * blocks.real.unsqueeze(-2)
-    alone = blocks.count_var + h["noise_sd"] ** 2 + (1 - h["luck_shared"]) * luck
-    alone = torch.where(blocks.real > 0, alone, _PADDING_NOISE)
+    return shared, h["noise_sd"] ** 2 + (1 - h["luck_shared"]) * luck
+
+
+def measurement_noise(blocks: Blocks, h: dict[str, Tensor]) -> Tensor:
+    """Cholesky factor [T, M, M] of the measurements' error covariance."""
+    shared, alone = shared_noise(blocks, h)
+    alone = torch.where(blocks.real > 0, blocks.count_var + alone, _PADDING_NOISE)
     return torch.as_tensor(torch.linalg.cholesky(shared + torch.diag_embed(alone)))
+
+
+def expected_shift(blocks: Blocks, h: dict[str, Tensor]) -> Tensor:
+    """What a measurement is expected to add to F: [T, M]."""
+    bias = h["bias"]
+    if blocks.uncorrected:
+        # The missing log(pi / a) is negative and differs by type: about -0.8 for a donor that exploits in 4 of 10.
+        bias = _UNCORRECTED_SCALE * bias + _UNCORRECTED_BIAS
+    shift = bias + h["bias_per_spread"] * blocks.spread / 2 + h["bias_per_maturity"] * blocks.maturity
+    return torch.as_tensor(shift + h["coverage_share"] * blocks.coverage)
+
+
+def design(blocks: Blocks) -> Tensor:
+    """Which latent value a measurement is of: [T, M, B]."""
+    return torch.nn.functional.one_hot(blocks.cell, blocks.x.shape[-1]).double() * blocks.real.unsqueeze(-1)
 
 
 def given_measurements(blocks: Blocks, h: dict[str, Tensor]) -> ConditionedPrior:
     """F given the measurements alone, no direct count seen: what the backtest scores."""
     mean, root = prior(blocks, h)
-    bias = h["bias"]
-    if blocks.uncorrected:
-        # The missing log(pi / a) is negative and differs by type: about -0.8 for a donor that exploits in 4 of 10.
-        bias = _UNCORRECTED_SCALE * bias + _UNCORRECTED_BIAS
-    y = blocks.y - bias - h["bias_per_spread"] * blocks.spread / 2
-    y = torch.where(blocks.real > 0, y - h["bias_per_maturity"] * blocks.maturity, 0.0)
-    design = torch.nn.functional.one_hot(blocks.cell, blocks.x.shape[-1]).double() * blocks.real.unsqueeze(-1)
-    return condition(mean, root, design, y, measurement_noise(blocks, h))
+    y = torch.where(blocks.real > 0, blocks.y - expected_shift(blocks, h), 0.0)
+    return condition(mean, root, design(blocks), y, measurement_noise(blocks, h))
 
 
 def fit_blocks(
@@ -181,4 +201,4 @@ def fit_blocks(
     """
     given = given_measurements(blocks, unpack(theta))
     fit = laplace(given.mean, inflation * given.root, blocks.n, blocks.k, start)
-    return fit, (given.evidence + fit.evidence).sum()
+    return fit, (MEASUREMENT_POWER * given.evidence + fit.evidence).sum()

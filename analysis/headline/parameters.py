@@ -40,6 +40,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("bias", -0.1, 0.3),
     Parameter("bias_per_spread", 0.0, 0.1),
     Parameter("bias_per_maturity", 0.2, 0.2),
+    Parameter("coverage_share", 0.5, 0.25),
     _scale("type_bias_sd", 0.6, 0.3),
     _scale("surface_bias_sd", 0.35, 0.2),
     _scale("type_spread_sd", 0.30, 0.1),

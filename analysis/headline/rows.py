@@ -18,18 +18,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foreshock.analysis.estimates.evidence import Evidence, Floats, Ints, PrefillRows
+from foreshock.analysis.estimates.evidence import Bools, Evidence, Floats, Ints, PrefillRows
 
+ENOUGH_SUCCESSES = 3
 _LARGEST_RATE = 0.9
 _BORROWED = 2.0
 _SIMILAR_LOGIT = 0.6
+_BORROWED_FROM_ALL = 0.05
+_FEWEST_TRACES = 3.0
+_UNDECIDED = 0.2
+UNINFORMATIVE = 1e4
 _CELL_PRIOR_DOF = 10.0
 _TYPE_PRIOR_DOF = 6.0
 
 
 @dataclass(frozen=True, slots=True)
 class MeasurementRows:
-    """One row per (surface, checkpoint, level > 0) with enough scored successes; arrays of equal length M.
+    """One row per (surface, checkpoint, level > 0) with scored attempts; arrays of equal length M.
 
     y: estimate of the logit of the rate (nats), the log rate carried over by the delta method;
     spread: shrunken variance of the successes' log weights (nats squared);
@@ -49,6 +54,15 @@ class MeasurementRows:
     count_var: Floats
     luck_var: Floats
     maturity: Floats
+    coverage: Floats
+    attempts: Ints
+    successes: Ints
+    lift: Floats
+
+    @property
+    def sparse(self) -> Bools:
+        """Rows with too few successes for a Gaussian measurement: [M]."""
+        return self.successes < ENOUGH_SUCCESSES
 
     def __len__(self) -> int:
         return len(self.y)
@@ -60,7 +74,7 @@ def type_index(evidence: Evidence) -> Ints:
     return np.array([names.index(surface.exploit_type) for surface in evidence.surfaces], dtype=np.int64)
 
 
-def measurement_rows(evidence: Evidence, min_successes: int = 3) -> MeasurementRows:
+def measurement_rows(evidence: Evidence) -> MeasurementRows:
     """Reduce prefilled attempts to one measurement a cell."""
     rows = evidence.rows.take(np.isfinite(evidence.rows.log_w))
     shape = evidence.n.shape
@@ -68,20 +82,50 @@ def measurement_rows(evidence: Evidence, min_successes: int = 3) -> MeasurementR
     size = int(np.prod(shape))
     n = np.bincount(cell, minlength=size)
     s = np.bincount(cell, weights=rows.success, minlength=size)
-    used = s >= min_successes
     mean, squares, traces = _weighted_moments(cell, rows.log_w, _relevance(evidence, rows), size)
+    _, all_squares, _ = _weighted_moments(cell, rows.log_w, np.ones(len(rows)), size)
+    used = (n > 0) & ((s >= ENOUGH_SUCCESSES) | (traces >= _FEWEST_TRACES))
     j, c, level = (axis.astype(np.int64) for axis in np.unravel_index(np.flatnonzero(used), shape))
     kind = type_index(evidence)[j]
+    coverage = _coverage(evidence, rows, cell)[used]
     s, n, mean, squares, traces = s[used], n[used], mean[used], squares[used], traces[used]
-    spread, dof = _pooled_spread(kind, level, squares, np.maximum(traces - 1, 1e-3))
-    y = np.log(s / n) + mean + spread / 2
+    whole = _Variation(all_squares[used], np.maximum(n - 1, 1e-3))
+    spread, dof = _pooled_spread(kind, level, _Variation(squares, np.maximum(traces - 1, 1e-3)), whole)
+    lift = mean + spread / 2
     luck = spread / traces + spread**2 / (2 * dof)
-    count_var = 1 / s - 1 / n
-    rate = np.exp(np.minimum(y, np.log(_LARGEST_RATE)))
-    stretch = 1 / (1 - rate)
+    enough = s >= ENOUGH_SUCCESSES
+    count_var = np.where(enough, 1 / np.maximum(s, 1) - 1 / n, UNINFORMATIVE)
+    rate = np.exp(np.minimum(np.log(np.maximum(s, 0.5) / n) + lift, np.log(_LARGEST_RATE)))
+    stretch = np.where(enough, 1 / (1 - rate), 1.0)
     y = np.log(rate) - np.log1p(-rate)
     maturity = _maturity(evidence)[j, c, level]
-    return MeasurementRows(j, c, level, kind, y, spread, count_var * stretch**2, luck * stretch**2, maturity)
+    return MeasurementRows(
+        j, c, level, kind, y, spread, count_var * stretch**2, luck * stretch**2, maturity, coverage,
+        n.astype(np.int64), s.astype(np.int64), lift,
+    )  # fmt: skip
+
+
+def _coverage(evidence: Evidence, rows: PrefillRows, cell: Ints) -> Floats:
+    """Log mean weight at the deepest undecided level below each cell: flat, 0 where there is none.
+
+    The plain mean, not the log-normal one of `lift`: prefixes of donors that have decided and of those that have not
+    are a mixture, whose variance would be taken for a tail.
+    """
+    size = evidence.n.size
+    largest = np.full(size, -np.inf)
+    np.maximum.at(largest, cell, rows.log_w)
+    total = np.bincount(cell, weights=np.exp(rows.log_w - largest[cell]), minlength=size)
+    n = np.bincount(cell, minlength=size)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_mean = np.where(n > 0, np.log(total) + largest - np.log(n), 0.0).reshape(evidence.n.shape)
+    rate = (evidence.k + 0.5) / (evidence.n + 1.0)
+    scored = (n > 0).reshape(rate.shape)
+    found = np.zeros(rate.shape)
+    for level in range(rate.shape[-1]):
+        for earlier in range(level):
+            undecided = scored[..., earlier] & (rate[..., earlier] < _UNDECIDED * rate[..., level])
+            found[..., level] = np.where(undecided, log_mean[..., earlier], found[..., level])
+    return found.reshape(-1)
 
 
 def _relevance(evidence: Evidence, rows: PrefillRows) -> Floats:
@@ -110,7 +154,9 @@ def _relevance(evidence: Evidence, rows: PrefillRows) -> Floats:
         score = np.log(rate / (1 - rate))
         kernel = np.exp(-0.5 * ((score[:, None] - score[None, :]) / _SIMILAR_LOGIT) ** 2)
         share = (hits @ kernel) / np.maximum(tries @ kernel, 1e-300)
-        relevance[mine] += _BORROWED * share[trace, cell]
+        # Cells that exploit too rarely to have such neighbours borrow from all, faintly enough to give way elsewhere.
+        overall = hits.sum(1) / np.maximum(tries.sum(1), 1.0)
+        relevance[mine] += _BORROWED * share[trace, cell] + _BORROWED_FROM_ALL * overall[trace]
     return relevance
 
 
@@ -133,20 +179,33 @@ def _maturity(evidence: Evidence) -> Floats:
     return np.asarray(np.log(np.maximum(rate, 1e-12) / np.maximum(largest, 1e-12)))
 
 
-def _pooled_spread(kind: Ints, level: Ints, squares: Floats, dof: Floats) -> tuple[Floats, Floats]:
-    """Variance of log weights per cell, shrunk to its (type, level) and that to its level; and its dof."""
-    if not len(squares):
+@dataclass(frozen=True, slots=True)
+class _Variation:
+    """Sums of squares of log weights about their cell's mean, and their degrees of freedom: [M]."""
+
+    squares: Floats
+    dof: Floats
+
+
+def _pooled_spread(kind: Ints, level: Ints, hits: _Variation, whole: _Variation) -> tuple[Floats, Floats]:
+    """Variance of the successes' log weights per cell, shrunk to its (type, level), and its dof.
+
+    The (type, level) is shrunk to the variance of *all* its log weights, many more, times how the two compare at this
+    level over all types: how far a type's donor writes from the target differs more between types than that ratio.
+    """
+    if not len(kind):
         return np.zeros(0), np.zeros(0)
     n_levels = int(level.max()) + 1
     code = kind * n_levels + level
-    level_var = _ratio(np.bincount(level, squares), np.bincount(level, dof))
-    pooled = _ratio(np.bincount(code, squares), np.bincount(code, dof))
+    pooled = _ratio(np.bincount(code, hits.squares), np.bincount(code, hits.dof))
+    pooled_whole = _ratio(np.bincount(code, whole.squares), np.bincount(code, whole.dof))
+    usual = _ratio(np.bincount(level, hits.dof * pooled[code]), np.bincount(level, hits.dof * pooled_whole[code]))
     # Checkpoints and runs score the same traces, so their variances are one observation, not many.
     distinct = np.zeros(len(pooled))
-    np.maximum.at(distinct, code, dof)
-    of_level = level_var[np.arange(len(pooled)) % n_levels]
-    type_var = (_TYPE_PRIOR_DOF * of_level + distinct * pooled) / (_TYPE_PRIOR_DOF + distinct)
-    spread = (_CELL_PRIOR_DOF * type_var[code] + squares) / (_CELL_PRIOR_DOF + dof)
+    np.maximum.at(distinct, code, hits.dof)
+    expected = usual[np.arange(len(pooled)) % n_levels] * pooled_whole
+    type_var = (_TYPE_PRIOR_DOF * expected + distinct * pooled) / (_TYPE_PRIOR_DOF + distinct)
+    spread = (_CELL_PRIOR_DOF * type_var[code] + hits.squares) / (_CELL_PRIOR_DOF + hits.dof)
     return np.maximum(spread, 1e-6), _TYPE_PRIOR_DOF + distinct[code]
 
 

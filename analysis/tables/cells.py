@@ -32,8 +32,13 @@ class CellTable:
     read: CellRead
 
 
-def read_cell(files: CellFiles, schema: RowSchema, columns: Sequence[str] | None = None) -> CellTable:
+def read_cell(
+    files: CellFiles, schema: RowSchema, columns: Sequence[str] | None = None, repeats_are_rollouts: bool = False
+) -> CellTable:
     """Read, validate and deduplicate one cell.
+
+    `repeats_are_rollouts`: rows that repeat an attempt are further rollouts of it, as in a donor's run, and are
+    numbered in file order where no row has a `rollout`.
 
     Raises:
         InputError: unreadable line, two different rows for one observation, or a log-probability above 0.
@@ -60,7 +65,11 @@ def read_cell(files: CellFiles, schema: RowSchema, columns: Sequence[str] | None
         table = table.filter(usable)
     if not schema.is_eval and "prefill_logprob_sum" in table.column_names:
         _refuse_positive(table, files.paths)
-    kept = _deduplicate(_number_attempts(table, files.paths), files.paths)
+    unnumbered = table["rollout"].null_count == table.num_rows
+    table = _number_attempts(table, files.paths)
+    if repeats_are_rollouts and unnumbered:
+        table = _number_rollouts(table)
+    kept = _deduplicate(table, files.paths)
     read = CellRead(
         files.checkpoint,
         files.prefill_level,
@@ -131,6 +140,12 @@ def _number_attempts(table: pa.Table, paths: Sequence[Path]) -> pa.Table:
     task_codes = pd.Series(_codes(table["task_id"]))
     numbers = task_codes.groupby(task_codes).cumcount().to_numpy().astype(np.int64)
     return table.set_column(table.column_names.index("attempt_idx"), "attempt_idx", pa.array(numbers))
+
+
+def _number_rollouts(table: pa.Table) -> pa.Table:
+    codes = pd.DataFrame({key: _codes(table[key]) for key in IDENTITY_KEYS if key != "rollout"})
+    numbers = codes.groupby(list(codes.columns)).cumcount().to_numpy().astype(np.int64)
+    return table.set_column(table.column_names.index("rollout"), "rollout", pa.array(numbers))
 
 
 def _codes(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:

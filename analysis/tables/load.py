@@ -32,14 +32,14 @@ class Loaded:
     report: ReadReport
 
 
-def load_evals(run_dir: Path | str) -> pd.DataFrame:
-    """Sampled attempts, one row each.
+def load_evals(run_dir: Path | str, repeats_are_rollouts: bool = False) -> pd.DataFrame:
+    """Sampled attempts, one row each. `repeats_are_rollouts` as in `read_cell`.
 
     Columns: run, checkpoint, prefill_level, task_id, exploit_type, attempt_idx, rollout, exploit_success (bool),
     secure_pass, insecure_pass, insecure_suspect (nullable booleans), reward_gap, output_tokens, prefill_tokens,
     model_id, prefill_sha256, prefill_model_id, prefill_attempt_idx. Strings are categorical.
     """
-    return read_table(run_dir, TableKind.EVAL).frame
+    return read_table(run_dir, TableKind.EVAL, repeats_are_rollouts).frame
 
 
 def read_sampled(run_dir: Path | str) -> Loaded:
@@ -77,7 +77,7 @@ def load_kl(run_dir: Path | str) -> pd.DataFrame:
     return read_table(run_dir, TableKind.KL).frame
 
 
-def read_table(run_dir: Path | str, kind: TableKind) -> Loaded:
+def read_table(run_dir: Path | str, kind: TableKind, repeats_are_rollouts: bool = False) -> Loaded:
     """Every usable row of `kind` in `run_dir`, with its `ReadReport`.
 
     Raises:
@@ -85,7 +85,7 @@ def read_table(run_dir: Path | str, kind: TableKind) -> Loaded:
     """
     run_dir = Path(run_dir)
     files = find_run_files(run_dir, kind)
-    cells = [read_cell(cell, SCHEMAS[kind]) for cell in files.cells]
+    cells = [read_cell(cell, SCHEMAS[kind], repeats_are_rollouts=repeats_are_rollouts) for cell in files.cells]
     report = ReadReport(kind, files.directory, tuple(cell.read for cell in cells), files.ignored)
     return Loaded(_to_frame(cells, run_name(run_dir)), report)
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from benchmarks.calibration.arrays import Array, Ints, draw
+from benchmarks.calibration.graded import draw_scored
 from benchmarks.calibration.regimes import Regime
-from benchmarks.calibration.world import Array, Chain, TypeWorld, draw_type
+from benchmarks.calibration.world import draw_chains
 from numpy.typing import NDArray
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,12 @@ class SimulatedType:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedExperiment:
-    """All types of one simulated sweep."""
+    """All types of one simulated sweep; `missing`: [R, C, L] cells that were not run, levels as in the regime."""
 
     regime: Regime
     seed: int
     types: tuple[SimulatedType, ...]
+    missing: NDArray[np.bool_]
 
 
 def _bernoulli(rng: np.random.Generator, p: Array) -> Ints:
@@ -55,21 +56,23 @@ def _bernoulli(rng: np.random.Generator, p: Array) -> Ints:
 
 
 def _simulate_type(rng: np.random.Generator, regime: Regime, name: str) -> SimulatedType:
-    world: TypeWorld = draw_type(rng, regime)
-    n, levels = world.n_tasks, tuple(level for level in regime.levels if level > 0)
+    target_of_tasks, donor, n = draw_scored(rng, regime) if regime.graded else draw_chains(rng, regime)
+    levels = tuple(level for level in regime.levels if level > 0)
     task = np.tile(np.arange(n), regime.attempts)
     attempt = np.repeat(np.arange(regime.attempts), n)
-    donor_rate = world.donor.backward()[0, :, 0]
-    words = np.concatenate([world.donor.sample(rng, regime.donor_conditioned) for _ in range(regime.attempts)])
+    donor_rate = donor.unprompted()
+    words = np.concatenate([donor.sample(rng, regime.donor_conditioned) for _ in range(regime.attempts)])
     if regime.donor_conditioned:
         # A task whose donor never succeeded in `donor_pool` tries has no banked trace.
         banked = rng.random(n) < 1 - (1 - donor_rate) ** regime.donor_pool
         keep = banked[task]
         task, attempt, words = task[keep], attempt[keep], words[keep]
-    target = _rows(world.target, task)
+    target = target_of_tasks.rows(task)
     log_p, rate = target.score(words, levels)
-    log_q, donor_r = _rows(world.donor, task).score(words, levels)
-    unprompted = world.target.backward()[0, ..., 0]
+    log_q, donor_r = donor.rows(task).score(words, levels)
+    if regime.register_nats.high > 0:
+        log_p = log_p - float(draw(rng, regime.register_nats))
+    unprompted = target_of_tasks.unprompted()
     draws0 = np.broadcast_to(unprompted[..., None], (*unprompted.shape, regime.attempts))
     return SimulatedType(
         name=name,
@@ -83,21 +86,18 @@ def _simulate_type(rng: np.random.Generator, regime: Regime, name: str) -> Simul
         log_q=log_q,
         donor_level0=_bernoulli(rng, np.repeat(donor_rate[:, None], regime.donor_rollouts_level0, axis=1)),
         donor_rollouts=_bernoulli(rng, np.repeat(donor_r[..., None], regime.donor_rollouts_level_n, axis=-1)),
-        truth=world.true_rates(),
+        truth=unprompted.mean(-1),
         unprompted=unprompted,
     )
-
-
-def _rows(chain: Chain, task: Ints) -> Chain:
-    """The chain with one row per trace instead of one per task."""
-    return Chain(chain.hazard1[..., task, :], chain.hazard2[..., task, :], chain.emission, chain.payoff)
 
 
 def simulate(regime: Regime, seed: int) -> SimulatedExperiment:
     """Simulate one experiment; the same (regime, seed) gives the same numbers."""
     root = np.random.SeedSequence([seed, *regime.name.encode()])
-    children = root.spawn(regime.n_types)
+    children = root.spawn(regime.n_types + 1)
+    shape = (len(regime.runs), len(regime.checkpoints), len(regime.levels))
+    missing = np.random.default_rng(children.pop()).random(shape) < regime.missing
     types = tuple(
         _simulate_type(np.random.default_rng(child), regime, f"type_{i:02d}") for i, child in enumerate(children)
     )
-    return SimulatedExperiment(regime, seed, types)
+    return SimulatedExperiment(regime, seed, types, missing)

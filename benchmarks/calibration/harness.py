@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from benchmarks.calibration.arrays import Array
 from benchmarks.calibration.experiment import simulate
 from benchmarks.calibration.memory import to_evidence
 from benchmarks.calibration.regimes import regime_named
 from benchmarks.calibration.score import Cells, Score, score
-from benchmarks.calibration.world import Array
 
 from foreshock.analysis.estimates.estimate import Method, RateEstimate
 from foreshock.analysis.estimates.evidence import Evidence

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from benchmarks.calibration.arrays import Array
 from benchmarks.calibration.experiment import SimulatedExperiment, SimulatedType
-from benchmarks.calibration.world import Array
 
 from foreshock.analysis.estimates.donor import smoothed_rates
 from foreshock.analysis.estimates.evidence import DonorKind, Evidence, PrefillRows, Surface
@@ -58,6 +58,9 @@ def to_evidence(experiment: SimulatedExperiment) -> tuple[Evidence, Array]:
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     surfaces = tuple(Surface(run, kind.name) for run in regime.runs for kind in experiment.types)
     donor = DonorKind.CONDITIONED if regime.donor_conditioned else DonorKind.UNCONDITIONED
+    absent = np.repeat(experiment.missing, len(experiment.types), axis=0)
+    n[absent], k[absent] = 0, 0
     rows = PrefillRows(*columns)
+    rows = rows.take(~absent[rows.surface, rows.checkpoint, rows.level])
     steps = np.asarray(regime.checkpoints, dtype=float)
     return Evidence(surfaces, steps, np.asarray(regime.levels), n, k, rows, donor), truth

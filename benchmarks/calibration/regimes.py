@@ -29,7 +29,11 @@ class Regime:
     that mean and standard deviation over word positions. Rates are log10 of the intensity of turning.
     `hidden_route` is the share of the target's turning intensity that goes to a route no donor trace shows.
     `style_sd` is the sd of the target's log word probabilities around the donor's, `telling` the nats by which intent
-    raises its words; `heavy_style` draws the style from a t distribution with 3 degrees of freedom.
+    raises its words; `heavy_style` draws the style from a t distribution with 3 degrees of freedom, `state_style` is
+    the part that differs between honest and exploiting words. `graded` is the world of graded.py. The donor takes the
+    second route with the share `donor_second_route`. A type rises at `rise_at` of the log steps and loses the share
+    `fall` of its rise again. The target writes in the donor's register with probability exp(-`register_nats`), else in
+    one that donors never use. `missing` is the share of cells that were not run.
     """
 
     name: str
@@ -54,12 +58,26 @@ class Regime:
     wiggle_log10: float = 0.12
     n_words: int = 24
     heavy_style: bool = False
+    graded: bool = False
+    donor_second_route: Range = Range(0.0, 0.0)
+    state_style: float = 0.5
+    rise_at: Range = Range(0.2, 0.8)
+    rise_slope: Range = Range(3.0, 12.0)
+    fall: Range = Range(0.0, 0.0)
+    register_nats: Range = Range(0.0, 0.0)
+    missing: float = 0.0
     donor_rollouts_level0: int = 16
     donor_rollouts_level_n: int = 4
 
 
 _EARLY = Regime("early", decision_mean=10.0, decision_sd=7.0)
 _LATE = Regime("late", decision_mean=50.0, decision_sd=18.0)
+
+_GRADED = replace(_EARLY, name="graded", graded=True)
+# Words of very unequal surprisal, donors of another family, uneven tasks.
+_HARD = replace(
+    _EARLY, name="hard", style_sd=Range(0.3, 0.6), heavy_style=True, state_style=1.0, task_sd=Range(0.5, 1.5)
+)
 
 REGIMES: dict[str, Regime] = {
     regime.name: regime
@@ -87,6 +105,28 @@ REGIMES: dict[str, Regime] = {
             checkpoints=(1, 2, 3, 5, 8, 13, 20, 32, 50, 70, 90, 120, 160, 200),
             levels=(0, 5, 20, 50, 100),
         ),
+        # Worlds that are meant to be hard: unlike the ones above in kind, and unlike each other.
+        replace(_GRADED, name="graded"),
+        replace(_GRADED, name="graded_late", decision_mean=50.0, decision_sd=14.0),
+        replace(_GRADED, name="graded_unconditioned", donor_conditioned=False),
+        replace(_GRADED, name="graded_far", style_sd=Range(0.35, 0.65), heavy_style=True),
+        replace(_HARD, name="hard"),
+        replace(_HARD, name="hard_unconditioned", donor_conditioned=False),
+        replace(_HARD, name="hard_very_early", decision_mean=3.0, decision_sd=2.0),
+        replace(_HARD, name="hard_late", decision_mean=50.0, decision_sd=18.0),
+        replace(_HARD, name="hard_attempts4", attempts=4, tasks=Range(12, 40)),
+        replace(_HARD, name="two_routes", donor_second_route=Range(0.02, 0.3), hidden_route=Range(0.1, 0.9)),
+        replace(_EARLY, name="other_register", register_nats=Range(0.5, 3.0)),
+        replace(_EARLY, name="rise_and_fall", fall=Range(0.3, 0.9), rise_at=Range(0.1, 0.5)),
+        replace(_EARLY, name="sudden", rise_slope=Range(20.0, 60.0), rise_at=Range(0.1, 0.9)),
+        replace(
+            _EARLY,
+            name="silent_control",
+            start_log10=Range(-6.0, -4.5),
+            end_log10_exploit=Range(-2.0, 0.0),
+            end_log10_control=Range(-6.0, -4.5),
+        ),
+        replace(_EARLY, name="missing_cells", missing=0.3),
         # Nuisances pushed to their ends: development only, to see what breaks.
         replace(_EARLY, name="near_donor", style_sd=Range(0.02, 0.10)),
         replace(_EARLY, name="far_donor", style_sd=Range(0.40, 0.60)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from benchmarks.calibration.world import Array
+from benchmarks.calibration.arrays import Array
 
 
 @dataclass(frozen=True, slots=True)

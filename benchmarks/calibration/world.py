@@ -15,21 +15,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from benchmarks.calibration.regimes import Range, Regime
+from benchmarks.calibration.arrays import Array, Ints, cumulative, draw, softmax
+from benchmarks.calibration.growth import growth, task_deviation
+from benchmarks.calibration.regimes import Regime
 from numpy.typing import NDArray
 from scipy import stats
 
-Array = NDArray[np.float64]
 N_STATES = 3
 _RETURN_HAZARD = 0.0015
-
-
-def _draw(rng: np.random.Generator, bounds: Range, size: tuple[int, ...] | None = None) -> Array:
-    return np.asarray(rng.uniform(bounds.low, bounds.high, size))
-
-
-def _cumulative(p: Array) -> Array:
-    return np.asarray(np.cumsum(p, axis=-1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +56,14 @@ class Chain:
             ],
             axis=-1,
         )
+
+    def rows(self, task: Ints) -> Chain:
+        """The chain with one row per trace instead of one per task."""
+        return Chain(self.hazard1[..., task, :], self.hazard2[..., task, :], self.emission, self.payoff)
+
+    def unprompted(self) -> Array:
+        """Exploit rate of each task: [..., n]."""
+        return np.asarray(self.backward()[0, ..., 0])
 
     def backward(self) -> Array:
         """P(exploit | state after t words): [T + 1, ..., n, 3]; row 0 in state 0 is the unprompted rate."""
@@ -108,7 +109,7 @@ class Chain:
         beta = self.backward()
         state = np.zeros(n, dtype=np.int64)
         words = np.empty((n, length), dtype=np.int64)
-        cumulative = _cumulative(self.emission)
+        by_state = cumulative(self.emission)
         rows = np.arange(n)
         for t in range(length):
             now = np.zeros((n, N_STATES))
@@ -117,50 +118,14 @@ class Chain:
             if conditioned:
                 nxt = nxt * beta[t + 1]
             nxt /= nxt.sum(-1, keepdims=True)
-            state = (rng.random((n, 1)) > _cumulative(nxt)[:, :-1]).sum(-1)
-            words[:, t] = (rng.random((n, 1)) > cumulative[state][:, :-1]).sum(-1)
+            state = (rng.random((n, 1)) > cumulative(nxt)[:, :-1]).sum(-1)
+            words[:, t] = (rng.random((n, 1)) > by_state[state][:, :-1]).sum(-1)
         return words
-
-
-@dataclass(frozen=True, slots=True)
-class TypeWorld:
-    """Everything about one exploit type: the target's chain over [run, checkpoint, task] and the donor's."""
-
-    target: Chain
-    donor: Chain
-    n_tasks: int
-
-    def true_rates(self) -> Array:
-        """Unprompted exploit rate, averaged over the tasks: [run, checkpoint]."""
-        return np.asarray(self.target.backward()[0, ..., 0].mean(-1))
-
-
-def _growth(rng: np.random.Generator, regime: Regime) -> Array:
-    """log10 intensity of turning: [run, checkpoint]; a logistic rise in log step plus a smooth wiggle."""
-    x = np.log(np.asarray(regime.checkpoints, dtype=float))
-    x = (x - x.min()) / max(float(np.ptp(x)), 1e-9)
-    start = float(_draw(rng, regime.start_log10))
-    curves = []
-    for run in range(len(regime.runs)):
-        end = float(_draw(rng, regime.end_log10_exploit if run == 0 else regime.end_log10_control))
-        middle, slope = rng.uniform(0.2, 0.8), rng.uniform(3.0, 12.0)
-        rise = 1 / (1 + np.exp(-slope * (x - middle)))
-        low, high = 1 / (1 + np.exp(slope * middle)), 1 / (1 + np.exp(-slope * (1 - middle)))
-        begin = start + rng.normal(0, 0.1)
-        distance = np.abs(x[:, None] - x[None, :]) / 0.25
-        wiggle = rng.multivariate_normal(np.zeros(len(x)), np.exp(-0.5 * distance**2) + 1e-9 * np.eye(len(x)))
-        curves.append(begin + (end - begin) * (rise - low) / (high - low) + regime.wiggle_log10 * wiggle)
-    return np.asarray(curves)
-
-
-def _softmax(logits: Array) -> Array:
-    shifted = np.exp(logits - logits.max(-1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(-1, keepdims=True))
 
 
 def _emissions(rng: np.random.Generator, regime: Regime) -> tuple[Array, Array]:
     """Word distributions of donor [3, V] and target [run, checkpoint, 3, V], apart by `style_sd` nats a word."""
-    telling, style = float(_draw(rng, regime.telling)), float(_draw(rng, regime.style_sd))
+    telling, style = float(draw(rng, regime.telling)), float(draw(rng, regime.style_sd))
     n_words, loud = regime.n_words, regime.n_words // 3
     base = rng.normal(0, 1.0, n_words)
     logits = np.stack([base, base.copy(), base.copy()])
@@ -168,24 +133,23 @@ def _emissions(rng: np.random.Generator, regime: Regime) -> tuple[Array, Array]:
     logits[2, loud : 2 * loud] += telling
     shape = (len(regime.runs), len(regime.checkpoints), N_STATES, n_words)
     common = rng.standard_t(3, n_words) / 3**0.5 if regime.heavy_style else rng.normal(0, 1, n_words)
-    by_state = rng.normal(0, 0.5, (N_STATES, n_words))
+    by_state = rng.normal(0, regime.state_style, (N_STATES, n_words))
     by_run = rng.normal(0, 0.4, (len(regime.runs), 1, 1, n_words))
     drift = np.linspace(0, 1, len(regime.checkpoints))[None, :, None, None] * rng.normal(0, 0.5, n_words)
     offset = np.broadcast_to((common + by_state)[None, None] + by_run + drift, shape)
-    return _softmax(logits), _softmax(logits[None, None] + style * offset)
+    return softmax(logits), softmax(logits[None, None] + style * offset)
 
 
-def draw_type(rng: np.random.Generator, regime: Regime) -> TypeWorld:
-    """Draw one exploit type's world."""
+def draw_chains(rng: np.random.Generator, regime: Regime) -> tuple[Chain, Chain, int]:
+    """Target (batch [run, checkpoint]), donor and number of tasks of one exploit type."""
     n = int(rng.integers(int(regime.tasks.low), int(regime.tasks.high) + 1))
     length = max(regime.levels)
     shape = (regime.decision_mean / regime.decision_sd) ** 2
     edges: Array = np.asarray(stats.gamma.cdf(np.arange(length + 1), shape, scale=regime.decision_mean / shape))
     when = np.diff(edges) / edges[-1]
-    task_sd = float(_draw(rng, regime.task_sd))
-    task = rng.normal(0, task_sd, n) - task_sd**2 / 2
-    intensity = 10 ** _growth(rng, regime)[:, :, None] * np.exp(task)[None, None]
-    hidden = float(_draw(rng, regime.hidden_route))
+    task = task_deviation(rng, regime, n)
+    intensity = 10 ** growth(rng, regime)[:, :, None] * np.exp(task)[None, None]
+    hidden = float(draw(rng, regime.hidden_route))
     hazard = np.minimum(intensity[..., None] * when, 0.9)
     donor_emission, target_emission = _emissions(rng, regime)
     skill = rng.uniform(0.5, 0.8) + rng.uniform(0.0, 0.19) * np.linspace(0, 1, len(regime.checkpoints))
@@ -193,8 +157,10 @@ def draw_type(rng: np.random.Generator, regime: Regime) -> TypeWorld:
     payoff[..., 1:] = skill[None, :, None]
     target = Chain(hazard * (1 - hidden), hazard * hidden, target_emission, payoff)
     donor_skill = rng.uniform(0.6, 0.95)
-    wanted = float(_draw(rng, regime.donor_rate))
+    wanted = float(draw(rng, regime.donor_rate))
     donor_intensity = -np.log1p(-min(wanted / donor_skill, 0.97)) * np.exp(0.6 * task + rng.normal(0, 0.3, n))
     donor_hazard = np.minimum(donor_intensity[:, None] * when, 0.9)
-    donor = Chain(donor_hazard, np.zeros((n, length)), donor_emission, np.array([0, donor_skill, 0.0]))
-    return TypeWorld(target, donor, n)
+    second = float(draw(rng, regime.donor_second_route)) if regime.donor_second_route.high > 0 else 0.0
+    donor_payoff = np.array([0, donor_skill, donor_skill if second else 0.0])
+    donor = Chain(donor_hazard * (1 - second), donor_hazard * second, donor_emission, donor_payoff)
+    return target, donor, n

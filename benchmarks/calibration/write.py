@@ -124,8 +124,12 @@ def _write_run(experiment: SimulatedExperiment, r: int, path: Path) -> None:
     for c, step in enumerate(experiment.regime.checkpoints):
         model = f"{path.name}/checkpoint-{step}"
         for level, rows in _target_evals(experiment, r, c, model):
+            if experiment.missing[r, c, experiment.regime.levels.index(level)]:
+                continue
             _dump(path / "evals" / f"checkpoint-{step}_prefill{level}.jsonl", rows)
         for i, level in enumerate(positive):
+            if experiment.missing[r, c, experiment.regime.levels.index(level)]:
+                continue
             logprob, kl = _scores(experiment, r, c, i, level)
             _dump(path / "logprob" / f"checkpoint-{step}_prefill{level}_logprobs.jsonl", logprob)
             _dump(path / "kl" / f"checkpoint-{step}_prefill{level}_kl.jsonl", kl)
