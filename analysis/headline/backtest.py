@@ -17,8 +17,8 @@ from foreshock.analysis.estimates.evidence import Floats
 from foreshock.analysis.headline.model import Blocks, given_measurements
 from foreshock.analysis.headline.parameters import unpack
 
-PRIOR_CENTER = 1.4
-PRIOR_LOG_SD = 0.18
+PRIOR_CENTER = 1.0
+PRIOR_LOG_SD = 0.25
 _INDEPENDENT_CELLS = 4.0
 _GRID = np.exp(np.linspace(np.log(0.7), np.log(4.0), 36))
 

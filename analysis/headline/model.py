@@ -3,11 +3,12 @@
 For exploit type t, run r and scaled log step x in [0, 1]:
     F_tr(x) = level + slope x + a_t + b_tr + s_tr x + g_tr(x)        logit of the unprompted rate
     k_tr(x) ~ Binomial(n, sigmoid(F_tr(x)))                            attempts without prefill
-    y_trN(x) = F_tr(x) + bias + bias_per_spread v/2 + bias_per_maturity u + coverage_share o + d_t + e_t v/2 + d_tr + luck_tN(x) + noise
-with Gaussian a, b, s, d, e, a Matern-5/2 process g, and y, v, u and o (coverage) from headline/rows.py. `luck` is the error of having
-few donor traces. All runs, checkpoints and levels score the same traces, so it is one smooth process a type, not
-fresh noise in every cell: correlated over levels as a Brownian motion in its variance (a level's words contain the
-shorter level's) and over checkpoints as exp(-|x - x'| / length).
+    y_trN(x) = F_tr(x) + bias + bias_per_spread v/2 + bias_per_maturity u + coverage_share o
+               + d_t + e_t v/2 + d_tr + luck_tN(x) + noise
+with Gaussian a, b, s, d, e, a Matern-5/2 process g, and y, v, u and o (coverage) from headline/rows.py. `luck` is the
+error of having few donor traces. All runs, checkpoints and levels score the same traces, so it is one smooth process a
+type, not fresh noise in every cell: correlated over levels as a Brownian motion in its variance (a level's words
+contain the shorter level's) and over checkpoints as exp(-|x - x'| / length).
 
 The one hard decision: the correlation is modelled instead of averaging the levels. It lets a type whose rate is
 seen directly at some checkpoint tell how wrong its traces are, and so corrects that type's zero cells in all runs.
@@ -32,6 +33,9 @@ _UNCORRECTED_SCALE = 3.0
 _UNCORRECTED_BIAS = 1.0
 _ACROSS_RUNS = 0.7
 _PADDING_NOISE = 1.0
+# Of the measurements' own evidence in the choice of hyperparameters. They share their traces, so they agree with each
+# other far better than with the truth; taken at full weight they would talk the model into trusting them. What counts
+# in full is how well they predict the direct counts.
 MEASUREMENT_POWER = 0.1
 _MEASURED = ("y", "spread", "count_var", "luck_var", "maturity", "coverage")
 

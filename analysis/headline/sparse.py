@@ -1,10 +1,10 @@
 """Prefilled cells with hardly any exploit: what 0, 1 or 2 of n say about the rate.
 
-The one hard decision: they are neither dropped nor given a made-up rate. Dropping them keeps only cells that exploited by
-luck, and (s + 1/2) / n would pull every rare type to 1/n. Each enters through its binomial likelihood, by expectation
-propagation: the Gaussian site that, together with what all other evidence says about this cell's exploit rate, has the
-moments of the exact posterior (Minka 2001). Where the others already say that the rate is far below 1/n, 0 of n adds
-nothing, and its site vanishes.
+The one hard decision: they are neither dropped nor given a made-up rate. Dropping them keeps only cells that exploited
+by luck, and (s + 1/2) / n would pull every rare type to 1/n. Each enters through its binomial likelihood, by
+expectation propagation: the Gaussian site that, together with what all other evidence says about this cell's exploit
+rate, has the moments of the exact posterior (Minka 2001). Where the others already say that the rate is far below 1/n,
+0 of n adds nothing, and its site vanishes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def with_sites(blocks: Blocks, rows: MeasurementRows, theta: Floats) -> Blocks:
     h = unpack(torch.as_tensor(theta))
     mean, covariance = _signal(blocks, h)
     lift = rows.lift[blocks.row[sparse]]
-    n, k = rows.attempts[blocks.row[sparse]], rows.successes[blocks.row[sparse]]
+    n, k = (column[blocks.row[sparse]].astype(np.float64) for column in (rows.attempts, rows.successes))
     y, noise = blocks.y.clone(), blocks.count_var.clone()
     mask = torch.as_tensor(sparse)
     noise[mask] = UNINFORMATIVE

@@ -31,6 +31,12 @@ def test_each_attempt_is_paired_with_its_own_prefix() -> None:
     assert table["kl_mean"].item() == pytest.approx(56 / 3)
 
 
+def test_the_score_in_a_kl_row_stands_in_for_a_run_without_logprob_rows() -> None:
+    scored = kl([("a", 0, 10, 7.0), ("b", 0, 10, 9.0)]).assign(eval_logprob_sum=[-30.0, -50.0])
+    table = cells_from_frames(evals([("a", 0, 10, False), ("b", 0, 10, True)]), scored)
+    assert table["logprob_mean"].item() == -40.0
+
+
 def test_a_tasks_single_prefix_serves_all_its_attempts() -> None:
     table = cells_from_frames(evals([("a", 0, 10, False), ("a", 1, 10, True)]), kl([("a", 0, 10, 7.0)]))
     assert table["kl_success"].item() == 7.0

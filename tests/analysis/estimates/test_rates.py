@@ -177,6 +177,14 @@ def test_kl_rows_without_eval_rows_are_left_out_with_a_note(written: WrittenExpe
     assert any("KL rows without eval rows" in note and "checkpoint-10 prefill 5" in note for note in loaded.notes)
 
 
+def test_a_donors_repeated_rows_are_rollouts_even_where_they_are_not_numbered(written: WrittenExperiment) -> None:
+    numbered = load_evidence(written.runs, written.donor_run).evidence
+    for path in (written.donor_run / "evals").glob("*.jsonl"):
+        edit(path, lambda rows: [{k: v for k, v in row.items() if k != "rollout"} for row in rows])
+    unnumbered = load_evidence(written.runs, written.donor_run).evidence
+    assert np.allclose(numbered.rows.log_w, unnumbered.rows.log_w, equal_nan=True)
+
+
 def test_repeated_rows_count_once_and_contradicting_ones_are_refused(written: WrittenExperiment) -> None:
     path = written.runs[0] / "evals" / "checkpoint-10_prefill0.jsonl"
     before = load_evidence(written.runs, written.donor_run).evidence

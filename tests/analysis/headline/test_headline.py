@@ -16,9 +16,10 @@ from foreshock.analysis.estimates.evidence import DonorKind, Evidence, PrefillRo
 from foreshock.analysis.headline.backtest import inflation
 from foreshock.analysis.headline.estimate import Headline, estimate_headline, marginal_quantiles
 from foreshock.analysis.headline.fit import optimise
-from foreshock.analysis.headline.model import build_blocks, fit_blocks
-from foreshock.analysis.headline.parameters import CENTERS, WIDTHS, log_prior
+from foreshock.analysis.headline.model import build_blocks, fit_blocks, given_measurements
+from foreshock.analysis.headline.parameters import CENTERS, WIDTHS, log_prior, unpack
 from foreshock.analysis.headline.rows import measurement_rows
+from foreshock.analysis.headline.sparse import with_sites
 
 SMALL = replace(
     regime_named("early"), n_types=3, tasks=Range(20, 30), checkpoints=(1, 5, 20, 100), levels=(0, 5, 20, 60)
@@ -172,3 +173,75 @@ def test_surfaces_of_types_that_only_one_run_has_are_estimated() -> None:
 def test_impossible_counts_are_refused_with_the_cell_named() -> None:
     with pytest.raises(ValueError, match=r"type_1.*-3 exploits of 40 attempts"):
         counts_only(np.full((2, 1), 40), np.array([[0], [-3]]), np.array([10.0]))
+
+
+def one_prefilled_cell(hits: int, attempts: int, log_w: float = -3.0) -> Evidence:
+    """One type at two checkpoints; at the second all prefixes exploit, so that their weights are known."""
+    size = 2 * attempts
+    checkpoint = np.repeat([0, 1], attempts)
+    trace = np.tile(np.arange(attempts), 2)
+    success = np.concatenate([np.arange(attempts) < hits, np.ones(attempts, dtype=bool)]).astype(np.int64)
+    zero = np.zeros(size, dtype=np.int64)
+    weights = log_w + 0.1 * np.sin(trace)
+    rows = PrefillRows(zero, checkpoint, zero + 1, trace, trace, success, weights, weights)
+    n = np.array([[[0, attempts], [0, attempts]]])
+    k = np.array([[[0, hits], [0, attempts]]])
+    return Evidence(
+        (Surface("run", "a"),), np.array([1.0, 100.0]), np.array([0, 20]), n, k, rows, DonorKind.UNCONDITIONED
+    )
+
+
+def rate_without_counts(evidence: Evidence) -> tuple[float, float]:
+    """Mean and sd of the first checkpoint's logit rate given prefilled attempts only, at central hyperparameters."""
+    rows = measurement_rows(evidence)
+    theta = CENTERS.numpy()
+    blocks = with_sites(build_blocks(evidence, rows), rows, theta)
+    given = given_measurements(blocks, unpack(CENTERS))
+    return float(given.mean[0, 0]), float(given.root[0, 0].square().sum().sqrt())
+
+
+def test_prefilled_attempts_without_an_exploit_lower_the_rate_the_more_of_them_there_are() -> None:
+    few, many, some = (rate_without_counts(one_prefilled_cell(k, n))[0] for k, n in ((0, 20), (0, 400), (2, 400)))
+    assert many < few - 0.3
+    assert many < some
+
+
+def test_a_cell_that_others_already_say_is_rare_adds_nothing() -> None:
+    # Weights of e^-30 put the prefix's exploit rate where 0 of 20 is certain whatever the rate without prefill.
+    rows = measurement_rows(one_prefilled_cell(0, 20))
+    blocks = build_blocks(one_prefilled_cell(0, 20), rows)
+    rare = replace(rows, lift=np.where(rows.sparse, 40.0, rows.lift))
+    found = with_sites(blocks, rare, CENTERS.numpy())
+    sparse = torch.as_tensor(rows.sparse[blocks.row])
+    assert float(found.count_var[sparse].min()) > 1e3
+
+
+def test_sites_of_a_lone_cell_give_the_exact_posterior_moments() -> None:
+    evidence = one_prefilled_cell(1, 60)
+    mean, sd = rate_without_counts(evidence)
+    wide, _ = rate_without_counts(replace(evidence, rows=evidence.rows.take(evidence.rows.checkpoint == 1)))
+    # 1 of 60 after a prefix of weight e^-3: below one in a thousand, and known to within a factor of ten or so.
+    assert mean < wide
+    assert np.log10(1 / 60 * np.exp(-3)) - 1 < mean / np.log(10) < np.log10(1 / 60 * np.exp(-3)) + 1
+    assert 0.8 < sd < 3
+
+
+def test_coverage_is_the_mean_weight_of_the_deepest_level_at_which_little_is_decided() -> None:
+    plain, _ = to_evidence(simulate(SMALL, 19))
+    shifted = replace(plain, rows=replace(plain.rows, log_w=plain.rows.log_w - 2.0))
+    before, after = measurement_rows(plain), measurement_rows(shifted)
+    judged = before.coverage != 0
+    assert 0.1 < judged.mean() < 0.9
+    assert np.allclose(after.coverage[judged], before.coverage[judged] - 2.0, atol=1e-9)
+    assert (after.coverage[~judged] == 0).all()
+
+
+def test_a_types_spread_follows_its_own_weights_where_its_successes_are_few() -> None:
+    evidence, _ = to_evidence(simulate(SMALL, 23))
+    rows = evidence.rows
+    far = rows.surface % 3 == 0
+    wider = replace(evidence, rows=replace(rows, log_w=np.where(far, 3 * rows.log_w, rows.log_w)))
+    before, after = measurement_rows(evidence), measurement_rows(wider)
+    mine = before.type == 0
+    assert np.median(after.spread[mine] / before.spread[mine]) > 5
+    assert np.median(after.spread[~mine] / before.spread[~mine]) < 2

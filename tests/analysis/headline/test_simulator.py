@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from benchmarks.calibration.experiment import simulate
+from benchmarks.calibration.graded import Scored
+from benchmarks.calibration.memory import to_evidence
 from benchmarks.calibration.regimes import REGIMES, Range, regime_named
 from benchmarks.calibration.score import Cells, interval_score, score
 from benchmarks.calibration.world import Chain
@@ -42,6 +44,45 @@ def test_conditioned_samples_follow_the_donor_given_that_it_exploits() -> None:
     expected = np.exp(log_p[0]) * r[0] / chain.backward()[0, 0, 0]
     found = np.bincount(words[:, 0], minlength=3) / n
     assert np.allclose(found, expected, atol=4 * np.sqrt(0.25 / n))
+
+
+def tiny_scored(seed: int, copies: int) -> Scored:
+    rng = np.random.default_rng(seed)
+    inside, outside = rng.dirichlet(np.ones(3), 2)
+    window, points = np.array([False, True, True]), np.array([0, 1, 2])
+    return Scored(inside, outside, window, points, np.full(copies, -1.5), 0.9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_graded_world_is_exact_too(seed: int) -> None:
+    words = np.array(list(itertools.product(range(3), repeat=3)))
+    model = tiny_scored(seed, 27)
+    log_p, r = model.score(words, (1, 2, 3))
+    for i, level in enumerate((1, 2, 3)):
+        copies = 3 ** (3 - level)
+        assert np.exp(log_p[i]).sum() / copies == pytest.approx(1.0, abs=1e-12)
+        assert (np.exp(log_p[i]) * r[i]).sum() / copies == pytest.approx(model.unprompted()[0], abs=1e-12)
+
+
+def test_conditioned_samples_of_the_graded_world_follow_it_given_that_it_exploits() -> None:
+    n = 40_000
+    words = tiny_scored(1, n).sample(np.random.default_rng(0), conditioned=True)
+    one = tiny_scored(1, 9)
+    pairs = np.array([(0, a, b) for a in range(3) for b in range(3)])
+    log_p, r = one.score(pairs, (3,))
+    expected = np.exp(log_p[0] - np.log(one.outside[0])) * r[0] / one.unprompted()[0]
+    found = np.bincount(3 * words[:, 1] + words[:, 2], minlength=9) / n
+    assert np.allclose(found, expected, atol=4 * np.sqrt(0.25 / n))
+
+
+def test_cells_that_were_not_run_are_absent_from_the_evidence() -> None:
+    regime = replace(regime_named("missing_cells"), n_types=2, tasks=Range(6, 8))
+    experiment = simulate(regime, 0)
+    evidence, _ = to_evidence(experiment)
+    absent = np.repeat(experiment.missing, 2, axis=0)
+    assert 0.1 < absent.mean() < 0.5
+    assert ((evidence.n == 0) == absent).all()
+    assert not absent[evidence.rows.surface, evidence.rows.checkpoint, evidence.rows.level].any()
 
 
 @pytest.mark.parametrize("name", sorted(REGIMES))
