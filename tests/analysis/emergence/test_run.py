@@ -54,7 +54,7 @@ def test_everything_is_written_and_told(two_runs: list[RunSource], tmp_path: Pat
     figures = {f"{name}.{kind}" for name in ("auc_vs_cutoff", "feature_separation") for kind in ("png", "pdf", "csv")}
     assert names == {"all_results.csv", "features.csv", "problem_results.csv", "summary.json"} | figures
     written = pd.read_csv(tmp_path / "out" / "all_results.csv")
-    first = "cutoff_idx metric model auc auc_lower auc_upper auc_within_run p_value n".split()
+    first = ["cutoff_idx", "metric", "model", "auc", "auc_lower", "auc_upper", "auc_within_run", "p_value", "n"]
     assert list(written.columns[: len(first)]) == first
     required = {"cutoff_idx", "metric", "model", "auc", "auc_lower", "auc_upper", "auc_within_run", "p_value", "n"}
     assert required <= set(written.columns)
