@@ -36,6 +36,7 @@ from foreshock.jobs.verify.problem import Problem
 
 NO_TRACE = "no trace in the prefill source"
 DEFAULT_BATCH_SIZE = 64
+DEFAULT_SEQUENCES = 256
 CONTROL_TOKEN = "its traces hold a control token of the tokenizer"
 
 
@@ -213,13 +214,13 @@ def _present_truth(config: RunConfig, checkpoints: Sequence[Checkpoint]) -> list
     return [c for c in checkpoints if steps == "all" or ("final" if c.step is None else c.step) in steps]
 
 
-def _engine_options(engine: EngineConfig) -> dict[str, Any]:
+def engine_options(engine: EngineConfig) -> dict[str, Any]:
     """The configuration's common keys by each engine's own names, then its further options."""
     if engine.name == "fake":
         return dict(engine.options)
     options: dict[str, Any] = {"device": engine.device, "dtype": engine.dtype}
     if engine.name == "vllm":
-        options |= {} if engine.batch_size is None else {"max_num_seqs": engine.batch_size}
+        options["max_num_seqs"] = engine.batch_size or DEFAULT_SEQUENCES  # named, so that a smaller retry can halve it
     else:
         options["batch_size"] = engine.batch_size or DEFAULT_BATCH_SIZE
     if engine.threads is not None:
@@ -233,7 +234,7 @@ def _settings(config: RunConfig) -> WorkerSettings:
     djinn = {"package": str(package)} if package is not None and config.verifier.name == "djinn" else {}
     return WorkerSettings(
         engine=engine.name,
-        engine_options=_engine_options(engine),
+        engine_options=engine_options(engine),
         verifier=config.verifier.name,
         verifier_options={
             "workers": config.verifier.workers,

@@ -30,6 +30,10 @@ _FLUSH_ROWS = 256
 _IN_FLIGHT = 2
 """Finished batches that may wait for verification while the engine goes on."""
 
+_IN_FLIGHT_STREAMED = 16
+"""The same where the engine batches continuously: it works through its queue meanwhile, and must not run dry because
+one batch takes long to verify. Bounded, so that a verifier that is slower than the engine cannot fill the memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
@@ -110,8 +114,9 @@ class Evaluator:
             size = self.engine.batch_rows
             batches = [items[i : i + size] for i in range(0, len(items), size)]
             batches = [batch for batch in batches if any(item.identity not in done for item in batch)]
-            return self._pipeline(self._generate_batches(batches))
-        return self._pipeline(self._generate_stream([item for item in items if item.identity not in done]))
+            return self._pipeline(self._generate_batches(batches), _IN_FLIGHT)
+        todo = [item for item in items if item.identity not in done]
+        return self._pipeline(self._generate_stream(todo), _IN_FLIGHT_STREAMED)
 
     def _generate_batches(
         self, batches: Sequence[Sequence[WorkItem]]
@@ -141,13 +146,13 @@ class Evaluator:
         if finished:
             yield finished
 
-    def _pipeline(self, batches: Iterator[list[tuple[WorkItem, GenerationResult]]]) -> bool:
+    def _pipeline(self, batches: Iterator[list[tuple[WorkItem, GenerationResult]]], in_flight: int) -> bool:
         """Verify and hand on each batch on a thread while the engine makes the next one."""
         waiting: list[Future[None]] = []
         with ThreadPoolExecutor(1, thread_name_prefix="verify") as pool:
             for batch in batches:
                 waiting.append(pool.submit(self._finish, batch))
-                while len(waiting) > _IN_FLIGHT:
+                while len(waiting) > in_flight:
                     waiting.pop(0).result()
             for future in waiting:
                 future.result()

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from foreshock.batch.config import RunConfig
-from foreshock.batch.plan import CONTROL_TOKEN, NO_TRACE, make_plan, same_experiment
+from foreshock.batch.config import EngineConfig, RunConfig
+from foreshock.batch.executors.factory import default_workers
+from foreshock.batch.plan import CONTROL_TOKEN, NO_TRACE, engine_options, make_plan, same_experiment
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, pack_numbers, read_pack, write_pack
@@ -101,3 +102,29 @@ def test_what_would_fail_later_is_refused_now(
 ) -> None:
     with pytest.raises(InputError, match=says):
         make_plan(make_config(**section))
+
+
+@pytest.mark.parametrize(
+    ("engine", "options"),
+    [
+        ({"name": "transformers"}, {"batch_size": 64}),
+        ({"name": "vllm"}, {"max_num_seqs": 256}),
+        (
+            {"name": "vllm", "batch_size": 32, "options": {"tensor_parallel_size": 2}},
+            {"max_num_seqs": 32, "tensor_parallel_size": 2},
+        ),
+    ],
+)
+def test_settings_reach_each_engine_by_its_own_names(engine: dict[str, object], options: dict[str, object]) -> None:
+    config = EngineConfig.model_validate({"device": "cpu"} | engine)
+    assert engine_options(config) == {"device": "cpu", "dtype": "auto"} | options
+
+
+@pytest.mark.parametrize(("gpus", "parallel", "workers"), [(8, 1, 8), (8, 2, 4), (2, 4, 1), (0, 1, 1)])
+def test_vllm_workers_share_the_gpus_in_groups_and_a_cpu_not_at_all(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, gpus: int, parallel: int, workers: int
+) -> None:
+    monkeypatch.setattr("foreshock.batch.executors.factory.count_gpus", lambda: gpus)
+    engine = {"name": "vllm", "device": "auto", "options": {"tensor_parallel_size": parallel}}
+    config = make_config(engine=engine, execution={"workers": None, "cluster": "local"})
+    assert default_workers(config) == workers

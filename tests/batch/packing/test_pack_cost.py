@@ -71,3 +71,19 @@ def test_a_cost_of_zero_is_refused() -> None:
 def test_a_swap_dearer_than_a_load_is_refused() -> None:
     with pytest.raises(ValueError, match="exceeds load_s"):
         CostModel(load_s=1, swap_s=2)
+
+
+@pytest.mark.parametrize(
+    ("measured", "load_s", "swap_s"),
+    [
+        ([(300.0, True), (3.0, False), (5.0, False)], 300, 4),
+        ([(4.0, True)], 4, 4),  # a start faster than the guessed swap: the guess gives way
+        ([(150.0, False)], 150, 150),
+    ],
+)
+def test_measured_starts_and_swaps_replace_the_guesses(
+    measured: list[tuple[float, bool]], load_s: float, swap_s: float
+) -> None:
+    timings = [ShardTiming(JobKind.EVAL, 0, 10, 40.0, seconds, first) for seconds, first in measured]
+    model = MODEL.reestimate(timings)
+    assert (model.load_s, model.swap_s) == (load_s, swap_s)
