@@ -22,6 +22,8 @@ EVENTS = int(os.environ.get("FORESHOCK_FAULT_EVENTS", "30"))
 SEED = int(os.environ.get("FORESHOCK_FAULT_SEED", "7"))
 BATCH = 8
 ATTEMPTS = 6
+FULL_DISK_S = 60 if EVENTS >= 30 else 8
+SIGNAL_LEAD_S = 20
 
 
 class Injector:
@@ -42,7 +44,7 @@ class Injector:
     def step(self) -> None:
         """One fault, of a kind chosen at random among those that apply now."""
         kinds = [self.preempt, self.scancel, self.kill_worker, self.kill_stepd, self.slurmd, self.slurmctld]
-        kinds += [self.full_disk, self.truncate]
+        kinds += [self.full_disk, self.truncate, self.time_limit]
         kind = self.random.choice(kinds)
         if kind():
             self.done[kind.__name__] += 1
@@ -86,9 +88,16 @@ class Injector:
     def full_disk(self) -> bool:
         ballast = self.disk / "ballast"
         subprocess.run(["dd", "if=/dev/zero", f"of={ballast}", "bs=64k"], capture_output=True, check=False)
-        time.sleep(8)
+        time.sleep(FULL_DISK_S)
         ballast.unlink()
         return True
+
+    def time_limit(self) -> bool:
+        """An element's wall time shrinks to a minute, for its later attempts too: each runs into its limit."""
+        running = self.elements()
+        if running:
+            self.bed.root("scontrol", "update", f"jobid={self.random.choice(running)}", "TimeLimit=1", check=False)
+        return bool(running)
 
     def truncate(self) -> bool:
         shards = sorted(self.run_dir().glob("shards/eval/*/*.jsonl"))
@@ -138,7 +147,7 @@ def test_tables_after_many_faults_equal_those_of_an_undisturbed_run(
     try:
         counting = bed.helpers / "counting"
         setup = [f"export COUNT_DIR={counts} PYTHONPATH={counting}"]
-        profile = {"setup": setup, "no_progress_limit": 20}
+        profile = {"setup": setup, "no_progress_limit": 20, "signal_lead_s": SIGNAL_LEAD_S}
         config = sweep.write_config(folder, inputs, profile, **sections())
         run = sweep_tools.Sweep(bed, folder, config)
         run.foreshock("run", str(run.config))

@@ -129,8 +129,24 @@ def test_resume_beside_running_jobs_submits_nothing_twice(
     run.foreshock("run", str(run.config))
     run.foreshock("resume", str(run.dir))
     assert len(list((run.dir / "packs").iterdir())) == 1
+    states = {cell["state"] for cell in status_without_accounting(bed, run)["cells"]}
+    assert states & {"queued", "running"}
+    assert states <= {"queued", "running", "partial", "done"}
     bed.wait_idle(600)
     assert run.tables() == undisturbed.tables()
+    assert {cell["state"] for cell in status_without_accounting(bed, run)["cells"]} == {"done"}
+
+
+def status_without_accounting(bed: Any, run: Sweep) -> dict[str, Any]:
+    """`foreshock status --json` where sacct fails, as it does without slurmdbd."""
+    folder = bed.folder("no-accounting")
+    (folder / "sacct").write_text("#!/bin/sh\necho 'Slurm accounting storage is disabled' >&2\nexit 1\n")
+    (folder / "sacct").chmod(0o755)
+    path = f"PATH={folder}:{bed.environment['PATH']}"
+    done = bed.as_user("env", path, str(bed.python), "-m", "foreshock", "status", str(run.dir), "--json")
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert found["gpu_hours"] is None
+    return found
 
 
 def test_emitted_scripts_do_the_same(bed: Any, sweep: ModuleType, inputs: Path, undisturbed: Sweep) -> None:
