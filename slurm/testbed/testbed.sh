@@ -8,6 +8,7 @@
 # The nodes are several slurmd on this machine, each with one fake GPU (a harmless device file), so jobs get
 # CUDA_VISIBLE_DEVICES like on a GPU node but must not use it.
 set -euo pipefail
+umask 022 # the ordinary user reads what root writes
 
 usage() {
   cat <<'TEXT'

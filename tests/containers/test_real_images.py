@@ -81,6 +81,7 @@ def inputs() -> Iterator[Inputs]:
     """Tools, a local base, the wheels of both locks."""
     if os.geteuid() != 0:
         pytest.skip("needs root to install builders; on your own machine: foreshock image build")
+    os.umask(0o022)  # what root writes for the ordinary user
     folder = Path(os.environ.get("FORESHOCK_IMAGES", Path(tempfile.gettempdir()) / "foreshock-images"))
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)

@@ -36,6 +36,7 @@ def _require() -> None:
 def _cluster(name: str, ports: int, *options: str) -> Iterator[Any]:
     """A cluster of this process's own: with pytest-xdist several stand side by side, each with its user and ports."""
     _require()
+    os.umask(0o022)  # what root writes for the ordinary user
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw9").removeprefix("gw"))
     state, user = Path("/tmp") / f"foreshock-test-{name}{worker}", f"fs-{name}{worker}"
     testbed.take_down(state)
