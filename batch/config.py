@@ -136,6 +136,16 @@ class PromptConfig(_Section):
     instructions: Literal["full", "bare"] = "full"
 
 
+def with_endpoint(engine: dict[str, Any], base_url: str | None, served_model: str | None) -> dict[str, Any]:
+    """The engine section of a command line that names a server; unchanged without one."""
+    if base_url is None and served_model is None:
+        return engine
+    given = {"base_url": base_url, "model": served_model}
+    own = engine.get("options", {}) if engine.get("name") == "openai" else {}
+    options = {**own, **{key: value for key, value in given.items() if value is not None}}
+    return {**engine, "name": "openai", "options": options}
+
+
 class EngineConfig(_Section):
     """What runs the model."""
 

@@ -19,7 +19,7 @@ from foreshock.batch.discover import discover_checkpoints, require_loadable, sel
 from foreshock.batch.problems import load_run_problems
 from foreshock.batch.provenance import git_state, image_digest
 from foreshock.errors import InputError
-from foreshock.jobs.engines.factory import require_engine
+from foreshock.jobs.engines.factory import create_engine, require_engine
 from foreshock.jobs.fingerprint import model_fingerprint
 from foreshock.jobs.inputs import RunInputs
 from foreshock.jobs.prefill import PrefillTrace, load_prefill_source
@@ -76,6 +76,9 @@ def make_plan(config: RunConfig, checkpoints: Sequence[Checkpoint] | None = None
     configuration names must be there.
     """
     require_engine(config.engine.name, config.engine.options)
+    settings = _settings(config)
+    if settings.engine == "openai":  # the values too: nothing is loaded or asked for by making this engine
+        create_engine(settings.engine, settings.engine_options).close()
     growing = checkpoints is not None
     checkpoints = discover_checkpoints(config.checkpoints) if checkpoints is None else checkpoints
     verifier = verifier_facts(config.verifier.name, config.verifier.package)
@@ -94,7 +97,7 @@ def make_plan(config: RunConfig, checkpoints: Sequence[Checkpoint] | None = None
         specs += builder.reference(config)
     file = PlanFile(
         specs=tuple(specs),
-        settings=_settings(config),
+        settings=settings,
         skipped=tuple(builder.skipped(checkpoints)),
         n_attempts=config.sampling.attempts,
         n_rollouts=config.sampling.rollouts,
@@ -216,7 +219,7 @@ def _present_truth(config: RunConfig, checkpoints: Sequence[Checkpoint]) -> list
 
 def engine_options(engine: EngineConfig) -> dict[str, Any]:
     """The configuration's common keys by each engine's own names, then its further options."""
-    if engine.name == "fake":
+    if engine.name in ("fake", "openai"):  # neither has a device here
         return dict(engine.options)
     options: dict[str, Any] = {"device": engine.device, "dtype": engine.dtype}
     if engine.name == "vllm":

@@ -55,12 +55,13 @@ def redact_text(text: str) -> str:
     return _SECRET_VALUE.sub(REMOVED, text)
 
 
-def redact_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Variables by name, the values of those that may hold a secret replaced."""
-    return {
-        name: REMOVED if _names_secret(name, value) and not _HARMLESS_NAME.match(name) else redact_text(value)
-        for name, value in sorted(environment.items())
-    }
+def redact_environment(environment: Mapping[str, str], secret: str | None = None) -> dict[str, str]:
+    """Variables by name, the values of those that may hold a secret replaced; `secret` names one that does."""
+    shown = {}
+    for name, value in sorted(environment.items()):
+        hidden = name == secret or (_names_secret(name, value) and not _HARMLESS_NAME.match(name))
+        shown[name] = REMOVED if hidden else redact_text(value)
+    return shown
 
 
 def _names_secret(name: str, value: str) -> bool:
@@ -116,8 +117,8 @@ def image_digest() -> str | None:
     return os.environ.get("FORESHOCK_IMAGE_DIGEST")
 
 
-def collect_metadata() -> dict[str, Any]:
-    """Everything about the code and the machine that a result may depend on."""
+def collect_metadata(secret: str | None = None) -> dict[str, Any]:
+    """Everything about the code and the machine that a result may depend on, but the variable named `secret`."""
     import torch
 
     return {
@@ -133,7 +134,7 @@ def collect_metadata() -> dict[str, Any]:
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "image_digest": image_digest(),
         "slurm": {name: value for name, value in sorted(os.environ.items()) if re.match(r"SLURM_.*ID$", name)},
-        "environment": redact_environment(os.environ),
+        "environment": redact_environment(os.environ, secret),
         "pip_freeze": sorted(f"{d.metadata['Name']}=={d.version}" for d in packages.distributions()),
         "recorded": _now(),
     }
@@ -157,9 +158,9 @@ def write_config(layout: RunLayout, config: RunConfig, command: Sequence[str]) -
     atomic_write_bytes(layout.config, text.encode())
 
 
-def write_metadata(layout: RunLayout) -> None:
+def write_metadata(layout: RunLayout, secret: str | None = None) -> None:
     """`metadata.json`; a resumed run keeps the first and adds itself under `resumed`."""
-    now = collect_metadata()
+    now = collect_metadata(secret)
     if layout.metadata.is_file():
         first = read_json(layout.metadata)
         first.setdefault("resumed", []).append(now)

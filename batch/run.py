@@ -72,7 +72,7 @@ def create_run(config: RunConfig, plan: RunPlan, command: Sequence[str], run_dir
     layout.root.mkdir(parents=True, exist_ok=True)
     write_config(layout, config, command)
     plan.inputs.write(layout)
-    write_metadata(layout)
+    write_metadata(layout, config.engine.options.get("api_key_env"))
     plan.write(layout)  # last: a directory with a plan is a run that can be resumed
     return layout
 
@@ -99,7 +99,7 @@ def resume(
     plan = PlanFile.read(layout)
     config = overrides(load_config(layout.config))
     require_same_models(plan, layout)
-    write_metadata(layout)
+    write_metadata(layout, config.engine.options.get("api_key_env"))
     return _carry_out(layout, config, plan, hooks, analysed)
 
 

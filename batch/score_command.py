@@ -31,9 +31,13 @@ class ScoreOptions:
     use_reasoning: bool
     max_samples: int | None
     force: bool
+    base_url: str | None = None
+    served_model: str | None = None
 
     def engine(self) -> Engine:
         """The scoring engine."""
+        if self.base_url is not None or self.served_model is not None:
+            return create_engine("openai", {"base_url": self.base_url or "", "model": self.served_model})
         return create_engine(
             "transformers", {"device": self.device, "dtype": self.dtype, "batch_size": self.batch_size}
         )

@@ -13,10 +13,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from foreshock.errors import ForeshockError
 from foreshock.jobs.engines.base import Engine, FinishReason, GenerationRequest, GenerationResult
 from foreshock.jobs.extract import extract_code
 from foreshock.jobs.inputs import Prefill, RunInputs
-from foreshock.jobs.prompts.base import PromptFormat
+from foreshock.jobs.prompts.base import PromptFormat, RenderedPrompt
 from foreshock.jobs.prompts.problem_prompt import build_user_message
 from foreshock.jobs.records.planfile import WorkerSettings
 from foreshock.jobs.records.rows import ERROR_KEY, SAMPLE_KEYS, SCHEMA_VERSION, Row, RowIdentity, select_keys
@@ -26,6 +27,9 @@ from foreshock.jobs.verify.problem import Problem
 
 _FLUSH_ROWS = 256
 """Rows between two parts when the engine batches continuously."""
+
+_FLUSH_S = 30.0
+"""Longest that finished rows wait for more when others take long."""
 
 _IN_FLIGHT = 2
 """Finished batches that may wait for verification while the engine goes on."""
@@ -86,26 +90,27 @@ class Evaluator:
                     continue
                 prompt = self.prompt_format.render(self.settings.system, user, prefill.text)
                 identity = RowIdentity(spec.checkpoint.name, level, task_id, attempt, prefill.sha256)
-                drafts.append((len(prompt.token_ids), identity, problem, prefill, user, prompt.token_ids))
+                drafts.append((len(prompt.token_ids), identity, problem, prefill, user, prompt))
         drafts.sort(key=lambda draft: draft[:2])
         return [
-            WorkItem(spec, identity, problem, prefill, user, self._request(spec, i, identity, token_ids))
-            for i, (_, identity, problem, prefill, user, token_ids) in enumerate(drafts)
+            WorkItem(spec, identity, problem, prefill, user, self._request(spec, i, identity, prompt))
+            for i, (_, identity, problem, prefill, user, prompt) in enumerate(drafts)
         ]
 
     def _request(
-        self, spec: JobSpec, request_id: int, identity: RowIdentity, token_ids: tuple[int, ...]
+        self, spec: JobSpec, request_id: int, identity: RowIdentity, prompt: RenderedPrompt
     ) -> GenerationRequest:
         sampling = spec.sampling
         return GenerationRequest(
             request_id=request_id,
-            prompt_token_ids=token_ids,
+            prompt_token_ids=prompt.token_ids,
             seed=row_seed(sampling.seed, *identity),
             max_tokens=sampling.max_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             stop_token_ids=self.prompt_format.stop_token_ids,
             batch_key=spec.key(),
+            conversation=prompt.conversation,
         )
 
     def run(self, items: Sequence[WorkItem], done: frozenset[RowIdentity]) -> bool:
@@ -131,17 +136,23 @@ class Evaluator:
             yield [(by_id[result.request_id], result) for result in results]
 
     def _generate_stream(self, items: Sequence[WorkItem]) -> Iterator[list[tuple[WorkItem, GenerationResult]]]:
-        finished = []
+        """Finished rows, 256 or half a minute's at a time, so that long continuations do not hold back short ones."""
+        finished: list[tuple[WorkItem, GenerationResult]] = []
         started = time.perf_counter()
         # Items of several specs share this call, so ids are given anew.
         requests = [replace(item.request, request_id=i) for i, item in enumerate(items)]
-        for result in self.engine.generate(requests, self.stop):
-            finished.append((items[result.request_id], result))
-            if len(finished) >= _FLUSH_ROWS:
-                self.timings.generate_s += time.perf_counter() - started
+        try:
+            for result in self.engine.generate(requests, self.stop):
+                finished.append((items[result.request_id], result))
+                if len(finished) >= _FLUSH_ROWS or time.perf_counter() - started > _FLUSH_S:
+                    self.timings.generate_s += time.perf_counter() - started
+                    yield finished
+                    finished = []
+                    started = time.perf_counter()
+        except ForeshockError:  # the engine is done for; what it finished before that is good
+            if finished:
                 yield finished
-                finished = []
-                started = time.perf_counter()
+            raise
         self.timings.generate_s += time.perf_counter() - started
         if finished:
             yield finished

@@ -95,7 +95,7 @@ def plan_scoring(traces: Mapping[K, Mapping[int, RenderedPrompt]]) -> ScoringPla
             if request is None:
                 identity = (prompt.prefill_start, prompt.token_ids)
                 request_id = seen.setdefault(identity, len(requests))
-                request = ScoreRequest(request_id, prompt.token_ids, prompt.prefill_start)
+                request = ScoreRequest(request_id, prompt.token_ids, prompt.prefill_start, prompt.conversation)
                 own.append(request)
                 if request_id == len(requests):
                     requests.append(request)

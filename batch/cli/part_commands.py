@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from foreshock.batch.cli.endpoint_options import BaseUrlOption, ServedModelOption
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 DtypeOption = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
@@ -37,11 +39,14 @@ def evaluate(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     batch_size: BatchOption = 64,
+    base_url: BaseUrlOption = None,
+    served_model: ServedModelOption = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Evaluate one checkpoint at one prefill level. Interrupted, the same command goes on where it stopped."""
     from foreshock.batch.cli.display import hooks
+    from foreshock.batch.config import with_endpoint
     from foreshock.batch.evaluate_one import evaluate_one, one_cell_config
     from foreshock.batch.run import command_line
 
@@ -50,7 +55,7 @@ def evaluate(
         "problems": {"source": problems, "split": split, "max_problems": max_problems},
         "sampling": {"attempts": num_attempts, "temperature": temperature, "max_tokens": max_tokens, "seed": seed},
         "prompt": {"format": prompt_format, "instructions": instructions},
-        "engine": {"device": device, "dtype": dtype, "batch_size": batch_size},
+        "engine": with_endpoint({"device": device, "dtype": dtype, "batch_size": batch_size}, base_url, served_model),
         "verifier": {"name": verifier, "allow_weak_sandbox": allow_weak_sandbox},
         "execution": {"workers": 1},
     }
@@ -86,6 +91,8 @@ def logprob(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     batch_size: BatchOption = 64,
+    base_url: BaseUrlOption = None,
+    served_model: ServedModelOption = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -97,7 +104,16 @@ def logprob(
     from foreshock.errors import InputError
 
     options = ScoreOptions(
-        temperature, prompt_format, device, dtype, batch_size, use_reasoning_field, max_samples, force
+        temperature,
+        prompt_format,
+        device,
+        dtype,
+        batch_size,
+        use_reasoning_field,
+        max_samples,
+        force,
+        base_url,
+        served_model,
     )
     if samples is not None and checkpoint is not None and output is not None:
         report = score_one_file(samples, checkpoint, output, options)

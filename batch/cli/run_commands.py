@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from foreshock.batch.cli.endpoint_options import BaseUrlOption, ServedModelOption
+
 if TYPE_CHECKING:
     from foreshock.batch.config import RunConfig
     from foreshock.batch.run import RunResult
@@ -48,9 +50,11 @@ def _configuration(
     skip_logprob: bool,
     workers: int | None,
     adaptive: bool | None = None,
+    base_url: str | None = None,
+    served_model: str | None = None,
 ) -> RunConfig:
     """The configuration from its file or an earlier run, with the command line's overrides."""
-    from foreshock.batch.config import load_config, load_yaml, parse_config
+    from foreshock.batch.config import load_config, load_yaml, parse_config, with_endpoint
     from foreshock.batch.discover import config_from_sensitivity_run, newest_run
 
     if config is None and sensitivity_run is None:
@@ -71,6 +75,7 @@ def _configuration(
         data["logprob"]["enabled"] = False
     if adaptive is not None:
         data["adaptive"]["enabled"] = adaptive
+    data["engine"] = with_endpoint(data["engine"], base_url, served_model)
     return parse_config(data, config)
 
 
@@ -81,6 +86,8 @@ def run(
     skip_logprob: SkipLogprobOption = False,
     workers: WorkersOption = None,
     adaptive: AdaptiveOption = None,
+    base_url: BaseUrlOption = None,
+    served_model: ServedModelOption = None,
     run_dir: Annotated[
         Path | None, typer.Option("--run-dir", help="Directory of the new run; default: a dated one in results/.")
     ] = None,
@@ -97,7 +104,7 @@ def run(
     from foreshock.batch.run import command_line, require_complete
     from foreshock.batch.run import run as run_sweep
 
-    settings = _configuration(config, sensitivity_run, cluster, skip_logprob, workers, adaptive)
+    settings = _configuration(config, sensitivity_run, cluster, skip_logprob, workers, adaptive, base_url, served_model)
     if dry_run:
         _show_plan(settings, as_json)
         return
@@ -113,6 +120,8 @@ def plan(
     skip_logprob: SkipLogprobOption = False,
     workers: WorkersOption = None,
     adaptive: AdaptiveOption = None,
+    base_url: BaseUrlOption = None,
+    served_model: ServedModelOption = None,
     emit_sbatch: Annotated[
         Path | None,
         typer.Option(
@@ -125,7 +134,7 @@ def plan(
 ) -> None:
     """Show what a run would do: cells, rows, array tasks, skipped problems and estimated time. Starts nothing."""
     where = "slurm" if emit_sbatch else cluster
-    settings = _configuration(config, sensitivity_run, where, skip_logprob, workers, adaptive)
+    settings = _configuration(config, sensitivity_run, where, skip_logprob, workers, adaptive, base_url, served_model)
     _show_plan(settings, as_json)
     if emit_sbatch is not None:
         from foreshock.batch.run import command_line

@@ -24,7 +24,7 @@ def default_workers(config: RunConfig) -> int:
     """One worker per GPU, or per group that holds one model; without GPUs one per core (vLLM uses them all)."""
     if config.execution.workers is not None:
         return config.execution.workers
-    if config.execution.cluster is Cluster.INLINE:
+    if config.execution.cluster is Cluster.INLINE or config.engine.name == "openai":  # the server is the parallel one
         return 1
     gpus = 0 if config.engine.device == "cpu" else count_gpus()
     if gpus:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Protocol, Self
 
+from foreshock.jobs.prompts.base import Conversation
 from foreshock.jobs.spec import Checkpoint
 
 Stop = Callable[[], bool]
@@ -52,6 +53,8 @@ class GenerationRequest:
     batch_key: str = ""
     """Requests with different keys are never put in one padded batch by an engine whose numbers depend on batch
     composition; the worker uses the spec's key, so that resume rebuilds the same batches."""
+    conversation: Conversation | None = None
+    """What the prompt says, for servers that take no token ids; engines that take them ignore it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ class ScoreRequest:
     request_id: int
     token_ids: tuple[int, ...]
     prefill_start: int
+    conversation: Conversation | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,16 @@ def _vllm() -> Callable[..., Engine]:
     return VllmEngine
 
 
+def _openai() -> Callable[..., Engine]:
+    from foreshock.jobs.engines.openai import OpenAIEngine
+
+    return OpenAIEngine
+
+
 _ENGINES: dict[str, Callable[[], Callable[..., Engine]]] = {
     "transformers": _transformers,
     "vllm": _vllm,
+    "openai": _openai,
     "fake": _fake,
 }
 

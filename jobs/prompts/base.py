@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What a prompt was rendered from, for servers that render it themselves."""
+
+    system: str | None
+    user: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +24,7 @@ class RenderedPrompt:
     token_ids: tuple[int, ...]
     prefill_start: int
     text: str
+    conversation: Conversation | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,17 @@ from functools import lru_cache
 from typing import Any
 
 from foreshock.errors import InputError
-from foreshock.jobs.prompts.base import RenderedPrompt
+from foreshock.jobs.prompts.base import Conversation, RenderedPrompt
 from foreshock.jobs.prompts.tokenizer import Tokenizer, encode_prefill, encode_prompt, token_id
 
 PINNED_DATE = datetime.datetime(2025, 8, 5)
+TEMPLATE_ARGUMENTS = {
+    "enable_thinking": True,
+    "thinking": True,
+    "date_string": PINNED_DATE.strftime("%d %b %Y"),
+}
+"""What templates are told; those of Qwen, DeepSeek and Llama read them."""
+
 RENDERING_VERSION = 1
 """Raise it when the rendering of any format changes: it is part of `template_sha256`."""
 
@@ -56,9 +63,7 @@ def apply_template(tokenizer: Tokenizer, messages: list[dict[str, str]], *, add_
             messages,
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
-            enable_thinking=True,
-            thinking=True,
-            date_string=PINNED_DATE.strftime("%d %b %Y"),
+            **TEMPLATE_ARGUMENTS,
             strftime_now=PINNED_DATE.strftime,
         )
     except (JinjaError, TypeError, ValueError) as error:
@@ -80,7 +85,7 @@ class Renderer:
     def render(self, system: str | None, user: str, prefill: str) -> RenderedPrompt:
         """Token ids of the prompt and of the prefill, joined."""
         text, ids = self._prompt(system, user)
-        return RenderedPrompt(ids + self._prefill(prefill), len(ids), text + prefill)
+        return RenderedPrompt(ids + self._prefill(prefill), len(ids), text + prefill, Conversation(system, user))
 
     @staticmethod
     def _encoded(tokenizer: Tokenizer, text: str) -> tuple[str, tuple[int, ...]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,20 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+@pytest.fixture(scope="session")
+def endpoint_server() -> Any:
+    """The module of the engines' HTTP server."""
+    name = "endpoint_server"
+    if name not in sys.modules:
+        file = Path(__file__).parents[1] / "jobs" / "engines" / f"{name}.py"
+        found = importlib.util.spec_from_file_location(name, file)
+        assert found is not None
+        assert found.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(found)
+        found.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
 
 
 MakeConfig = Callable[..., RunConfig]

@@ -1,4 +1,4 @@
-"""Gives this folder's tests the engine contract suite and the vLLM core without vLLM as modules."""
+"""Gives this folder's tests the engine contract suite and the engines' counterparts as modules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
-for name, file in (("engine_contract", "contract.py"), ("scripted_core", "scripted_core.py")):
+MODULES = {
+    "engine_contract": "contract.py",
+    "scripted_core": "scripted_core.py",
+    "endpoint_server": "endpoint_server.py",
+}
+for name, file in MODULES.items():
     if name not in sys.modules:
         pytest.register_assert_rewrite(name)
         found = importlib.util.spec_from_file_location(name, Path(__file__).with_name(file))

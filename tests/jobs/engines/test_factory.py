@@ -12,12 +12,13 @@ from foreshock.jobs.engines.factory import ENGINE_NAMES, create_engine
 
 @pytest.mark.parametrize("name", ENGINE_NAMES)
 def test_every_name_makes_its_engine(name: str) -> None:
-    with create_engine(name) as engine:
+    options = {"base_url": "http://localhost:8000/v1"} if name == "openai" else {}
+    with create_engine(name, options) as engine:
         assert engine.name == name
 
 
 def test_unknown_names_and_options_list_the_valid_ones() -> None:
-    with pytest.raises(ValueError, match="unknown engine 'tranformers'; valid: fake, transformers, vllm"):
+    with pytest.raises(ValueError, match="unknown engine 'tranformers'; valid: fake, openai, transformers, vllm"):
         create_engine("tranformers")
     with pytest.raises(ValueError, match="has no option 'batchsize'; valid: batch_size"):
         create_engine("fake", {"batchsize": 3})

@@ -1,0 +1,114 @@
+"""Find out what a server can do, by asking it for one token.
+
+The one hard decision: abilities are read off answers, never off version strings: a server may ignore a field without
+a word, and a gateway may drop it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from foreshock.errors import InputError
+from foreshock.jobs.engines.base import GenerationRequest
+from foreshock.jobs.engines.endpoint_http import BadAnswerError, EndpointClient, RefusedError
+from foreshock.jobs.engines.endpoint_identity import Distribution, read_distribution
+from foreshock.jobs.engines.endpoint_protocol import (
+    CHAT,
+    ScoreWay,
+    echo_body,
+    generation_body,
+    read_completion,
+    read_echo,
+    read_prompt_logprobs,
+    score_body,
+)
+
+_QUESTION = [{"role": "user", "content": "Count from one to ten."}]
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What one server's answers showed. `wide`: it knows the fields beyond OpenAI's own."""
+
+    wide: bool
+    tells_token_ids: bool
+    tells_prompt_ids: bool
+    body: Mapping[str, Any]
+    answers_as: str | None
+    distribution: Distribution | None
+
+    def notes(self) -> list[str]:
+        """What cannot be had, in words."""
+        found = []
+        if not self.tells_token_ids:
+            found.append("it gives no token ids: continuations are tokenised again from their text")
+        if not self.tells_prompt_ids:
+            found.append("it does not say which token ids it read: only their number can be compared with the run's")
+        if not self.wide:
+            found.append("it refuses stop_token_ids and the like: its own sampling defaults stay in force")
+        if self.distribution is None:
+            found.append("it gives no log-probabilities of its tokens: the served model is told by its name alone")
+        return found
+
+
+async def probe_generation(client: EndpointClient, path: str, model: str, prompt: Sequence[int]) -> Abilities:
+    """Ask for one greedy token, with every extension first, then with fewer. Raises InputError if none is taken."""
+    fields: dict[str, Any] = {"prompt": list(prompt)} if path != CHAT else {"messages": _QUESTION}
+    request = GenerationRequest(0, tuple(prompt), seed=0, max_tokens=1, temperature=0.0)
+    logprobs: dict[str, Any] = {"logprobs": 5} if path != CHAT else {"logprobs": True, "top_logprobs": 5}
+    last: RefusedError | None = None
+    for wide in (True, False):
+        for extra in (logprobs, {}):
+            body = generation_body(model, request, fields, (), wide=wide) | extra
+            try:
+                answer = await client.post(path, body, dict)
+                completion = read_completion(answer, None, ())
+            except RefusedError as error:
+                last = error
+                if error.status in (404, 405):
+                    break
+                continue
+            except BadAnswerError as error:
+                raise InputError(f"{client.base_url}/{path}: not the OpenAI protocol: {error}") from None
+            return Abilities(
+                wide=wide,
+                tells_token_ids=completion.token_ids is not None,
+                tells_prompt_ids=completion.prompt_token_ids is not None,
+                body=body,
+                answers_as=told if isinstance(told := answer.get("model"), str) else None,
+                distribution=read_distribution(answer) or None,
+            )
+    raise InputError(
+        f"{client.base_url}/{path}: the server takes no such requests: {last}",
+        fix="give the URL up to /v1; for a server without raw completions, engine.options.mode: chat",
+    )
+
+
+async def probe_scoring(client: EndpointClient, path: str, model: str, prompt: Sequence[int], vocab: int) -> ScoreWay:
+    """How the server gives log-probabilities of a prompt, tried on a short one."""
+    fields: dict[str, Any] = {"prompt": list(prompt)} if path != CHAT else {"messages": _QUESTION}
+    n = len(prompt)
+
+    def by_field(answer: Mapping[str, Any]) -> bool:
+        if path == CHAT:  # its prompt is the server's own rendering
+            return isinstance(answer.get("prompt_logprobs"), list)
+        read_prompt_logprobs(answer, None, prompt, 1, 1.0, vocab, 1)
+        return True
+
+    def by_echo(answer: Mapping[str, Any]) -> bool:
+        read_echo(answer, None, n, 1)
+        return True
+
+    ways = [(ScoreWay.PROMPT_LOGPROBS, score_body(model, fields, 1), by_field)]
+    if path != CHAT:
+        ways.append((ScoreWay.ECHO, echo_body(model, fields), by_echo))
+    for way, body, read in ways:
+        try:
+            answer = await client.post(path, body, dict)
+            if read(answer):
+                return way
+        except (RefusedError, BadAnswerError, ValueError):
+            continue
+    return ScoreWay.NONE

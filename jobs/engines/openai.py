@@ -1,0 +1,434 @@
+"""The endpoint engine: a model behind an OpenAI-compatible URL, such as `vllm serve`.
+
+The one hard decision: a result is let go only after a look at the served model that began when the result was
+already here, so that a server which was restarted with another checkpoint, or a wrong one behind a load balancer,
+costs the rows in flight and cannot slip a row in. Everything that cannot be had from a server (exact token ids, prompt
+log-probabilities, temperatures other than 1) is found out, said, and never replaced by a guess.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from foreshock.errors import ForeshockError, InputError
+from foreshock.jobs.engines.base import (
+    FinishReason,
+    GenerationRequest,
+    GenerationResult,
+    LogprobTemperature,
+    PromptLogprobs,
+    ScoreRequest,
+    Stop,
+    never,
+)
+from foreshock.jobs.engines.endpoint_chat import continued_messages
+from foreshock.jobs.engines.endpoint_http import EndpointClient, RefusedError, UnreachableError, WrongModelError
+from foreshock.jobs.engines.endpoint_identity import ServedModel, Watch, choose_model, fill_placeholders, read_models
+from foreshock.jobs.engines.endpoint_probe import Abilities, probe_generation, probe_scoring
+from foreshock.jobs.engines.endpoint_protocol import (
+    CHAT,
+    COMPLETIONS,
+    Completion,
+    PromptScores,
+    ScoreWay,
+    different_ids,
+    echo_body,
+    generation_body,
+    prompt_fields,
+    read_completion,
+    read_echo,
+    read_prompt_logprobs,
+    score_body,
+)
+from foreshock.jobs.engines.endpoint_stream import LoopThread, Stream
+from foreshock.jobs.fingerprint import read_config
+from foreshock.jobs.prompts.base import Conversation
+from foreshock.jobs.prompts.tokenizer import Tokenizer, decode, encode_prompt, load_tokenizer
+from foreshock.jobs.spec import Checkpoint
+
+_log = logging.getLogger(__name__)
+_PATHS = {"completions": COMPLETIONS, "chat": CHAT}
+_LINGER_S = 0.25
+"""Results that finish within this time share one look at the served model."""
+
+_PATIENCE_S = 0.5
+"""Longest wait before the stop flag is asked again."""
+
+_URL = re.compile(r"^https?://[^/@\s]+(/[^@\s]*)?$")
+
+Q = TypeVar("Q", GenerationRequest, ScoreRequest)
+R = TypeVar("R", GenerationResult, PromptLogprobs)
+
+
+class EndpointError(ForeshockError):
+    """A server that cannot be used at all; single requests that fail become error rows instead."""
+
+
+@dataclass(frozen=True)
+class _Served:
+    """The checkpoint in service: what the server showed, and what is needed to talk about it."""
+
+    client: EndpointClient
+    model: ServedModel
+    abilities: Abilities
+    watch: Watch
+    tokenizer: Tokenizer
+    vocab_size: int
+    probe: tuple[int, ...]
+
+    @property
+    def answers_as(self) -> str | None:
+        return self.watch.answers_as
+
+
+class OpenAIEngine:
+    """Implements `Engine` over HTTP.
+
+    base_url: up to and with /v1; {run}, {name} and {step} stand for the checkpoint's. model: what the server calls the
+    checkpoint, with the same placeholders; default: the entry of its model list that is the checkpoint's directory or
+    name. mode: completions (token ids) or chat (continued messages). concurrency: requests at once. api_key_env:
+    environment variable with the key, which is never written anywhere. timeout: seconds for one answer. retries,
+    backoff: see `EndpointClient`. score_top_k: likeliest tokens asked for when scoring at a temperature other than 1;
+    -1 for all. max_uncertainty: mean bound, in nats a token, above which such a score is refused. identity_interval:
+    seconds between probes of the served model.
+    """
+
+    name = "openai"
+
+    def __init__(
+        self,
+        base_url: str = "",
+        model: str | None = None,
+        mode: str = "completions",
+        concurrency: int = 64,
+        api_key_env: str = "OPENAI_API_KEY",
+        timeout: float = 3600.0,
+        retries: int = 8,
+        backoff: float = 0.5,
+        score_top_k: int = 20,
+        max_uncertainty: float = 0.01,
+        identity_interval: float = 60.0,
+    ) -> None:
+        if not _URL.match(base_url):
+            shown = re.sub(r"//[^/]*@", "//<removed>@", base_url)
+            raise InputError(
+                f"engine 'openai': base_url is {shown!r}; it must be like http://host:8000/v1, without a password",
+                fix="--base-url, or engine.options.base_url; a key goes into the variable that api_key_env names",
+            )
+        if mode not in _PATHS:
+            raise InputError(f"engine 'openai': unknown mode {mode!r}; valid: {', '.join(_PATHS)}")
+        for option, value, least in (
+            ("concurrency", concurrency, 1),
+            ("retries", retries, 0),
+            ("timeout", timeout, 1e-3),
+        ):
+            if value < least:
+                raise InputError(f"engine 'openai': {option} is {value}; it must be at least {least:g}")
+        if score_top_k < 1 and score_top_k != -1:
+            raise InputError(f"engine 'openai': score_top_k is {score_top_k}; valid: 1 and above, or -1 for all tokens")
+        self._base_url, self._model_name, self._path = base_url.rstrip("/"), model, _PATHS[mode]
+        self._api_key_env = api_key_env
+        self.concurrency = concurrency
+        self._timeout_s, self._retries, self._backoff_s = timeout, retries, backoff
+        self._top_k, self._max_uncertainty, self._interval_s = score_top_k, max_uncertainty, identity_interval
+        self.forward_count = self.scored_sequences = self.generated_tokens = self.builds = self.swaps = 0
+        self.notes: list[str] = []
+        self._loop: LoopThread | None = None
+        self._served: _Served | None = None
+        self._score_way: ScoreWay | None = None
+
+    @property
+    def batch_rows(self) -> int | None:
+        """None: a server batches continuously."""
+        return None
+
+    # -- loading
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Make sure that the server serves `checkpoint` and find out what it can do.
+
+        Raises WrongModelError if it serves another, EndpointError if it cannot be reached.
+        """
+        before, self._score_way = self._served, None
+        self._drop()
+        tokenizer = load_tokenizer(checkpoint.path)
+        self._loop = self._loop or LoopThread()
+        client = self._loop.call(self._connect(checkpoint))
+        try:
+            self._served = self._loop.call(self._recognise(client, checkpoint, tokenizer))
+        except BaseException as error:
+            self._loop.call(client.close())
+            if isinstance(error, UnreachableError):
+                raise EndpointError(f"{error}\n  -> is the server up? curl {client.base_url}/models") from None
+            raise
+        self.builds += before is None
+        self.swaps += before is not None
+        self.notes = self._served.abilities.notes()
+        for note in self.notes:
+            _log.warning("%s: %s", client.base_url, note)
+
+    async def _connect(self, checkpoint: Checkpoint) -> EndpointClient:
+        return EndpointClient(
+            fill_placeholders(self._base_url, checkpoint),
+            os.environ.get(self._api_key_env) or None,
+            self.concurrency,
+            self._timeout_s,
+            self._retries,
+            self._backoff_s,
+        )
+
+    async def _recognise(self, client: EndpointClient, checkpoint: Checkpoint, tokenizer: Tokenizer) -> _Served:
+        wanted = None if self._model_name is None else fill_placeholders(self._model_name, checkpoint)
+        try:
+            models = await client.get("models", read_models)
+        except RefusedError as error:
+            raise InputError(
+                f"{client.base_url}/models: {error}; the model behind the URL cannot be told",
+                fix="give the URL up to and with /v1",
+            ) from None
+        model = choose_model(models, wanted, checkpoint, client.base_url)
+        probe = encode_prompt(tokenizer, "Count from one to ten: one, two,") or (0, 1, 2)
+        abilities = await probe_generation(client, self._path, model.id, probe)
+        watch = Watch(client, model, abilities, self._path, self._interval_s)
+        client.on_fault = watch.fault
+        return _Served(client, model, abilities, watch, tokenizer, _vocab_size(checkpoint, tokenizer), probe)
+
+    def close(self) -> None:
+        """Drop the connections."""
+        self._drop()
+        if self._loop is not None:
+            self._loop.close()
+        self._loop = None
+
+    def _drop(self) -> None:
+        if self._served is not None and self._loop is not None:
+            self._loop.call(self._served.client.close())
+        self._served = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- generation
+
+    def generate(self, requests: Sequence[GenerationRequest], stop: Stop = never) -> Iterator[GenerationResult]:
+        """Every request once, as each finishes. One that the server cannot do comes back with `error`.
+
+        Once `stop()` is true, what is in flight is cancelled, and a server that notices stops generating for it.
+        Raises WrongModelError if the served model changes; results not yet looked after are then dropped.
+        """
+        served = self._loaded()
+
+        async def one(request: GenerationRequest) -> GenerationResult:
+            problem = self._refusal(served, request.prompt_token_ids)
+            if problem is not None or request.temperature < 0:
+                return _failed(request, problem or f"temperature {request.temperature} is negative")
+            if request.max_tokens == 0:
+                return GenerationResult(request.request_id, (), "", FinishReason.LENGTH)
+            try:
+                return await self._complete(served, request)
+            except (RefusedError, UnreachableError, ValueError) as error:
+                return _failed(request, _explain(served, error))
+
+        yield from self._stream(served, requests, one, _failed, stop)
+
+    async def _complete(self, served: _Served, request: GenerationRequest) -> GenerationResult:
+        sent = request
+        if served.model.max_model_len is not None:  # the engines in process stop at the context's end, servers refuse
+            room = served.model.max_model_len - len(request.prompt_token_ids)
+            sent = replace(request, max_tokens=min(request.max_tokens, room))
+        stops = [decode(served.tokenizer, (token,)) for token in request.stop_token_ids]
+        prompt = self._prompt(served, request.prompt_token_ids, request.conversation)
+        body = generation_body(served.model.id, sent, prompt, stops, wide=served.abilities.wide)
+        told = await served.client.post(
+            self._path, body, lambda answer: read_completion(answer, served.answers_as, request.stop_token_ids)
+        )
+        _require_same_prompt(told, request.prompt_token_ids)
+        ids = told.token_ids
+        text = told.text if ids is None else decode(served.tokenizer, ids)
+        if ids is None:
+            ids = encode_prompt(served.tokenizer, text)
+        self.forward_count += 1
+        self.generated_tokens += len(ids)
+        return GenerationResult(request.request_id, ids, text, told.finish_reason)
+
+    # -- scoring
+
+    def score(self, requests: Sequence[ScoreRequest], temperature: float) -> Iterator[PromptLogprobs]:
+        """Log-probabilities at `temperature`: exact at 1; else from the likeliest tokens, within a known bound.
+
+        A server that does not give a prompt's log-probabilities gives rows with that error.
+        """
+        if not temperature > 0:
+            raise InputError(
+                f"cannot score at temperature {temperature}: greedy decoding gives no log-probabilities; "
+                "use the sampling temperature, above 0"
+            )
+        served = self._loaded()
+        if not requests:
+            return
+        unable = self._cannot_score(served, temperature)
+
+        async def one(request: ScoreRequest) -> PromptLogprobs:
+            ids, start = request.token_ids, request.prefill_start
+            problem = unable or self._refusal(served, ids)
+            if problem is None and not 0 < start < len(ids):
+                problem = f"prefill_start {start} leaves no prefill or no prompt in {len(ids)} tokens"
+            if problem is not None:
+                return _unscored(request, problem)
+            try:
+                found = await self._score(served, request, temperature)
+            except (RefusedError, UnreachableError, ValueError) as error:
+                return _unscored(request, _explain(served, error))
+            self.forward_count += 1
+            self.scored_sequences += 1
+            method = LogprobTemperature.FULL_SOFTMAX
+            if temperature != 1 and self._top_k != -1:
+                method = LogprobTemperature.TOP_K
+            return PromptLogprobs(request.request_id, ids, found.logprobs, start, method=method)
+
+        yield from self._stream(served, requests, one, _unscored, never)
+
+    def _cannot_score(self, served: _Served, temperature: float) -> str | None:
+        """Why no request can be scored at this temperature, or None."""
+        assert self._loop is not None
+        if self._score_way is None:
+            try:
+                self._score_way = self._loop.call(
+                    probe_scoring(served.client, self._path, served.model.id, served.probe, served.vocab_size)
+                )
+            except UnreachableError as error:
+                return str(error)
+        if self._score_way is ScoreWay.NONE:
+            return (
+                f"{served.client.base_url} gives no log-probabilities of a prompt (neither prompt_logprobs nor echo "
+                "with logprobs); score with `foreshock logprob` in process, or serve with vLLM"
+            )
+        if self._score_way is ScoreWay.ECHO and temperature != 1:
+            return (
+                f"{served.client.base_url} gives log-probabilities at temperature 1 only, and the run samples at "
+                f"{temperature:g}; score with `foreshock logprob` in process, or serve with vLLM"
+            )
+        return None
+
+    async def _score(self, served: _Served, request: ScoreRequest, temperature: float) -> PromptScores:
+        ids, start = request.token_ids, request.prefill_start
+        prompt = self._prompt(served, ids, request.conversation)
+        if self._score_way is ScoreWay.ECHO:
+            body = echo_body(served.model.id, prompt)
+            return await served.client.post(
+                self._path, body, lambda answer: read_echo(answer, served.answers_as, len(ids), start)
+            )
+        top_k = 1 if temperature == 1 else self._top_k
+        found = await served.client.post(
+            self._path,
+            score_body(served.model.id, prompt, top_k),
+            lambda answer: read_prompt_logprobs(
+                answer, served.answers_as, ids, start, temperature, served.vocab_size, top_k
+            ),
+        )
+        if found.uncertainty > self._max_uncertainty:
+            raise ValueError(
+                f"the {top_k} likeliest tokens settle log P at temperature {temperature:g} only to "
+                f"{found.uncertainty:.3g} nats a token (allowed: {self._max_uncertainty:g}); raise "
+                "engine.options.score_top_k (and the server's --max-logprobs), or score in process"
+            )
+        return found
+
+    # -- helpers
+
+    def _stream(
+        self,
+        served: _Served,
+        requests: Sequence[Q],
+        one: Callable[[Q], Awaitable[R]],
+        fail: Callable[[Q, str], R],
+        stop: Stop,
+    ) -> Iterator[R]:
+        """Results as they finish, each after a look at the served model that it was here for."""
+        loop = self._loop
+        assert loop is not None
+
+        async def pair(request: Q) -> tuple[Q, R]:
+            return request, await one(request)
+
+        async def start() -> Stream[Q, tuple[Q, R]]:
+            served.client.outage.reason = None
+            return Stream(requests, pair, min(self.concurrency, max(1, len(requests))))
+
+        stream = loop.call(start())
+        try:
+            while not stop() and (batch := loop.call(stream.next_batch(_LINGER_S, _PATIENCE_S))) is not None:
+                problem = None
+                if any(result.error is None for _, result in batch):
+                    try:
+                        loop.call(served.watch.look())
+                    except UnreachableError as error:
+                        problem = f"the served model could not be looked at again: {error}"
+                for request, result in batch:
+                    yield result if problem is None or result.error is not None else fail(request, problem)
+        finally:
+            loop.call(stream.cancel())
+
+    def _prompt(self, served: _Served, ids: tuple[int, ...], conversation: Conversation | None) -> dict[str, Any]:
+        messages = continued_messages(served.tokenizer, conversation, ids) if self._path == CHAT else None
+        return prompt_fields(ids, messages)
+
+    def _refusal(self, served: _Served, token_ids: Sequence[int]) -> str | None:
+        """Why these tokens cannot be run, or None; the same rows are refused as by the engines in process."""
+        if not token_ids:
+            return "the prompt has no tokens"
+        room = served.model.max_model_len
+        if room is not None and len(token_ids) + 1 > room:
+            return f"{len(token_ids)} tokens do not fit the served model's context of {room}"
+        return None
+
+    def _loaded(self) -> _Served:
+        if self._served is None:
+            raise RuntimeError("no checkpoint is loaded; call load(checkpoint) first")
+        return self._served
+
+
+def _explain(served: _Served, error: Exception) -> str:
+    """The text of a row's error. Raises WrongModelError when the server has lost the model."""
+    if isinstance(error, RefusedError) and error.status == 404:
+        raise WrongModelError(
+            f"{served.client.base_url} no longer serves {served.model.id!r}: {error}\n"
+            "  -> serve the checkpoint again and resume the run"
+        )
+    return str(error)
+
+
+def _require_same_prompt(told: Completion, sent: tuple[int, ...]) -> None:
+    """Raises ValueError if the server read another prompt than was sent, as far as it says."""
+    if told.prompt_token_ids is not None and told.prompt_token_ids != sent:
+        raise ValueError(different_ids(sent, told.prompt_token_ids))
+    if told.n_prompt_tokens is not None and told.n_prompt_tokens != len(sent):
+        raise ValueError(f"the server read {told.n_prompt_tokens} prompt tokens where {len(sent)} belong")
+
+
+def _vocab_size(checkpoint: Checkpoint, tokenizer: Tokenizer) -> int:
+    """Rows of the output layer, or the tokenizer's size where there is no config.json."""
+    file = checkpoint.path / "config.json"
+    config = read_config(file) if file.is_file() else {}
+    inner = config.get("text_config")
+    size = config.get("vocab_size") or (inner.get("vocab_size") if isinstance(inner, dict) else None)
+    return int(size) if size else len(tokenizer)
+
+
+def _failed(request: GenerationRequest, problem: str) -> GenerationResult:
+    return GenerationResult(request.request_id, (), "", FinishReason.ERROR, problem)
+
+
+def _unscored(request: ScoreRequest, problem: str) -> PromptLogprobs:
+    return PromptLogprobs(request.request_id, request.token_ids, (), request.prefill_start, problem)
