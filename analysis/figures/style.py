@@ -143,12 +143,18 @@ def legend_above(axis: Axes, title: str | None = None, columns: int = 8) -> None
     handles, labels = axis.get_legend_handles_labels()
     if title is not None:
         handles, labels = [Patch(alpha=0.0), *handles], [title, *labels]
+    if max((len(label) for label in labels), default=0) <= 4:
+        columns += 2  # short labels such as training steps
+    columns = min(columns, len(labels))
+    # matplotlib fills columns; entries are read in rows
+    order = [i for column in range(columns) for i in range(column, len(labels), columns)]
+    handles, labels = [handles[i] for i in order], [labels[i] for i in order]
     legend = axis.legend(
         handles,
         labels,
         loc="lower left",
         bbox_to_anchor=(-0.01, 1.0),
-        ncols=min(columns, len(labels)),
+        ncols=columns,
         handlelength=1.3,
         handletextpad=0.45,
         columnspacing=1.15,
