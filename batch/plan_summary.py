@@ -8,6 +8,7 @@ from typing import Any
 
 from foreshock.batch.adaptive import plan_summary
 from foreshock.batch.execute import pack_tasks
+from foreshock.batch.memory_plan import memory_summary
 from foreshock.batch.pack import count_loads, packed_cost, unpacked_cost
 from foreshock.batch.plan import RunPlan
 from foreshock.batch.resources import resources
@@ -54,6 +55,7 @@ def summarise(plan: RunPlan) -> dict[str, Any]:
             for task in tasks
         ],
         "model_loads": count_loads(tasks),
+        "memory": memory_summary(plan),
         "adaptive": plan_summary(config, plan.file),
         "estimate": {"packed": asdict(packed), "unpacked": asdict(unpacked)},
     }

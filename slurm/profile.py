@@ -64,6 +64,7 @@ class Profile(_Section):
     qos: str | None = None
     constraint: str | None = None
     gpus_per_node: int = Field(0, ge=0, description="GPUs a job; 0 asks for none")
+    gpu_memory_gib: float | None = Field(None, gt=0.0, description="Memory of one GPU: `plan` says what fits")
     gres: str | None = Field(None, description="Instead of gpus_per_node where sites want it, e.g. gpu:a100:1")
     cpus_per_task: int = Field(1, ge=1)
     mem: Annotated[str | None, BeforeValidator(lambda v: v if v is None else _memory(v))] = None

@@ -22,7 +22,18 @@ def print_plan(summary: dict[str, Any]) -> None:
     rows = ", ".join(f"{n} {kind}" for kind, n in summary["rows"].items())
     facts.add_row("rows", f"{summary['rows_total']} ({rows}) in {summary['shards']} shards")
     facts.add_row("runs on", f"{summary['cluster']}, {summary['workers']} workers, engine {summary['engine']}")
+    if summary["memory"]:
+        memory = summary["memory"]
+        facts.add_row(
+            "memory",
+            f"{memory['weights_gib']:g} GiB of weights, {memory['kv_mib_per_sequence']:g} MiB of KV cache a sequence "
+            f"of {memory['tokens_per_sequence']} tokens"
+            + (f", {memory['gpu_memory_gib']:g} GiB a GPU" if memory["gpu_memory_gib"] else ""),
+        )
     console.print(facts)
+    if summary["memory"]:
+        mark = "" if memory["fits"] and memory["suggested_tensor_parallel"] <= memory["tensor_parallel"] else "[yellow]"
+        console.print(f"{mark}memory: {memory['note']}")
     if summary["adaptive"]:
         adaptive = summary["adaptive"]
         console.print(
