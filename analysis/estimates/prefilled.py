@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import logsumexp
+from scipy.stats import t as t_distribution
 
 from foreshock.analysis.estimates.estimate import Limits, Method, RateEstimate, Status
 from foreshock.analysis.estimates.evidence import DonorKind, Evidence, PrefillRows
@@ -20,7 +21,6 @@ from foreshock.analysis.importance.estimators import balance_heuristic, log_mean
 
 ENOUGH_SUCCESSES = 8
 LOG10 = float(np.log(10.0))
-_Z90, _Z95 = 1.6449, 1.9600
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,9 @@ def _jensen(cell: _Cell) -> RateEstimate:
         status = Status.BOUND if s else Status.UNOBSERVED
         return cell.estimate(Method.JENSEN_BOUND, value, Limits(), status, None, None)
     error = np.sqrt(1 / s - 1 / n + log_w[hit > 0].var(ddof=1) / s)
-    limits = Limits(lower90=float((value - _Z90 * error) / LOG10), lower95=float((value - _Z95 * error) / LOG10))
+    # Student's t: the spread is estimated from the same few successes, and a normal quantile would fall short.
+    at90, at95 = (float(t_distribution.ppf(q, s - 1)) for q in (0.95, 0.975))
+    limits = Limits(lower90=float((value - at90 * error) / LOG10), lower95=float((value - at95 * error) / LOG10))
     return cell.estimate(Method.JENSEN_BOUND, value, limits, Status.BOUND, None, None)
 
 

@@ -21,7 +21,7 @@ def main() -> None:
     forecast.add_argument("--worlds", nargs="+", default=list(WORLDS), choices=list(WORLDS))
     forecast.add_argument("--seeds", default="900:906", help="first:end (end left out)")
     forecast.add_argument("--cutoffs", nargs="+", type=int, default=[0, 1, 2, 3, 4, 5, 6, 7])
-    forecast.add_argument("--settings", type=int, default=ForecastSettings.settings)
+    forecast.add_argument("--settings", type=int, default=ForecastSettings().settings)
     forecast.add_argument("--output-dir", type=Path, default=Path("results/benchmarks/forecast"))
     null = parts.add_parser("null", help="p-values and AUC on data without signal")
     null.add_argument("--runs", type=int, default=500)
