@@ -7,16 +7,17 @@ The one hard decision: counts come from shards and parts, the truth on disk; pro
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from foreshock.batch.run_status import CellStatus, RunStatus, status_document
 from foreshock.batch.slurm_status import cell_states, gpu_hours, slurm_tasks
 from foreshock.batch.slurm_status import failures as slurm_failures
+from foreshock.batch.status_of_tables import has_tables, status_of_tables
 from foreshock.batch.watch.state import watch_lock
 from foreshock.errors import InputError
 from foreshock.jobs.progress import TaskProgress
-from foreshock.jobs.records.jsonl import read_json
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.shards import ShardStore, count_part_rows
@@ -25,45 +26,8 @@ from foreshock.jobs.spec import SAMPLED_KINDS, JobSpec
 _STALE_S = 60.0
 
 
-@dataclass
-class CellStatus:
-    """One cell of one kind. `state`: done, partial, running, queued, preempted, failed or missing."""
-
-    kind: str
-    checkpoint: str
-    level: int | None
-    rows_total: int = 0
-    rows_done: int = 0
-    n_errors: int = 0
-    exploits: int = 0
-    state: str = "missing"
-
-
-@dataclass
-class RunStatus:
-    """A run's state. Rates are rows per second over the live workers; `eta_seconds` is None when nothing moves."""
-
-    run: str
-    status: str
-    exit_reason: str | None
-    rows_total: int
-    rows_done: int
-    rows_per_second: float | None
-    eta_seconds: float | None
-    cells: list[CellStatus]
-    tasks: list[dict[str, Any]]
-    failures: list[str]
-    gpu_hours: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
-
-
 def read_status(layout: RunLayout) -> RunStatus:
     """Read a run's state; of another tool's run, what its tables hold. Raises InputError if there is neither."""
-    from foreshock.batch.status_of_tables import has_tables, status_of_tables  # it is built on this module
-
     if has_tables(layout):
         return status_of_tables(layout)
     plan = PlanFile.read(layout)
@@ -142,14 +106,6 @@ def _tasks(layout: RunLayout) -> tuple[list[TaskProgress], list[str]]:
 def _rate(task: TaskProgress) -> float:
     seconds = task.updated - task.started
     return (task.rows_done - task.rows_resumed) / seconds if seconds > 1 else 0.0
-
-
-def status_document(layout: RunLayout) -> dict[str, Any]:
-    """`status.json`; empty where there is none."""
-    if not layout.status.is_file():
-        return {}
-    document = read_json(layout.status)
-    return document if isinstance(document, dict) else {}
 
 
 def _state(

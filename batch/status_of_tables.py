@@ -6,7 +6,7 @@ and the status says `no plan` unless the run's own status.json says more.
 
 from __future__ import annotations
 
-from foreshock.batch.status import CellStatus, RunStatus, status_document
+from foreshock.batch.run_status import CellStatus, RunStatus, status_document
 from foreshock.jobs.records.jsonl import read_jsonl
 from foreshock.jobs.records.layout import CellFile, RunLayout
 from foreshock.jobs.records.rows import ERROR_KEY

@@ -1,0 +1,52 @@
+"""What is said of a run's state, whoever planned it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from foreshock.jobs.records.jsonl import read_json
+from foreshock.jobs.records.layout import RunLayout
+
+
+@dataclass
+class CellStatus:
+    """One cell of one kind. `state`: done, partial, running, queued, preempted, failed or missing."""
+
+    kind: str
+    checkpoint: str
+    level: int | None
+    rows_total: int = 0
+    rows_done: int = 0
+    n_errors: int = 0
+    exploits: int = 0
+    state: str = "missing"
+
+
+@dataclass
+class RunStatus:
+    """A run's state. Rates are rows per second over the live workers; `eta_seconds` is None when nothing moves."""
+
+    run: str
+    status: str
+    exit_reason: str | None
+    rows_total: int
+    rows_done: int
+    rows_per_second: float | None
+    eta_seconds: float | None
+    cells: list[CellStatus]
+    tasks: list[dict[str, Any]]
+    failures: list[str]
+    gpu_hours: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def status_document(layout: RunLayout) -> dict[str, Any]:
+    """`status.json`; empty where there is none."""
+    if not layout.status.is_file():
+        return {}
+    document = read_json(layout.status)
+    return document if isinstance(document, dict) else {}
