@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -144,3 +145,29 @@ def test_the_commands_take_a_base_url(server: Any, sft_run: Path, traces: Path, 
     done = CliRunner().invoke(app, [*scoring, "--base-url", server.url, "--served-model", "checkpoint-1"])
     assert done.exception is None, done.output
     assert all(json.loads(line)["prefill_logprob_sum"] < 0 for line in scores.read_text().splitlines())
+
+
+def test_rows_that_are_done_are_on_disk_while_a_long_one_still_runs(
+    make_config: MakeConfig, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foreshock.jobs.evaluate._FLUSH_S", 0.1)
+    on_disk: list[int] = []
+    run_dir = tmp_path / "served"
+
+    def wait(body: dict[str, Any]) -> float:
+        if body.get("max_tokens") != 12:  # only continuations
+            return 0.0
+        if not on_disk:
+            on_disk.append(0)
+            time.sleep(3.0)
+            on_disk.append(len(rows_of(RunLayout(run_dir))))
+        return 0.03
+
+    server.delay_s = wait
+    config = served_config(make_config, server, concurrency=2, timeout=30.0)
+    assert do(make_config_without_scores(config), run_dir).complete
+    assert on_disk[1] > 20
+
+
+def make_config_without_scores(config: RunConfig) -> RunConfig:
+    return config.model_copy(update={"logprob": config.logprob.model_copy(update={"enabled": False})})
