@@ -16,6 +16,12 @@ def demo(
         int | None, typer.Option("--workers", min=1, help="Worker processes; default: one a core.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of training and sampling.")] = 0,
+    allow_weak_sandbox: Annotated[
+        bool,
+        typer.Option(
+            "--allow-weak-sandbox", help="Run even where the full sandbox does not work, as in Docker by default."
+        ),
+    ] = False,
 ) -> None:
     """Train a tiny model in which reward hacking emerges, run the whole sweep on it, and write the report.
 
@@ -26,4 +32,5 @@ def demo(
     from foreshock.batch.demo.pipeline import DemoOptions, run_demo
     from foreshock.batch.run import command_line
 
-    print_summary(run_demo(DemoOptions(output, workers, seed), command_line(), demo_hooks()))
+    options = DemoOptions(output, workers, seed, allow_weak_sandbox)
+    print_summary(run_demo(options, command_line(), demo_hooks()))

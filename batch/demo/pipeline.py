@@ -41,11 +41,13 @@ FORECAST_STEP = 8
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """`workers`: processes; None takes one a core. `seed`: of training and sampling."""
+    """`workers`: processes; None takes one a core. `seed`: of training and sampling. `allow_weak_sandbox`: recorded on
+    every row, as in any run."""
 
     root: Path
     workers: int | None = None
     seed: int = 0
+    allow_weak_sandbox: bool = False
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,7 @@ class _Sweeps:
                 "sampling": {"attempts": attempts, "max_tokens": MAX_TOKENS, "seed": self._options.seed},
                 "prompt": {"instructions": "bare"},
                 "engine": {"device": "cpu", "dtype": "float32", "batch_size": 256, "threads": 1},
+                "verifier": {"allow_weak_sandbox": self._options.allow_weak_sandbox},
                 "logprob": logprob,
                 "execution": {"workers": self._options.workers, "heal": 1, "shard_tasks": 20},
             }

@@ -43,6 +43,16 @@ def test_the_donor_continues_its_own_prefixes_with_other_draws(sweeps: _Sweeps, 
     assert donor.sampling.seed != bank.sampling.seed
 
 
+@pytest.mark.parametrize("allowed", [False, True])
+def test_less_than_the_full_sandbox_is_for_the_user_to_allow(tmp_path: Path, allowed: bool) -> None:
+    organism = OrganismPaths(tmp_path / "exploit", tmp_path / "control")
+    options = DemoOptions(tmp_path, allow_weak_sandbox=allowed)
+    sweeps = _Sweeps(options, ResultsLayout(tmp_path), organism, ["foreshock"], RunHooks())
+    donor = RunLayout(tmp_path / "donor")
+    configs = (sweeps.bank(), sweeps.sweep("exploit", tmp_path / "s.jsonl", donor))
+    assert [config.verifier.allow_weak_sandbox for config in configs] == [allowed] * 2
+
+
 def test_stages_run_once_resume_when_broken_off_and_leave_their_configuration(
     sweeps: _Sweeps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
