@@ -195,7 +195,7 @@ def test_logprob_of_a_run_borrows_prefills_where_a_checkpoint_has_none(
     ("content", "says"),
     [
         ('{"task_id": "a", "prompt": "p", "prefill_tokens": 3}\n', "row lacks prefill_reasoning"),
-        ('{"task_id": "a", "prompt": "p", "prefill_reasoning": "x"}\n', "its level is unknown"),
+        ('{"task_id": "a", "prompt": "p", "prefill_reasoning": "x"}\n', "the row's level is unknown"),
         ('{"task_id": "a", "prompt": "p", "prefill_reasoning": "", "prefill_tokens": 0}\n', "nothing to score"),
         ("", "nothing to score"),
         ('{"task_id": \n', "x.jsonl:1: not valid JSON"),
