@@ -21,7 +21,7 @@ demo: $(INSTALLED)  ## train the tiny organism, run the whole sweep on it, write
 	$(BIN)/foreshock demo --output demo-results
 
 test: $(INSTALLED)  ## every test that needs neither Slurm nor an image builder, with the coverage floor
-	$(BIN)/python -m pytest -n auto --cov --cov-report=term:skip-covered --cov-fail-under=85 \
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=85 \
 	  -m "not cluster and not image and not vllm" $(PYTEST_ARGS)
 
 check: $(INSTALLED)  ## style, types, import directions
