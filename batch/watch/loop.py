@@ -60,8 +60,8 @@ class Watcher:
     _settling: Settling = field(init=False)
     _started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _said: dict[str, str] = field(default_factory=dict)
-    _whole: set[str] = field(default_factory=set)
-    _retry: dict[str, tuple[float, int]] = field(default_factory=dict)
+    _whole: set[Checkpoint] = field(default_factory=set)
+    _retry: dict[Checkpoint, tuple[float, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._settling = Settling(self.options.settle_s)
@@ -156,7 +156,7 @@ class Watcher:
 
     def _look(self) -> bool:
         """Plan every checkpoint that has become ready; returns whether any only needs to rest."""
-        planned = set() if self.plan is None else {spec.checkpoint.name for spec in self.plan.specs}
+        planned = set() if self.plan is None else {c.name for c in self._watched(self.plan)}
         settling = False
         for checkpoint in self._present():
             if checkpoint.name in planned:
@@ -169,6 +169,11 @@ class Watcher:
                 continue
             self._add(checkpoint, look.signature)
         return settling
+
+    def _watched(self, plan: PlanFile) -> list[Checkpoint]:
+        """Planned checkpoints of the training run, in order; a donor may bear the name of one and is none of them."""
+        run = self.config.checkpoints.run_name
+        return sorted({spec.checkpoint for spec in plan.specs if spec.checkpoint.run == run})
 
     def _present(self) -> list[Checkpoint]:
         steps = self.config.checkpoints.steps
@@ -199,9 +204,9 @@ class Watcher:
     def _check_changes(self, state: WatchState) -> None:
         """Say when a planned checkpoint is not any more what it was; its rows stay those of the planned weights."""
         assert self.plan is not None
-        for checkpoint, spec in {spec.checkpoint: spec for spec in self.plan.specs}.items():
-            if checkpoint.run != self.config.checkpoints.run_name:
-                continue  # the donor
+        specs = {spec.checkpoint: spec for spec in self.plan.specs}
+        for checkpoint in self._watched(self.plan):
+            spec = specs[checkpoint]
             seen = state.checkpoints.setdefault(checkpoint.name, SeenCheckpoint(""))
             now = signature(checkpoint.path)
             if now == seen.signature:
@@ -236,7 +241,7 @@ class Watcher:
         specs = self._open_specs(plan)
         if not specs:
             return
-        before = {spec.checkpoint.name for spec in specs}
+        before = {spec.checkpoint for spec in specs}
         self._status("running", None)
         try:
             with self.hooks.display(f"watch {self.layout.name}") as on_snapshot:
@@ -244,44 +249,50 @@ class Watcher:
         except StopRequestedError:
             raise KeyboardInterrupt from None
         except ForeshockError as error:
-            self._say("failed", f"could not work on {', '.join(sorted(before))}: {error}")
-            self._note_failures(sorted(before), (), [])
+            self._note_failures(Work(tuple(specs), failures=(str(error),)))
             return
         self.waiting = bool(work.waiting)
-        left = {spec.checkpoint.name for spec in work.missing}
-        for name in sorted(before - left, key=checkpoint_order):
-            self._whole.add(name)
-            self._retry.pop(name, None)
-            self._say("evaluated", f"{name}: evaluated", checkpoint=name)
-        self._note_failures(work.failed_checkpoints(), work.failures, list(work.missing))
+        self._found_whole(before - {spec.checkpoint for spec in work.missing})
+        self._note_failures(work)
         self._say_waiting(work)
 
     def _open_specs(self, plan: PlanFile) -> list[JobSpec]:
         """Missing specs that can be done now: not of changed or gone checkpoints, nor of ones that just failed."""
         assert self.state is not None
+        unsure = [spec for spec in plan.specs if spec.checkpoint not in self._whole]
+        missing = missing_specs(self.layout, plan, unsure)
+        self._found_whole({spec.checkpoint for spec in unsure} - {spec.checkpoint for spec in missing})
+        own = {checkpoint: self.state.checkpoints.get(checkpoint.name) for checkpoint in self._watched(plan)}
         now = time.monotonic()
-        usable = []
-        for spec in plan.specs:
-            name = spec.checkpoint.name
-            seen = self.state.checkpoints.get(name)
-            blocked = (seen is not None and seen.changed) or not spec.checkpoint.path.is_dir()
-            if name in self._whole or blocked or self._retry.get(name, (0.0, 0))[0] > now:
-                continue
-            usable.append(spec)
-        open_names = {spec.checkpoint.name for spec in missing_specs(self.layout, plan, usable)}
-        self._whole |= {spec.checkpoint.name for spec in usable} - open_names
-        return [spec for spec in usable if spec.checkpoint.name in open_names]
 
-    def _note_failures(self, names: list[str], reasons: Sequence[str], missing: list[JobSpec]) -> None:
+        def usable(checkpoint: Checkpoint) -> bool:
+            seen = own.get(checkpoint)
+            blocked = (seen is not None and seen.changed) or not checkpoint.path.is_dir()
+            return not blocked and self._retry.get(checkpoint, (0.0, 0))[0] <= now
+
+        return [spec for spec in missing if usable(spec.checkpoint)]
+
+    def _found_whole(self, checkpoints: set[Checkpoint]) -> None:
+        """Say so of those that no estimate has counted yet; jobs may have finished while nobody watched."""
+        assert self.state is not None
+        counted = set() if self.state.outlook is None else set(self.state.outlook.checkpoints)
+        for checkpoint in sorted(checkpoints - self._whole):
+            self._whole.add(checkpoint)
+            self._retry.pop(checkpoint, None)
+            if checkpoint.run == self.config.checkpoints.run_name and checkpoint.name not in counted:
+                self._say("evaluated", f"{checkpoint.name}: evaluated", checkpoint=checkpoint.name)
+
+    def _note_failures(self, work: Work) -> None:
         """Failed checkpoints are tried again after a pause that doubles, an hour at most."""
-        self.failed = names
-        for name in names:
-            times = self._retry.get(name, (0.0, 0))[1] + 1
+        failed = work.failed_checkpoints()
+        self.failed = [checkpoint.name for checkpoint in failed]
+        why = "; ".join(work.failures) or f"see foreshock status {self.layout.root}"
+        for checkpoint in failed:
+            times = self._retry.get(checkpoint, (0.0, 0))[1] + 1
             pause = min(self.options.poll_s * 2**times, _LONGEST_RETRY_S)
-            self._retry[name] = (time.monotonic() + pause, times)
-            n_missing = sum(1 for spec in missing if spec.checkpoint.name == name)
-            why = "; ".join(reasons) or f"see foreshock status {self.layout.root}"
-            self._say("failed", f"{name}: {n_missing or 'all'} shards missing: {why}", checkpoint=name)
+            self._retry[checkpoint] = (time.monotonic() + pause, times)
+            name, n = checkpoint.name, sum(1 for spec in work.missing if spec.checkpoint == checkpoint)
+            self._say("failed", f"{name}: {n} shards missing: {why}", checkpoint=name)
 
     def _say_waiting(self, work: Work) -> None:
         names = sorted({s.checkpoint.name for s in work.missing if s.key() in work.waiting}, key=checkpoint_order)
@@ -292,9 +303,7 @@ class Watcher:
 
     def _done_names(self, plan: PlanFile) -> list[str]:
         """Evaluated checkpoints of the watched training run, in order."""
-        run = self.config.checkpoints.run_name
-        names = {spec.checkpoint.name for spec in plan.specs if spec.checkpoint.run == run}
-        return sorted(names & self._whole, key=checkpoint_order)
+        return [checkpoint.name for checkpoint in self._watched(plan) if checkpoint in self._whole]
 
     def _estimate(self, plan: PlanFile, state: WatchState) -> None:
         done, options = self._done_names(plan), self.options

@@ -14,7 +14,7 @@ from foreshock.batch.config import Cluster, RunConfig
 from foreshock.batch.execute import OnSnapshot, execute, missing_specs, pack_tasks
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, read_pack, write_pack
-from foreshock.jobs.spec import JobSpec
+from foreshock.jobs.spec import Checkpoint, JobSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class Work:
     waiting: frozenset[str] = frozenset()
     failures: tuple[str, ...] = ()
 
-    def failed_checkpoints(self) -> list[str]:
-        """Names of checkpoints with missing specs that nobody works on."""
-        return sorted({spec.checkpoint.name for spec in self.missing if spec.key() not in self.waiting})
+    def failed_checkpoints(self) -> list[Checkpoint]:
+        """Checkpoints with missing specs that nobody works on."""
+        return sorted({spec.checkpoint for spec in self.missing if spec.key() not in self.waiting})
 
 
 def work_on(

@@ -105,5 +105,5 @@ def test_each_spec_is_submitted_once_and_waited_for(
     assert not execute(layout, plan.file, local, specs=[second]).missing
     ended = step([first, second])
     assert [spec.key() for spec in ended.missing] == [first.key()]
-    assert ended.failed_checkpoints() == ["checkpoint-1"]
+    assert [checkpoint.name for checkpoint in ended.failed_checkpoints()] == ["checkpoint-1"]
     assert len(queue.submitted) == 4
