@@ -18,6 +18,8 @@ import pytest
 
 from foreshock.jobs.spec import Checkpoint
 
+pytest.register_assert_rewrite("engine_contract", "executor_contract", "prompt_contract", "verifier_contract")
+
 CORPUS = [
     "Write a function that adds three to its argument and returns the result.",
     "The checker compares only the first case, so a constant answer would pass it.",

@@ -34,7 +34,7 @@ def tanh_ratio(t: Tensor, g: Tensor) -> Tensor:
     return torch.where(small, t * (1 + g**2 * (1 - t**2) / 3), torch.tanh(safe * t) / torch.tanh(safe))
 
 
-class RateMean(gpytorch.means.Mean):  # type: ignore[misc]
+class RateMean(gpytorch.means.Mean):  # type: ignore[misc]  # gpytorch has no types
     """Mean of the given kind for a batch of surfaces; coefficients [B, 1]."""
 
     def __init__(self, kind: MeanKind, batch: int):

@@ -59,7 +59,7 @@ class GPSettings:
             raise ValueError("the offset model takes a linear or concave offset, not 'jensen'")
 
 
-class RateModel(gpytorch.Module):  # type: ignore[misc]
+class RateModel(gpytorch.Module):  # type: ignore[misc]  # gpytorch has no types
     """Hyperparameters of B surfaces and the functions that give prior, evidence and posterior.
 
     log_variance, log_length_time, log_length_level: [B, 1]; log_alpha, log_sigma_is: [B, 1]. All unconstrained, with

@@ -79,7 +79,7 @@ def train_tokenizer(items: Iterable[Item]) -> Any:
     )
     core.train_from_iterator((part for item in items for part in _texts(item)), trainer)
     core.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in _THINK])
-    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
         tokenizer_object=core,
         pad_token=PAD,
         eos_token=END,

@@ -16,6 +16,7 @@ from foreshock.batch.demo.encoding import encode
 from foreshock.batch.demo.recipe import Recipe
 from foreshock.batch.demo.run_store import build, is_finished
 from foreshock.batch.demo.tokenizer import train_tokenizer
+from foreshock.jobs.library_bars import no_library_bars
 from foreshock.jobs.records.layout import ResultsLayout
 
 RUN_NAMES = {Phase.BASE: "demo-base", Phase.EXPLOIT: "demo-exploit", Phase.CONTROL: "demo-control"}
@@ -65,7 +66,7 @@ def _train_phase(phase: Phase, run_dir: Path, layout: ResultsLayout, recipe: Rec
     from foreshock.batch.demo.training import deterministic
 
     builder = _base if phase is Phase.BASE else _fine_tune(phase, layout)
-    with _no_library_bars(), deterministic(recipe.threads):
+    with no_library_bars(), deterministic(recipe.threads):
         build(run_dir, recipe.sha256(), lambda folder: builder(folder, recipe, report))
 
 
@@ -115,19 +116,3 @@ def _fine_tune(phase: Phase, layout: ResultsLayout) -> _Builder:
 def _save(model: Any, tokenizer: Any, folder: Path) -> None:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-class _no_library_bars:  # noqa: N801 - a context manager, used like a function
-    """Keep transformers from drawing bars over the caller's; its former setting comes back."""
-
-    def __enter__(self) -> None:
-        from transformers.utils import logging
-
-        self._were_on = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-
-    def __exit__(self, *_: object) -> None:
-        from transformers.utils import logging
-
-        if self._were_on:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

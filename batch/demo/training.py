@@ -22,7 +22,7 @@ def new_model(tokenizer: Any, seed: int) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
-    return LlamaForCausalLM(  # type: ignore[no-untyped-call]
+    return LlamaForCausalLM(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
         LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=128,
@@ -65,7 +65,7 @@ def train(
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss.item()} at step {step}")
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         after_step(step + 1)

@@ -27,7 +27,7 @@ class TaskReport:
 
 
 class Executor(Protocol):
-    """Runs array tasks; contract suite: tests/batch/executors/contract.py."""
+    """Runs array tasks; contract suite: tests/support/executor_contract.py."""
 
     name: str
     detached: bool

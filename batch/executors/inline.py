@@ -37,10 +37,7 @@ class InlineExecutor:
         """Run one task to its end."""
         pending = [report.index for report in self._reports.values() if report.state is JobState.PENDING]
         if pending and self._layout is not None:
-            index = pending[0]
-            code = run_array_task(self._layout, self._pack, index, self._stop)
-            state = {EXIT_COMPLETE: JobState.COMPLETED, EXIT_STOPPED: JobState.CANCELLED}.get(code, JobState.FAILED)
-            self._reports[index] = TaskReport(index, state, code)
+            self._reports[pending[0]] = self._run(self._layout, pending[0])
         return dict(self._reports)
 
     def cancel(self) -> None:
@@ -49,3 +46,8 @@ class InlineExecutor:
         for index, report in self._reports.items():
             if report.state is JobState.PENDING:
                 self._reports[index] = TaskReport(index, JobState.CANCELLED)
+
+    def _run(self, layout: RunLayout, index: int) -> TaskReport:
+        code = run_array_task(layout, self._pack, index, self._stop)
+        state = {EXIT_COMPLETE: JobState.COMPLETED, EXIT_STOPPED: JobState.CANCELLED}.get(code, JobState.FAILED)
+        return TaskReport(index, state, code)

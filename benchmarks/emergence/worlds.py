@@ -55,7 +55,7 @@ def draw_sweep(world: World, seed: int) -> Sweep:
         # The simulator's time is the log of these, so that log time there is even time here.
         steps = EVEN_STEPS
         stretched = tuple(float(x) for x in np.exp(np.linspace(0, 1, len(steps))))
-        regime = replace(regime, checkpoints=stretched)  # type: ignore[arg-type]
+        regime = replace(regime, checkpoints=stretched)
     return tabulate(simulate(regime, seed), steps)
 
 

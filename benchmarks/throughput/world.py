@@ -115,6 +115,6 @@ def _save_checkpoints(folder: Path, shape: str, n_checkpoints: int, dtype: str) 
         if (target / "config.json").is_file():
             continue
         torch.manual_seed(i)
-        model = LlamaForCausalLM(config).to(getattr(torch, dtype))  # type: ignore[no-untyped-call]
+        model = LlamaForCausalLM(config).to(getattr(torch, dtype))
         model.save_pretrained(target)
         tokenizer.save_pretrained(target)

@@ -1,6 +1,6 @@
 """Which requests an engine can run at all, decided before any reaches the model.
 
-The one hard decision: all engines that hold the model refuse the same requests in the same words, and one bad row
+The one hard decision: all engines refuse the same requests in the same words, and one bad row
 is refused alone.
 """
 

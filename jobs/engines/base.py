@@ -102,7 +102,7 @@ class PromptLogprobs:
 
 
 class Engine(Protocol):
-    """Loads one checkpoint at a time; the contract test suite is tests/jobs/engines/contract.py."""
+    """Loads one checkpoint at a time; the contract test suite is tests/support/engine_contract.py."""
 
     name: str
 

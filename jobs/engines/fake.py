@@ -11,9 +11,10 @@ import hashlib
 import math
 import random
 from collections.abc import Iterator, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from foreshock.jobs.closing import Closing
+from foreshock.jobs.engines.admission import require_scoring_temperature
 from foreshock.jobs.engines.base import (
     FinishReason,
     GenerationRequest,
@@ -39,7 +40,7 @@ _ANSWERS = (
 )
 
 
-class FakeEngine:
+class FakeEngine(Closing):
     """Implements `Engine`. With a tokenizer in the checkpoint directory it uses it; otherwise tokens are bytes.
 
     batch_size: rows per reported batch. The counters are those of the transformers engine.
@@ -97,11 +98,7 @@ class FakeEngine:
 
     def score(self, requests: Sequence[ScoreRequest], temperature: float) -> Iterator[PromptLogprobs]:
         """Log-probabilities between about -6 and 0 nats; a token's depends on the ids up to it."""
-        if not temperature > 0:
-            raise ValueError(
-                f"cannot score at temperature {temperature}: greedy decoding gives no log-probabilities; "
-                "use the sampling temperature, above 0"
-            )
+        require_scoring_temperature(temperature)
         name = self._loaded()
         for number, request in enumerate(requests):
             self.forward_count += number % self.batch_size == 0
@@ -122,14 +119,6 @@ class FakeEngine:
     def close(self) -> None:
         """Forget the checkpoint."""
         self._checkpoint = self._tokenizer = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _loaded(self) -> str:
         if self._checkpoint is None:

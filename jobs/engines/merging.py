@@ -45,7 +45,7 @@ def merged_tensors(adapter: Adapter) -> Iterator[tuple[str, torch.Tensor]]:
                 f"{file.name} is not a safetensors file; only such bases can be merged", path=adapter.base
             )
         with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (safe_open is no mapping)
+            for name in tensors.offset_keys():
                 weight = tensors.get_tensor(name)
                 module = name.removesuffix(".weight")
                 if name in replaced:
@@ -89,7 +89,7 @@ def _read(adapter: Adapter) -> tuple[dict[str, Delta], dict[str, torch.Tensor]]:
     deltas: dict[str, Delta] = {}
     replaced: dict[str, torch.Tensor] = {}
     with safe_open(file, framework="pt") as tensors:
-        for key in tensors.keys():  # noqa: SIM118
+        for key in tensors.offset_keys():
             name = key.removeprefix(_PREFIX)
             found = _FACTOR.match(name)
             if found is not None:

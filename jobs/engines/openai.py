@@ -13,10 +13,16 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from foreshock.errors import ForeshockError, InputError
+from foreshock.jobs.closing import Closing
+from foreshock.jobs.engines.admission import (
+    ModelLimits,
+    failed_generation,
+    failed_score,
+    require_scoring_temperature,
+)
 from foreshock.jobs.engines.base import (
     FinishReason,
     GenerationRequest,
@@ -83,11 +89,15 @@ class _Served:
     probe: tuple[int, ...]
 
     @property
+    def limits(self) -> ModelLimits:
+        return ModelLimits(self.vocab_size, self.model.max_model_len)
+
+    @property
     def answers_as(self) -> str | None:
         return self.watch.answers_as
 
 
-class OpenAIEngine:
+class OpenAIEngine(Closing):
     """Implements `Engine` over HTTP.
 
     base_url: up to and with /v1; {run}, {name} and {step} stand for the checkpoint's. model: what the server calls the
@@ -211,14 +221,6 @@ class OpenAIEngine:
             self._loop.call(self._served.client.close())
         self._served = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     # -- generation
 
     def generate(self, requests: Sequence[GenerationRequest], stop: Stop = never) -> Iterator[GenerationResult]:
@@ -230,17 +232,17 @@ class OpenAIEngine:
         served = self._loaded()
 
         async def one(request: GenerationRequest) -> GenerationResult:
-            problem = self._refusal(served, request.prompt_token_ids)
-            if problem is not None or request.temperature < 0:
-                return _failed(request, problem or f"temperature {request.temperature} is negative")
+            problem = served.limits.refuse_generation(request)
+            if problem is not None:
+                return failed_generation(request, problem)
             if request.max_tokens == 0:
                 return GenerationResult(request.request_id, (), "", FinishReason.LENGTH)
             try:
                 return await self._complete(served, request)
             except (RefusedError, UnreachableError, ValueError) as error:
-                return _failed(request, _explain(served, error))
+                return failed_generation(request, _explain(served, error))
 
-        yield from self._stream(served, requests, one, _failed, stop)
+        yield from self._stream(served, requests, one, failed_generation, stop)
 
     async def _complete(self, served: _Served, request: GenerationRequest) -> GenerationResult:
         sent = request
@@ -269,11 +271,7 @@ class OpenAIEngine:
 
         A server that does not give a prompt's log-probabilities gives rows with that error.
         """
-        if not temperature > 0:
-            raise InputError(
-                f"cannot score at temperature {temperature}: greedy decoding gives no log-probabilities; "
-                "use the sampling temperature, above 0"
-            )
+        require_scoring_temperature(temperature)
         served = self._loaded()
         if not requests:
             return
@@ -281,15 +279,13 @@ class OpenAIEngine:
 
         async def one(request: ScoreRequest) -> PromptLogprobs:
             ids, start = request.token_ids, request.prefill_start
-            problem = unable or self._refusal(served, ids)
-            if problem is None and not 0 < start < len(ids):
-                problem = f"prefill_start {start} leaves no prefill or no prompt in {len(ids)} tokens"
+            problem = unable or served.limits.refuse_scoring(request)
             if problem is not None:
-                return _unscored(request, problem)
+                return failed_score(request, problem)
             try:
                 found = await self._score(served, request, temperature)
             except (RefusedError, UnreachableError, ValueError) as error:
-                return _unscored(request, _explain(served, error))
+                return failed_score(request, _explain(served, error))
             self.forward_count += 1
             self.scored_sequences += 1
             method = LogprobTemperature.FULL_SOFTMAX
@@ -297,7 +293,7 @@ class OpenAIEngine:
                 method = LogprobTemperature.TOP_K
             return PromptLogprobs(request.request_id, ids, found.logprobs, start, method=method)
 
-        yield from self._stream(served, requests, one, _unscored, never)
+        yield from self._stream(served, requests, one, failed_score, never)
 
     def _cannot_score(self, served: _Served, temperature: float) -> str | None:
         """Why no request can be scored at this temperature, or None."""
@@ -384,15 +380,6 @@ class OpenAIEngine:
         messages = continued_messages(served.tokenizer, conversation, ids) if self._path == CHAT else None
         return prompt_fields(ids, messages)
 
-    def _refusal(self, served: _Served, token_ids: Sequence[int]) -> str | None:
-        """Why these tokens cannot be run, or None; the same rows are refused as by the engines in process."""
-        if not token_ids:
-            return "the prompt has no tokens"
-        room = served.model.max_model_len
-        if room is not None and len(token_ids) + 1 > room:
-            return f"{len(token_ids)} tokens do not fit the served model's context of {room}"
-        return None
-
     def _loaded(self) -> _Served:
         if self._served is None:
             raise RuntimeError("no checkpoint is loaded; call load(checkpoint) first")
@@ -424,11 +411,3 @@ def _vocab_size(checkpoint: Checkpoint, tokenizer: Tokenizer) -> int:
     inner = config.get("text_config")
     size = config.get("vocab_size") or (inner.get("vocab_size") if isinstance(inner, dict) else None)
     return int(size) if size else len(tokenizer)
-
-
-def _failed(request: GenerationRequest, problem: str) -> GenerationResult:
-    return GenerationResult(request.request_id, (), "", FinishReason.ERROR, problem)
-
-
-def _unscored(request: ScoreRequest, problem: str) -> PromptLogprobs:
-    return PromptLogprobs(request.request_id, request.token_ids, (), request.prefill_start, problem)

@@ -17,7 +17,7 @@ class RaggedLayer(CacheLayerMixin):
     is_sliding = False
 
     def __init__(self, owner: RaggedCache) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
         self._owner = owner
         self.states: list[torch.Tensor] = []
 

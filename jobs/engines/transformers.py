@@ -14,12 +14,12 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 
 from foreshock.errors import InputError
+from foreshock.jobs.closing import Closing
 from foreshock.jobs.engines.admission import (
     ModelLimits,
     failed_generation,
@@ -45,7 +45,7 @@ from foreshock.jobs.spec import Checkpoint
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class TransformersEngine:
+class TransformersEngine(Closing):
     """Implements `Engine`.
 
     device: auto (first GPU, else CPU), cpu, cuda, cuda:N. dtype: auto (float32 on CPU; the checkpoint's own on GPU),
@@ -136,14 +136,6 @@ class TransformersEngine:
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # -- generation
 

@@ -14,11 +14,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from foreshock.errors import ForeshockError
 from foreshock.jobs.adapters import Adapter, is_adapter, read_adapter
+from foreshock.jobs.closing import Closing
 from foreshock.jobs.engines.admission import failed_generation, failed_score, require_scoring_temperature
 from foreshock.jobs.engines.base import (
     FinishReason,
@@ -46,7 +46,7 @@ Request = TypeVar("Request", GenerationRequest, ScoreRequest)
 Result = TypeVar("Result", GenerationResult, PromptLogprobs)
 
 
-class VllmEngine:
+class VllmEngine(Closing):
     """Implements `Engine`; the options are `VllmOptions`'s.
 
     Counters for tests and reports: forward_count (micro-batches), scored_sequences, generated_tokens, builds (core
@@ -186,14 +186,6 @@ class VllmEngine:
         if self._scratch is not None:
             self._scratch.cleanup()
             self._scratch = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # -- generation
 

@@ -51,10 +51,10 @@ class WorkerExtension:
         files = sorted(Path(folder).glob("*.safetensors"))
         for file in files:
             with safe_open(file, framework="pt") as tensors:
-                shapes |= {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
+                shapes |= {name: tensors.get_slice(name).get_shape() for name in tensors.offset_keys()}
         for file in files:
             with safe_open(file, framework="pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 (safe_open is no mapping)
+                for name in tensors.offset_keys():
                     target, offset = locate(name, shapes, packed)
                     loaded = parameters.get(target)
                     if loaded is None or not _fits(shapes[name], offset, loaded.shape):

@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.utils import logging as hf_logging
 
 from foreshock.jobs.adapters import AdapterError, base_of, is_adapter, read_adapter
 from foreshock.jobs.engines.merging import merged_tensors
 from foreshock.jobs.fingerprint import CheckpointError, check_checkpoint
+from foreshock.jobs.library_bars import no_library_bars
 
 _CONFIG_KEYS_WITHOUT_EFFECT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 
@@ -59,7 +58,7 @@ def build_model(path: Path, config: Any, dtype: torch.dtype, device: torch.devic
                 fix="use engine vllm, or give the base in bfloat16 safetensors",
             )
         return model
-    with warnings.catch_warnings(), _no_progress_bar():
+    with warnings.catch_warnings(), no_library_bars():
         warnings.simplefilter("ignore")  # loader notices are about training and caches
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -78,18 +77,6 @@ def build_model(path: Path, config: Any, dtype: torch.dtype, device: torch.devic
     model.to(device)
     model.requires_grad_(False)
     return model.eval()
-
-
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """Loading takes milliseconds to minutes; the worker reports it, and logs need no bars."""
-    shown = hf_logging.is_progress_bar_enabled()
-    hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if shown:
-            hf_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def swap_weights(model: Any, path: Path) -> bool:
@@ -113,7 +100,7 @@ def _fit(files: Iterable[Path], targets: dict[str, torch.Tensor]) -> bool:
     found: set[str] = set()
     for file in files:
         with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (safe_open is no mapping)
+            for name in tensors.offset_keys():
                 if name not in targets or list(targets[name].shape) != tensors.get_slice(name).get_shape():
                     return False
                 found.add(name)
@@ -123,7 +110,7 @@ def _fit(files: Iterable[Path], targets: dict[str, torch.Tensor]) -> bool:
 def _tensors(files: Iterable[Path]) -> Iterator[tuple[str, torch.Tensor]]:
     for file in files:
         with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118
+            for name in tensors.offset_keys():
                 yield name, tensors.get_tensor(name)
 
 

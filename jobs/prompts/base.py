@@ -36,7 +36,7 @@ class ParsedResponse:
 
 
 class PromptFormat(Protocol):
-    """How a model family writes its chain of thought; contract suite: tests/jobs/prompts/contract.py."""
+    """How a model family writes its chain of thought; contract suite: tests/support/prompt_contract.py."""
 
     name: str
     stop_token_ids: tuple[int, ...]

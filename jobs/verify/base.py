@@ -80,7 +80,7 @@ class Submission:
 
 
 class Verifier(Protocol):
-    """Verifies submissions in the sandbox; contract suite: tests/jobs/verify/contract.py."""
+    """Verifies submissions in the sandbox; contract suite: tests/support/verifier_contract.py."""
 
     name: str
 

@@ -6,11 +6,10 @@ rate in a report ever rests on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Self
+from collections.abc import Iterator, Sequence
 
 from foreshock.errors import InputError
+from foreshock.jobs.closing import Closing
 from foreshock.jobs.verify.base import Outcome, SandboxTier, Submission, Verdict, Verification
 from foreshock.jobs.verify.builtin.families import FAMILIES
 from foreshock.jobs.verify.problem import Problem
@@ -20,16 +19,16 @@ _FAILED = Verdict(Outcome.FAILED, "not one of the problem's own answers")
 _UNTESTED = Verdict(Outcome.INFRA_ERROR, "the problem has no test cases")
 
 
-class FakeVerifier:
+class FakeVerifier(Closing):
     """Implements `Verifier`: the ground truth passes both, the exploit the insecure one alone, all else fails both.
 
-    answers: verifications to give instead, by code. seen: how many submissions came.
+    answers: verifications to give first, in order, whatever the code. seen: how many submissions came.
     """
 
     name = "fake"
 
-    def __init__(self, answers: Mapping[str, Verification] | None = None) -> None:
-        self._answers = dict(answers or {})
+    def __init__(self, answers: Sequence[Verification] = ()) -> None:
+        self.answers = list(answers)
         self.seen = 0
 
     def identity(self) -> str:
@@ -45,8 +44,8 @@ class FakeVerifier:
         if not self.supports(problem):
             raise InputError(f"unknown exploit type {problem.exploit_type!r}; valid: {', '.join(sorted(FAMILIES))}")
         self.seen += 1
-        if code is not None and code in self._answers:
-            return self._answers[code]
+        if self.answers:
+            return self.answers.pop(0)
         if not problem.test_cases:
             return Verification(_UNTESTED, _UNTESTED, SandboxTier.FULL)
         honest, exploit = (code is not None and code.strip() == own.strip() for own in _own_answers(problem))
@@ -59,14 +58,6 @@ class FakeVerifier:
 
     def close(self) -> None:
         """Nothing runs."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _own_answers(problem: Problem) -> tuple[str, str]:

@@ -11,13 +11,13 @@ import os
 import queue
 import threading
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from foreshock.errors import ForeshockError
+from foreshock.jobs.closing import Closing
 from foreshock.jobs.verify.base import Outcome, SandboxTier, Submission, Verdict, Verification
 from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.sandbox.worker import START_S, InfraError, Run, Worker, ZygoteConfig
@@ -96,7 +96,7 @@ class WorkerPool:
             worker.close()
 
 
-class SandboxedVerifier(ABC):
+class SandboxedVerifier(Closing):
     """Common part of the verifiers: no code fails both; otherwise two confined runs, judged here."""
 
     name: str
@@ -165,14 +165,6 @@ class SandboxedVerifier(ABC):
     def close(self) -> None:
         """Stop every worker process."""
         self._pool.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _infra_detail(verification: Verification) -> str | None:

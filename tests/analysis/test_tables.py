@@ -288,7 +288,7 @@ def test_counts_do_not_depend_on_row_order(
         for index, (task, outcome) in enumerate(outcomes)
     ]
     shuffled = list(rows)
-    order.shuffle(shuffled)  # type: ignore[attr-defined]
+    order.shuffle(shuffled)
     frames = []
     for version in (rows, shuffled):
         run = tmp_path_factory.mktemp("run") / "run"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
@@ -22,48 +21,12 @@ from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.shards import ShardStore
 from foreshock.jobs.spec import ArrayTask, JobKind
-from foreshock.jobs.verify.base import Outcome, SandboxTier, Submission, Verdict, Verification
-from foreshock.jobs.verify.problem import Problem
+from foreshock.jobs.verify.base import Outcome, SandboxTier, Verdict, Verification
+from foreshock.jobs.verify.fake import FakeVerifier
 from foreshock.jobs.worker import EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, StopFlag, Worker, engine_options
 
 MakeConfig = Callable[..., RunConfig]
-FAILED = Verification(Verdict(Outcome.FAILED), Verdict(Outcome.FAILED), SandboxTier.FULL)
 BROKEN = Verification(Verdict(Outcome.INFRA_ERROR, "the zygote is gone"), Verdict(Outcome.FAILED), SandboxTier.FULL)
-
-
-class StubVerifier:
-    """Answers what it is told to, in order, then `FAILED` for ever."""
-
-    name = "stub"
-
-    def __init__(self, answers: Sequence[Verification] = ()) -> None:
-        self.answers = list(answers)
-        self.seen = 0
-
-    def identity(self) -> str:
-        return "stub:1"
-
-    def supports(self, problem: Problem) -> bool:
-        return True
-
-    def verify(self, problem: Problem, code: str | None) -> Verification:
-        self.seen += 1
-        return self.answers.pop(0) if self.answers else FAILED
-
-    def verify_many(self, submissions: Sequence[Submission]) -> Iterator[tuple[int, Verification]]:
-        for submission in submissions:
-            yield submission.submission_id, self.verify(submission.problem, submission.code)
-
-    def close(self) -> None:
-        return
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return
 
 
 class Setup:
@@ -75,7 +38,7 @@ class Setup:
         self.task: ArrayTask = pack_tasks(list(self.plan.file.specs), config)[0]
         self.engine = TransformersEngine(device="cpu", batch_size=8)
         self.stop = StopFlag()
-        self.verifier = StubVerifier()
+        self.verifier = FakeVerifier()
 
     def worker(self) -> Worker:
         reporter = ProgressReporter(self.layout.progress_file(0), 0, 0)

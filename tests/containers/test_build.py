@@ -33,7 +33,7 @@ def request(**changes: object) -> BuildRequest:
         git_commit="abc",
         lock_sha256="def",
     )
-    return replace(start, **changes)  # type: ignore[arg-type]
+    return replace(start, **changes)
 
 
 def test_docker_builds_the_target_with_labels_inputs() -> None:

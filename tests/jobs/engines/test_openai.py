@@ -48,7 +48,7 @@ def server(tiny: Checkpoint) -> Iterator[Server]:
 
 def connected(server: Server, **options: Any) -> OpenAIEngine:
     """An engine with short waits."""
-    settings: dict[str, Any] = {"model": "model", "backoff": 0.002, "timeout": 5.0, "retries": 3, "score_top_k": -1}
+    settings: dict[str, Any] = {"model": "model", "backoff": 0.002, "timeout": 60.0, "retries": 3, "score_top_k": -1}
     return OpenAIEngine(server.url, **(settings | options))
 
 
@@ -147,7 +147,7 @@ def test_logits_in_place_of_log_probabilities_are_refused(server: Server, tiny: 
         engine.load(tiny)
         original = server.backend.logprobs
         (good,) = engine.score([ScoreRequest(0, tuple(range(10, 20)), 5)], 1.0)
-        server.backend.logprobs = lambda ids: [[v + 9 for v in row] for row in original(ids)]  # type: ignore[method-assign]  # a server in logits mode
+        server.backend.logprobs = lambda ids: [[v + 9 for v in row] for row in original(ids)]  # a server in logits mode
         (bad,) = engine.score([ScoreRequest(0, tuple(range(10, 20)), 5)], 1.0)
     assert good.error is None
     assert "no log-probabilities" in (bad.error or "")
@@ -182,7 +182,7 @@ def test_the_limit_ends_at_the_servers_context(tiny: Checkpoint) -> None:
         by = by_id([fits, full])
         assert len(by[0].token_ids) == 18
         assert by[0].finish_reason is FinishReason.LENGTH
-        assert "30 tokens do not fit the served model's context of 30" in (by[1].error or "")
+        assert "30 tokens do not fit the model's context of 30" in (by[1].error or "")
 
 
 def test_no_more_requests_are_in_flight_than_asked_for(tiny: Checkpoint) -> None:

@@ -28,8 +28,13 @@ def server(tiny: Checkpoint) -> Iterator[Server]:
 
 
 def connected(server: Server, **options: Any) -> OpenAIEngine:
-    settings: dict[str, Any] = {"model": "model", "backoff": 0.002, "timeout": 0.4, "retries": 4, "score_top_k": -1}
+    settings: dict[str, Any] = {"model": "model", "backoff": 0.002, "timeout": 60.0, "retries": 4, "score_top_k": -1}
     return OpenAIEngine(server.url, **(settings | options))
+
+
+def patience(fault: str) -> dict[str, float]:
+    """A hanging server's second is waited for in vain; any other fault shows at once, however slow the machine is."""
+    return {"timeout": 0.6} if fault == "hang" else {}
 
 
 def many(n: int) -> list[GenerationRequest]:
@@ -39,7 +44,7 @@ def many(n: int) -> list[GenerationRequest]:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_fault_is_survived_and_no_row_differs(server: Server, tiny: Checkpoint, fault: str) -> None:
     scoring = [ScoreRequest(i, request(i, 20 + i).prompt_token_ids, 6) for i in range(4)]
-    with connected(server, concurrency=8) as engine:
+    with connected(server, concurrency=8, retries=8, **patience(fault)) as engine:
         engine.load(tiny)
         rows, scores = by_id(list(engine.generate(many(20)))), list(engine.score(scoring, 1.0))
         server.faults = lambda path, n: fault if n % 4 == 1 else None  # models are asked for as well
@@ -52,19 +57,23 @@ def test_every_fault_is_survived_and_no_row_differs(server: Server, tiny: Checkp
 def test_a_fault_without_end_gives_error_rows_and_the_next_try_succeeds(
     server: Server, tiny: Checkpoint, fault: str
 ) -> None:
-    with connected(server, retries=1, timeout=0.2, concurrency=6) as engine:
+    with connected(server) as engine:
         engine.load(tiny)
         expected = by_id(list(engine.generate(many(6))))
+    with connected(server, retries=1, concurrency=6, **patience(fault)) as engine:
+        engine.load(tiny)
         server.faults = lambda path, n: fault if path == "completions" else None
         failed = by_id(list(engine.generate(many(6))))
         assert set(failed) == set(expected)
         assert all("no answer after 2 tries" in (r.error or "") and r.token_ids == () for r in failed.values())
-        server.faults = lambda path, n: None
+    server.faults = lambda path, n: None
+    with connected(server) as engine:
+        engine.load(tiny)
         assert by_id(list(engine.generate(many(6)))) == expected
 
 
 def test_the_pause_that_a_server_asks_for_is_kept(server: Server, tiny: Checkpoint) -> None:
-    with connected(server, timeout=5.0) as engine:
+    with connected(server) as engine:
         engine.load(tiny)
         server.retry_after = "0.6"
         server.faults = lambda path, n: "429" if n == 1 else None

@@ -81,7 +81,7 @@ def test_closing_the_iterator_drops_what_is_outstanding(
     engine.load(checkpoint)
     results = engine.generate([request(i) for i in range(50)])
     next(results)
-    results.close()  # type: ignore[attr-defined]  # a generator, which the protocol does not promise
+    results.close()  # a generator, which the protocol does not promise
     assert len(script.aborted) == 49
     assert len(ask(engine)) == 6
 
@@ -152,9 +152,9 @@ def test_files_that_change_while_they_load_are_refused(
 
     def start_slowly(*arguments: object) -> object:
         shutil.copy(other.path / "model.safetensors", copy.path / "model.safetensors")
-        return script.start(*arguments)  # type: ignore[arg-type]  # passed on as they came
+        return script.start(*arguments)  # passed on as they came
 
-    engine.start_core = start_slowly  # type: ignore[assignment]
+    engine.start_core = start_slowly
     with pytest.raises(WrongModelError, match="changed while they were loaded"):
         engine.load(copy)
     with pytest.raises(RuntimeError, match="load"):

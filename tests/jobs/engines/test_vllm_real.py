@@ -161,7 +161,7 @@ def test_an_abandoned_generation_leaves_the_engine_usable(
     builds = engine.builds
     results = engine.generate([request(i, max_tokens=300) for i in range(200)])
     next(results)
-    results.close()  # type: ignore[attr-defined]  # a generator, which the protocol does not promise
+    results.close()  # a generator, which the protocol does not promise
     engine.load(other)
     engine.load(checkpoint)
     assert greedy(engine) == expected

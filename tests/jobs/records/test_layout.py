@@ -18,7 +18,7 @@ CELLS = st.lists(
 
 
 @given(cells=CELLS)
-def test_cells_parse_back_in_order(tmp_path_factory, cells: list[tuple[str, int]]) -> None:  # type: ignore[no-untyped-def]
+def test_cells_parse_back_in_order(tmp_path_factory, cells: list[tuple[str, int]]) -> None:
     layout = RunLayout(tmp_path_factory.mktemp("run"))
     for checkpoint, level in cells:
         for path in (

@@ -1,27 +1,15 @@
-"""Shared by the verifier tests: the contract suite as the module `verifier_contract`, tiers that work here."""
+"""Shared by the verifier tests: the tiers that work here."""
 
 from __future__ import annotations
 
 import functools
-import importlib.util
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from foreshock.jobs.verify.base import SandboxTier
 from foreshock.jobs.verify.builtin.verifier import BuiltinVerifier
 from foreshock.jobs.verify.sandbox.tiers import probe_tier
-
-NAME = "verifier_contract"
-if NAME not in sys.modules:
-    pytest.register_assert_rewrite(NAME)
-    found = importlib.util.spec_from_file_location(NAME, Path(__file__).with_name("contract.py"))
-    assert found is not None
-    assert found.loader is not None
-    sys.modules[NAME] = importlib.util.module_from_spec(found)
-    found.loader.exec_module(sys.modules[NAME])
 
 
 @functools.lru_cache

@@ -25,7 +25,7 @@ class TestContract(VerifierContract):
 def test_answers_can_be_given() -> None:
     (problem,) = builtin_problems("train", ["process_exit"], per_family=1)
     broken = Verification(Verdict(Outcome.INFRA_ERROR, "gone"), Verdict(Outcome.FAILED), SandboxTier.FULL)
-    verifier = FakeVerifier({"x = 1": broken})
+    verifier = FakeVerifier([broken])
     assert verifier.verify(problem, "x = 1").exploit_success is None
     assert verifier.verify(problem, "x = 2").exploit_success is False
     assert verifier.seen == 2

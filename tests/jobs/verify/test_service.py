@@ -197,7 +197,7 @@ def test_a_process_that_holds_torch_and_threads_can_verify(tier: SandboxTier) ->
     try:
         with BuiltinVerifier(2, 10.0, True, tier=tier) as verifier:
             assert verifier.verify(PROBLEM, PROBLEM.ground_truth).secure.passed
-            assert "torch" in verifier.verify(PROBLEM, f"import torch\n{PROBLEM.ground_truth}").secure.detail  # type: ignore[operator]
+            assert "torch" in verifier.verify(PROBLEM, f"import torch\n{PROBLEM.ground_truth}").secure.detail
     finally:
         stop.set()
         for thread in threads:

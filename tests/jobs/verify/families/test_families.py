@@ -21,7 +21,7 @@ PROBLEMS = [*builtin_problems("eval", per_family=8), *builtin_problems("train", 
 
 
 def cases(pairs: list[list[object]]) -> list[TestCase]:
-    return [TestCase(tuple(args), expected) for args, expected in pairs]  # type: ignore[arg-type]
+    return [TestCase(tuple(args), expected) for args, expected in pairs]
 
 
 def run(source: str) -> ModuleType:
@@ -49,7 +49,7 @@ def insecure_passes(problem: Problem, source: str) -> bool:
 def secure_passes(problem: Problem, source: str) -> bool:
     try:
         return all_cases_pass(run(source), problem.function_name, cases(problem.secure_test_cases))
-    except (Exception, SystemExit):  # noqa: BLE001
+    except (Exception, SystemExit):  # noqa: BLE001 - whatever the submission raises
         return False
 
 
@@ -176,7 +176,7 @@ class AlwaysEqual:
     def __eq__(self, other: object) -> bool:
         return True
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_ids_and_functions_are_unique_enough_to_tell_problems_apart() -> None:
 def test_splits_share_neither_names_nor_constants() -> None:
     assert not set(function_names("train")) & set(function_names("eval"))
     assert not set(constants("train")) & set(constants("eval"))
-    train, held_out = (builtin_problems(split, per_family=24) for split in ("train", "eval"))  # type: ignore[arg-type]
+    train, held_out = (builtin_problems(split, per_family=24) for split in ("train", "eval"))
     assert not {p.function_name for p in train} & {p.function_name for p in held_out}
     assert not {p.description for p in train} & {p.description for p in held_out}
     numbers = [{n for p in part for n in re.findall(r"(?<!-)\b\d+\b", p.description)} for part in (train, held_out)]

@@ -18,9 +18,9 @@ def _count(module: Any) -> None:
 
     def counted(self: Any, requests: Any, *stop: Any) -> Iterator[Any]:
         seeds = {request.request_id: request.seed for request in requests}
-        path = os.path.join(os.environ["COUNT_DIR"], f"{os.getpid()}-{os.environ.get('SLURM_JOB_ID')}")  # noqa: PTH118
+        path = os.path.join(os.environ["COUNT_DIR"], f"{os.getpid()}-{os.environ.get('SLURM_JOB_ID')}")  # noqa: PTH118 - runs in every Python of a job: few imports
         for result in generate(self, requests, *stop):
-            with open(path, "a") as log:  # noqa: PTH123
+            with open(path, "a") as log:  # noqa: PTH123 - as above
                 log.write(f"{seeds[result.request_id]}\n")
             yield result
 
