@@ -296,8 +296,14 @@ down() {
     done
     id "$name" >/dev/null 2>&1 && die "could not remove user $name"
   fi
+  unmount_below "$state"
   rm -rf "$state"
   echo "testbed: down"
+}
+
+unmount_below() { # FOLDER: what a test mounted there and, killed, left behind would make `rm` fail
+  local mounted
+  while read -r mounted; do umount --lazy "$mounted"; done < <(findmnt -rno TARGET | grep "^$1/" | sort -r)
 }
 
 restart() {

@@ -69,6 +69,13 @@ def image_bed() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
+def testbed_tools() -> ModuleType:
+    """How testbeds are brought up and taken down."""
+    _require()
+    return testbed
+
+
+@pytest.fixture(scope="session")
 def sweep() -> ModuleType:
     """Inputs and configuration of a small real sweep."""
     return _load("sweep")
