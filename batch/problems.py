@@ -11,6 +11,7 @@ from pathlib import Path
 
 from foreshock.batch.config import ProblemsConfig
 from foreshock.errors import InputError
+from foreshock.jobs.verify.hub import HubDataset, load_problem_source, parse_hub_source
 from foreshock.jobs.verify.problem import Problem
 
 BUILTIN = "builtin"
@@ -54,9 +55,12 @@ def _load(config: ProblemsConfig) -> list[Problem]:
                 f"problems.split: {config.split!r} is not a split of the built-in problems; valid: train, eval"
             )
         return list(builtin_problems("train" if config.split == "train" else "eval"))
-    from foreshock.jobs.verify.hub import load_problem_source
-
     return list(load_problem_source(_address(config), config.split))
+
+
+def hub_source(config: ProblemsConfig) -> HubDataset | None:
+    """The data set on the hub that a run's problems come from; None for built-in problems and files."""
+    return None if config.source == BUILTIN else parse_hub_source(_address(config))
 
 
 def _address(config: ProblemsConfig) -> str:

@@ -16,6 +16,7 @@ from foreshock.batch.arrays import split_arrays
 from foreshock.batch.config import RunConfig
 from foreshock.containers.launch import Bind, ExecRequest, compose, pass_through_shell
 from foreshock.containers.launch import quote as quote_word
+from foreshock.jobs.adapters import base_of, hub_cache_of, is_adapter
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.spec import ArrayTask
@@ -86,7 +87,11 @@ def _program(layout: RunLayout, plan: PlanFile, profile: Profile, arguments: tup
     image = profile.container
     if image is None:
         return Program.from_argv((profile.python or sys.executable, *arguments))
-    models = sorted({str(spec.checkpoint.path.absolute()) for spec in plan.specs})
+    models = {spec.checkpoint.path.absolute() for spec in plan.specs}
+    bases = {base_of(path) for path in models if is_adapter(path)}
+    cached = {base: hub for base in bases if (hub := hub_cache_of(base)) is not None}
+    folders = models | {cached[base][1] if base in cached else base for base in bases}
+    cache = next((str(cache) for cache, _ in cached.values()), None)  # of all: it is this process's own
     launch = compose(
         ExecRequest(
             image=str(image.image),
@@ -94,10 +99,11 @@ def _program(layout: RunLayout, plan: PlanFile, profile: Profile, arguments: tup
             scratch="${FS_SCRATCH}",
             binds=(
                 Bind(str(layout.root.absolute()), writable=True),
-                *(Bind(path) for path in models),
+                *(Bind(folder) for folder in sorted(map(str, folders))),
                 *(_bind(text) for text in image.binds),
             ),
             gpus=profile.gpus_per_node if image.nv else 0,
+            environment={} if cache is None else {"HF_HUB_CACHE": cache},
         )
     )
     prelude = ["mkdir -p " + " ".join(quote_word(folder) for folder in launch.folders)]

@@ -17,6 +17,9 @@ from typing import Any
 from foreshock.errors import InputError
 
 _LISTED_BASES = "base_model_name_or_path"
+_CONFIG = "adapter_config.json"
+_NEEDED = ("*.json", "model*.safetensors", "*.model", "*.jinja", "*.txt")
+"""A model's files, without the other formats of its weights that many repositories on the hub hold beside them."""
 
 
 class AdapterError(InputError):
@@ -59,7 +62,7 @@ def _by_pattern(patterns: Mapping[str, Any], module: str, default: Any) -> Any:
 
 def is_adapter(path: Path) -> bool:
     """Whether the directory holds an adapter (LoRA) and no full model."""
-    return (path / "adapter_config.json").is_file() and not (path / "config.json").is_file()
+    return (path / _CONFIG).is_file() and not (path / "config.json").is_file()
 
 
 def read_adapter(path: Path) -> Adapter:
@@ -67,7 +70,7 @@ def read_adapter(path: Path) -> Adapter:
 
     Raises AdapterError for a method other than plain LoRA and for a base that is not on this machine.
     """
-    file = path / "adapter_config.json"
+    file = path / _CONFIG
     config = _read_json(file)
     method = str(config.get("peft_type", "LORA")).upper()
     if method != "LORA":
@@ -101,36 +104,88 @@ def base_of(path: Path) -> Path:
 
     Raises AdapterError naming the places looked at: workers do not download.
     """
-    file = path / "adapter_config.json"
-    named = _read_json(file).get(_LISTED_BASES)
-    if not isinstance(named, str) or not named:
-        raise AdapterError(f"names no base model ({_LISTED_BASES} is {named!r})", path=file)
-    given = Path(named).expanduser()
-    places = [given] if given.is_absolute() else [path / given, path.parent / given, Path.cwd() / given]
-    for place in places:
-        if (place / "config.json").is_file():
-            return place.resolve()
-    cached = _cached(named)
-    if cached is not None:
-        return cached
-    looked = ", ".join(str(place) for place in places)
+    named, places = _named_base(path)
+    base = _folder(places) or _cached(named)
+    if base is not None:
+        return base
     raise AdapterError(
-        f"base model {named!r} is not here; looked at {looked} and in the Hugging Face cache",
-        path=file,
-        fix=f"put the base there, or write its directory into {_LISTED_BASES}",
+        f"base model {named!r} is not here; looked at {', '.join(map(str, places))} and in the Hugging Face cache",
+        path=path / _CONFIG,
+        fix=f"get it with `foreshock prefetch CONFIG.yaml`, or write its directory into {_LISTED_BASES}",
     )
 
 
-def _cached(name: str) -> Path | None:
-    """Snapshot of a hub model that is already on this machine."""
-    from huggingface_hub import snapshot_download
+def fetch_base(path: Path) -> tuple[Path, bool]:
+    """Like `base_of`, but gets what the Hugging Face cache lacks of it; and whether all of it was here.
+
+    For machines with internet. Raises AdapterError when it is neither here nor to be had.
+    """
+    named, places = _named_base(path)
+    base = _folder(places)
+    if base is not None:
+        return base, True
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        found = Path(snapshot_download(name, local_files_only=True))
-    except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, OSError):
+        return _snapshot(named, local_files_only=True), True
+    except HFValidationError:
+        return base_of(path), True  # no hub id: base_of says what is wrong
+    except (LocalEntryNotFoundError, OSError):
+        pass
+    try:
+        return _snapshot(named, local_files_only=False), False
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise AdapterError(
+            f"base model {named!r} is not here and could not be fetched: {' '.join(str(error).split())}",
+            path=path / _CONFIG,
+            fix="check the name and this machine's internet, or put the base there as a folder",
+        ) from error
+
+
+def _named_base(path: Path) -> tuple[str, list[Path]]:
+    """The base that the adapter names, and the folders this may mean."""
+    named = _read_json(path / _CONFIG).get(_LISTED_BASES)
+    if not isinstance(named, str) or not named:
+        raise AdapterError(f"names no base model ({_LISTED_BASES} is {named!r})", path=path / _CONFIG)
+    given = Path(named).expanduser()
+    return named, [given] if given.is_absolute() else [path / given, path.parent / given, Path.cwd() / given]
+
+
+def _folder(places: list[Path]) -> Path | None:
+    return next((place.resolve() for place in places if (place / "config.json").is_file()), None)
+
+
+def hub_cache_of(base: Path) -> tuple[Path, Path] | None:
+    """(cache, this model's folder in it) of a base that lies in a Hugging Face cache; None for a plain folder.
+
+    A snapshot's files are links to the model's `blobs`, so a container needs the model's folder, not the snapshot.
+    """
+    snapshots = base.parent
+    if snapshots.name != "snapshots" or not snapshots.parent.name.startswith("models--"):
+        return None
+    return snapshots.parent.parent, snapshots.parent
+
+
+def _cached(name: str) -> Path | None:
+    """Snapshot of a hub model that is already on this machine; of its weights, loading says what is missing."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        found = _snapshot(name, local_files_only=True)
+    except LocalEntryNotFoundError as error:
+        incomplete = getattr(error, "snapshot_path", None)
+        if incomplete is None:
+            return None
+        found = Path(incomplete)
+    except (HFValidationError, HfHubHTTPError, OSError):
         return None
     return found if (found / "config.json").is_file() else None
+
+
+def _snapshot(name: str, local_files_only: bool) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(name, allow_patterns=list(_NEEDED), local_files_only=local_files_only))
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from foreshock.batch.cli import (
     estimate_commands,
     image_commands,
     part_commands,
+    prefetch_command,
     rescore,
     run_commands,
     slurm_commands,
@@ -44,6 +45,7 @@ _MACHINE = "This machine"
 
 app.command("run", rich_help_panel=_RUNS)(run_commands.run)
 app.command("watch", rich_help_panel=_RUNS)(watch_command.watch)
+app.command("prefetch", rich_help_panel=_RUNS)(prefetch_command.prefetch)
 app.command("plan", rich_help_panel=_RUNS)(run_commands.plan)
 app.command("resume", rich_help_panel=_RUNS)(run_commands.resume)
 app.command("status", rich_help_panel=_RUNS)(run_commands.status)

@@ -70,18 +70,42 @@ def load_problem_source(
     return problems
 
 
+def fetch_dataset(dataset: HubDataset) -> tuple[Path, bool]:
+    """The data set's folder in the hub's cache, and whether it was there already. Raises InputError."""
+    import huggingface_hub
+
+    try:
+        return _snapshot(dataset, local_files_only=True), True
+    except (huggingface_hub.errors.LocalEntryNotFoundError, OSError, ValueError):
+        return _download(dataset), False
+
+
+def _snapshot(dataset: HubDataset, local_files_only: bool) -> Path:
+    import huggingface_hub
+
+    return Path(
+        huggingface_hub.snapshot_download(
+            dataset.dataset_id,
+            repo_type="dataset",
+            revision=dataset.revision,
+            allow_patterns=list(_FILES),
+            local_files_only=local_files_only,
+        )
+    )
+
+
 def _download(dataset: HubDataset) -> Path:
     import huggingface_hub
 
     try:
-        return Path(
-            huggingface_hub.snapshot_download(
-                dataset.dataset_id, repo_type="dataset", revision=dataset.revision, allow_patterns=list(_FILES)
-            )
-        )
+        return _snapshot(dataset, local_files_only=False)
     except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
         raise InputError(
-            f"could not get data set {dataset.dataset_id} at {dataset.revision}: {error}",
-            fix="check the name and revision, or download it first: "
-            f"hf download {dataset.dataset_id} --repo-type dataset --revision {dataset.revision}",
+            f"could not get data set {dataset.dataset_id} at {dataset.revision}: {_message(error)}",
+            fix="check the name and revision, or fetch it where there is internet: `foreshock prefetch CONFIG.yaml`",
         ) from error
+
+
+def _message(error: Exception) -> str:
+    """The first two lines of what the hub's client says; the rest is about accounts."""
+    return " ".join([line.strip() for line in str(error).splitlines() if line.strip()][:2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from foreshock.batch.slurm_status import cell_states, failures
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, write_pack
+from foreshock.jobs.spec import Checkpoint
 from foreshock.slurm.commands import SiteLimits
 from foreshock.slurm.journal import Journal, Submission
 from foreshock.slurm.states import JobState
@@ -99,6 +101,34 @@ def test_a_container_sees_the_run_the_models_and_the_binds(
     for spec in plan.specs:
         assert f"{spec.checkpoint.path}:{spec.checkpoint.path}:ro" in worker.command
     assert any("FS_SCRATCH" in line for line in worker.prelude)
+
+
+def test_a_container_sees_the_bases_of_adapters(
+    make_config: MakeConfig,
+    profile: Callable[..., str],
+    tiny: Checkpoint,
+    make_adapter: Callable[..., Checkpoint],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import huggingface_hub.constants
+
+    cache = tmp_path / "hub"
+    snapshot = cache / "models--lab--base" / "snapshots" / "c0ffee"
+    shutil.copytree(tiny.path, snapshot)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("c0ffee")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    for named, folder in ((str(tiny.path), tiny.path), ("lab/base", snapshot.parents[1])):
+        adapter = make_adapter(tiny, base_model_name_or_path=named)
+        config = make_config(
+            checkpoints={"dir": str(adapter.path.parent)},
+            execution={"cluster": "slurm", "profile": profile(container={"image": "/images/foreshock.sif"})},
+        )
+        layout, plan = planned(config)
+        worker = make_scripts(layout, plan, submission(layout, plan, config)).arrays[0].worker
+        assert f"{folder}:{folder}:ro" in worker.command
+    assert any(f"HF_HUB_CACHE={cache}" in line for line in worker.prelude)
 
 
 def test_missing_work_is_prepared_for_another_round_until_rounds_or_progress_run_out(

@@ -73,5 +73,5 @@ def test_a_data_set_that_cannot_be_reached_names_the_next_command(
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match=r"could not get data set o/n at v1.*\n.*hf download o/n --repo-type dataset"):
+    with pytest.raises(InputError, match=r"could not get data set o/n at v1.*\n.*`foreshock prefetch CONFIG.yaml`"):
         load_problem_source("hf://o/n@v1", "train")
