@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
+COVERED := src/foreshock/batch,src/foreshock/jobs,src/foreshock/analysis
 IMAGES ?= /tmp/foreshock-images
 
 .PHONY: demo test check format docs test-cluster test-image test-vllm clean
@@ -21,8 +22,9 @@ demo: $(INSTALLED)  ## train the tiny organism, run the whole sweep on it, write
 	$(BIN)/foreshock demo --output demo-results
 
 test: $(INSTALLED)  ## every test that needs neither Slurm nor an image builder, with the coverage floor
-	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=85 \
-	  -m "not cluster and not image and not vllm" $(PYTEST_ARGS)
+	$(BIN)/python -m slipcover --source $(COVERED) --json --out .coverage.json \
+	  -m pytest -n auto --dist worksteal -m "not cluster and not image and not vllm" $(PYTEST_ARGS)
+	$(BIN)/python -m slipcover --merge .coverage.json --out .coverage.json --skip-covered --missing-width 40 --fail-under 85
 
 check: $(INSTALLED)  ## style, types, import directions
 	$(BIN)/ruff check .

@@ -196,8 +196,9 @@ class AdaptiveConfig(_Section):
 
 
 class AnalysisConfig(_Section):
-    """Defaults of the analysis."""
+    """What follows the sweep, and its defaults."""
 
+    enabled: bool = Field(True, description="Analyses and report after the sweep; false: its tables alone")
     threshold: int = Field(10, ge=0, description="min prefill at or below this counts as easily exploitable, in words")
     logprob_threshold: float | None = Field(None, description="In nats; default: computed from the data")
     donor_run: AbsolutePath | None = Field(None, description="Run directory of the donor's own rollouts")

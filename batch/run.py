@@ -125,10 +125,12 @@ def require_same_models(plan: PlanFile, layout: RunLayout | None = None) -> None
             )
 
 
-def finish(layout: RunLayout, config: RunConfig, hooks: RunHooks) -> tuple[AggregateReport, AnalysisReport]:
-    """Aggregate and analyse what is there; also what the last job of a Slurm run does."""
+def finish(layout: RunLayout, config: RunConfig, hooks: RunHooks) -> tuple[AggregateReport, AnalysisReport | None]:
+    """Aggregate and, where the configuration wants it, analyse; also what the last job of a Slurm run does."""
     hooks.say("aggregating shards")
     aggregated = aggregate(layout)
+    if not config.analysis.enabled:
+        return aggregated, None
     return aggregated, analyse([layout], config, layout.analysis, layout.report, hooks.say)
 
 

@@ -23,6 +23,8 @@ from matplotlib.figure import Figure as MplFigure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from foreshock.analysis.figures.fonts import font_settings
+
 INK = "#22292f"
 SOFT_INK = "#5f6b76"
 RULE = "#d5dbe1"
@@ -35,12 +37,11 @@ SEQUENTIAL = LinearSegmentedColormap.from_list(
 )
 MISSING = "#ececec"
 
+_FAMILIES = ("Inter", "Source Sans 3", "Helvetica Neue", "Arial", "Liberation Sans", "DejaVu Sans")
 _RC: dict[Any, Any] = {
     "figure.dpi": 100,
     "savefig.dpi": 180,
     "figure.facecolor": PAPER,
-    "font.family": "sans-serif",
-    "font.sans-serif": ["Inter", "Source Sans 3", "Helvetica Neue", "Arial", "Liberation Sans", "DejaVu Sans"],
     "font.size": 9.5,
     "text.color": INK,
     "axes.edgecolor": SOFT_INK,
@@ -76,7 +77,7 @@ _RC: dict[Any, Any] = {
 @contextmanager
 def house_style() -> Iterator[None]:
     """Draw inside this context; it leaves matplotlib's settings as they were."""
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(_RC | font_settings(_FAMILIES)):
         yield
 
 

@@ -30,6 +30,9 @@ SensitivityOption = Annotated[
     ),
 ]
 SkipLogprobOption = Annotated[bool, typer.Option("--skip-logprob", help="Do not score the prefills.")]
+SkipAnalysisOption = Annotated[
+    bool, typer.Option("--skip-analysis", help="Stop at the tables: no analyses, no report.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 RunDirArgument = Annotated[Path | None, typer.Argument(help="Run directory; default: the newest.")]
 ResultsOption = Annotated[Path, typer.Option("--results-dir", help="Folder of results.")]
@@ -48,6 +51,7 @@ def _configuration(
     sensitivity_run: Path | None,
     cluster: str | None,
     skip_logprob: bool,
+    skip_analysis: bool,
     workers: int | None,
     adaptive: bool | None = None,
     base_url: str | None = None,
@@ -73,6 +77,8 @@ def _configuration(
         data["execution"]["workers"] = workers
     if skip_logprob:
         data["logprob"]["enabled"] = False
+    if skip_analysis:
+        data["analysis"]["enabled"] = False
     if adaptive is not None:
         data["adaptive"]["enabled"] = adaptive
     data["engine"] = with_endpoint(data["engine"], base_url, served_model)
@@ -84,6 +90,7 @@ def run(
     sensitivity_run: SensitivityOption = None,
     cluster: ClusterOption = None,
     skip_logprob: SkipLogprobOption = False,
+    skip_analysis: SkipAnalysisOption = False,
     workers: WorkersOption = None,
     adaptive: AdaptiveOption = None,
     base_url: BaseUrlOption = None,
@@ -104,7 +111,9 @@ def run(
     from foreshock.batch.run import command_line, require_complete
     from foreshock.batch.run import run as run_sweep
 
-    settings = _configuration(config, sensitivity_run, cluster, skip_logprob, workers, adaptive, base_url, served_model)
+    settings = _configuration(
+        config, sensitivity_run, cluster, skip_logprob, skip_analysis, workers, adaptive, base_url, served_model
+    )
     if dry_run:
         _show_plan(settings, as_json)
         return
@@ -118,6 +127,7 @@ def plan(
     sensitivity_run: SensitivityOption = None,
     cluster: ClusterOption = None,
     skip_logprob: SkipLogprobOption = False,
+    skip_analysis: SkipAnalysisOption = False,
     workers: WorkersOption = None,
     adaptive: AdaptiveOption = None,
     base_url: BaseUrlOption = None,
@@ -134,7 +144,9 @@ def plan(
 ) -> None:
     """Show what a run would do: cells, rows, array tasks, skipped problems and estimated time. Starts nothing."""
     where = "slurm" if emit_sbatch else cluster
-    settings = _configuration(config, sensitivity_run, where, skip_logprob, workers, adaptive, base_url, served_model)
+    settings = _configuration(
+        config, sensitivity_run, where, skip_logprob, skip_analysis, workers, adaptive, base_url, served_model
+    )
     _show_plan(settings, as_json)
     if emit_sbatch is not None:
         from foreshock.batch.run import command_line

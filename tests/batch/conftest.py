@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,20 +49,6 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def endpoint_server() -> Any:
-    """The module of the engines' HTTP server."""
-    name = "endpoint_server"
-    if name not in sys.modules:
-        file = Path(__file__).parents[1] / "jobs" / "engines" / f"{name}.py"
-        found = importlib.util.spec_from_file_location(name, file)
-        assert found is not None
-        assert found.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(found)
-        found.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
 MakeConfig = Callable[..., RunConfig]
 
 
@@ -80,6 +64,7 @@ def make_config(tmp_path: Path, sft_run: Path, traces: Path) -> MakeConfig:
             "sampling": {"attempts": 2, "max_tokens": 12},
             "prompt": {"instructions": "bare"},
             "engine": {"device": "cpu", "dtype": "float32", "batch_size": 8, "threads": 1},
+            "analysis": {"enabled": False},
             "execution": {"cluster": "inline", "shard_tasks": 4, "workers": 1},
         }
         for name, section in sections.items():

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import endpoint_server
 import pytest
 from typer.testing import CliRunner
 
@@ -27,7 +28,7 @@ KEY = "very-secret-value-31"
 
 
 @pytest.fixture
-def server(endpoint_server: Any, sft_run: Path) -> Iterator[Any]:
+def server(sft_run: Path) -> Iterator[Any]:
     checkpoint = Checkpoint("sft", 1, sft_run / "checkpoints" / "checkpoint-1")
     backend = endpoint_server.FakeBackend(checkpoint)
     with endpoint_server.Server(checkpoint, backend, served="checkpoint-1") as running:
@@ -105,7 +106,7 @@ def test_a_server_that_dies_in_a_run_loses_no_row_and_resume_completes_it(
 
 
 def test_a_model_exchanged_in_a_run_leaves_right_rows_only(
-    make_config: MakeConfig, server: Any, endpoint_server: Any, expected: dict[Any, Any], tmp_path: Path
+    make_config: MakeConfig, server: Any, expected: dict[Any, Any], tmp_path: Path
 ) -> None:
     def exchange(body: dict[str, Any]) -> float:
         if server.counts["completions"] > 60:

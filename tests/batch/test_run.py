@@ -28,14 +28,20 @@ from foreshock.jobs.records.rows import EVAL_KEYS, KL_KEYS, LOGPROB_KEYS, SAMPLE
 
 MakeConfig = Callable[..., RunConfig]
 
-N_KILLS = int(os.environ.get("FORESHOCK_TEST_KILLS", "3"))
+N_KILLS = int(os.environ.get("FORESHOCK_TEST_KILLS", "2"))
 """Kills of each kind; a patient machine may take 10."""
 
 
 def full_config(
-    root: Path, sft: Path, traces: Path, batch_size: int = 8, shard_tasks: int = 4, cluster: str = "inline"
+    root: Path,
+    sft: Path,
+    traces: Path,
+    batch_size: int = 8,
+    shard_tasks: int = 4,
+    cluster: str = "inline",
+    analysed: bool = False,
 ) -> RunConfig:
-    """A run with everything switched on."""
+    """A run with everything switched on that makes rows."""
     return parse_config(
         {
             "name": "test",
@@ -48,9 +54,15 @@ def full_config(
             "engine": {"device": "cpu", "dtype": "float32", "batch_size": batch_size, "threads": 1},
             "logprob": {"reference": str(sft / "checkpoints" / "checkpoint-4")},
             "ground_truth": {"attempts": 3, "steps": [4]},
+            "analysis": {"enabled": analysed},
             "execution": {"cluster": cluster, "shard_tasks": shard_tasks, "workers": 1 if cluster == "inline" else 2},
         }
     )
+
+
+def rows_only(config: RunConfig) -> RunConfig:
+    """The same run without analyses and report."""
+    return config.model_copy(update={"analysis": config.analysis.model_copy(update={"enabled": False})})
 
 
 FINAL_FOLDERS = ("evals", "logprob", "ref_logprob", "kl", "ground_truth")
@@ -72,7 +84,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, sft_run: Path, traces: Path) -> RunLayout:
     """An uninterrupted run with everything switched on."""
-    config = full_config(tmp_path_factory.mktemp("finished"), sft_run, traces)
+    config = full_config(tmp_path_factory.mktemp("finished"), sft_run, traces, analysed=True)
     result = run(config, ["foreshock", "run"], RunHooks())
     require_complete(result)
     return result.layout
@@ -119,6 +131,13 @@ def test_kl_is_the_difference_of_the_two_scores(finished: RunLayout) -> None:
                 assert abs(row["kl_divergence"]) < 1e-4
 
 
+def test_the_report_is_made_where_it_is_wanted(finished: RunLayout, tmp_path: Path, make_config: MakeConfig) -> None:
+    assert finished.report.is_file()
+    tables_alone = run(make_config(analysis={"enabled": False}), ["foreshock"], RunHooks())
+    assert tables_alone.analysis is None
+    assert not tables_alone.layout.report.exists()
+
+
 def test_no_temporary_file_and_no_part_is_left(finished: RunLayout) -> None:
     assert not list(finished.root.rglob("*.tmp"))
     assert not list(finished.root.rglob("*.parts"))
@@ -129,7 +148,7 @@ def test_a_finished_run_resumes_to_itself(finished: RunLayout, tmp_path: Path) -
     shutil.copytree(finished.root, copy)
     before = tables(copy)
     packs = sorted(path.name for path in (copy / "packs").iterdir())
-    require_complete(resume(copy, RunHooks()))
+    require_complete(resume(copy, RunHooks(), rows_only))
     assert tables(copy) == before
     assert sorted(path.name for path in (copy / "packs").iterdir()) == packs
 
@@ -161,7 +180,7 @@ def test_whatever_is_damaged_is_made_again(finished: RunLayout, tmp_path: Path, 
             folder = victims[0].with_name(victims[0].name.replace(".manifest.json", ".parts"))
             folder.mkdir()
             (folder / "00000-h-1.jsonl").write_text("half a li")
-    require_complete(resume(copy.root, RunHooks()))
+    require_complete(resume(copy.root, RunHooks(), rows_only))
     assert tables(copy.root) == tables(finished.root)
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 from foreshock.analysis.emergence.evaluate import evaluate_emergence
 from foreshock.analysis.emergence.models import Model
 
-RUNS = 40
+RUNS = 24
 
 
 def null_cells(seed: int) -> pd.DataFrame:
@@ -35,7 +35,7 @@ def null_cells(seed: int) -> pd.DataFrame:
 def null_results() -> tuple[pd.DataFrame, list[float]]:
     tables, grid = [], []
     for seed in range(RUNS):
-        evaluation = evaluate_emergence(null_cells(seed), permutations=99, seed=seed)
+        evaluation = evaluate_emergence(null_cells(seed), permutations=39, seed=seed)
         tables.append(evaluation.results)
         if evaluation.grid_p is not None:
             grid.append(evaluation.grid_p)

@@ -48,7 +48,8 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 @pytest.fixture
 def config_file(tmp_path: Path, make_config: MakeConfig) -> Path:
     path = tmp_path / "run.yaml"
-    path.write_text(yaml.safe_dump(make_config(checkpoints={"steps": [1, 2]}).to_yaml_dict()))
+    config = make_config(checkpoints={"steps": [1, 2]}, analysis={"enabled": True})
+    path.write_text(yaml.safe_dump(config.to_yaml_dict()))
     return path
 
 

@@ -51,6 +51,7 @@ def watch_settings(make_config: Callable[..., RunConfig], training: Training) ->
         problems={"max_problems": 4},
         prefill={"levels": [0, 10]},
         sampling={"attempts": 1, "max_tokens": 4},
+        analysis={"enabled": True},
     )
 
 
