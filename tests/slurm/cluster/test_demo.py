@@ -1,0 +1,48 @@
+"""The demo's own sweep on a cluster: the tables of the run that `make demo` made on this machine, row for row."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
+
+DEMO = Path(os.environ.get("FORESHOCK_DEMO", Path(__file__).parents[3] / "demo-results"))
+TABLES = ("evals", "logprob", "ref_logprob", "kl", "ground_truth")
+
+
+def tables(run: Path) -> dict[str, bytes]:
+    return {f"{name}/{path.name}": path.read_bytes() for name in TABLES for path in sorted((run / name).iterdir())}
+
+
+def test_the_demos_sweep_runs_as_arrays_and_gives_the_tables_of_the_local_run(
+    bed: Any, sweep: ModuleType, sweep_tools: ModuleType
+) -> None:
+    assert DEMO.is_dir(), "run `make demo` first, or set FORESHOCK_DEMO to what it made"
+    folder = bed.folder("demo")
+    made = folder / "made"
+    shutil.copytree(DEMO, made)
+    for path in (made, *made.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)  # weights are saved for their owner alone
+    config = sweep.write_config(folder, made, {"array_throttle": 2})
+    profile = yaml.safe_load(config.read_text())["execution"]["profile"]
+    text = (made / "configs" / "demo-exploit.yaml").read_text()
+    data = yaml.safe_load(text.replace(yaml.safe_load(text)["results_dir"], str(made)))
+    data["results_dir"] = str(folder / "results")
+    data["execution"] |= {"cluster": "slurm", "profile": profile, "workers": None}
+    config.write_text(yaml.safe_dump(data))
+    run = sweep_tools.Sweep(bed, folder, config)
+    run.foreshock("run", str(run.config))
+    bed.wait_idle(1500)
+    assert run.document()["status"] == "completed"
+    status = run.status()
+    assert status["rows_done"] == status["rows_total"]
+    (local,) = (made / "prefill_sensitivity").glob("demo-exploit-*")
+    assert tables(run.dir) == tables(local)
+    assert (run.dir / "report.html").is_file()
