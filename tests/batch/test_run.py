@@ -26,6 +26,8 @@ from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.rows import EVAL_KEYS, KL_KEYS, LOGPROB_KEYS, SAMPLE_KEYS
 
+pytestmark = pytest.mark.early
+
 MakeConfig = Callable[..., RunConfig]
 
 N_KILLS = int(os.environ.get("FORESHOCK_TEST_KILLS", "2"))

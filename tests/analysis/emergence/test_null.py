@@ -10,6 +10,8 @@ from scipy import stats
 from foreshock.analysis.emergence.evaluate import evaluate_emergence
 from foreshock.analysis.emergence.models import Model
 
+pytestmark = pytest.mark.early
+
 RUNS = 24
 
 

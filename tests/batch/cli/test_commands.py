@@ -20,6 +20,8 @@ from foreshock.batch.config import RunConfig
 from foreshock.errors import ForeshockError
 from foreshock.jobs.verify.builtin.problems import builtin_problems
 
+pytestmark = pytest.mark.early
+
 MakeConfig = Callable[..., RunConfig]
 
 

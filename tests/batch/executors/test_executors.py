@@ -18,6 +18,8 @@ from foreshock.batch.run import create_run
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.slurm.states import JobState
 
+pytestmark = pytest.mark.early
+
 
 class TestInline(ExecutorContract):
     @pytest.fixture

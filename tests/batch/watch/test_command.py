@@ -22,6 +22,8 @@ from foreshock.batch.run import RunHooks, run
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout
 
+pytestmark = pytest.mark.early
+
 Training = Any
 """See conftest.py."""
 

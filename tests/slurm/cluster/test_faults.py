@@ -188,13 +188,14 @@ def _check_counts(run: Any, counts: Path, injector: Injector) -> None:
     """No sample twice, beyond the batches in flight when an attempt ended abruptly and the rows of torn shards.
 
     In flight are at most two batches: one being sampled, one being verified. An attempt that failed (full disk)
-    may have lost them once a checkpoint.
+    may have lost them once a checkpoint. Logs lie on the disk that gets full, so attempts that failed for it may have
+    left no trace: each time counts as if both running elements had failed at all four checkpoints.
     """
     made: Counter[str] = Counter()
     for path in counts.iterdir():
         made.update(path.read_text().split())
     repeated = sum(n - 1 for n in made.values())
-    lost = 0
+    lost = 2 * 4 * injector.done["full_disk"]
     for path in run.dir.glob("logs/slurm/*-a*.log"):
         for attempt in path.read_text().split("=== job")[1:]:
             orderly = re.search(r"ended with exit code (0|75)$", attempt, re.MULTILINE)
