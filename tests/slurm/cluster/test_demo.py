@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -17,8 +18,29 @@ DEMO = Path(os.environ.get("FORESHOCK_DEMO", Path(__file__).parents[3] / "demo-r
 TABLES = ("evals", "logprob", "ref_logprob", "kl", "ground_truth")
 
 
-def tables(run: Path) -> dict[str, bytes]:
-    return {f"{name}/{path.name}": path.read_bytes() for name in TABLES for path in sorted((run / name).iterdir())}
+def tables(run: Path) -> dict[str, list[str]]:
+    """Rows by file."""
+    return {f"{name}/{path.name}": path.read_text().splitlines() for name in TABLES for path in (run / name).iterdir()}
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """Each row that two runs do not share, as the keys that differ with both values; the source was copied."""
+    left, right = tables(one), tables(other)
+    if left.keys() != right.keys():
+        return [f"files: {sorted(left.keys() ^ right.keys())}"]
+    found = []
+    for name in left:
+        if len(left[name]) != len(right[name]):
+            found.append(f"{name}: {len(left[name])} and {len(right[name])} rows")
+        for number, (a, b) in enumerate(zip(left[name], right[name], strict=False), 1):
+            if a != b:
+                x, y = json.loads(a), json.loads(b)
+                keys = [key for key in x.keys() | y.keys() if x.get(key) != y.get(key) and key != "prefill_source"]
+                if keys:
+                    found.append(
+                        f"{name}:{number}: " + "; ".join(f"{key} {x.get(key)!r} | {y.get(key)!r}" for key in keys)
+                    )
+    return found
 
 
 def test_the_demos_sweep_runs_as_arrays_and_gives_the_tables_of_the_local_run(
@@ -44,5 +66,5 @@ def test_the_demos_sweep_runs_as_arrays_and_gives_the_tables_of_the_local_run(
     status = run.status()
     assert status["rows_done"] == status["rows_total"]
     (local,) = (made / "prefill_sensitivity").glob("demo-exploit-*")
-    assert tables(run.dir) == tables(local)
+    assert differences(run.dir, local) == []
     assert (run.dir / "report.html").is_file()
