@@ -37,8 +37,18 @@ CI = ROOT / "containers" / "ci"
 USER = "foreshock-image"
 OCI = "localhost/foreshock:cpu"
 TEST_OCI = "localhost/foreshock:test"
-INSIDE = ("tests/jobs/verify", "tests/jobs/engines", "tests/slurm", "tests/containers")
-"""What an image may change: the sandbox, torch's numbers, the shell, the locks."""
+INSIDE = ("tests/jobs/verify", "tests/jobs/engines", "tests/slurm")
+"""What an image may change: the sandbox, torch's numbers, the shell."""
+OFFLINE = (
+    "unshare",
+    "--net",
+    sys.executable,
+    "-c",
+    "import fcntl, os, socket, struct, sys\n"
+    "fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh14x', b'lo', 1))  # SIOCSIFFLAGS, IFF_UP\n"
+    "os.execvp(sys.argv[1], sys.argv[1:])",
+)
+"""Runs a command with no network but its own loopback, which is down in a new namespace."""
 LIMIT_BYTES = 2 * 10**9
 PINS = read_pins()
 
@@ -151,7 +161,7 @@ def in_oci(image: str, *command: str, folder: Path | None = None) -> str:
     run("buildah", "from", "--name", holder, image)
     mount = [] if folder is None else ["--volume", f"{folder}:{folder}"]
     try:
-        return run("unshare", "--net", "buildah", "run", "--isolation", "chroot", *mount, holder, "--", *command)
+        return run(*OFFLINE, "buildah", "run", "--isolation", "chroot", *mount, holder, "--", *command)
     finally:
         run("buildah", "rm", holder)
 
@@ -349,7 +359,8 @@ def image_with_tests(oci: str, inputs: Inputs) -> str:
 def run_tests_inside(image: str, *folders: str) -> str:
     """The test suite of the image, in the image."""
     marks = "not cluster and not image and not vllm"
-    return in_oci(image, "python", "-m", "pytest", "-n", "2", "-m", marks, *folders)
+    examples = "HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis"
+    return in_oci(image, "env", examples, "python", "-m", "pytest", "-n", "2", "-m", marks, *folders)
 
 
 def test_tests_that_depend_on_where_they_run_pass_inside_offline(image_with_tests: str) -> None:
@@ -358,4 +369,4 @@ def test_tests_that_depend_on_where_they_run_pass_inside_offline(image_with_test
 
 @pytest.mark.long
 def test_the_whole_test_suite_passes_inside_offline(image_with_tests: str) -> None:
-    assert " passed" in run_tests_inside(image_with_tests, "tests")
+    assert " passed" in run_tests_inside(image_with_tests, "tests", "--ignore", "tests/containers")
