@@ -17,7 +17,8 @@ from typing import Any
 from foreshock.batch.config import EngineConfig, RunConfig
 from foreshock.batch.discover import discover_checkpoints, require_loadable, select_steps
 from foreshock.batch.problems import load_run_problems
-from foreshock.batch.provenance import git_state, image_digest
+from foreshock.batch.provenance import git_state
+from foreshock.batch.slurm_scripts import workers_image
 from foreshock.errors import InputError
 from foreshock.jobs.engines.factory import create_engine, require_engine
 from foreshock.jobs.fingerprint import model_fingerprint
@@ -251,7 +252,7 @@ def _settings(config: RunConfig) -> WorkerSettings:
         assignment=config.prefill.assignment.value,
         token_logprobs=config.logprob.token_logprobs,
         git_commit=git_state()["commit"],
-        image_digest=image_digest(),
+        image_digest=workers_image(config),
         reuse_verdicts=config.verifier.reuse_verdicts,
     )
 

@@ -21,6 +21,8 @@ from foreshock.batch.config import RunConfig, load_config
 from foreshock.batch.execute import Execution, OnSnapshot, execute, missing_specs
 from foreshock.batch.plan import RunPlan, make_plan
 from foreshock.batch.provenance import recorded_status, short_commit, write_config, write_metadata
+from foreshock.batch.slurm_scripts import workers_image
+from foreshock.containers.digest import changed_image
 from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.fingerprint import model_fingerprint
 from foreshock.jobs.records.jsonl import sweep_temporaries
@@ -99,6 +101,9 @@ def resume(
     plan = PlanFile.read(layout)
     config = overrides(load_config(layout.config))
     require_same_models(plan, layout)
+    changed = changed_image(plan.settings.image_digest, workers_image(config))
+    if changed is not None:
+        hooks.say(changed)
     write_metadata(layout, config.engine.options.get("api_key_env"))
     return _carry_out(layout, config, plan, hooks, analysed)
 

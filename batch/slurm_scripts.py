@@ -14,6 +14,8 @@ from typing import Any
 
 from foreshock.batch.arrays import split_arrays
 from foreshock.batch.config import RunConfig
+from foreshock.batch.provenance import image_digest
+from foreshock.containers.digest import image_file_digest
 from foreshock.containers.launch import Bind, ExecRequest, compose, pass_through_shell
 from foreshock.containers.launch import quote as quote_word
 from foreshock.jobs.adapters import base_of, hub_cache_of, is_adapter
@@ -39,8 +41,22 @@ def plan_submission(
         "profile": profile.model_dump(mode="json"),
         "final_profile": load_profile(profile.final).model_dump(mode="json"),
         "rows_missing": rows_missing,
+        "image_digest": workers_image(config),
     }
     return _entry(pack, tasks, limits, name, rounds_left, settings)
+
+
+def workers_image(config: RunConfig) -> str | None:
+    """Digest of the image that a run's workers start in; None outside of images and for one that is not to be seen.
+
+    Of Slurm jobs it is their profile's, of worker processes this process's own, which its launcher passed in.
+    """
+    if config.execution.cluster != "slurm":
+        return image_digest()
+    container = load_profile(config.execution.profile or DEFAULT_PROFILE).container
+    if container is None or not Path(container.image).exists():
+        return None
+    return image_file_digest(Path(container.image))
 
 
 def next_submission(
@@ -65,8 +81,9 @@ def make_scripts(layout: RunLayout, plan: PlanFile, submission: Submission) -> S
     final_profile = parse_profile(submission.settings["final_profile"])
     root = layout.root.absolute()
     pack = str(submission.pack)
-    worker = _program(layout, plan, profile, ("-m", "foreshock.jobs", str(root), "--pack", pack))
-    finish = _program(layout, plan, final_profile, ("-m", "foreshock.batch.heal", str(root), "--pack", pack))
+    digest = submission.settings.get("image_digest")
+    worker = _program(layout, plan, profile, ("-m", "foreshock.jobs", str(root), "--pack", pack), digest)
+    finish = _program(layout, plan, final_profile, ("-m", "foreshock.batch.heal", str(root), "--pack", pack), None)
     arrays = tuple(
         ArrayScript(job.name, submission.token, root, submission.pack, worker, job.elements, profile)
         for job in submission.arrays
@@ -83,7 +100,9 @@ def next_folder(layout: RunLayout, submission: Submission) -> Path:
     return Journal(layout.root.absolute()).root / f"after-{submission.token}"
 
 
-def _program(layout: RunLayout, plan: PlanFile, profile: Profile, arguments: tuple[str, ...]) -> Program:
+def _program(
+    layout: RunLayout, plan: PlanFile, profile: Profile, arguments: tuple[str, ...], digest: str | None
+) -> Program:
     image = profile.container
     if image is None:
         return Program.from_argv((profile.python or sys.executable, *arguments))
@@ -103,6 +122,7 @@ def _program(layout: RunLayout, plan: PlanFile, profile: Profile, arguments: tup
                 *(_bind(text) for text in image.binds),
             ),
             gpus=profile.gpus_per_node if image.nv else 0,
+            digest=digest,
             environment={} if cache is None else {"HF_HUB_CACHE": cache},
         )
     )

@@ -169,9 +169,8 @@ class CheckpointSession:
 
     def _open(self, spec: JobSpec) -> ShardWriter:
         settings = self._settings
-        writer = self._store.open(
-            spec, Origin(settings.git_commit, settings.image_digest, SCHEMA_VERSION, self._worker.slurm_job)
-        )
+        own_image = os.environ.get("FORESHOCK_IMAGE_DIGEST")  # from whoever started the container
+        writer = self._store.open(spec, Origin(settings.git_commit, own_image, SCHEMA_VERSION, self._worker.slurm_job))
         self._worker.progress.now.rows_done += len(writer.done)
         self._worker.progress.now.rows_resumed += len(writer.done)
         return writer

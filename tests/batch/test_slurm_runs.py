@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,7 @@ from foreshock.batch.executors.slurm import SlurmTask, task_reports
 from foreshock.batch.logs import find_logs
 from foreshock.batch.plan import make_plan
 from foreshock.batch.resources import resources
-from foreshock.batch.run import create_run
+from foreshock.batch.run import RunHooks, create_run, resume
 from foreshock.batch.slurm_scripts import make_scripts, next_folder, next_submission, plan_submission
 from foreshock.batch.slurm_status import cell_states, failures
 from foreshock.errors import InputError
@@ -101,6 +103,35 @@ def test_a_container_sees_the_run_the_models_and_the_binds(
     for spec in plan.specs:
         assert f"{spec.checkpoint.path}:{spec.checkpoint.path}:ro" in worker.command
     assert any("FS_SCRATCH" in line for line in worker.prelude)
+
+
+def test_the_image_is_recorded_and_another_one_is_told_on_resume(
+    make_config: MakeConfig, profile: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    image = tmp_path / "foreshock.sif"
+    image.write_bytes(b"one")
+    config = slurm(make_config, profile(container={"image": str(image)}))
+    layout, plan = planned(config)
+    digest = f"sha256:{hashlib.sha256(b'one').hexdigest()}"
+    assert plan.settings.image_digest == digest
+    worker = make_scripts(layout, plan, submission(layout, plan, config)).arrays[0].worker
+    assert any(f"FORESHOCK_IMAGE_DIGEST={digest}" in line for line in worker.prelude)
+    image.write_bytes(b"another")
+    said: list[str] = []
+    monkeypatch.setattr("foreshock.batch.run._carry_out", lambda *_: None)
+    resume(layout.root, RunHooks(say=said.append))
+    assert [line for line in said if digest in line and "goes on in sha256:" in line]
+
+
+def test_rows_record_the_image_that_their_worker_ran_in(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORESHOCK_IMAGE_DIGEST", "sha256:abc")
+    layout, plan = done(make_config(checkpoints={"steps": [1]}, prefill={"levels": [0]}))
+    assert plan.settings.image_digest == "sha256:abc"
+    manifests = [json.loads(path.read_text()) for path in layout.shards.rglob("*.manifest.json")]
+    assert {manifest["image_digest"] for manifest in manifests} == {"sha256:abc"}
 
 
 def test_a_container_sees_the_bases_of_adapters(
