@@ -22,7 +22,6 @@ import matplotlib as mpl
 from fontTools import subset
 from matplotlib import font_manager
 
-FAMILY = "foreshock figures"
 _LETTERS = (
     range(0x20, 0x250),  # Latin with its extensions
     range(0x370, 0x400),  # Greek
@@ -30,30 +29,33 @@ _LETTERS = (
     range(0x2190, 0x2300),  # arrows, mathematical operators
     range(0x25A0, 0x2600),  # geometric shapes
 )
-_VERSION = 1
+_VERSION = 2
 
 
 def font_settings(families: Sequence[str]) -> dict[Any, Any]:
     """matplotlib's settings for the first of `families` that this machine has, cut down where that is possible."""
     settings: dict[Any, Any] = {"font.family": "sans-serif", "font.sans-serif": list(families)}
-    if _register_cut(tuple(families)):
-        settings["font.family"] = [FAMILY, "sans-serif"]  # the second for letters that the first lacks
+    cut = _register_cut(tuple(families))
+    if cut is not None:
+        settings["font.family"] = [cut, "sans-serif"]  # the second for letters that the first lacks
         settings["mathtext.fontset"] = "custom"  # numbers on logarithmic axes
-        settings |= {f"mathtext.{style}": FAMILY for style in ("rm", "it", "cal", "sf", "tt")}
-        settings["mathtext.bf"] = f"{FAMILY}:bold"
+        settings |= {f"mathtext.{style}": cut for style in ("rm", "it", "cal", "sf", "tt")}
+        settings["mathtext.bf"] = f"{cut}:bold"
     return settings
 
 
 @cache
-def _register_cut(families: tuple[str, ...]) -> bool:
+def _register_cut(families: tuple[str, ...]) -> str | None:
+    """The name of the cut-down family, which matplotlib knows from now on; None if there is none."""
     try:
         for weight in ("normal", "bold"):
             whole = font_manager.findfont(font_manager.FontProperties(family=list(families), weight=weight))
-            font_manager.fontManager.addfont(_cut(Path(whole)))
+            path = _cut(Path(whole))
+            font_manager.fontManager.addfont(path)
+        return font_manager.get_font(path).family_name
     except Exception as error:  # noqa: BLE001 - fonts fail in every way; with the whole font figures are only slower
         logging.getLogger(__name__).debug("the figures' font is used whole: %r", error)
-        return False
-    return True
+        return None
 
 
 def _cut(whole: Path) -> Path:
@@ -73,7 +75,7 @@ def _cut(whole: Path) -> Path:
     cutter.subset(font)
     for record in font["name"].names:
         if record.nameID in (1, 16):  # family, typographic family
-            record.string = FAMILY
+            record.string = f"{record.toUnicode()} for figures"
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     os.close(descriptor)
     subset.save_font(font, temporary, options)

@@ -311,8 +311,8 @@ def test_ctrl_c_leaves_a_usable_state(finished: RunLayout, tmp_path: Path, sft_r
     run_dir = tmp_path / "run"
     process = launch(file, run_dir, ["run"])
     deadline = time.monotonic() + 180
-    while not list((run_dir / "shards").rglob("*.manifest.json")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    while not list((run_dir / "shards").rglob("*.jsonl")) and time.monotonic() < deadline:  # the first batch's rows
+        time.sleep(0.002)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=180) == 130
     assert not workers_of(run_dir)

@@ -127,7 +127,8 @@ def test_estimates_are_set_against_ground_truth(two_runs: list[Path], written: s
     assert set(frame["measured_n"]) == {3 * 40}
 
 
-def test_both_runs_share_one_log_probability_threshold(two_runs: list[Path]) -> None:
+def test_both_runs_share_one_log_probability_threshold(two_runs: list[Path], written: str) -> None:
+    assert written  # the files come with the report
     thresholds = {
         json.loads((run / "analysis" / "integrated" / "integration_summary.json").read_text())["logprob_threshold"]
         for run in two_runs
