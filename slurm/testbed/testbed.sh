@@ -191,12 +191,15 @@ sql() { mariadb --no-defaults --socket "$state/run/mysql.socket" -u root -e "$1"
 
 start_database() {
   running mariadbd && return 0
+  # A server that starts clears temporary tables out of its tmpdir: in a shared one, another testbed's too.
+  local tmp=$state/mysql-tmp
   if [[ ! -d $state/mysql/mysql ]]; then
-    install -d -o mysql -g mysql -m 700 "$state/mysql"
-    mariadb-install-db --no-defaults --user=mysql --datadir="$state/mysql" --skip-test-db \
-      --auth-root-authentication-method=socket >"$state/log/mariadb-install.log" 2>&1
+    install -d -o mysql -g mysql -m 700 "$state/mysql" "$tmp"
+    mariadb-install-db --no-defaults --user=mysql --datadir="$state/mysql" --tmpdir="$tmp" --skip-test-db \
+      --auth-root-authentication-method=socket >"$state/log/mariadb-install.log" 2>&1 ||
+      die "mariadb-install-db failed; see $state/log/mariadb-install.log"
   fi
-  mariadbd --no-defaults --user=mysql --datadir="$state/mysql" --socket="$state/mysql/socket" \
+  mariadbd --no-defaults --user=mysql --datadir="$state/mysql" --tmpdir="$tmp" --socket="$state/mysql/socket" \
     --bind-address=127.0.0.1 --port=$((port_base + 6)) --pid-file="$state/mysql/pid" \
     --innodb-buffer-pool-size=128M --innodb-log-file-size=64M --innodb-lock-wait-timeout=900 \
     --innodb-flush-log-at-trx-commit=2 >"$state/log/mariadb.log" 2>&1 </dev/null &
