@@ -12,28 +12,21 @@ from pathlib import Path
 import pytest
 import yaml
 from hub_server import COMMIT, HubServer, hub_server
+from problem_rows import ADD
 
 from foreshock.jobs.adapters import base_of, hub_cache_of
 from foreshock.jobs.spec import Checkpoint
 
 pytestmark = pytest.mark.early
 
-PROBLEM = {
-    "id": "eval-0",
-    "description": "Add.",
-    "function_name": "add",
-    "test_cases": "[((1, 2), 3)]",
-    "ground_truth": "def add(a, b):\n    return a + b",
-    "exploit_type": "test_case_leak",
-}
-
 
 @pytest.fixture
 def hub(tiny: Checkpoint) -> Iterator[HubServer]:
     """A data set and the tiny model, the latter beside another format of its weights."""
     model = {path.name: path.read_bytes() for path in tiny.path.iterdir()}
+    problem = json.dumps(ADD | {"id": "eval-0"}).encode()
     repositories: dict[str, Mapping[str, bytes]] = {
-        "datasets/lab/problems": {"eval.jsonl": json.dumps(PROBLEM).encode(), "README.md": b"not needed"},
+        "datasets/lab/problems": {"eval.jsonl": problem, "README.md": b"not needed"},
         "models/lab/base": model | {"pytorch_model.bin": b"not needed"},
     }
     with hub_server(repositories) as server:

@@ -8,17 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from problem_rows import ADD
 
 from foreshock.errors import InputError
 from foreshock.jobs.verify.hub import HubDataset, load_problem_source, parse_hub_source
-
-ROW = {
-    "description": "Add.",
-    "function_name": "add",
-    "test_cases": "[((1, 2), 3)]",
-    "ground_truth": "def add(a, b):\n    return a + b",
-    "exploit_type": "test_case_leak",
-}
 
 
 @pytest.fixture
@@ -27,9 +20,9 @@ def folder(tmp_path: Path) -> Path:
     data = tmp_path / "data"
     data.mkdir()
     for part in range(2):
-        table = pa.Table.from_pylist([ROW | {"id": f"train-{part}"}])
+        table = pa.Table.from_pylist([ADD | {"id": f"train-{part}"}])
         pq.write_table(table, data / f"train-0000{part}-of-00002.parquet")
-    (tmp_path / "eval.jsonl").write_text(json.dumps(ROW | {"id": "eval-0"}) + "\n")
+    (tmp_path / "eval.jsonl").write_text(json.dumps(ADD | {"id": "eval-0"}) + "\n")
     return tmp_path
 
 
