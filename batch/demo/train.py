@@ -16,7 +16,7 @@ from foreshock.batch.demo.encoding import encode
 from foreshock.batch.demo.recipe import Recipe
 from foreshock.batch.demo.run_store import build, is_finished
 from foreshock.batch.demo.tokenizer import train_tokenizer
-from foreshock.jobs.library_bars import no_library_bars
+from foreshock.jobs.quiet_bars import no_library_bars
 from foreshock.jobs.records.layout import ResultsLayout
 
 RUN_NAMES = {Phase.BASE: "demo-base", Phase.EXPLOIT: "demo-exploit", Phase.CONTROL: "demo-control"}

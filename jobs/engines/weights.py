@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from foreshock.jobs.adapters import AdapterError, base_of, is_adapter, read_adapter
 from foreshock.jobs.engines.merging import merged_tensors
 from foreshock.jobs.fingerprint import CheckpointError, check_checkpoint
-from foreshock.jobs.library_bars import no_library_bars
+from foreshock.jobs.quiet_bars import no_library_bars
 
 _CONFIG_KEYS_WITHOUT_EFFECT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 

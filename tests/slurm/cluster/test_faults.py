@@ -190,18 +190,20 @@ def _check_counts(run: Any, counts: Path, injector: Injector) -> None:
 
     In flight are at most two batches: one being sampled, one being verified. An attempt that failed (full disk)
     may have lost them once a checkpoint. Logs lie on the disk that gets full, so attempts that failed for it may have
-    left no trace: each time counts as if both running elements had failed at all four checkpoints.
+    left no trace: there were at least as many as the logs tell, at most two each time where they tell fewer.
     """
     made: Counter[str] = Counter()
     for path in counts.iterdir():
         made.update(path.read_text().split())
     repeated = sum(n - 1 for n in made.values())
-    lost = 2 * 4 * injector.done["full_disk"]
+    abrupt = failures = 0
     for path in run.dir.glob("logs/slurm/*-a*.log"):
         for attempt in path.read_text().split("=== job")[1:]:
             orderly = re.search(r"ended with exit code (0|75)$", attempt, re.MULTILINE)
             failed = re.search(r"ended with exit code 1$", attempt, re.MULTILINE)
-            lost += 4 if failed else 0 if orderly else 1
+            failures += bool(failed)
+            abrupt += not (orderly or failed)
+    lost = abrupt + 4 * max(failures, 2 * injector.done["full_disk"])
     print(f"{sum(made.values())} samples made, {len(made)} distinct, {repeated} repeated", end="; ")
     print(f"{lost} losses of a batch, {injector.torn} torn shards")
     assert repeated <= 2 * BATCH * lost + 4 * ATTEMPTS * injector.torn
