@@ -21,9 +21,10 @@ $(INSTALLED): pyproject.toml
 demo: $(INSTALLED)  ## train the tiny organism, run the whole sweep on it, write the report
 	$(BIN)/foreshock demo --output demo-results
 
+# One process more than cores, as many tests wait for a server or a child; a file's tests share what its fixtures made.
 test: $(INSTALLED)  ## every test that needs neither Slurm nor an image builder, with the coverage floor
 	$(BIN)/python -m slipcover --source $(COVERED) --json --out .coverage.json \
-	  -m pytest -n auto --dist worksteal -m "not cluster and not image and not vllm" $(PYTEST_ARGS)
+	  -m pytest -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder -m "not cluster and not image and not vllm" $(PYTEST_ARGS)
 	$(BIN)/python -m slipcover --merge .coverage.json --out .coverage.json --skip-covered --missing-width 40 --fail-under 85
 
 check: $(INSTALLED)  ## style, types, import directions

@@ -7,6 +7,7 @@ the command line, because a list of known names always misses the next one.
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import re
@@ -117,6 +118,13 @@ def image_digest() -> str | None:
     return os.environ.get("FORESHOCK_IMAGE_DIGEST")
 
 
+@functools.cache
+def _installed_packages() -> tuple[str, ...]:
+    """`name==version` of each; read once, as it takes a tenth of a second and a watch asks at every checkpoint."""
+    found = [distribution.metadata for distribution in packages.distributions()]
+    return tuple(sorted(f"{metadata['Name']}=={metadata['Version']}" for metadata in found))
+
+
 def collect_metadata(secret: str | None = None) -> dict[str, Any]:
     """Everything about the code and the machine that a result may depend on, but the variable named `secret`."""
     import torch
@@ -135,7 +143,7 @@ def collect_metadata(secret: str | None = None) -> dict[str, Any]:
         "image_digest": image_digest(),
         "slurm": {name: value for name, value in sorted(os.environ.items()) if re.match(r"SLURM_.*ID$", name)},
         "environment": redact_environment(os.environ, secret),
-        "pip_freeze": sorted(f"{d.metadata['Name']}=={d.version}" for d in packages.distributions()),
+        "pip_freeze": list(_installed_packages()),
         "recorded": _now(),
     }
 

@@ -14,27 +14,28 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _EXIT_STOPPED = 75  # worker.EXIT_STOPPED, which is too heavy to import here
 
 
-def _follow_parent(parent: int) -> bool:
+def follow_parent(parent: int) -> bool:
     """Ask the kernel for SIGTERM when the parent dies; False if it is dead already."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     return os.getppid() == parent
 
 
-def main() -> int:
-    """Parse arguments and run the task."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse arguments (the process's own if not given) and run the task."""
     parser = argparse.ArgumentParser(prog="python -m foreshock.jobs", description=__doc__)
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--pack", type=int, required=True, help="number of the pack, packs/pack-NNNN.json")
     parser.add_argument("--task", type=int, required=True, help="index of the array task in the pack")
     parser.add_argument("--parent", type=int, help="stop when this process, the parent, is gone")
-    arguments = parser.parse_args()
-    if arguments.parent is not None and not _follow_parent(arguments.parent):
+    arguments = parser.parse_args(argv)
+    if arguments.parent is not None and not follow_parent(arguments.parent):
         return _EXIT_STOPPED
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in foreshock.__main__, for workers that Slurm starts

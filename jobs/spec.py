@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import total_ordering
 from pathlib import Path
@@ -116,11 +116,11 @@ class JobSpec:
 
     def identity(self) -> dict[str, Any]:
         """What `key()` hashes: everything but where the checkpoint happens to lie on disk."""
-        fields = asdict(self)
-        fields["kind"] = self.kind.value
-        fields["checkpoint"] = {"run": self.checkpoint.run, "name": self.checkpoint.name}
-        fields["sampling"] = {k: v for k, v in asdict(self.sampling).items() if k != "n"}
-        return fields
+        values = _values(self)
+        values["kind"] = self.kind.value
+        values["checkpoint"] = {"run": self.checkpoint.run, "name": self.checkpoint.name}
+        values["sampling"] = {k: v for k, v in _values(self.sampling).items() if k != "n"}
+        return values
 
     def key(self) -> str:
         """sha256 over `identity()` as canonical JSON; 64 hex digits."""
@@ -141,7 +141,7 @@ class JobSpec:
                 "path": str(self.checkpoint.path),
                 "revision": self.checkpoint.revision,
             },
-            "sampling": asdict(self.sampling),
+            "sampling": _values(self.sampling),
         }
 
     @classmethod
@@ -159,6 +159,11 @@ class JobSpec:
                 "sampling": SamplingParams(**data["sampling"]),
             }
         )
+
+
+def _values(record: JobSpec | SamplingParams) -> dict[str, Any]:
+    """Field values as they are; `dataclasses.asdict` copies deeply, and a large plan asks for many thousand keys."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 @dataclass(frozen=True, slots=True)

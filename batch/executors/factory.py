@@ -38,6 +38,18 @@ def gpus_per_worker(config: RunConfig) -> int:
     return wanted if isinstance(wanted, int) and wanted > 0 else 1  # the engine refuses anything else
 
 
+def preload(config: RunConfig) -> tuple[str, ...]:
+    """What CPU workers import once for all; nothing for vLLM, whose own processes want a clean interpreter."""
+    worker = ("foreshock.jobs.worker", "transformers.models.auto.tokenization_auto")
+    match config.engine.name:
+        case "transformers":
+            return (*worker, "foreshock.jobs.engines.transformers")
+        case "vllm":
+            return ()
+        case _:
+            return worker
+
+
 def make_executor(config: RunConfig) -> Executor:
     """Build the executor; Slurm's is imported only when asked for."""
     match config.execution.cluster:
@@ -51,7 +63,7 @@ def make_executor(config: RunConfig) -> Executor:
             workers = default_workers(config)
             gpus = 0 if config.engine.device == "cpu" else count_gpus()
             threads = config.engine.threads or max(1, usable_cpus() // workers)
-            return LocalExecutor(workers, gpus, threads, gpus_per_worker(config))
+            return LocalExecutor(workers, gpus, threads, gpus_per_worker(config), preload(config))
         case Cluster.SLURM:
             from foreshock.batch.executors.slurm import SlurmExecutor
 

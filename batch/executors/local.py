@@ -8,14 +8,12 @@ when the launcher dies, so a resume never meets a second writer.
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 from foreshock.batch.executors.base import TaskReport
+from foreshock.batch.executors.forked import ForkedProcesses
+from foreshock.batch.executors.processes import SpawnedProcesses, WorkerProcesses
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.spec import ArrayTask
@@ -26,21 +24,29 @@ _LOG_TAIL_LINES = 15
 
 
 class LocalExecutor:
-    """Keeps at most `workers` processes busy; GPU workers see `gpus_per_worker` devices each."""
+    """Keeps at most `workers` processes busy; GPU workers see `gpus_per_worker` devices each.
+
+    `preload` are modules that CPU workers share by being forked after their import; without any, each is a new
+    interpreter.
+    """
 
     name = "local"
     detached = False
 
-    def __init__(self, workers: int, gpus: int = 0, threads: int = 1, gpus_per_worker: int = 1) -> None:
+    def __init__(
+        self, workers: int, gpus: int = 0, threads: int = 1, gpus_per_worker: int = 1, preload: Sequence[str] = ()
+    ) -> None:
         self._workers = workers
         self._gpus = gpus
         self._gpus_per_worker = gpus_per_worker
         self._threads = threads
+        self._preload = () if gpus else tuple(preload)
         self._layout: RunLayout | None = None
+        self._processes: WorkerProcesses | None = None
         self._pack = 0
         self._pending: list[int] = []
-        self._running: dict[int, subprocess.Popen[bytes]] = {}
         self._slots: dict[int, int] = {}
+        """Slot of every running task."""
         self._reports: dict[int, TaskReport] = {}
 
     def queued(self, layout: RunLayout, plan: PlanFile) -> frozenset[str]:
@@ -50,6 +56,7 @@ class LocalExecutor:
     def submit(self, layout: RunLayout, pack: int, tasks: Sequence[ArrayTask]) -> None:
         """Queue the tasks and start the first ones."""
         self._layout, self._pack = layout, pack
+        self._processes = self._make_processes(layout.root)
         self._pending = [task.index for task in tasks]
         self._reports = {task.index: TaskReport(task.index, JobState.PENDING) for task in tasks}
         layout.logs.mkdir(parents=True, exist_ok=True)
@@ -57,51 +64,48 @@ class LocalExecutor:
 
     def poll(self) -> Mapping[int, TaskReport]:
         """Collect processes that ended, start those that wait."""
-        for index, process in list(self._running.items()):
-            code = process.poll()
-            if code is not None:
-                del self._running[index]
-                del self._slots[index]
-                self._reports[index] = self._report(index, code)
-        self._fill()
+        if self._processes is not None:
+            self._collect(self._processes.ended())
+            self._fill()
+            if not self._slots:
+                self._processes.close()
         return dict(self._reports)
 
     def cancel(self) -> None:
         """SIGTERM to the running, none of the waiting is started; waits for the batches in flight."""
         self._pending.clear()
-        for process in self._running.values():
-            process.send_signal(signal.SIGTERM)
-        for process in self._running.values():
-            process.wait()
-        for index, report in self.poll().items():
+        if self._processes is not None:
+            self._collect(self._processes.terminate())
+            self._processes.close()
+        for index, report in self._reports.items():
             if not report.state.is_final:
                 self._reports[index] = TaskReport(index, JobState.CANCELLED)
 
     def pids(self) -> dict[int, int]:
-        """Process id of every running task."""
-        return {index: process.pid for index, process in self._running.items()}
+        """Process ids of running tasks, as far as known."""
+        return {} if self._processes is None else self._processes.pids()
+
+    def _make_processes(self, run_dir: Path) -> WorkerProcesses:
+        return ForkedProcesses(run_dir, self._preload) if self._preload else SpawnedProcesses(run_dir)
+
+    def _collect(self, codes: Mapping[int, int]) -> None:
+        for index, code in codes.items():
+            del self._slots[index]
+            self._reports[index] = self._report(index, code)
 
     def _fill(self) -> None:
-        while self._pending and len(self._running) < self._workers:
+        while self._pending and len(self._slots) < self._workers:
             self._start(self._pending.pop(0))
 
     def _start(self, index: int) -> None:
-        assert self._layout is not None
+        assert self._processes is not None
         slot = min(set(range(self._workers)) - set(self._slots.values()))
-        environment = dict(os.environ)
-        environment.setdefault("OMP_NUM_THREADS", str(self._threads))
-        environment["TOKENIZERS_PARALLELISM"] = "false"
+        environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(self._threads))}
         if self._gpus:
             first = slot * self._gpus_per_worker
             devices = (str((first + i) % self._gpus) for i in range(self._gpus_per_worker))
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
-        command = [sys.executable, "-m", "foreshock.jobs", str(self._layout.root)]
-        command += ["--pack", str(self._pack), "--task", str(index), "--parent", str(os.getpid())]
-        with _open_log(self._log(index)) as log:
-            # A session of its own: Ctrl-C reaches the launcher alone, which then stops its workers in order.
-            self._running[index] = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
-            )
+        self._processes.start(index, self._pack, self._log(index), environment)
         self._slots[index] = slot
         self._reports[index] = TaskReport(index, JobState.RUNNING)
 
@@ -114,10 +118,6 @@ class LocalExecutor:
             return TaskReport(index, JobState.COMPLETED, code)
         state = JobState.CANCELLED if code == EXIT_STOPPED else JobState.FAILED
         return TaskReport(index, state, code, _tail(self._log(index)))
-
-
-def _open_log(path: Path) -> IO[bytes]:
-    return path.open("ab")
 
 
 def _tail(path: Path) -> str | None:

@@ -133,8 +133,8 @@ class TransformersEngine(Closing):
         """Free the model and the GPU memory it held."""
         self._release()
         self._tokenizer = self._config = None
-        gc.collect()
-        if self.device.type == "cuda":
+        if self.device.type == "cuda":  # on a CPU, what is no longer referred to is free already
+            gc.collect()
             torch.cuda.empty_cache()
 
     # -- generation

@@ -250,7 +250,7 @@ def launch(config_file: Path, run_dir: Path, arguments: list[str]) -> subprocess
 
 
 def workers_of(run_dir: Path) -> list[int]:
-    """Process ids of workers of a run, by their command line."""
+    """Process ids of a run's workers and of the server that they are forked from, by their command line."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -258,7 +258,7 @@ def workers_of(run_dir: Path) -> list[int]:
                 line = (entry / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if b"foreshock.jobs" in line and str(run_dir).encode() in line:
+            if str(run_dir).encode() in line and any(part.startswith(b"foreshock.jobs") for part in line):
                 found.append(int(entry.name))
     return found
 
@@ -267,7 +267,7 @@ def workers_of(run_dir: Path) -> list[int]:
 def test_kill_9_at_random_instants_then_resume_gives_the_same_tables(
     finished: RunLayout, tmp_path: Path, sft_run: Path, traces: Path, victim: str
 ) -> None:
-    """Kills of the launcher, whose workers must go with it, and of a worker, which must be replaced."""
+    """Kills of the launcher, whose workers must go with it, and of a worker or their server, to be replaced."""
     config = full_config(tmp_path, sft_run, traces, cluster="local")
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(config.to_yaml_dict()))
@@ -280,12 +280,12 @@ def test_kill_9_at_random_instants_then_resume_gives_the_same_tables(
         deadline = time.monotonic() + 180
         while not workers_of(run_dir) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        time.sleep(rng.uniform(0.0, 6.0))
+        time.sleep(rng.uniform(0.0, 8.0))  # the server imports for the first half, the workers end with the second
         if process.poll() is None:
-            targets = [process.pid] if victim == "launcher" else workers_of(run_dir)[:1]
-            for pid in targets:
-                os.kill(pid, signal.SIGKILL)
-            kills += 1
+            workers = workers_of(run_dir)
+            if victim == "launcher" or workers:
+                os.kill(process.pid if victim == "launcher" else rng.choice(workers), signal.SIGKILL)
+                kills += 1
         if victim == "launcher" or process.poll() is not None:
             process.wait()
         else:

@@ -10,6 +10,7 @@ from executor_contract import ExecutorContract, MakeExecutor, Sweep, wait
 from foreshock.batch import execute as execution
 from foreshock.batch.config import RunConfig
 from foreshock.batch.execute import execute, missing_specs
+from foreshock.batch.executors.factory import preload
 from foreshock.batch.executors.fake import Ending, FakeExecutor
 from foreshock.batch.executors.inline import InlineExecutor
 from foreshock.batch.executors.local import LocalExecutor
@@ -31,6 +32,12 @@ class TestLocal(ExecutorContract):
     @pytest.fixture
     def make_executor(self) -> MakeExecutor:
         return lambda: LocalExecutor(workers=2)
+
+
+class TestLocalForked(ExecutorContract):
+    @pytest.fixture
+    def make_executor(self, make_config: Callable[..., RunConfig]) -> MakeExecutor:
+        return lambda: LocalExecutor(workers=2, preload=preload(make_config(engine={"name": "fake"})))
 
 
 class TestFake(ExecutorContract):
