@@ -347,7 +347,11 @@ def load_yaml(path: Path) -> tuple[Any, dict[tuple[str | int, ...], int]]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise InputError("no such configuration file", path=path) from None
+        raise InputError(
+            "no such configuration file",
+            path=path,
+            fix="check the path; docs/configuration.md starts with one to copy, and foreshock demo runs without any",
+        ) from None
     except IsADirectoryError:
         raise InputError("is a directory; give the YAML file", path=path) from None
     except UnicodeDecodeError as error:
