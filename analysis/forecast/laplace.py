@@ -12,7 +12,7 @@ elimination of a generalised linear mixed model.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import expit
@@ -122,8 +122,9 @@ def _direction(design: Design, curve: _Curvature) -> tuple[Array, Array, Array]:
     return step_local, step_shared, step_noise
 
 
-def find_mode(data: GrowthData, design: Design) -> Mode:
-    """Damped Newton from zero; raises ArithmeticError when a setting does not converge."""
+def find_mode(data: GrowthData, design: Design, most_failed: float = 0.0) -> Mode:
+    """Damped Newton from zero; raises ArithmeticError when a larger share of settings than `most_failed` does not
+    converge. Those that did not have evidence 0 (log -inf)."""
     n_settings, n_surfaces, depth, width = design.local.shape
     local, shared = np.zeros((n_settings, n_surfaces, width)), np.zeros((n_settings, design.shared.shape[-1]))
     noise = np.zeros((n_settings, n_surfaces, depth))
@@ -138,6 +139,10 @@ def find_mode(data: GrowthData, design: Design) -> Mode:
         if gradient.max() < TOLERANCE:
             return _mode(design, point, curve, gradient)
         point = _advance(data, design, point, curve, gradient)
+    failed = ~(gradient < TOLERANCE)
+    if failed.mean() <= most_failed:
+        mode = _mode(design, point, curve, gradient)
+        return replace(mode, log_evidence=np.where(failed, -np.inf, mode.log_evidence))
     raise ArithmeticError(
         f"the growth model's mode was not found in {MAX_STEPS} Newton steps (gradient {gradient.max():.2g}); "
         "check the cell table for counts or KL values out of range"

@@ -98,6 +98,7 @@ class VllmEngine(Closing):
         self._base_config: dict[str, Any] = {}
         self._base: str | None = None  # fingerprint of the full model in the core
         self._lora_rank: int | None = None
+        self._scores = False  # prompts have been scored, which a core that serves adapters cannot do
         self._checkpoint: Checkpoint | None = None
         self._fingerprint = ""
         self._tokenizer: Any = None
@@ -118,7 +119,7 @@ class VllmEngine(Closing):
         adapter = read_adapter(checkpoint.path) if is_adapter(checkpoint.path) else None
         self._tokenizer = load_tokenizer(checkpoint.path)
         if adapter is not None and not self._can_serve(adapter):
-            self._serve_full(self._merge(adapter, fingerprint), fingerprint)
+            self._serve_merged(adapter, fingerprint)
         elif adapter is not None:
             rank = lora_rank_for(adapter.max_rank, self._lora_rank)
             self._serve_full(adapter.base, model_fingerprint(adapter.base), rank)
@@ -158,7 +159,10 @@ class VllmEngine(Closing):
     def _can_serve(self, adapter: Adapter) -> bool:
         """Whether vLLM can apply the adapter as it is; otherwise it is merged."""
         return (
-            self.options.serve_adapters and not adapter.modules_to_save and lora_rank_for(adapter.max_rank) is not None
+            self.options.serve_adapters
+            and not self._scores
+            and not adapter.modules_to_save
+            and lora_rank_for(adapter.max_rank) is not None
         )
 
     def _serve_adapter(self, adapter: Adapter, fingerprint: str) -> None:
@@ -168,16 +172,22 @@ class VllmEngine(Closing):
         except CoreDiedError:
             raise
         except ForeshockError:  # vLLM does not apply adapters to all modules; folded in, it can be any
-            self._serve_full(self._merge(adapter, fingerprint), fingerprint)
+            self._serve_merged(adapter, fingerprint)
             return
         self._identity.require_probe(core, adapter.path, fingerprint)
         self.swaps += 1
 
-    def _merge(self, adapter: Adapter, fingerprint: str) -> Path:
+    def _serve_merged(self, adapter: Adapter, fingerprint: str) -> None:
+        """The base with the adapter folded in: other weights than base and adapter, as sums are rounded elsewhere."""
         from foreshock.jobs.engines.merging import write_merged
 
-        self._scratch = tempfile.TemporaryDirectory(prefix="foreshock-merged-")  # the last one goes as this one comes
-        return write_merged(adapter, Path(self._scratch.name) / fingerprint[:16])
+        previous, self._scratch = self._scratch, tempfile.TemporaryDirectory(prefix="foreshock-merged-")
+        try:
+            folder = write_merged(adapter, Path(self._scratch.name) / fingerprint[:16])
+            self._serve_full(folder, f"{fingerprint} merged")
+        finally:
+            if previous is not None:
+                previous.cleanup()
 
     def close(self) -> None:
         """End vLLM's processes."""
@@ -254,6 +264,7 @@ class VllmEngine(Closing):
         def to_core(key: str, request: ScoreRequest) -> CoreRequest:
             return CoreRequest(key, request.token_ids, score=True)
 
+        self._require_no_lora()
         divide_logits(self._running(), temperature)
         try:
             yield from self._stream(
@@ -262,6 +273,13 @@ class VllmEngine(Closing):
         finally:
             if temperature != 1:
                 self._undivide()
+
+    def _require_no_lora(self) -> None:
+        """Exchange a core that serves adapters, now and for good: vLLM lays an adapter over the output layer by the
+        rows that it is about to sample, and with the logits of a whole prompt, adapter or not, it ends (0.32, CPU)."""
+        self._scores = True
+        if self._lora_rank is not None:
+            self._restart()
 
     def _undivide(self) -> None:
         """Nothing may be drawn from divided logits: a core that does not take them back is ended."""
@@ -346,7 +364,7 @@ class VllmEngine(Closing):
             self._end_core()
 
     def _restart(self) -> None:
-        """A new core for the loaded checkpoint, which the dead one served."""
+        """A new core for the loaded checkpoint, which the one until now served."""
         checkpoint = self._loaded()
         self._end_core()
         self.load(checkpoint)

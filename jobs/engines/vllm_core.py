@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.adapters import Adapter
 from foreshock.jobs.engines.admission import ModelLimits
+from foreshock.jobs.engines.vllm_death import wake_on_death
 from foreshock.jobs.engines.vllm_options import VllmOptions
 
 _RESET_PATIENCE_S = 10.0
@@ -105,6 +106,7 @@ class VllmCore:
         os.environ.update(options.environment(on_cpu))
         try:
             from vllm.engine.arg_utils import EngineArgs
+            from vllm.v1.engine.exceptions import EngineDeadError
             from vllm.v1.engine.llm_engine import LLMEngine
         except ImportError as error:
             raise InputError(
@@ -119,6 +121,7 @@ class VllmCore:
                 f"{model}: vLLM cannot serve this model: {error}\n  -> the lines above, from vLLM's own log, say why; "
                 "if memory is short, lower engine.options.max_model_len or max_num_seqs"
             ) from error
+        wake_on_death(self._engine.engine_core, EngineDeadError)
         config = self._engine.model_config
         self.limits = ModelLimits(int(config.get_vocab_size()), int(config.max_model_len))
         self._lora: Any = None

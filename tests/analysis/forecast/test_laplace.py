@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from scipy import optimize
 
+from foreshock.analysis.forecast import laplace
 from foreshock.analysis.forecast.design import Design, GrowthPrior, Hyper, TimeAxis, build_design, growth_data
 from foreshock.analysis.forecast.growth_model import _PRIOR_MEAN, _PRIOR_SD, _hyper
 from foreshock.analysis.forecast.laplace import find_mode
@@ -86,3 +87,19 @@ def test_all_zeros_and_all_successes_converge(make_sweep: Callable[..., pd.DataF
     data = replace(data, k=extreme * data.n)
     mode = find_mode(data, build_design(data, random_hyper(10, 2), AXIS, GrowthPrior()))
     assert mode.gradient.max() < 1e-6
+
+
+def test_settings_without_a_mode_have_no_evidence_and_spoil_no_other(
+    make_sweep: Callable[..., pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = growth_data(make_sweep(rise=5))
+    design = build_design(data, random_hyper(60, 0), AXIS, GrowthPrior())
+    whole = find_mode(data, design)
+    monkeypatch.setattr(laplace, "MAX_STEPS", 12)  # enough for most of them
+    with pytest.raises(ArithmeticError, match="was not found in 12 Newton steps"):
+        find_mode(data, design)
+    some = find_mode(data, design, most_failed=0.9)
+    found = np.isfinite(some.log_evidence)
+    assert 0 < found.sum() < 60
+    assert some.log_evidence[found] == pytest.approx(whole.log_evidence[found], abs=1e-6)
+    assert (some.log_evidence[~found] == -np.inf).all()

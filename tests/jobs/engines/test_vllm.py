@@ -304,6 +304,21 @@ def test_a_larger_rank_starts_anew_and_a_smaller_one_does_not(
     assert [rank for _, rank in script.started] == [8, 16]
 
 
+def test_once_prompts_are_scored_adapters_are_merged(
+    engine: VllmEngine, script: Script, checkpoint: Checkpoint, make_adapter: MakeCheckpoint
+) -> None:
+    """vLLM gives no log-probabilities of a prompt where it can serve adapters: its core ends (0.32, CPU)."""
+    one, two = make_adapter(checkpoint, 1), make_adapter(checkpoint, 2)
+    engine.load(one)
+    served = ask(engine)
+    for adapter in (one, two, one):
+        engine.load(adapter)
+        assert [result.error for result in engine.score([ScoreRequest(0, (5, 6, 7), 1)], 1.0)] == [None]
+        assert Path(engine._running().call("foreshock_weights_path")).parent.name.startswith("foreshock-merged-")
+    assert ask(engine).keys() == served.keys()
+    assert [rank for _, rank in script.started] == [8, None]
+
+
 @pytest.mark.parametrize("why", ["refused by vLLM", "replaces whole modules", "asked for", "rank too large"])
 def test_adapters_that_cannot_be_served_are_merged(
     engine: VllmEngine, script: Script, checkpoint: Checkpoint, make_adapter: MakeCheckpoint, why: str
