@@ -115,6 +115,7 @@ def run() -> int:
     arguments = parser.parse_args()
     if not follow_parent(arguments.parent):
         return 0
+    os.set_inheritable(arguments.channel, False)  # forks share it, programs that they start do not
     for module in arguments.preload:
         importlib.import_module(module)
     gc.collect()
