@@ -72,7 +72,7 @@ def _optimise(model: RateModel, parameters: Sequence[torch.nn.Parameter], constr
         fit, evidence = model.fit(constrained, warm[0])
         warm[0] = fit.whitened.detach()
         loss = -(evidence + model.log_prior()).sum()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        torch.autograd.backward(loss)
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         return float(loss.detach()), np.concatenate([g.numpy().ravel() for g in grads])
 

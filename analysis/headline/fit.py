@@ -40,7 +40,7 @@ def optimise(blocks: Blocks, start: Floats | None = None, max_iterations: int = 
         fit, evidence = fit_blocks(blocks, theta, warm[0])
         warm[0] = fit.whitened.detach()
         loss = -(evidence + log_prior(theta))
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        torch.autograd.backward(loss)
         assert u.grad is not None
         return float(loss.detach()), u.grad.numpy().copy()
 

@@ -116,7 +116,7 @@ class VllmCore:
         args = options.engine_args(model, on_cpu, lora_rank)
         try:
             self._engine: Any = LLMEngine.from_engine_args(EngineArgs(**args), enable_multiprocessing=True)
-        except (RuntimeError, ValueError, TypeError, OSError, NotImplementedError) as error:
+        except (RuntimeError, ValueError, TypeError, OSError) as error:
             raise ForeshockError(
                 f"{model}: vLLM cannot serve this model: {error}\n  -> the lines above, from vLLM's own log, say why; "
                 "if memory is short, lower engine.options.max_model_len or max_num_seqs"
@@ -169,7 +169,7 @@ class VllmCore:
         with _deaths():
             try:
                 self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
-            except (RuntimeError, ValueError, TypeError, KeyError, NotImplementedError) as error:
+            except (RuntimeError, ValueError, TypeError, KeyError) as error:
                 if _is_death(error):
                     raise
                 raise ForeshockError(f"{folder}: vLLM cannot swap the weights in place: {error}") from error
