@@ -39,9 +39,6 @@ _T_DF = 6
 _ROUNDS = 5
 _MIN_PROPOSAL_ESS = 10.0
 _CHUNK = 16
-_MOST_FAILED = 0.25
-"""Share of a chunk of settings whose mode may not be found: proposals have heavy tails, and scales far out in them
-make the Newton steps crawl. They count as settings without evidence."""
 _Student = Any
 """scipy's frozen multivariate t, which it does not export."""
 
@@ -76,7 +73,7 @@ def _evidence(data: GrowthData, axis: TimeAxis, prior: GrowthPrior, points: Arra
     parts = []
     for start in range(0, len(points), _CHUNK):
         design = build_design(data, _hyper(points[start : start + _CHUNK]), axis, prior)
-        parts.append(find_mode(data, design, _MOST_FAILED).log_evidence)
+        parts.append(find_mode(data, design).log_evidence)
     return np.concatenate(parts)
 
 

@@ -89,17 +89,13 @@ def test_all_zeros_and_all_successes_converge(make_sweep: Callable[..., pd.DataF
     assert mode.gradient.max() < 1e-6
 
 
-def test_settings_without_a_mode_have_no_evidence_and_spoil_no_other(
+def test_modes_far_out_are_found_in_few_steps(
     make_sweep: Callable[..., pd.DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Heavy noise on many cells: whole Newton steps leap between the flat tails, and took 101 where 12 suffice."""
+    monkeypatch.setattr(laplace, "MAX_STEPS", 20)
     data = growth_data(make_sweep(rise=5))
-    design = build_design(data, random_hyper(60, 0), AXIS, GrowthPrior())
-    whole = find_mode(data, design)
-    monkeypatch.setattr(laplace, "MAX_STEPS", 12)  # enough for most of them
-    with pytest.raises(ArithmeticError, match="was not found in 12 Newton steps"):
-        find_mode(data, design)
-    some = find_mode(data, design, most_failed=0.9)
-    found = np.isfinite(some.log_evidence)
-    assert 0 < found.sum() < 60
-    assert some.log_evidence[found] == pytest.approx(whole.log_evidence[found], abs=1e-6)
-    assert (some.log_evidence[~found] == -np.inf).all()
+    hyper = random_hyper(100, 5)
+    heavy = replace(hyper, noise=np.linspace(2.0, 8.0, 100))
+    mode = find_mode(data, build_design(data, heavy, AXIS, GrowthPrior()))
+    assert mode.gradient.max() < 1e-6
