@@ -23,13 +23,13 @@ def _fake() -> Callable[..., Engine]:
 
 
 def _vllm() -> Callable[..., Engine]:
-    from foreshock.jobs.engines.vllm import VllmEngine
+    from foreshock.jobs.engines.vllm.engine import VllmEngine
 
     return VllmEngine
 
 
 def _openai() -> Callable[..., Engine]:
-    from foreshock.jobs.engines.openai import OpenAIEngine
+    from foreshock.jobs.engines.endpoint.engine import OpenAIEngine
 
     return OpenAIEngine
 

@@ -12,8 +12,8 @@ from typing import Any
 from foreshock.errors import ForeshockError
 from foreshock.jobs.adapters import Adapter
 from foreshock.jobs.engines.admission import ModelLimits
-from foreshock.jobs.engines.vllm_core import CoreDiedError, CoreRequest, CoreResult
-from foreshock.jobs.engines.vllm_options import VllmOptions
+from foreshock.jobs.engines.vllm.core import CoreDiedError, CoreRequest, CoreResult
+from foreshock.jobs.engines.vllm.options import VllmOptions
 
 PER_STEP = 3
 

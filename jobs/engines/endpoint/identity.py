@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from foreshock.jobs.engines.endpoint_http import BadAnswerError, EndpointClient, WrongModelError
+from foreshock.jobs.engines.endpoint.http import BadAnswerError, EndpointClient, WrongModelError
 from foreshock.jobs.fingerprint import CheckpointError, model_fingerprint
 from foreshock.jobs.spec import Checkpoint
 

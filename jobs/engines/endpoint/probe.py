@@ -12,9 +12,9 @@ from typing import Any
 
 from foreshock.errors import InputError
 from foreshock.jobs.engines.base import GenerationRequest
-from foreshock.jobs.engines.endpoint_http import BadAnswerError, EndpointClient, RefusedError
-from foreshock.jobs.engines.endpoint_identity import Distribution, read_distribution
-from foreshock.jobs.engines.endpoint_protocol import (
+from foreshock.jobs.engines.endpoint.http import BadAnswerError, EndpointClient, RefusedError
+from foreshock.jobs.engines.endpoint.identity import Distribution, read_distribution
+from foreshock.jobs.engines.endpoint.protocol import (
     CHAT,
     ScoreWay,
     echo_body,

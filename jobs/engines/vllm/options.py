@@ -99,7 +99,7 @@ class VllmOptions:
             "generation_config": "vllm",  # the checkpoint's own defaults (top_k, ...) must not enter silently
             "disable_log_stats": True,
             "seed": 0,
-            "worker_extension_cls": "foreshock.jobs.engines.vllm_worker.WorkerExtension",
+            "worker_extension_cls": "foreshock.jobs.engines.vllm.worker.WorkerExtension",
             "dtype": "float32" if on_cpu and self.dtype == "auto" else self.dtype,
             "max_num_seqs": self.max_num_seqs,
             "gpu_memory_utilization": self.gpu_memory_utilization,

@@ -21,8 +21,8 @@ import pytest
 from engine_contract import by_id, request
 
 from foreshock.jobs.engines.base import FinishReason, GenerationRequest, LogprobTemperature, ScoreRequest
-from foreshock.jobs.engines.endpoint_http import WrongModelError
-from foreshock.jobs.engines.openai import OpenAIEngine
+from foreshock.jobs.engines.endpoint.engine import OpenAIEngine
+from foreshock.jobs.engines.endpoint.http import WrongModelError
 from foreshock.jobs.engines.transformers import TransformersEngine
 from foreshock.jobs.prompts.registry import select_format
 from foreshock.jobs.prompts.tokenizer import load_tokenizer

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from foreshock.errors import InputError
-from foreshock.jobs.engines.vllm_core import start_core
-from foreshock.jobs.engines.vllm_options import VllmOptions, lora_rank_for
+from foreshock.jobs.engines.vllm.core import start_core
+from foreshock.jobs.engines.vllm.options import VllmOptions, lora_rank_for
 
 
 @pytest.mark.parametrize(

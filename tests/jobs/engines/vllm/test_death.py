@@ -1,4 +1,4 @@
-"""Whoever waits for vLLM's core is told when it is killed; over vLLM itself: test_vllm_real.py."""
+"""Whoever waits for vLLM's core is told when it is killed; over vLLM itself: test_real.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from foreshock.jobs.engines.vllm_death import wake_on_death
+from foreshock.jobs.engines.vllm.death import wake_on_death
 
 
 class CoreKilledError(Exception):

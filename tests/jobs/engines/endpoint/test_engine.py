@@ -14,8 +14,8 @@ from transformers import AutoTokenizer
 
 from foreshock.errors import InputError
 from foreshock.jobs.engines.base import FinishReason, GenerationRequest, LogprobTemperature, ScoreRequest
+from foreshock.jobs.engines.endpoint.engine import OpenAIEngine
 from foreshock.jobs.engines.fake import FakeEngine
-from foreshock.jobs.engines.openai import OpenAIEngine
 from foreshock.jobs.engines.transformers import TransformersEngine
 from foreshock.jobs.prompts.registry import select_format
 from foreshock.jobs.prompts.tokenizer import load_tokenizer

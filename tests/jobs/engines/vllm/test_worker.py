@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from foreshock.jobs.engines.vllm_worker import WorkerExtension, locate, sample_indices
+from foreshock.jobs.engines.vllm.worker import WorkerExtension, locate, sample_indices
 
 PACKED = {"qkv_proj": ["q_proj", "k_proj", "v_proj"], "gate_up_proj": ["gate_proj", "up_proj"]}
 

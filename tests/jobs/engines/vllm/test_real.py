@@ -17,7 +17,7 @@ from engine_contract import EngineContract, by_id, request
 
 from foreshock.jobs.engines.base import GenerationRequest, ScoreRequest
 from foreshock.jobs.engines.transformers import TransformersEngine
-from foreshock.jobs.engines.vllm import VllmEngine
+from foreshock.jobs.engines.vllm.engine import VllmEngine
 from foreshock.jobs.spec import Checkpoint
 
 pytestmark = [

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from foreshock.jobs.engines.base import FinishReason, GenerationRequest
-from foreshock.jobs.engines.endpoint_http import BadAnswerError, WrongModelError
+from foreshock.jobs.engines.endpoint.http import BadAnswerError, WrongModelError
 from foreshock.jobs.engines.tempered import tempered_logprob
 from foreshock.jobs.prompts.chat_template import TEMPLATE_ARGUMENTS
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from foreshock.errors import ForeshockError
-from foreshock.jobs.engines.vllm_core import Core, CoreRequest
+from foreshock.jobs.engines.vllm.core import Core, CoreRequest
 
 _PROBE_LENGTH = 32
 _SAME_PROBE = 0.05

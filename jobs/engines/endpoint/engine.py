@@ -33,11 +33,11 @@ from foreshock.jobs.engines.base import (
     Stop,
     never,
 )
-from foreshock.jobs.engines.endpoint_chat import continued_messages
-from foreshock.jobs.engines.endpoint_http import EndpointClient, RefusedError, UnreachableError, WrongModelError
-from foreshock.jobs.engines.endpoint_identity import ServedModel, Watch, choose_model, fill_placeholders, read_models
-from foreshock.jobs.engines.endpoint_probe import Abilities, probe_generation, probe_scoring
-from foreshock.jobs.engines.endpoint_protocol import (
+from foreshock.jobs.engines.endpoint.chat import continued_messages
+from foreshock.jobs.engines.endpoint.http import EndpointClient, RefusedError, UnreachableError, WrongModelError
+from foreshock.jobs.engines.endpoint.identity import ServedModel, Watch, choose_model, fill_placeholders, read_models
+from foreshock.jobs.engines.endpoint.probe import Abilities, probe_generation, probe_scoring
+from foreshock.jobs.engines.endpoint.protocol import (
     CHAT,
     COMPLETIONS,
     Completion,
@@ -52,7 +52,7 @@ from foreshock.jobs.engines.endpoint_protocol import (
     read_prompt_logprobs,
     score_body,
 )
-from foreshock.jobs.engines.endpoint_stream import LoopThread, Stream
+from foreshock.jobs.engines.endpoint.stream import LoopThread, Stream
 from foreshock.jobs.fingerprint import read_config
 from foreshock.jobs.prompts.base import Conversation
 from foreshock.jobs.prompts.tokenizer import Tokenizer, decode, encode_prompt, load_tokenizer

@@ -12,8 +12,8 @@ from scripted_core import Script
 
 from foreshock.errors import ForeshockError
 from foreshock.jobs.engines.base import FinishReason, GenerationRequest, ScoreRequest
-from foreshock.jobs.engines.vllm import VllmEngine
-from foreshock.jobs.engines.vllm_identity import WrongModelError
+from foreshock.jobs.engines.vllm.engine import VllmEngine
+from foreshock.jobs.engines.vllm.identity import WrongModelError
 from foreshock.jobs.spec import Checkpoint
 
 MakeCheckpoint = Callable[..., Checkpoint]

@@ -18,8 +18,8 @@ from typing import Any, Protocol
 from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.adapters import Adapter
 from foreshock.jobs.engines.admission import ModelLimits
-from foreshock.jobs.engines.vllm_death import wake_on_death
-from foreshock.jobs.engines.vllm_options import VllmOptions
+from foreshock.jobs.engines.vllm.death import wake_on_death
+from foreshock.jobs.engines.vllm.options import VllmOptions
 
 _RESET_PATIENCE_S = 10.0
 

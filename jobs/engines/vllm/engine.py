@@ -29,9 +29,9 @@ from foreshock.jobs.engines.base import (
     Stop,
     never,
 )
-from foreshock.jobs.engines.vllm_core import Core, CoreDiedError, CoreRequest, CoreResult, StartCore, start_core
-from foreshock.jobs.engines.vllm_identity import Identity, WrongModelError, divide_logits
-from foreshock.jobs.engines.vllm_options import VllmOptions, lora_rank_for
+from foreshock.jobs.engines.vllm.core import Core, CoreDiedError, CoreRequest, CoreResult, StartCore, start_core
+from foreshock.jobs.engines.vllm.identity import Identity, WrongModelError, divide_logits
+from foreshock.jobs.engines.vllm.options import VllmOptions, lora_rank_for
 from foreshock.jobs.fingerprint import model_fingerprint, read_config
 from foreshock.jobs.prompts.tokenizer import decode, load_tokenizer
 from foreshock.jobs.spec import Checkpoint

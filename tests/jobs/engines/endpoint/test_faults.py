@@ -14,8 +14,8 @@ from engine_contract import by_id, request
 
 from foreshock.errors import InputError
 from foreshock.jobs.engines.base import GenerationRequest, GenerationResult, ScoreRequest
-from foreshock.jobs.engines.endpoint_http import AccessError, WrongModelError
-from foreshock.jobs.engines.openai import EndpointError, OpenAIEngine
+from foreshock.jobs.engines.endpoint.engine import EndpointError, OpenAIEngine
+from foreshock.jobs.engines.endpoint.http import AccessError, WrongModelError
 from foreshock.jobs.spec import Checkpoint
 
 KEY = "very-secret-value-31"

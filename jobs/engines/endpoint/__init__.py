@@ -1,0 +1,1 @@
+"""A running OpenAI-compatible server as engine: requests, streams, retries and whose weights answer."""
