@@ -85,7 +85,10 @@ def read_trajectory(path: Path) -> pd.DataFrame:
     missing = [name for name in required if name not in frame.columns]
     if missing:
         raise InputError(
-            f"lacks the columns {', '.join(missing)}; it has {', '.join(frame.columns)}", path=path, line=1
+            f"lacks the columns {', '.join(missing)}; it has {', '.join(frame.columns)}",
+            path=path,
+            line=1,
+            fix="`foreshock trajectory --run-dir RUN` writes a trajectory_analysis.csv with all of them",
         )
     steps = frame["checkpoint"].str.removeprefix("checkpoint-").replace("final", "inf")
     numbers = pd.to_numeric(steps, errors="coerce").to_numpy(dtype=np.float64)

@@ -129,6 +129,7 @@ def _parse_line(path: Path, number: int, line: bytes, fields: pa.Schema, require
             f"the row lacks {', '.join(map(repr, missing))}; it has {present}; required keys: {', '.join(required)}",
             path=path,
             line=number,
+            fix="add the keys where the file was written, or, in a run of foreshock's own, `foreshock aggregate RUN`",
         )
     if not isinstance(row[required[0]], str):
         raise InputError(f"{required[0]} is {_short(row[required[0]])}; it must be a string", path=path, line=number)
