@@ -363,6 +363,7 @@ def run_tests_inside(image: str, *folders: str) -> str:
     return in_oci(image, "env", examples, "python", "-m", "pytest", "-n", "2", "-m", marks, *folders)
 
 
+@pytest.mark.long
 def test_tests_that_depend_on_where_they_run_pass_inside_offline(image_with_tests: str) -> None:
     assert " passed" in run_tests_inside(image_with_tests, *INSIDE)
 

@@ -43,7 +43,9 @@ def test_a_watch_submits_each_checkpoint_once_and_alarms_from_its_results(
     save(2)
     second = watch("--alarm-probability", "0")
     assert second.returncode == 3, second.stderr
-    assert [event["checkpoint"] for event in events(second.stdout, "evaluated")] == ["checkpoint-1"]
+    # Once, and not before its job had ended: which of the two looks saw that is the cluster's affair.
+    evaluated = [*events(again.stdout, "evaluated"), *events(second.stdout, "evaluated")]
+    assert [event["checkpoint"] for event in evaluated] == ["checkpoint-1"]
     assert len(events(second.stdout, "alarm")) == 2
     bed.wait_idle(600)
     last = watch("--alarm-probability", "0")
