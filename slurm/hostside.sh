@@ -5,7 +5,8 @@
 # The worker is one child process. A notice (time limit, preemption) reaches this shell alone and is passed on as
 # a single SIGUSR2; the worker finishes its batch, leaves with 75, and this shell requeues this very array
 # element. A worker that was killed (137), or died before it could listen (140, 143) or of a vanished image
-# (135), is requeued too. What limits requeues is that nothing was added, FS_NO_PROGRESS_LIMIT times in a row.
+# (135), is requeued too, and so is one whose exit code bash lost to a notice that came at that very moment (138).
+# What limits requeues is that nothing was added, FS_NO_PROGRESS_LIMIT times in a row.
 # A worker killed for memory, or killed before it added anything, is started again with half the batch.
 
 fs_say() { printf '[foreshock %(%F %T)T] %s\n' -1 "$*"; }
@@ -40,15 +41,15 @@ fs_begin() { # mark the attempt in the log, make scratch, listen for notices
   disown "$fs_watcher" # so that bash does not report its end
 }
 
-fs_make_scratch() { # one folder a job on the node's own disk; folders that killed jobs left are removed
-  local base=${FS_SCRATCH_BASE:-${TMPDIR:-/tmp}} old
-  for old in "$base/foreshock-$USER-"*; do
-    [[ -O $old && -f $old/pid ]] && ! kill -0 "$(<"$old/pid")" 2>/dev/null && rm -rf "$old"
+fs_make_scratch() { # one folder an attempt on the node's own disk; folders that killed jobs of this node left are removed
+  local base=${FS_SCRATCH_BASE:-${TMPDIR:-/tmp}} old pid
+  for old in "$base/foreshock-$USER-"*; do # the name ends in .PID.RANDOM: nothing that a starting job has yet to write
+    pid=${old%.*}
+    [[ -O $old && -f $old/host && $(<"$old/host") == "$HOSTNAME" ]] && ! kill -0 "${pid##*.}" 2>/dev/null && rm -rf "$old"
   done
-  FS_SCRATCH=$base/foreshock-$USER-$SLURM_JOB_ID
-  mkdir -m 700 "$FS_SCRATCH" 2>/dev/null || [[ -O $FS_SCRATCH ]] || { fs_say "cannot make $FS_SCRATCH"; exit 1; }
-  mkdir -p "$FS_SCRATCH/tmp"
-  echo $$ >"$FS_SCRATCH/pid"
+  FS_SCRATCH=$(mktemp -d "$base/foreshock-$USER-$SLURM_JOB_ID.$$.XXXXXX") || { fs_say "cannot make scratch in $base"; exit 1; }
+  mkdir "$FS_SCRATCH/tmp"
+  echo "$HOSTNAME" >"$FS_SCRATCH/host"
   fs_outer_tmpdir=${TMPDIR:-}
   export TMPDIR=$FS_SCRATCH/tmp XDG_CACHE_HOME=$FS_SCRATCH/cache VLLM_CACHE_ROOT=$FS_SCRATCH/vllm
   export TRITON_CACHE_DIR=$FS_SCRATCH/triton TORCHINDUCTOR_CACHE_DIR=$FS_SCRATCH/inductor
@@ -161,7 +162,7 @@ fs_array_main() { # work off this element's tasks
     fs_say "task $task ended with exit code $fs_rc"
     case $fs_rc in
       0) ;;
-      75 | 135 | 137 | 140 | 143) fs_requeue "$fs_rc" "${tasks[@]}" ;;
+      75 | 135 | 137 | 138 | 140 | 143) fs_requeue "$fs_rc" "${tasks[@]}" ;;
       *) failed=$fs_rc ;;
     esac
   done
@@ -188,7 +189,7 @@ fs_final_main() { # aggregate and analyse; first submit again what is missing, i
     fs_run "${FS_FINISH[@]}" --heal 0
   fi
   case $fs_rc in
-    75 | 135 | 137 | 140 | 143) fs_requeue "$fs_rc" ;;
+    75 | 135 | 137 | 138 | 140 | 143) fs_requeue "$fs_rc" ;;
   esac
   rm -f "$FS_RUN_DIR/slurm/attempts/$SLURM_JOB_NAME-0"
   exit "$fs_rc"

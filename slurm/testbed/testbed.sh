@@ -248,6 +248,7 @@ create_user() {
   id "$user" >/dev/null 2>&1 && [[ ! -e $state/created-user ]] && die "user $user exists already; take --user NAME"
   if ! id "$user" >/dev/null 2>&1; then
     useradd --home-dir "$state/home" --create-home --shell /bin/bash "$user"
+    rm -rf "/tmp/foreshock-$user-"* # scratch of an earlier testbed that was killed
     echo "$user" >"$state/created-user"
   fi
   sacctmgr -in add account test >/dev/null || true # "already exists" is an error to sacctmgr
@@ -298,6 +299,7 @@ down() {
       sleep 0.5
     done
     id "$name" >/dev/null 2>&1 && die "could not remove user $name"
+    rm -rf "/tmp/foreshock-$name-"* # scratch of jobs that were just killed
   fi
   unmount_below "$state"
   rm -rf "$state"

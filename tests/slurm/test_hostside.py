@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
+import socket
 import subprocess
 import time
 from dataclasses import dataclass
@@ -87,25 +89,57 @@ def test_every_task_of_the_element_is_run_in_order(host: Host) -> None:
 def test_scratch_exists_for_the_worker_and_is_gone_afterwards(host: Host) -> None:
     code, output = host.run('touch "$TMPDIR/x"; echo "cache $VLLM_CACHE_ROOT"')
     assert code == 0
-    assert f"cache {host.home}/tmp/foreshock-me-8/vllm" in output
+    assert re.search(rf"cache {host.home}/tmp/foreshock-me-8\.[0-9]+\.\w+/vllm", output)
     assert list((host.home / "tmp").iterdir()) == []
 
 
+def scratch(host: Host, name: str, node: str | None = None) -> Path:
+    """A job's folder; without a node the job has only just made it."""
+    path = host.home / "tmp" / f"foreshock-me-{name}"
+    path.mkdir()
+    if node is not None:
+        (path / "host").write_text(node + "\n")
+    return path
+
+
 def test_scratch_that_a_killed_job_left_is_removed(host: Host) -> None:
-    stale = host.home / "tmp" / "foreshock-me-3"
-    stale.mkdir()
-    (stale / "pid").write_text("999999999")
+    stale = scratch(host, "3.999999999.abcdef", socket.gethostname())
     host.run("true")
     assert not stale.exists()
 
 
-@pytest.mark.parametrize("code", [75, 135, 137, 140, 143])
+def test_scratch_of_living_starting_and_other_nodes_jobs_is_kept(host: Host) -> None:
+    kept = [
+        scratch(host, f"4.{os.getpid()}.abcdef", socket.gethostname()),
+        scratch(host, "5.999999999.abcdef"),
+        scratch(host, "6.999999999.abcdef", "another-node"),
+    ]
+    code, _ = host.run("true")
+    assert code == 0
+    assert all(path.exists() for path in kept)
+
+
+def test_where_no_scratch_can_be_made_the_job_says_so(host: Host) -> None:
+    (host.home / "tmp").rmdir()
+    code, output = host.run("true")
+    assert code == 1
+    assert f"cannot make scratch in {host.home}/tmp" in output
+
+
+@pytest.mark.parametrize("code", [75, 135, 137, 138, 140, 143])
 def test_interrupted_work_requeues_this_array_element(host: Host, code: int) -> None:
     returned, output = host.run(f"exit {code}")
     assert returned == code
     assert host.requeued == ["7_0"]
     halved = ", batch halved 1 times" if code == 137 else ""
     assert f"exit code {code} after 0 new rows{halved}; requeueing 7_0" in output
+
+
+def test_a_notice_at_the_moment_the_worker_leaves_fails_nothing(host: Host) -> None:
+    """bash then says 138 about half of the time, whatever the worker's own code was."""
+    code, output = host.run('trap "" USR2; kill -USR1 $PPID; exit 0')
+    assert code in (0, 138), output
+    assert bool(host.requeued) == (code == 138)
 
 
 @pytest.mark.parametrize("code", [1, 2, 139])

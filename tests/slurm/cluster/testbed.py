@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,15 @@ class Testbed:
             [str(SCRIPT), "restart", daemon, "--state", str(self.state)], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+    @contextmanager
+    def drained(self) -> Iterator[None]:
+        """No job starts in this time; running ones go on. Commands are then never slower than the work they act on."""
+        self.root("scontrol", "update", "nodename=ALL", "state=drain", "reason=test")
+        try:
+            yield
+        finally:
+            self.root("scontrol", "update", "nodename=ALL", "state=resume")
 
     def preempt(self, node: str, seconds: int = 1) -> None:
         """Take a node away for a moment, as the high partition does."""
