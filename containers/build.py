@@ -238,7 +238,9 @@ def run_plan(steps: list[Step], log: Path, base: str, say: Callable[[str], None]
                     check=False,
                 )
             except OSError as error:
-                raise ImageError(f"{step.argv[0]}: {error.strerror}; is it installed?") from None
+                missing = shutil.which(step.argv[0]) is None  # an unreadable folder on PATH says "permission denied"
+                reason = "not found on PATH; is it installed?" if missing else error.strerror
+                raise ImageError(f"{step.argv[0]}: {reason}") from None
             if done.returncode != 0:
                 raise failure(step, done.returncode, log.read_text(encoding="utf-8", errors="replace"), log, base)
 

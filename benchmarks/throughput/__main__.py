@@ -93,6 +93,11 @@ def _print_table(contenders: dict[str, Outcome], floor: Floor) -> None:
         f"{ours.wall_s / (least + floor.start_s):.2f}x with one engine start of {floor.start_s:.1f} s, "
         f"{ours.wall_s / least:.2f}x in all"
     )
+    print(
+        f"verification and writing took {ours.verify_s:.1f} s, {ours.verify_beside_s:.1f} s of it beside generation; "
+        f"the worker was away from the engine for {ours.longest_absence_s:.3f} s at most,\n"
+        f"and the engine never had fewer than {ours.least_left} requests left while more were to come"
+    )
     if "previous practice" in contenders:
         before = contenders["previous practice"]
         print(f"end to end {before.wall_s / ours.wall_s:.1f}x, scoring {before.score_s / ours.score_s:.1f}x faster")

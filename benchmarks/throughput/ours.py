@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 from benchmarks.throughput.outcome import Outcome
+from benchmarks.throughput.timeline import traced
 
 from foreshock.batch.config import RunConfig, load_config
 from foreshock.batch.run import RunHooks, require_complete, run
@@ -49,12 +50,17 @@ def main() -> None:
         return engines[-1]
 
     factory.create_engine = remember
-    result = run(load_config(Path(sys.argv[1])), sys.argv, RunHooks(), analysed=False)
+    with traced() as timeline:
+        result = run(load_config(Path(sys.argv[1])), sys.argv, RunHooks(), analysed=False)
     require_complete(result)
     outcome = Outcome(
         engine_starts=sum(getattr(engine, "builds", 0) for engine in engines),
         swaps=sum(getattr(engine, "swaps", 0) for engine in engines),
         scoring_forwards=sum(getattr(engine, "scored_sequences", 0) for engine in engines),
+        least_left=timeline.least_left(),
+        longest_absence_s=timeline.longest_absence_s(),
+        verify_s=timeline.verifying_s(),
+        verify_beside_s=timeline.verifying_beside_s(),
     )
     for cell_file in result.layout.eval_files():
         outcome.add_rows(read_rows(cell_file.path, ("task_id",)))

