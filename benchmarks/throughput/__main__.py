@@ -79,6 +79,7 @@ def _print_table(contenders: dict[str, Outcome], floor: Floor) -> None:
         "output tokens": lambda o: f"{o.output_tokens}",
         "engine starts": lambda o: f"{o.engine_starts}",
         "weight swaps": lambda o: f"{o.swaps}",
+        "loading, s": lambda o: f"{o.start_s:.1f}",
         "generation and verification, s": lambda o: f"{o.generate_s:.1f}",
         "scoring, s": lambda o: f"{o.score_s:.1f}",
         "sequences scored": lambda o: f"{o.scoring_forwards}",

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from foreshock.jobs.engines.vllm.core import Core, CoreRequest, CoreResult
@@ -19,36 +20,56 @@ _AT_ONCE_S = 0.002
 
 
 @dataclass
-class Timeline:
-    """Calls of one worker, in seconds since its start. `requests` and `steps` hold only generation."""
+class Stream:
+    """One stream of requests: from an empty core to an empty core. Seconds are the process's own clock."""
 
-    requests: list[float] = field(default_factory=list)
+    added: list[float] = field(default_factory=list)
     steps: list[tuple[float, float, int]] = field(default_factory=list)
     """Begin, end, requests in flight at the beginning."""
+
+    def least_left(self) -> int | None:
+        """Fewest requests that the core had left while more were still to be handed to it."""
+        return min(
+            (n for begin, end, n in self.steps if end - begin > _AT_ONCE_S and begin < self.added[-1]), default=None
+        )
+
+    def longest_absence_s(self) -> float:
+        """Longest time between two steps."""
+        return max((after[0] - before[1] for before, after in pairwise(self.steps)), default=0.0)
+
+
+@dataclass
+class Timeline:
+    """Calls of one worker; only generation."""
+
+    streams: list[Stream] = field(default_factory=list)
     busy: list[tuple[float, float]] = field(default_factory=list)
     """Verifications."""
     in_flight: int = 0
 
+    def add(self) -> None:
+        """A request is handed over."""
+        if self.in_flight == 0:
+            self.streams.append(Stream())
+        self.streams[-1].added.append(time.perf_counter())
+        self.in_flight += 1
+
     def least_left(self) -> int | None:
-        """Fewest requests that the core had left while more were still to be handed to it."""
-        last = max(self.requests, default=0.0)
-        return min((n for begin, end, n in self.steps if end - begin > _AT_ONCE_S and begin < last), default=None)
+        """Of all streams; None where every stream fitted the core at once."""
+        return min((n for n in (stream.least_left() for stream in self.streams) if n is not None), default=None)
 
     def longest_absence_s(self) -> float:
-        """Longest time between two steps of a stream of requests."""
-        pairs = zip(self.steps, self.steps[1:], strict=False)
-        return max((after[0] - before[1] for before, after in pairs if after[2] > 0 and before[2] > 0), default=0.0)
+        """Of all streams."""
+        return max((stream.longest_absence_s() for stream in self.streams), default=0.0)
 
     def verifying_s(self) -> float:
-        """Seconds spent verifying."""
+        """Seconds spent verifying and writing."""
         return sum(end - begin for begin, end in self.busy)
 
     def verifying_beside_s(self) -> float:
-        """Those of them in which requests were in flight: between a stream's first step and its last."""
-        if not self.steps:
-            return 0.0
-        first, last = self.steps[0][0], self.steps[-1][1]
-        return sum(max(0.0, min(end, last) - max(begin, first)) for begin, end in self.busy)
+        """Those of them in which requests were in flight."""
+        spans = [(stream.steps[0][0], stream.steps[-1][1]) for stream in self.streams if stream.steps]
+        return sum(max(0.0, min(e, last) - max(b, first)) for b, e in self.busy for first, last in spans)
 
 
 class TracedCore:
@@ -65,8 +86,7 @@ class TracedCore:
         if request.score:
             self._scores.add(request.key)
         else:
-            self._timeline.requests.append(time.perf_counter())
-            self._timeline.in_flight += 1
+            self._timeline.add()
         self._core.add(request)
 
     def step(self) -> list[CoreResult]:
@@ -74,7 +94,7 @@ class TracedCore:
         begin, in_flight = time.perf_counter(), self._timeline.in_flight
         results = self._core.step()
         if in_flight:
-            self._timeline.steps.append((begin, time.perf_counter(), in_flight))
+            self._timeline.streams[-1].steps.append((begin, time.perf_counter(), in_flight))
         self._timeline.in_flight -= sum(1 for result in results if result.key not in self._scores)
         return results
 

@@ -64,7 +64,7 @@ class World:
                 "results_dir": str(self.root / "results"),
                 "checkpoints": {"dir": str(self.checkpoints)},
                 "problems": {"source": str(self.problems)},
-                "prefill": {"source": str(self.source), "levels": levels, "assignment": "per_attempt"},
+                "prefill": {"source": str(self.source), "levels": levels},
                 "sampling": {"attempts": attempts, "max_tokens": max_tokens},
                 "prompt": {"instructions": "bare"},
                 "engine": engine,

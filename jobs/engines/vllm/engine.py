@@ -70,7 +70,7 @@ class VllmEngine(Closing):
         kv_cache_dtype: str = "auto",
         kv_cache_memory_bytes: int | None = None,
         enable_prefix_caching: bool = True,
-        enforce_eager: bool = False,
+        enforce_eager: bool | None = None,
         threads: int | None = None,
         serve_adapters: bool = True,
         extra: Mapping[str, Any] | None = None,

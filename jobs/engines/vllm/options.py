@@ -38,7 +38,8 @@ class VllmOptions:
 
     device: auto (a GPU if there is one) or cpu or cuda; which GPU is chosen with CUDA_VISIBLE_DEVICES. dtype: auto
     is the checkpoint's own on a GPU and float32 on a CPU. quantization: None reads it from the checkpoint (fp8,
-    mxfp4, ...). max_model_len: None is the model's own context, or what fits the memory if that is less.
+    mxfp4, ...). max_model_len: None is the model's own context, or what fits the memory if that is less. enforce_eager:
+    None compiles the model on a GPU only; on a CPU compiling takes longer than it ever gives back.
     """
 
     device: str = "auto"
@@ -52,7 +53,7 @@ class VllmOptions:
     kv_cache_dtype: str = "auto"
     kv_cache_memory_bytes: int | None = None
     enable_prefix_caching: bool = True
-    enforce_eager: bool = False
+    enforce_eager: bool | None = None
     threads: int | None = None
     serve_adapters: bool = True
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -106,9 +107,11 @@ class VllmOptions:
             "tensor_parallel_size": self.tensor_parallel_size,
             "kv_cache_dtype": self.kv_cache_dtype,
             "enable_prefix_caching": self.enable_prefix_caching,
-            "enforce_eager": self.enforce_eager,
+            "enforce_eager": on_cpu if self.enforce_eager is None else self.enforce_eager,
             "max_model_len": -1 if self.max_model_len is None else self.max_model_len,  # -1: what fits
         }
+        if on_cpu:  # a prompt cut in two ends vLLM 0.32 there: it rewinds a seeded row's generator, which CPUs cannot
+            args["enable_chunked_prefill"] = False
         if self.quantization is not None:
             args["quantization"] = self.quantization
         if self.max_num_batched_tokens is not None:

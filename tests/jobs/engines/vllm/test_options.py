@@ -37,6 +37,7 @@ def test_what_correctness_rests_on_is_always_set(monkeypatch: pytest.MonkeyPatch
     assert args["skip_tokenizer_init"] is True
     assert args["dtype"] == "float32"
     assert args["max_model_len"] == -1
+    assert args["enable_chunked_prefill"] is False
     assert args["kv_cache_memory_bytes"] == 2 * 2**30
     assert "enable_lora" not in args
     assert "quantization" not in args
@@ -52,6 +53,13 @@ def test_a_gpu_takes_the_checkpoints_own_type_and_vllms_own_cache() -> None:
     assert args["swap_space"] == 1
     assert (args["enable_lora"], args["max_lora_rank"]) == (True, 16)
     assert "kv_cache_memory_bytes" not in args
+    assert "enable_chunked_prefill" not in args
+
+
+@pytest.mark.parametrize(("given", "on_cpu", "eager"), [(None, True, True), (None, False, False), (False, True, False)])
+def test_models_are_compiled_where_that_pays(given: bool | None, on_cpu: bool, eager: bool) -> None:
+    args = VllmOptions(enforce_eager=given).engine_args(Path("/m"), on_cpu=on_cpu, lora_rank=None)
+    assert args["enforce_eager"] is eager
 
 
 def test_the_users_cache_settings_win(monkeypatch: pytest.MonkeyPatch) -> None:

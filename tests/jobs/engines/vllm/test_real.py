@@ -142,6 +142,23 @@ def test_samples_follow_the_same_distribution(
     assert chi2_contingency(table).pvalue > 0.01
 
 
+def test_more_prompts_than_a_micro_batch_takes_are_drawn_by_their_seeds_alone(
+    engine: VllmEngine, checkpoint: Checkpoint
+) -> None:
+    engine.load(checkpoint)
+    builds = engine.builds
+    rng = random.Random(4)
+    many = [
+        request(i, prompt_token_ids=tuple(rng.randrange(5, 400) for _ in range(rng.randrange(100, 200))))
+        for i in range(120)
+    ]
+    together = by_id(list(engine.generate(many)))
+    assert {result.error for result in together.values()} == {None}
+    assert engine.builds == builds
+    for i in (0, 57, 119):
+        assert next(iter(engine.generate([many[i]]))) == together[i]
+
+
 def test_nucleus_sampling_keeps_to_the_nucleus(
     engine: VllmEngine, reference: TransformersEngine, checkpoint: Checkpoint
 ) -> None:
