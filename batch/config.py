@@ -126,6 +126,9 @@ class SamplingConfig(_Section):
         1, ge=1, le=_MANY, description="Repeats of each attempt, for donor runs (rows gain `rollout`)"
     )
     seed: int = Field(0, ge=0, lt=2**63)
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), description="Strings that end a continuation; its text ends before them"
+    )
 
 
 class PromptConfig(_Section):

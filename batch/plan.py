@@ -346,7 +346,12 @@ class _SpecBuilder:
                 task_ids=tuple(tasks[start : start + size]),
                 attempts=attempts,
                 sampling=SamplingParams(
-                    sampling.temperature, sampling.top_p, sampling.max_tokens, sampling.attempts, sampling.seed
+                    sampling.temperature,
+                    sampling.top_p,
+                    sampling.max_tokens,
+                    sampling.attempts,
+                    sampling.seed,
+                    sampling.stop,
                 ),
                 prompt_format=facts.prompt_format,
                 template_sha256=facts.template_sha256,

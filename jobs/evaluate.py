@@ -109,6 +109,7 @@ class Evaluator:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             stop_token_ids=self.prompt_format.stop_token_ids,
+            stop=sampling.stop,
             batch_key=spec.key(),
             conversation=prompt.conversation,
         )

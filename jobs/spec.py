@@ -64,13 +64,14 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How continuations are drawn; names as in vLLM. `n` is the number of attempts."""
+    """How continuations are drawn; names as in vLLM. `n` is the number of attempts, `stop` strings that end one."""
 
     temperature: float = 1.0
     top_p: float = 1.0
     max_tokens: int = 2048
     n: int = 3
     seed: int = 0
+    stop: tuple[str, ...] = ()
 
 
 class JobKind(StrEnum):
@@ -119,7 +120,7 @@ class JobSpec:
         values = _values(self)
         values["kind"] = self.kind.value
         values["checkpoint"] = {"run": self.checkpoint.run, "name": self.checkpoint.name}
-        values["sampling"] = {k: v for k, v in _values(self.sampling).items() if k != "n"}
+        values["sampling"] = {k: v for k, v in _values(self.sampling).items() if k != "n" and v != ()}
         return values
 
     def key(self) -> str:
@@ -156,7 +157,7 @@ class JobSpec:
                 "levels": tuple(data["levels"]),
                 "task_ids": tuple(data["task_ids"]),
                 "attempts": tuple(data["attempts"]),
-                "sampling": SamplingParams(**data["sampling"]),
+                "sampling": SamplingParams(**data["sampling"] | {"stop": tuple(data["sampling"].get("stop", ()))}),
             }
         )
 

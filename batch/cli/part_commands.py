@@ -31,6 +31,9 @@ def evaluate(
     max_problems: Annotated[int | None, typer.Option("--max-problems", min=1)] = None,
     temperature: Annotated[float, typer.Option("--temperature", min=0.0)] = 1.0,
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=1)] = 2048,
+    stop: Annotated[
+        list[str] | None, typer.Option("--stop", help="String that ends a continuation; repeatable.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     verifier: Annotated[str, typer.Option("--verifier", help="builtin or djinn.")] = "builtin",
     allow_weak_sandbox: Annotated[bool, typer.Option("--allow-weak-sandbox")] = False,
@@ -53,7 +56,13 @@ def evaluate(
     sections: dict[str, Any] = {
         "prefill": {"source": None if prefill_from is None else str(prefill_from)},
         "problems": {"source": problems, "split": split, "max_problems": max_problems},
-        "sampling": {"attempts": num_attempts, "temperature": temperature, "max_tokens": max_tokens, "seed": seed},
+        "sampling": {
+            "attempts": num_attempts,
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "stop": stop or [],
+            "seed": seed,
+        },
         "prompt": {"format": prompt_format, "instructions": instructions},
         "engine": with_endpoint({"device": device, "dtype": dtype, "batch_size": batch_size}, base_url, served_model),
         "verifier": {"name": verifier, "allow_weak_sandbox": allow_weak_sandbox},

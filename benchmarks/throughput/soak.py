@@ -38,6 +38,7 @@ def main() -> None:
         world = make_world(folder, options.shape, 1, options.problems, attempts, "float32")
         engine = {"name": "vllm", "dtype": "float32", "options": json.loads(options.engine)}
         config = world.config(LEVELS, attempts, options.max_tokens, engine).to_yaml_dict()
+        config["execution"]["max_minutes"] = 1e5  # all in one task, by one engine
         path = folder / "soak.yaml"
         path.write_text(yaml.safe_dump(config, sort_keys=False))
         command = [sys.executable, "-m", "benchmarks.throughput.ours", str(path)]
@@ -82,7 +83,7 @@ def resident(pid: int) -> list[int]:
 
 def rows_done(folder: Path) -> int:
     """As the worker's progress file tells."""
-    files = folder.glob("results/*/progress/task-*.json")
+    files = folder.glob("results/*/*/progress/task-*.json")
     return sum(json.loads(path.read_text())["rows_done"] for path in files)
 
 

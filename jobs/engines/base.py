@@ -50,6 +50,8 @@ class GenerationRequest:
     temperature: float = 1.0
     top_p: float = 1.0
     stop_token_ids: tuple[int, ...] = ()
+    stop: tuple[str, ...] = ()
+    """Strings that end the continuation; its text ends before them."""
     batch_key: str = ""
     """Requests with different keys are never put in one padded batch by an engine whose numbers depend on batch
     composition; the worker uses the spec's key, so that resume rebuilds the same batches."""
@@ -59,7 +61,8 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class GenerationResult:
-    """What an engine made of one request. `token_ids` excludes the prompt and the stop token."""
+    """What an engine made of one request. `token_ids` excludes the prompt and the stop token; it includes the tokens of
+    a stop string, which `text` does not."""
 
     request_id: int
     token_ids: tuple[int, ...]

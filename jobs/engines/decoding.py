@@ -11,7 +11,7 @@ smaller ones take another kernel.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -41,7 +41,8 @@ class DecodedRow:
 
 
 class Decoder:
-    """Decodes one chunk. `ragged` False needs prompts of one length and uses the model's own cache."""
+    """Decodes one chunk. `ragged` False needs prompts of one length and uses the model's own cache. `says_stop` tells
+    whether a row's tokens say one of its stop strings."""
 
     def __init__(
         self,
@@ -50,11 +51,13 @@ class Decoder:
         context_length: int | None,
         *,
         ragged: bool,
+        says_stop: Callable[[Sequence[int], Sequence[str]], bool] = lambda token_ids, stop: False,
     ) -> None:
         device = model.device
         self._model = model
         self._ragged = ragged
         self._requests = requests
+        self._says_stop = says_stop
         prompts = [request.prompt_token_ids for request in requests]
         longest = max(padded_length(len(p), model.context_length) for p in prompts)
         ahead = max(request.max_tokens for request in requests)
@@ -154,7 +157,10 @@ class Decoder:
                 self._end(row, FinishReason.STOP)
             else:
                 self._tokens[row].append(drawn[i])
-                if full[i]:
+                strings = self._requests[row].stop
+                if strings and self._says_stop(self._tokens[row], strings):
+                    self._end(row, FinishReason.STOP)
+                elif full[i]:
                     self._end(row, FinishReason.LENGTH)
             goes_on[i] = self._finish[row] is None
         return goes_on

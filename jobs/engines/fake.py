@@ -24,6 +24,7 @@ from foreshock.jobs.engines.base import (
     Stop,
     never,
 )
+from foreshock.jobs.engines.stopping import finished
 from foreshock.jobs.prompts.tokenizer import decode, encode_prompt, load_tokenizer
 from foreshock.jobs.spec import Checkpoint
 
@@ -93,8 +94,9 @@ class FakeEngine(Closing):
             elif not request.stop_token_ids:  # nothing can stop it
                 tokens = (tokens * (request.max_tokens // len(tokens) + 1))[: request.max_tokens]
                 reason = FinishReason.LENGTH
-            self.generated_tokens += len(tokens)
-            yield GenerationResult(request.request_id, tokens, self._decode(tokens), reason)
+            result = finished(request, self._decode, tokens, reason)
+            self.generated_tokens += len(result.token_ids)
+            yield result
 
     def score(self, requests: Sequence[ScoreRequest], temperature: float) -> Iterator[PromptLogprobs]:
         """Log-probabilities between about -6 and 0 nats; a token's depends on the ids up to it."""

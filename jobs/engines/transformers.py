@@ -38,6 +38,7 @@ from foreshock.jobs.engines.batching import generation_chunks, length_sorted_chu
 from foreshock.jobs.engines.decoding import DecodeMode, Decoder, choose_mode, pad_prompts, padded_length
 from foreshock.jobs.engines.forward import LogitsModel
 from foreshock.jobs.engines.invariance import rows_are_independent
+from foreshock.jobs.engines.stopping import finished, says_stop
 from foreshock.jobs.engines.weights import build_model, read_model_config, same_architecture, swap_weights
 from foreshock.jobs.prompts.tokenizer import decode, load_tokenizer
 from foreshock.jobs.spec import Checkpoint
@@ -160,7 +161,8 @@ class TransformersEngine(Closing):
     def _generate_chunk(self, model: LogitsModel, chunk: list[GenerationRequest]) -> Iterator[GenerationResult]:
         """Decode one chunk; on CUDA out-of-memory, its halves."""
         try:
-            rows = Decoder(model, chunk, model.context_length, ragged=self._mode is DecodeMode.RAGGED).run()
+            ragged = self._mode is DecodeMode.RAGGED
+            rows = Decoder(model, chunk, model.context_length, ragged=ragged, says_stop=self._says_stop).run()
         except torch.cuda.OutOfMemoryError as error:
             if len(chunk) == 1:
                 yield failed_generation(chunk[0], f"out of GPU memory with a single row: {str(error).splitlines()[0]}")
@@ -174,8 +176,16 @@ class TransformersEngine(Closing):
             return
         for request, row in zip(chunk, rows, strict=True):
             self.generated_tokens += len(row.token_ids)
-            text = decode(self._tokenizer, row.token_ids)
-            yield GenerationResult(request.request_id, row.token_ids, text, row.finish_reason, row.error)
+            if row.error is not None:
+                yield failed_generation(request, row.error)
+            else:
+                yield finished(request, self._decode, row.token_ids, row.finish_reason)
+
+    def _says_stop(self, token_ids: Sequence[int], stop: Sequence[str]) -> bool:
+        return says_stop(self._decode, token_ids, stop)
+
+    def _decode(self, token_ids: tuple[int, ...]) -> str:
+        return decode(self._tokenizer, token_ids)
 
     # -- scoring
 

@@ -14,7 +14,7 @@ from functools import cached_property
 from foreshock.errors import InputError
 from foreshock.jobs.prompts.base import ParsedResponse, RenderedPrompt
 from foreshock.jobs.prompts.chat_template import PINNED_DATE, Renderer, render_chat, rendering_digest
-from foreshock.jobs.prompts.tokenizer import Tokenizer, decode, token_id
+from foreshock.jobs.prompts.tokenizer import Tokenizer, decode, encode_prompt, token_id
 
 _OPENING = "<|channel|>analysis<|message|>"
 _SYSTEM = (
@@ -74,6 +74,8 @@ class HarmonyFormat:
 
     def parse(self, token_ids: tuple[int, ...], text: str) -> ParsedResponse:
         """Analysis messages make the reasoning, the last final message the answer."""
+        if decode(self._tokenizer, token_ids) != text:  # cut at a stop string
+            token_ids = encode_prompt(self._tokenizer, text)
         messages = list(self._messages(token_ids))
         reasoning = "\n".join(m.text for m in messages if m.channel == "analysis")
         finals = [m.text for m in messages if m.channel == "final"]

@@ -39,6 +39,7 @@ SPEC = JobSpec(
         {"attempts": (0,)},
         {"sampling": SamplingParams(temperature=0.7)},
         {"sampling": SamplingParams(seed=1)},
+        {"sampling": SamplingParams(stop=("\n\n",))},
         {"prompt_format": "harmony"},
         {"template_sha256": "u"},
         {"model_fingerprint": "n"},
@@ -58,10 +59,12 @@ def test_where_the_checkpoint_lies_is_not_identity() -> None:
     assert moved.key() == SPEC.key()
 
 
-def test_specs_survive_json() -> None:
-    again = JobSpec.from_json(json.loads(json.dumps(SPEC.to_json())))
-    assert again == SPEC
-    assert again.key() == SPEC.key()
+@pytest.mark.parametrize("stop", [(), ("###", "\n\n")])
+def test_specs_survive_json(stop: tuple[str, ...]) -> None:
+    spec = replace(SPEC, sampling=SamplingParams(stop=stop))
+    again = JobSpec.from_json(json.loads(json.dumps(spec.to_json())))
+    assert again == spec
+    assert again.key() == spec.key()
 
 
 def test_final_sorts_last_and_names_parse() -> None:

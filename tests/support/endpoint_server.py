@@ -20,6 +20,7 @@ import numpy as np
 
 from foreshock.jobs.engines.base import FinishReason, GenerationRequest, GenerationResult, ScoreRequest
 from foreshock.jobs.engines.fake import FakeEngine
+from foreshock.jobs.engines.stopping import find_stop
 from foreshock.jobs.engines.transformers import TransformersEngine
 from foreshock.jobs.prompts.chat_template import TEMPLATE_ARGUMENTS
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
@@ -305,9 +306,9 @@ def _render(state: Server, body: dict[str, Any]) -> list[int]:
 
 def _completion(state: Server, path: str, body: dict[str, Any], ids: list[int]) -> dict[str, Any]:
     tokenizer = load_tokenizer(state.checkpoint.path)
-    stops = body.get("stop_token_ids") or [
-        tokenizer.encode(t, add_special_tokens=False)[0] for t in body.get("stop", [])
-    ]
+    control = {t: tokenizer.convert_tokens_to_ids(t) for t in body.get("stop", []) if t in tokenizer.all_special_tokens}
+    stops = body.get("stop_token_ids") or list(control.values())
+    strings = tuple(t for t in body.get("stop", []) if t not in control)
     result = state.backend.generate(
         GenerationRequest(
             0,
@@ -317,12 +318,15 @@ def _completion(state: Server, path: str, body: dict[str, Any], ids: list[int]) 
             temperature=body["temperature"],
             top_p=body.get("top_p", 1.0),
             stop_token_ids=tuple(stops),
+            stop=strings,
         )
     )
     assert result.error is None, result.error
-    stopped = result.finish_reason is FinishReason.STOP
-    tokens = [*result.token_ids, *(stops[:1] if stopped else [])]
     text = tokenizer.decode(list(result.token_ids), skip_special_tokens=body.get("skip_special_tokens", True))
+    place = find_stop(text, strings)
+    text = text[:place]  # all of it where there is none
+    stopped = result.finish_reason is FinishReason.STOP and place is None
+    tokens = [*result.token_ids, *(stops[:1] if stopped else [])]
     choice: dict[str, Any] = {"index": 0, "finish_reason": result.finish_reason.value, "logprobs": None}
     choice["stop_reason"] = stops[0] if stopped and stops else None
     document: dict[str, Any] = {"object": "x", "model": state.answers_as or state.served, "choices": [choice]}

@@ -100,6 +100,18 @@ class EngineContract:
             assert stop not in stopped.token_ids
             assert stopped.finish_reason is FinishReason.STOP
 
+    def test_a_stop_string_ends_the_continuation_before_it(self, engine: Any, checkpoint: Checkpoint) -> None:
+        engine.load(checkpoint)
+        free = by_id(list(engine.generate([request(i) for i in range(6)])))
+        for i, result in free.items():
+            readable = max(result.text.split("\N{REPLACEMENT CHARACTER}"), key=len)
+            string = readable[len(readable) // 3 :][:3]
+            stopped = next(iter(engine.generate([request(i, stop=("no such text", string))])))
+            assert stopped.error is None
+            assert stopped.text == result.text[: result.text.index(string)]
+            assert stopped.token_ids == result.token_ids[: len(stopped.token_ids)]
+            assert stopped.finish_reason is FinishReason.STOP
+
     def test_a_bad_request_fails_alone(self, engine: Any, checkpoint: Checkpoint) -> None:
         engine.load(checkpoint)
         good = [request(0), request(1)]

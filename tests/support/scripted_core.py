@@ -133,7 +133,7 @@ class ScriptedCore:
         tokens, stopped = [], False
         while len(tokens) < request.max_tokens and not stopped:
             tokens.append(rng.randrange(3, 300))
-            stopped = tokens[-1] in request.stop_token_ids
+            stopped = tokens[-1] in request.stop_token_ids or (request.until is not None and request.until(tokens))
         logprobs = best = None
         if request.score:
             values = [

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from foreshock.errors import ForeshockError, InputError
@@ -53,6 +54,7 @@ from foreshock.jobs.engines.endpoint.protocol import (
     score_body,
 )
 from foreshock.jobs.engines.endpoint.stream import LoopThread, Stream
+from foreshock.jobs.engines.stopping import finished
 from foreshock.jobs.fingerprint import read_config
 from foreshock.jobs.prompts.base import Conversation
 from foreshock.jobs.prompts.tokenizer import Tokenizer, decode, encode_prompt, load_tokenizer
@@ -256,13 +258,12 @@ class OpenAIEngine(Closing):
             self._path, body, lambda answer: read_completion(answer, served.answers_as, request.stop_token_ids)
         )
         _require_same_prompt(told, request.prompt_token_ids)
-        ids = told.token_ids
-        text = told.text if ids is None else decode(served.tokenizer, ids)
-        if ids is None:
-            ids = encode_prompt(served.tokenizer, text)
+        ids = encode_prompt(served.tokenizer, told.text) if told.token_ids is None else told.token_ids
+        text = told.text if told.token_ids is None else None
+        result = finished(request, partial(decode, served.tokenizer), ids, told.finish_reason, text)
         self.forward_count += 1
-        self.generated_tokens += len(ids)
-        return GenerationResult(request.request_id, ids, text, told.finish_reason)
+        self.generated_tokens += len(result.token_ids)
+        return result
 
     # -- scoring
 

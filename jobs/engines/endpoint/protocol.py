@@ -100,8 +100,11 @@ def generation_body(
         "stream": False,
     }
     if wide:
-        return body | _WIDE_FIELDS | {"stop_token_ids": list(request.stop_token_ids), "ignore_eos": True}
-    return body | ({"stop": list(stop)[:4]} if stop else {})  # OpenAI's limit
+        ends = {"stop_token_ids": list(request.stop_token_ids), "ignore_eos": True}
+        return body | _WIDE_FIELDS | ends | ({"stop": list(request.stop)} if request.stop else {})
+    # At most four, OpenAI's limit: what the server is not told is cut off here, and costs tokens only.
+    strings = [*request.stop, *stop][:4]
+    return body | ({"stop": strings} if strings else {})
 
 
 def score_body(model: str, prompt: Mapping[str, Any], top_k: int) -> dict[str, Any]:

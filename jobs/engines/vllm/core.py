@@ -19,6 +19,7 @@ from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.adapters import Adapter
 from foreshock.jobs.engines.admission import ModelLimits
 from foreshock.jobs.engines.vllm.death import wake_on_death
+from foreshock.jobs.engines.vllm.ending import Until, end_when
 from foreshock.jobs.engines.vllm.options import VllmOptions
 
 _RESET_PATIENCE_S = 10.0
@@ -30,7 +31,8 @@ class CoreDiedError(ForeshockError):
 
 @dataclass(frozen=True, slots=True)
 class CoreRequest:
-    """One request in vLLM's terms. `score`: give every prompt token's log-probability; `best`: the likeliest's too."""
+    """One request in vLLM's terms. `score`: give every prompt token's log-probability; `best`: the likeliest's too.
+    `until`: end the continuation when this says so of the tokens drawn so far."""
 
     key: str
     token_ids: tuple[int, ...]
@@ -39,6 +41,7 @@ class CoreRequest:
     top_p: float = 1.0
     seed: int | None = None
     stop_token_ids: tuple[int, ...] = ()
+    until: Until | None = None
     score: bool = False
     best: bool = False
 
@@ -148,6 +151,8 @@ class VllmCore:
         with _deaths():
             prompt = {"prompt_token_ids": list(request.token_ids)}
             self._engine.add_request(request.key, prompt, params, lora_request=self._lora)
+            if request.until is not None:
+                end_when(self._engine, request.key, request.until)
 
     def step(self) -> list[CoreResult]:
         """The requests that the next micro-batch finished. Raises CoreDiedError."""
@@ -173,6 +178,7 @@ class VllmCore:
                 if _is_death(error):
                     raise
                 raise ForeshockError(f"{folder}: vLLM cannot swap the weights in place: {error}") from error
+        self.call("foreshock_repack")
 
     def serve_adapter(self, adapter: Adapter | None) -> None:
         """Adapters get a new number each time, so that vLLM never answers from one it read earlier."""

@@ -29,6 +29,7 @@ from foreshock.jobs.engines.base import (
     Stop,
     never,
 )
+from foreshock.jobs.engines.stopping import finished, says_stop
 from foreshock.jobs.engines.vllm.core import Core, CoreDiedError, CoreRequest, CoreResult, StartCore, start_core
 from foreshock.jobs.engines.vllm.identity import Identity, WrongModelError, divide_logits
 from foreshock.jobs.engines.vllm.options import VllmOptions, lora_rank_for
@@ -232,7 +233,11 @@ class VllmEngine(Closing):
             top_p=request.top_p,
             seed=request.seed,
             stop_token_ids=request.stop_token_ids,
+            until=(lambda token_ids: says_stop(self._decode, token_ids, request.stop)) if request.stop else None,
         )
+
+    def _decode(self, token_ids: tuple[int, ...]) -> str:
+        return decode(self._tokenizer, token_ids)
 
     def _generated(self, request: GenerationRequest, result: CoreResult) -> GenerationResult:
         tokens = result.token_ids
@@ -240,7 +245,7 @@ class VllmEngine(Closing):
             tokens = tokens[:-1]
         self.generated_tokens += len(tokens)
         reason = FinishReason.STOP if result.stopped else FinishReason.LENGTH
-        return GenerationResult(request.request_id, tokens, decode(self._tokenizer, tokens), reason)
+        return finished(request, self._decode, tokens, reason)
 
     # -- scoring
 

@@ -16,6 +16,9 @@ from typing import Any
 _SAMPLES = 12
 """Elements compared in every tensor."""
 
+_EXACT, _ROUNDED = 1e-4, 0.02
+"""Relative error allowed between two kernels for one product: in float32, in narrower types."""
+
 
 class WorkerExtension:
     """Mixed into vLLM's worker class; `model_runner` is the worker's."""
@@ -36,10 +39,22 @@ class WorkerExtension:
 
         vars(model)["compute_logits"] = divided
 
+    def foreshock_repack(self) -> None:
+        """Pack anew what a swap has left packed.
+
+        On a CPU, vLLM 0.32 multiplies with a packed copy of a layer's weights. An output layer that shares the
+        embeddings' weights gets none of its own from a file, so its copy would stay the one before the swap.
+        """
+        for layer in self.model_runner.get_model().modules():
+            weight = getattr(layer, "weight", None)
+            if hasattr(layer, "cpu_linear") and weight is not None and weight.numel() > 0:
+                layer.quant_method.process_weights_after_loading(layer)
+
     def foreshock_compare_weights(self, folder: str) -> dict[str, list[str]]:
         """Compare samples of the loaded weights with a checkpoint's files: names of tensors `equal` and `differ`.
 
-        Tensors without a counterpart of fitting shape (sharded, quantised, renamed) are left out.
+        Tensors without a counterpart of fitting shape (sharded, quantised, renamed) are left out. "logits" stands for
+        the output layer at work: whether it multiplies with the weights that it holds.
         """
         from safetensors import safe_open
 
@@ -61,11 +76,30 @@ class WorkerExtension:
                         continue
                     same = _samples_equal(tensors.get_slice(name), shapes[name], loaded, offset)
                     found["equal" if same else "differ"].append(name)
+        multiplies = _multiplies_with_its_weights(model)
+        if multiplies is not None:
+            found["equal" if multiplies else "differ"].append("logits")
         return found
 
     def foreshock_weights_path(self) -> str:
         """The directory that this worker last loaded weights from."""
         return str(self.model_runner.vllm_config.model_config.model)
+
+
+def _multiplies_with_its_weights(model: Any) -> bool | None:
+    """Logits of a fixed vector against its product with `lm_head`'s weights; None where there is nothing to compare."""
+    import torch
+
+    weight = getattr(getattr(model, "lm_head", None), "weight", None)
+    if weight is None or weight.dim() != 2 or not weight.dtype.is_floating_point:
+        return None
+    hidden = torch.sin(torch.arange(weight.shape[1], device=weight.device))[None].to(weight.dtype)
+    logits = model.compute_logits(hidden)
+    if logits is None or logits.shape[-1] > weight.shape[0]:  # another rank's, or gathered from several
+        return None
+    expected = torch.nn.functional.linear(hidden, weight)[:, : logits.shape[-1]].float()
+    allowed = (_EXACT if weight.dtype == torch.float32 else _ROUNDED) * expected.abs().max()
+    return bool(((logits.float() - expected).abs() <= allowed).all())
 
 
 def locate(name: str, shapes: Mapping[str, Sequence[int]], packed: Mapping[str, Sequence[str]]) -> tuple[str, int]:

@@ -103,6 +103,20 @@ def test_agrees_with_transformers_after_every_swap(
     assert len(engine._identity.comparable) >= 5  # norms and embeddings at least; a CPU repacks the rest
 
 
+def test_tied_output_layers_are_swapped_too(
+    engine: VllmEngine, reference: TransformersEngine, make_checkpoint: Callable[..., Checkpoint]
+) -> None:
+    """vLLM keeps a packed copy of them on a CPU, which its own reloading leaves as it was."""
+    tied = [make_checkpoint(step=s, seed=s, head_dim=32, tie_word_embeddings=True) for s in (11, 12)]
+    for served in (*tied, tied[0]):
+        engine.load(served)
+        reference.load(served)
+        ours, theirs = scores(engine, 1.0), scores(reference, 1.0)
+        for i, values in ours.items():
+            assert values == pytest.approx(theirs[i], abs=1e-3)
+    assert "logits" in engine._identity.comparable
+
+
 def test_scores_do_not_come_from_the_prefix_cache(engine: VllmEngine, checkpoint: Checkpoint) -> None:
     engine.load(checkpoint)
     fresh = scores(engine, 1.0)

@@ -71,6 +71,36 @@ def test_one_changed_tensor_is_found(files: dict[str, torch.Tensor], tmp_path: P
     assert set(worker(model).foreshock_compare_weights(str(tmp_path))["differ"]) == {"repacked", changed}
 
 
+class Output(torch.nn.Module):
+    """An output layer that multiplies with a packed copy of its weights, as vLLM's do on a CPU."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(weight, requires_grad=False)
+        self.quant_method = SimpleNamespace(process_weights_after_loading=Output.pack)
+        self.pack()
+
+    def pack(self) -> None:
+        packed = self.weight.detach().clone()
+        self.cpu_linear = lambda hidden: hidden @ packed.T
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_output_layer_that_works_with_old_weights_is_found_and_packed_anew(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    save_file({"norm": torch.ones(2)}, tmp_path / "model.safetensors")
+    model = torch.nn.Module()
+    model.lm_head = Output(torch.randn(40, 16, dtype=dtype))
+    model.compute_logits = lambda hidden: model.lm_head.cpu_linear(hidden)
+    extension = worker(model)
+    assert extension.foreshock_compare_weights(str(tmp_path))["equal"] == ["logits"]
+    model.lm_head.weight.copy_(torch.randn(40, 16, dtype=dtype))
+    assert extension.foreshock_compare_weights(str(tmp_path))["differ"] == ["logits"]
+    extension.foreshock_repack()
+    assert extension.foreshock_compare_weights(str(tmp_path))["equal"] == ["logits"]
+
+
 def test_logits_are_divided_until_they_are_not(files: dict[str, torch.Tensor]) -> None:
     model = Loaded(files)
     extension = worker(model)

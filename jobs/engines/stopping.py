@@ -1,0 +1,50 @@
+"""Stop strings: a continuation ends because of what it says.
+
+The one hard decision: every engine looks for them itself, in the text that foreshock's own decoding gives, so that a
+string which lies across tokens ends a continuation at the same place everywhere. The text ends before the string; the
+token ids are those that were drawn, up to the one that completed it, as vLLM counts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from foreshock.jobs.engines.base import FinishReason, GenerationRequest, GenerationResult
+
+Decode = Callable[[tuple[int, ...]], str]
+"""Token ids to text, control tokens included."""
+
+_SLACK = 4
+"""Tokens more than a string's bytes that are looked at: the first ones of a tail may decode to less alone."""
+
+
+def says_stop(decode: Decode, token_ids: Sequence[int], stop: Sequence[str]) -> bool:
+    """Whether the last token completed a stop string. Cheap: only the tail is decoded until one is in it."""
+    if not stop or not token_ids:
+        return False
+    longest = max(len(text.encode()) for text in stop)
+    tail = decode(tuple(token_ids[-longest - _SLACK :]))
+    return find_stop(tail, stop) is not None and find_stop(decode(tuple(token_ids)), stop) is not None
+
+
+def find_stop(text: str, stop: Sequence[str]) -> int | None:
+    """Where the first stop string begins; None if there is none."""
+    places = [place for place in (text.find(string) for string in stop) if place >= 0]
+    return min(places, default=None)
+
+
+def finished(
+    request: GenerationRequest,
+    decode: Decode,
+    token_ids: tuple[int, ...],
+    reason: FinishReason,
+    text: str | None = None,
+) -> GenerationResult:
+    """The result of drawn tokens, ended at the first stop string. `text`: what they say, where it is known already."""
+    text = decode(token_ids) if text is None else text
+    place = find_stop(text, request.stop)
+    if place is not None:
+        while len(token_ids) > 1 and find_stop(decode(token_ids[:-1]), request.stop) is not None:
+            token_ids = token_ids[:-1]  # drawn after the string, by an engine that looked later
+        text, reason = text[:place], FinishReason.STOP
+    return GenerationResult(request.request_id, token_ids, text, reason)
