@@ -53,8 +53,8 @@ class WorkerExtension:
     def foreshock_compare_weights(self, folder: str) -> dict[str, list[str]]:
         """Compare samples of the loaded weights with a checkpoint's files: names of tensors `equal` and `differ`.
 
-        Tensors without a counterpart of fitting shape (sharded, quantised, renamed) are left out. "logits" stands for
-        the output layer at work: whether it multiplies with the weights that it holds.
+        Tensors without a counterpart of fitting shape (sharded, quantised, renamed) are left out. "output" stands
+        for the output layer at work: whether it multiplies with the weights that it holds.
         """
         from safetensors import safe_open
 
@@ -78,7 +78,7 @@ class WorkerExtension:
                     found["equal" if same else "differ"].append(name)
         multiplies = _multiplies_with_its_weights(model)
         if multiplies is not None:
-            found["equal" if multiplies else "differ"].append("logits")
+            found["equal" if multiplies else "differ"].append("output")
         return found
 
     def foreshock_weights_path(self) -> str:
@@ -87,19 +87,21 @@ class WorkerExtension:
 
 
 def _multiplies_with_its_weights(model: Any) -> bool | None:
-    """Logits of a fixed vector against its product with `lm_head`'s weights; None where there is nothing to compare."""
+    """Whether the output layer's product with a fixed vector is that of its weights; None where it has no plain ones.
+
+    The layer alone is asked: the model's own logits may be scaled, capped, gathered, or need a batch's adapters.
+    """
     import torch
 
-    weight = getattr(getattr(model, "lm_head", None), "weight", None)
-    if weight is None or weight.dim() != 2 or not weight.dtype.is_floating_point:
+    head = getattr(model, "lm_head", None)
+    head = getattr(head, "base_layer", head)
+    weight, method = getattr(head, "weight", None), getattr(head, "quant_method", None)
+    if weight is None or method is None or weight.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return None
     hidden = torch.sin(torch.arange(weight.shape[1], device=weight.device))[None].to(weight.dtype)
-    logits = model.compute_logits(hidden)
-    if logits is None or logits.shape[-1] > weight.shape[0]:  # another rank's, or gathered from several
-        return None
-    expected = torch.nn.functional.linear(hidden, weight)[:, : logits.shape[-1]].float()
+    product, expected = method.apply(head, hidden).float(), torch.nn.functional.linear(hidden, weight).float()
     allowed = (_EXACT if weight.dtype == torch.float32 else _ROUNDED) * expected.abs().max()
-    return bool(((logits.float() - expected).abs() <= allowed).all())
+    return bool(((product - expected).abs() <= allowed).all())
 
 
 def locate(name: str, shapes: Mapping[str, Sequence[int]], packed: Mapping[str, Sequence[str]]) -> tuple[str, int]:
