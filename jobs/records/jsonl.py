@@ -13,8 +13,9 @@ import re
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from foreshock.errors import InputError
 from foreshock.jobs.records.rows import Row
@@ -27,11 +28,18 @@ _FOREIGN_GRACE_S = 300.0
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that readers see the old file or the whole new one, also after a power cut."""
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """The same for data that comes piece by piece: a file to write to, which becomes `path` when all went well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}{_TEMPORARY_SUFFIX}")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -92,7 +100,14 @@ def encode_rows(rows: Iterable[Mapping[str, Any]]) -> bytes:
     try:
         return "".join(map(dump_line, rows := list(rows))).encode()
     except UnicodeEncodeError:
-        return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
+        return b"".join(map(_encode_row, rows))  # a row's bytes are the same whatever rows it is written with
+
+
+def _encode_row(row: Mapping[str, Any]) -> bytes:
+    try:
+        return dump_line(row).encode()
+    except UnicodeEncodeError:
+        return f"{json.dumps(row, allow_nan=False)}\n".encode()
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -16,10 +16,11 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Self
 
-from foreshock.errors import InputError
+from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.records.jsonl import (
+    atomic_file,
     atomic_write_bytes,
     encode_rows,
     read_json,
@@ -32,6 +33,8 @@ from foreshock.jobs.records.rows import ERROR_KEY, Row, RowIdentity, row_identit
 from foreshock.jobs.spec import JobSpec
 
 _PART_TRAILER = "part_sha256"
+_MOST_OPEN = 64
+"""Parts held open at once while a shard is merged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +90,11 @@ class ShardStore:
             return None
         try:
             manifest = ShardManifest.read(path)
-            data = self.layout.shard_file(spec).read_bytes()
+            with self.layout.shard_file(spec).open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
         except (InputError, OSError):
             return None
-        good = manifest.spec_key == spec.key() and hashlib.sha256(data).hexdigest() == manifest.sha256
+        good = manifest.spec_key == spec.key() and digest == manifest.sha256
         return manifest if good else None
 
     def is_complete(self, spec: JobSpec) -> bool:
@@ -107,38 +111,52 @@ class ShardStore:
         return ShardWriter(self, spec, origin)
 
 
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """Where a finished row lies: bytes of a part, or of the shard as it was sealed before."""
+
+    path: Path
+    start: int
+    length: int
+    exploit: bool
+
+
 class ShardWriter:
-    """Writes one shard. Rows that earlier attempts finished are in `done`; write the rest and seal."""
+    """Writes one shard. Rows that earlier attempts finished are in `done`; write the rest and seal.
+
+    Only where rows lie is kept in memory: a shard may hold any number of continuations of any length.
+    """
 
     def __init__(self, store: ShardStore, spec: JobSpec, origin: Origin) -> None:
         self.spec = spec
         self.origin = origin
         self._layout = store.layout
         self._parts = self._layout.parts_folder(spec)
-        self._rows: dict[RowIdentity, Row] = {}
+        self._lines: dict[RowIdentity, _Line] = {}
         self._next_part = 0
         folder = self._layout.shard_folder(spec)
         folder.mkdir(parents=True, exist_ok=True)
         sweep_temporaries(folder)
         if store.manifest(spec) is not None:
-            self._accept(store.rows(spec))
+            self._lines = _index(self._layout.shard_file(spec))
         self._load_parts()
 
     @property
     def done(self) -> frozenset[RowIdentity]:
         """Identities that need no more work; error rows are not among them."""
-        return frozenset(self._rows)
+        return frozenset(self._lines)
 
     def write_part(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Make a finished micro-batch durable."""
         if not rows:
             return
-        name = f"{self._next_part:05d}-{socket.gethostname()}-{os.getpid()}.jsonl"
-        body = encode_rows(rows)
+        path = self._parts / f"{self._next_part:05d}-{socket.gethostname()}-{os.getpid()}.jsonl"
+        encoded = [encode_rows([row]) for row in rows]
+        body = b"".join(encoded)
         trailer = json.dumps({_PART_TRAILER: hashlib.sha256(body).hexdigest(), "n_records": len(rows)})
-        atomic_write_bytes(self._parts / name, body + trailer.encode() + b"\n")
+        atomic_write_bytes(path, body + trailer.encode() + b"\n")
         self._next_part += 1
-        self._accept(rows)
+        self._accept(_lines(path, zip(rows, encoded, strict=True)))
 
     def seal(
         self,
@@ -147,27 +165,34 @@ class ShardWriter:
         timings: Mapping[str, float] | None = None,
     ) -> ShardManifest:
         """Merge all parts into the shard, in canonical order, and write the manifest last."""
+        rows: list[tuple[RowIdentity, _Line | bytes]] = [*self._lines.items()]
+        rows += [(row_identity(row), encode_rows([row])) for row in error_rows]
         order = {task: i for i, task in enumerate(self.spec.task_ids)}
-        rows = sorted(
-            [*self._rows.values(), *error_rows],
-            key=lambda r: (order[r["task_id"]], r["attempt_idx"], r["prefill_level"], r["prefill_sha256"]),
-        )
-        body = encode_rows(rows)
+        rows.sort(key=lambda r: (order[r[0].task_id], r[0].attempt_idx, r[0].prefill_level, r[0].prefill_sha256))
+        digest = hashlib.sha256()
+        with (
+            atomic_file(self._layout.shard_file(self.spec)) as file,
+            _Reader(self._layout.shard_file(self.spec)) as read,
+        ):
+            for identity, place in rows:
+                line = place if isinstance(place, bytes) else read(identity, place)
+                digest.update(line)
+                file.write(line)
+        exploits = sum(line.exploit for line in self._lines.values())
         manifest = ShardManifest(
             spec_key=self.spec.key(),
             n_records=len(rows),
-            sha256=hashlib.sha256(body).hexdigest(),
+            sha256=digest.hexdigest(),
             schema_version=self.origin.schema_version,
             git_commit=self.origin.git_commit,
             image_digest=self.origin.image_digest,
             n_errors=len(error_rows),
-            n_exploits=sum(1 for row in rows if row.get("exploit_success")),
+            n_exploits=exploits + sum(1 for row in error_rows if row.get("exploit_success")),
             skipped=dict(skipped or {}),
             timings={name: round(seconds, 4) for name, seconds in (timings or {}).items()},
             host=socket.gethostname(),
             slurm_job=self.origin.slurm_job,
         )
-        atomic_write_bytes(self._layout.shard_file(self.spec), body)
         write_json(self._layout.manifest_file(self.spec), asdict(manifest))
         self.discard_parts()
         return manifest
@@ -176,10 +201,9 @@ class ShardWriter:
         """Remove parts whose rows are in the sealed shard."""
         shutil.rmtree(self._parts, ignore_errors=True)
 
-    def _accept(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        for row in rows:
-            if row.get(ERROR_KEY) is None:
-                self._rows.setdefault(row_identity(row), dict(row))
+    def _accept(self, lines: Mapping[RowIdentity, _Line]) -> None:
+        for identity, line in lines.items():
+            self._lines.setdefault(identity, line)
 
     def _load_parts(self) -> None:
         if not self._parts.is_dir():
@@ -189,11 +213,73 @@ class ShardWriter:
             self._next_part = max(self._next_part, int(path.name.split("-", 1)[0]) + 1)
             rows = _read_part(path)
             if rows is not None:
-                self._accept(rows)
+                self._accept(_lines(path, rows))
 
 
-def _read_part(path: Path) -> list[Row] | None:
-    """Rows of a part, or None if it is not whole: its rows are then simply done again."""
+class _Reader:
+    """Reads rows back from where they lie. A part that another writer of the shard, which sealed it in the meantime,
+    has removed is no loss: the row is in its shard."""
+
+    def __init__(self, shard: Path) -> None:
+        self._shard = shard
+        self._files: dict[Path, BinaryIO] = {}
+        self._sealed: dict[RowIdentity, _Line] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def __call__(self, identity: RowIdentity, line: _Line) -> bytes:
+        """The row's line. Raises ForeshockError if it is nowhere any more."""
+        try:
+            file = self._open(line.path)
+        except FileNotFoundError:
+            if self._sealed is None:
+                self._sealed = _index(self._shard) if self._shard.is_file() else {}
+            line_there = self._sealed.get(identity)
+            if line_there is None:
+                raise ForeshockError(
+                    f"{line.path}: removed while the shard was written; resume the run, which does its rows again"
+                ) from None
+            line, file = line_there, self._open(self._shard)
+        file.seek(line.start)
+        return file.read(line.length)
+
+    def _open(self, path: Path) -> BinaryIO:
+        if path not in self._files:
+            if len(self._files) >= _MOST_OPEN:
+                self._close()
+            self._files[path] = path.open("rb")
+        return self._files[path]
+
+    def _close(self) -> None:
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+
+
+def _index(shard: Path) -> dict[RowIdentity, _Line]:
+    """Where the good rows of a sealed shard lie."""
+    with shard.open("rb") as file:
+        return _lines(shard, ((json.loads(line), line) for line in file))
+
+
+def _lines(path: Path, rows: Iterable[tuple[Mapping[str, Any], bytes]]) -> dict[RowIdentity, _Line]:
+    """Where the good ones of a file's rows lie, given all of them in order, each with its bytes."""
+    found: dict[RowIdentity, _Line] = {}
+    start = 0
+    for row, line in rows:
+        if row.get(ERROR_KEY) is None:
+            place = _Line(path, start, len(line), bool(row.get("exploit_success")))
+            found.setdefault(row_identity(row), place)
+        start += len(line)
+    return found
+
+
+def _read_part(path: Path) -> list[tuple[Row, bytes]] | None:
+    """Rows of a part and their bytes, or None if it is not whole: its rows are then simply done again."""
     lines = path.read_bytes().splitlines(keepends=True)
     if not lines:
         return None
@@ -202,7 +288,7 @@ def _read_part(path: Path) -> list[Row] | None:
         body = b"".join(lines[:-1])
         if trailer.get(_PART_TRAILER) != hashlib.sha256(body).hexdigest():
             return None
-        return [json.loads(line) for line in lines[:-1]]
+        return [(json.loads(line), line) for line in lines[:-1]]
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
         return None
 

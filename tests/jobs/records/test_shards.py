@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from foreshock.errors import ForeshockError
 from foreshock.jobs.records.jsonl import atomic_write_bytes
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.rows import Row
@@ -47,7 +49,7 @@ def make_rows(spec: JobSpec) -> list[Row]:
             "attempt_idx": attempt,
             "prefill_sha256": f"sha-{task}",
             "exploit_success": attempt == 0,
-            "response": "naïve \u2028 line\n",
+            "response": "half a pair \ud800" if attempt else "naïve \u2028 line\n",
         }
         for task in spec.task_ids
         for attempt in spec.attempts
@@ -87,6 +89,44 @@ def test_any_split_into_parts_in_any_order_with_repeats_gives_the_same_bytes(
         order = order[size:]
     other.open(spec, ORIGIN).seal()
     assert other.layout.shard_file(spec).read_bytes() == reference.layout.shard_file(spec).read_bytes()
+
+
+def test_rows_are_not_kept_in_memory(tmp_path: Path) -> None:
+    spec, store = make_spec(), ShardStore(RunLayout(tmp_path))
+    rows = [row | {"response": "x" * 2_000_000} for row in make_rows(spec)]
+    writer = store.open(spec, ORIGIN)
+    tracemalloc.start()
+    for i in range(len(rows)):
+        writer.write_part(rows[i : i + 1])
+    writer.seal()
+    held, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 500_000
+    assert most < 10_000_000  # one row at a time, in a few copies
+    assert store.rows(spec) == rows
+
+
+def test_parts_that_another_writer_has_merged_in_the_meantime_are_no_loss(tmp_path: Path) -> None:
+    spec, store = make_spec(), ShardStore(RunLayout(tmp_path))
+    rows = make_rows(spec)
+    writer = store.open(spec, ORIGIN)
+    writer.write_part(rows[:4])
+    other = store.open(spec, ORIGIN)
+    other.write_part(rows[4:])
+    other.seal()
+    writer.write_part(rows[4:])
+    assert writer.seal().n_records == len(rows)
+    assert store.rows(spec) == rows
+
+
+def test_parts_that_are_gone_without_a_trace_are_said_to_be_gone(tmp_path: Path) -> None:
+    spec, store = make_spec(), ShardStore(RunLayout(tmp_path))
+    writer = store.open(spec, ORIGIN)
+    writer.write_part(make_rows(spec))
+    writer.discard_parts()
+    with pytest.raises(ForeshockError, match="removed while the shard was written; resume the run"):
+        writer.seal()
+    assert not store.is_complete(spec)
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "garbage"])
