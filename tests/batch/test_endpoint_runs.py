@@ -51,7 +51,7 @@ def rows_of(layout: RunLayout) -> dict[tuple[str, RowIdentity], dict[str, Any]]:
     for spec in PlanFile.read(layout).specs:
         rows = store.rows(spec) if store.manifest(spec) else []
         for part in layout.parts_folder(spec).glob("*.jsonl"):
-            rows += _read_part(part) or []
+            rows += [row for row, _ in _read_part(part) or []]
         found |= {(spec.kind.value, row_identity(row)): row for row in rows if "error" not in row}
     return found
 
