@@ -13,12 +13,12 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any
 
-from foreshock.errors import ForeshockError, InputError
+from foreshock.errors import InputError
 from foreshock.jobs.records.jsonl import (
     atomic_file,
     atomic_write_bytes,
@@ -29,12 +29,11 @@ from foreshock.jobs.records.jsonl import (
     write_json,
 )
 from foreshock.jobs.records.layout import RunLayout
-from foreshock.jobs.records.rows import ERROR_KEY, Row, RowIdentity, row_identity
+from foreshock.jobs.records.lines import Line, LineReader, good_lines, index_shard
+from foreshock.jobs.records.rows import Row, RowIdentity, row_identity
 from foreshock.jobs.spec import JobSpec
 
 _PART_TRAILER = "part_sha256"
-_MOST_OPEN = 64
-"""Parts held open at once while a shard is merged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +110,6 @@ class ShardStore:
         return ShardWriter(self, spec, origin)
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """Where a finished row lies: bytes of a part, or of the shard as it was sealed before."""
-
-    path: Path
-    start: int
-    length: int
-    exploit: bool
-
-
 class ShardWriter:
     """Writes one shard. Rows that earlier attempts finished are in `done`; write the rest and seal.
 
@@ -132,13 +121,13 @@ class ShardWriter:
         self.origin = origin
         self._layout = store.layout
         self._parts = self._layout.parts_folder(spec)
-        self._lines: dict[RowIdentity, _Line] = {}
+        self._lines: dict[RowIdentity, Line] = {}
         self._next_part = 0
         folder = self._layout.shard_folder(spec)
         folder.mkdir(parents=True, exist_ok=True)
         sweep_temporaries(folder)
         if store.manifest(spec) is not None:
-            self._lines = _index(self._layout.shard_file(spec))
+            self._lines = index_shard(self._layout.shard_file(spec))
         self._load_parts()
 
     @property
@@ -156,7 +145,7 @@ class ShardWriter:
         trailer = json.dumps({_PART_TRAILER: hashlib.sha256(body).hexdigest(), "n_records": len(rows)})
         atomic_write_bytes(path, body + trailer.encode() + b"\n")
         self._next_part += 1
-        self._accept(_lines(path, zip(rows, encoded, strict=True)))
+        self._accept(good_lines(path, zip(rows, encoded, strict=True)))
 
     def seal(
         self,
@@ -165,14 +154,14 @@ class ShardWriter:
         timings: Mapping[str, float] | None = None,
     ) -> ShardManifest:
         """Merge all parts into the shard, in canonical order, and write the manifest last."""
-        rows: list[tuple[RowIdentity, _Line | bytes]] = [*self._lines.items()]
+        rows: list[tuple[RowIdentity, Line | bytes]] = [*self._lines.items()]
         rows += [(row_identity(row), encode_rows([row])) for row in error_rows]
         order = {task: i for i, task in enumerate(self.spec.task_ids)}
         rows.sort(key=lambda r: (order[r[0].task_id], r[0].attempt_idx, r[0].prefill_level, r[0].prefill_sha256))
         digest = hashlib.sha256()
         with (
             atomic_file(self._layout.shard_file(self.spec)) as file,
-            _Reader(self._layout.shard_file(self.spec)) as read,
+            LineReader(self._layout.shard_file(self.spec)) as read,
         ):
             for identity, place in rows:
                 line = place if isinstance(place, bytes) else read(identity, place)
@@ -201,7 +190,7 @@ class ShardWriter:
         """Remove parts whose rows are in the sealed shard."""
         shutil.rmtree(self._parts, ignore_errors=True)
 
-    def _accept(self, lines: Mapping[RowIdentity, _Line]) -> None:
+    def _accept(self, lines: Mapping[RowIdentity, Line]) -> None:
         for identity, line in lines.items():
             self._lines.setdefault(identity, line)
 
@@ -213,69 +202,7 @@ class ShardWriter:
             self._next_part = max(self._next_part, int(path.name.split("-", 1)[0]) + 1)
             rows = _read_part(path)
             if rows is not None:
-                self._accept(_lines(path, rows))
-
-
-class _Reader:
-    """Reads rows back from where they lie. A part that another writer of the shard, which sealed it in the meantime,
-    has removed is no loss: the row is in its shard."""
-
-    def __init__(self, shard: Path) -> None:
-        self._shard = shard
-        self._files: dict[Path, BinaryIO] = {}
-        self._sealed: dict[RowIdentity, _Line] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
-    def __call__(self, identity: RowIdentity, line: _Line) -> bytes:
-        """The row's line. Raises ForeshockError if it is nowhere any more."""
-        try:
-            file = self._open(line.path)
-        except FileNotFoundError:
-            if self._sealed is None:
-                self._sealed = _index(self._shard) if self._shard.is_file() else {}
-            line_there = self._sealed.get(identity)
-            if line_there is None:
-                raise ForeshockError(
-                    f"{line.path}: removed while the shard was written; resume the run, which does its rows again"
-                ) from None
-            line, file = line_there, self._open(self._shard)
-        file.seek(line.start)
-        return file.read(line.length)
-
-    def _open(self, path: Path) -> BinaryIO:
-        if path not in self._files:
-            if len(self._files) >= _MOST_OPEN:
-                self._close()
-            self._files[path] = path.open("rb")
-        return self._files[path]
-
-    def _close(self) -> None:
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
-
-
-def _index(shard: Path) -> dict[RowIdentity, _Line]:
-    """Where the good rows of a sealed shard lie."""
-    with shard.open("rb") as file:
-        return _lines(shard, ((json.loads(line), line) for line in file))
-
-
-def _lines(path: Path, rows: Iterable[tuple[Mapping[str, Any], bytes]]) -> dict[RowIdentity, _Line]:
-    """Where the good ones of a file's rows lie, given all of them in order, each with its bytes."""
-    found: dict[RowIdentity, _Line] = {}
-    start = 0
-    for row, line in rows:
-        if row.get(ERROR_KEY) is None:
-            place = _Line(path, start, len(line), bool(row.get("exploit_success")))
-            found.setdefault(row_identity(row), place)
-        start += len(line)
-    return found
+                self._accept(good_lines(path, rows))
 
 
 def _read_part(path: Path) -> list[tuple[Row, bytes]] | None:

@@ -119,12 +119,26 @@ def test_parts_that_another_writer_has_merged_in_the_meantime_are_no_loss(tmp_pa
     assert store.rows(spec) == rows
 
 
+def test_a_shard_that_another_writer_has_replaced_in_the_meantime_is_read_anew(tmp_path: Path) -> None:
+    spec, store = make_spec(), ShardStore(RunLayout(tmp_path))
+    rows = make_rows(spec)
+    broken = {**rows[0], "error": "generation: lost"}
+    first = store.open(spec, ORIGIN)
+    first.write_part(rows[1:])
+    first.seal([broken])
+    writer, other = store.open(spec, ORIGIN), store.open(spec, ORIGIN)
+    for each in (other, writer):  # the rows of the second one's shard have moved by the first's
+        each.write_part(rows[:1])
+        each.seal()
+    assert store.rows(spec) == rows
+
+
 def test_parts_that_are_gone_without_a_trace_are_said_to_be_gone(tmp_path: Path) -> None:
     spec, store = make_spec(), ShardStore(RunLayout(tmp_path))
     writer = store.open(spec, ORIGIN)
     writer.write_part(make_rows(spec))
     writer.discard_parts()
-    with pytest.raises(ForeshockError, match="removed while the shard was written; resume the run"):
+    with pytest.raises(ForeshockError, match="changed or removed while the shard was written\n  -> resume"):
         writer.seal()
     assert not store.is_complete(spec)
 
