@@ -116,6 +116,8 @@ class _Aggregator:
                     }
                 )
                 continue
+            if manifest.n_errors == 0:
+                self._store.discard_parts(spec)
             rows += self._store.rows(spec)
         self.report.n_errors += sum(1 for row in rows if row.get(ERROR_KEY) is not None)
         return rows

@@ -105,6 +105,10 @@ class ShardStore:
         """Rows of a sealed shard, in canonical order."""
         return [row for _, row in read_jsonl(self.layout.shard_file(spec))]
 
+    def discard_parts(self, spec: JobSpec) -> None:
+        """Remove what a writer killed between sealing and tidying left of a complete shard's parts."""
+        shutil.rmtree(self.layout.parts_folder(spec), ignore_errors=True)
+
     def open(self, spec: JobSpec, origin: Origin) -> ShardWriter:
         """Start or continue a shard as its one writer."""
         return ShardWriter(self, spec, origin)
@@ -119,6 +123,7 @@ class ShardWriter:
     def __init__(self, store: ShardStore, spec: JobSpec, origin: Origin) -> None:
         self.spec = spec
         self.origin = origin
+        self._store = store
         self._layout = store.layout
         self._parts = self._layout.parts_folder(spec)
         self._lines: dict[RowIdentity, Line] = {}
@@ -183,12 +188,8 @@ class ShardWriter:
             slurm_job=self.origin.slurm_job,
         )
         write_json(self._layout.manifest_file(self.spec), asdict(manifest))
-        self.discard_parts()
+        self._store.discard_parts(self.spec)
         return manifest
-
-    def discard_parts(self) -> None:
-        """Remove parts whose rows are in the sealed shard."""
-        shutil.rmtree(self._parts, ignore_errors=True)
 
     def _accept(self, lines: Mapping[RowIdentity, Line]) -> None:
         for identity, line in lines.items():

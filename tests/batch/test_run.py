@@ -184,6 +184,7 @@ def test_whatever_is_damaged_is_made_again(finished: RunLayout, tmp_path: Path, 
             (folder / "00000-h-1.jsonl").write_text("half a li")
     require_complete(resume(copy.root, RunHooks(), rows_only))
     assert tables(copy.root) == tables(finished.root)
+    assert not list(copy.root.rglob("*.parts"))
 
 
 def test_changed_weights_are_refused_on_resume(
