@@ -166,7 +166,9 @@ def test_it_ends_at_the_step_asked_for_or_at_the_first_alarm(watch: Watch, train
 def test_final_counts_as_the_end(watch: Watch, training: Training) -> None:
     training.save(1)
     training.save("final", of=2)
-    watch.start(until=float("inf")).run(once=False)
+    watcher = watch.start(until=float("inf"))
+    watcher.sleep = lambda _: pytest.fail(str(watch.events))
+    watcher.run(once=False)
     assert watch.names("evaluated") == ["checkpoint-1", "final"]
 
 
