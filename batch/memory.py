@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.errors import InputError
+from foreshock.jobs.fingerprint import stated_dtype
 
 GIB = 2**30
 ALLOWANCE_GIB = 2.0
@@ -155,7 +156,7 @@ def model_memory(
         n_kv_heads=inner.get("num_key_value_heads") or n_heads,
         head_dim=inner.get("head_dim") or hidden // n_heads,
         windows=_windows(inner, n_layers),
-        dtype=str(inner.get("dtype") or inner.get("torch_dtype") or "float32").removeprefix("torch."),
+        dtype=stated_dtype(config),
         latent_width=latent + inner.get("qk_rope_head_dim", 0) if isinstance(latent, int) else None,
     )
 

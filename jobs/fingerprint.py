@@ -13,6 +13,7 @@ import json
 import os
 import re
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,15 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise CheckpointError(f"{path}: expected a JSON object, found {type(data).__name__}")
     return data
+
+
+def stated_dtype(config: Mapping[str, Any]) -> str:
+    """The data type of a parsed config.json's model: where it names none, transformers' default, float32, or bfloat16
+    around quantised weights."""
+    text = config.get("text_config")
+    inner = {**config, **text} if isinstance(text, Mapping) else config
+    unnamed = "bfloat16" if inner.get("quantization_config") else "float32"
+    return str(inner.get("dtype") or inner.get("torch_dtype") or unnamed).removeprefix("torch.")
 
 
 def _weight_files(path: Path) -> tuple[Path, ...]:

@@ -1,6 +1,6 @@
 """Exploit rates and prefill log-probabilities of the three engines on a demo's trained checkpoints.
 
-    python -m benchmarks.agreement DEMO_RESULTS [--steps 8,32] [--attempts 10]
+    python -m benchmarks.agreement DEMO_RESULTS [--steps 8,32] [--attempts 10] [--device cpu] [--dtype bfloat16]
 
 The same sweep through transformers, vLLM in process and `vllm serve`; seeds draw other samples in every engine, so
 rates are compared by Fisher's exact test in each (checkpoint, level), at 1% over all of them together (Holm 1979,
@@ -47,12 +47,16 @@ def main() -> None:
     parser.add_argument("demo", type=Path, metavar="DEMO_RESULTS")
     parser.add_argument("--steps", default="8,32")
     parser.add_argument("--attempts", type=int, default=10)
+    parser.add_argument("--device", default="auto", help="auto: a GPU if there is one; the server always does that")
+    parser.add_argument("--without-server", action="store_true", help="only the two engines in process")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     options = parser.parse_args()
     steps = [int(step) for step in options.steps.split(",")]
     with tempfile.TemporaryDirectory(prefix="agreement-") as scratch:
         engines = {"transformers": {"name": "transformers", "batch_size": 128}, "vllm": {"name": "vllm"}}
         seen = {name: sweep(options, Path(scratch) / name, engine, steps) for name, engine in engines.items()}
-        seen["vllm serve"] = served(options, Path(scratch) / "served", steps)
+        if not options.without_server:
+            seen["vllm serve"] = served(options, Path(scratch) / "served", steps)
     reference = seen.pop("transformers")
     p_values = [compare(name, other, reference) for name, other in seen.items()]
     n_tests = sum(len(values) for values in p_values)
@@ -71,8 +75,9 @@ def compare(name: str, other: Seen, reference: Seen) -> list[float]:
         a, b = ((seen.k[cell], seen.n[cell]) for seen in (reference, other))
         p_values.append(float(fisher_exact([[a[0], a[1] - a[0]], [b[0], b[1] - b[0]]]).pvalue))
         print(f"| {cell[0]} | {cell[1]} | {a[0]}/{a[1]} | {b[0]}/{b[1]} | {p_values[-1]:.3f} |")
-    gaps = [abs(value - other.sums[key][0]) / n for key, (value, n) in reference.sums.items()]
-    print(f"\n{len(gaps)} prefill log-probability sums: at most {max(gaps):.1e} nats a token apart")
+    gaps = sorted(abs(value - other.sums[key][0]) / n for key, (value, n) in reference.sums.items())
+    print(f"\n{len(gaps)} prefill log-probability sums: at most {gaps[-1]:.1e} nats a token apart, median ", end="")
+    print(f"{gaps[len(gaps) // 2]:.1e}")
     return p_values
 
 
@@ -82,7 +87,7 @@ def served(options: argparse.Namespace, folder: Path, steps: list[int]) -> Seen:
     whole = Seen()
     for step in steps:
         plan = make_plan(configuration(options, folder, {"name": "fake"}, [step]))
-        with server(plan.checkpoints[0], ["--dtype", "float32"], folder) as url:
+        with server(plan.checkpoints[0], ["--dtype", options.dtype], folder) as url:
             part = sweep(options, folder, {"name": "openai", "options": {"base_url": url}}, [step])
         whole.n += part.n
         whole.k += part.k
@@ -94,7 +99,7 @@ def configuration(options: argparse.Namespace, folder: Path, engine: dict[str, A
     """The sweep, in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     if engine["name"] in ("transformers", "vllm"):
-        engine = {"device": "cpu", "dtype": "float32", **engine}
+        engine = {"device": options.device, "dtype": options.dtype, **engine}
     demo = options.demo.resolve()
     path = folder / f"agreement-{steps[0]}.yaml"
     checkpoints = {"dir": str(demo / "sft_checkpoints" / "demo-exploit" / "checkpoints"), "steps": steps}

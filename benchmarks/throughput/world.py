@@ -75,7 +75,7 @@ class World:
 
 
 def make_world(root: Path, shape: str, n_checkpoints: int, n_problems: int, attempts: int, dtype: str) -> World:
-    """Everything on disk. The same arguments give the same files."""
+    """Everything on disk. The same arguments give the same files on the same kind of machine."""
     checkpoints = root / "sft" / f"random-{shape}" / "checkpoints"
     problems = [make_problem("eval", DEMO_TYPES[i % len(DEMO_TYPES)], i, seed=1) for i in range(n_problems)]
     rng = random.Random(1)
@@ -115,6 +115,7 @@ def _save_checkpoints(folder: Path, shape: str, n_checkpoints: int, dtype: str) 
         if (target / "config.json").is_file():
             continue
         torch.manual_seed(i)
-        model = LlamaForCausalLM(config).to(getattr(torch, dtype))
+        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):  # a billion numbers are slow on one core
+            model = LlamaForCausalLM(config).to(getattr(torch, dtype))
         model.save_pretrained(target)
         tokenizer.save_pretrained(target)

@@ -8,12 +8,13 @@ import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from foreshock.jobs import fingerprint
 from foreshock.jobs.adapters import is_adapter
-from foreshock.jobs.fingerprint import CheckpointError, check_checkpoint, model_fingerprint
+from foreshock.jobs.fingerprint import CheckpointError, check_checkpoint, model_fingerprint, stated_dtype
 from foreshock.jobs.spec import Checkpoint
 
 
@@ -162,3 +163,17 @@ def test_an_adapters_fingerprint_covers_its_files_and_its_base(
     other = make_checkpoint(seed=5).path
     shutil.copy(other / "model.safetensors", checkpoint / "model.safetensors")
     assert model_fingerprint(adapter) != before
+
+
+@pytest.mark.parametrize(
+    ("config", "dtype"),
+    [
+        ({"dtype": "bfloat16"}, "bfloat16"),
+        ({"torch_dtype": "torch.float16"}, "float16"),
+        ({"dtype": "float32", "text_config": {"dtype": "bfloat16"}}, "bfloat16"),
+        ({}, "float32"),
+        ({"quantization_config": {"quant_method": "mxfp4"}}, "bfloat16"),
+    ],
+)
+def test_a_configurations_data_type_is_read_in_old_and_new_spelling(config: dict[str, Any], dtype: str) -> None:
+    assert stated_dtype(config) == dtype

@@ -21,6 +21,7 @@ from foreshock.jobs.engines.admission import ModelLimits
 from foreshock.jobs.engines.vllm.death import wake_on_death
 from foreshock.jobs.engines.vllm.ending import Until, end_when
 from foreshock.jobs.engines.vllm.options import VllmOptions
+from foreshock.jobs.fingerprint import read_config, stated_dtype
 
 _RESET_PATIENCE_S = 10.0
 
@@ -106,7 +107,8 @@ class VllmCore:
 
     def __init__(self, options: VllmOptions, model: Path, lora_rank: int | None) -> None:
         on_cpu = _on_cpu(options.device)
-        os.environ.update(options.environment(on_cpu))
+        args = options.engine_args(model, stated_dtype(read_config(model / "config.json")), on_cpu, lora_rank)
+        os.environ.update(options.environment(args["dtype"], on_cpu))
         try:
             from vllm.engine.arg_utils import EngineArgs
             from vllm.v1.engine.exceptions import EngineDeadError
@@ -116,7 +118,6 @@ class VllmCore:
                 f"engine 'vllm' needs the vllm package, which cannot be imported here ({error})",
                 fix="pip install 'foreshock[vllm]' on a GPU machine, or use engine transformers",
             ) from error
-        args = options.engine_args(model, on_cpu, lora_rank)
         try:
             self._engine: Any = LLMEngine.from_engine_args(EngineArgs(**args), enable_multiprocessing=True)
         except (RuntimeError, ValueError, TypeError, OSError) as error:

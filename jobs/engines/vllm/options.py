@@ -37,9 +37,11 @@ class VllmOptions:
     """Options of the vLLM engine, by vLLM's names.
 
     device: auto (a GPU if there is one) or cpu or cuda; which GPU is chosen with CUDA_VISIBLE_DEVICES. dtype: auto
-    is the checkpoint's own on a GPU and float32 on a CPU. quantization: None reads it from the checkpoint (fp8,
+    is the checkpoint's own on a GPU (vLLM's own "auto" would make bfloat16 of float32) and float32 on a CPU. quantization: None reads it from the checkpoint (fp8,
     mxfp4, ...). max_model_len: None is the model's own context, or what fits the memory if that is less. enforce_eager:
-    None compiles the model on a GPU only; on a CPU compiling takes longer than it ever gives back.
+    None compiles the model on a GPU only; on a CPU compiling takes longer than it ever gives back. batch_invariant:
+    vLLM's slower kernels, whose results do not depend on what else is in the batch; without them a seeded row drawn
+    again on a GPU, in other company, can differ.
     """
 
     device: str = "auto"
@@ -54,6 +56,7 @@ class VllmOptions:
     kv_cache_memory_bytes: int | None = None
     enable_prefix_caching: bool = True
     enforce_eager: bool | None = None
+    batch_invariant: bool = False
     threads: int | None = None
     serve_adapters: bool = True
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -92,8 +95,9 @@ class VllmOptions:
         memory stays bounded however many samples there are."""
         return 2 * self.max_num_seqs + 64
 
-    def engine_args(self, model: Path, on_cpu: bool, lora_rank: int | None) -> dict[str, Any]:
-        """Keyword arguments of vLLM's EngineArgs for a model directory."""
+    def engine_args(self, model: Path, own_dtype: str, on_cpu: bool, lora_rank: int | None) -> dict[str, Any]:
+        """Keyword arguments of vLLM's EngineArgs for a model directory whose config states `own_dtype`."""
+        auto = "float32" if on_cpu or own_dtype == "float32" else "auto"
         args: dict[str, Any] = {
             "model": str(model),
             "skip_tokenizer_init": True,  # prompts are ids and texts are decoded by foreshock, alike in every engine
@@ -101,7 +105,7 @@ class VllmOptions:
             "disable_log_stats": True,
             "seed": 0,
             "worker_extension_cls": "foreshock.jobs.engines.vllm.worker.WorkerExtension",
-            "dtype": "float32" if on_cpu and self.dtype == "auto" else self.dtype,
+            "dtype": auto if self.dtype == "auto" else self.dtype,
             "max_num_seqs": self.max_num_seqs,
             "gpu_memory_utilization": self.gpu_memory_utilization,
             "tensor_parallel_size": self.tensor_parallel_size,
@@ -124,8 +128,8 @@ class VllmOptions:
             args |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": lora_rank}
         return args | dict(self.extra)
 
-    def environment(self, on_cpu: bool) -> dict[str, str]:
-        """Variables that vLLM reads when it starts; the user's own settings win."""
+    def environment(self, dtype: str, on_cpu: bool) -> dict[str, str]:
+        """Variables that vLLM and Triton read when they start on a model in `dtype`; the user's own settings win."""
         values = {
             "VLLM_NO_USAGE_STATS": "1",
             "VLLM_LOGGING_LEVEL": "WARNING",
@@ -135,6 +139,10 @@ class VllmOptions:
         if on_cpu and self.threads is not None:
             # vLLM's default binds every worker's threads to the same first cores
             values |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(self.threads)}
+        if not on_cpu and dtype == "float32":  # attention in TF32 puts prefill sums 8e-3 nats a token off (H100)
+            values["TRITON_F32_DEFAULT"] = "ieee"
+        if not on_cpu and self.batch_invariant:
+            values["VLLM_BATCH_INVARIANT"] = "1"
         return {name: value for name, value in values.items() if not os.environ.get(name)}
 
 

@@ -26,7 +26,8 @@ pytestmark = [
     pytest.mark.xdist_group("vllm"),
 ]
 
-OPTIONS: dict[str, Any] = {"device": "cpu", "enforce_eager": True, "max_num_seqs": 32, "kv_cache_memory_bytes": 2**28}
+DEVICE = os.environ.get("FORESHOCK_TEST_DEVICE", "cpu")
+OPTIONS: dict[str, Any] = {"device": DEVICE, "enforce_eager": True, "max_num_seqs": 32, "kv_cache_memory_bytes": 2**28}
 
 
 @pytest.fixture(scope="module")
