@@ -79,7 +79,7 @@ def read_cell(
         duplicates=table.num_rows - kept.num_rows,
         made_by=_made_by(kept),
     )
-    return CellTable(kept.drop_columns(["_file", "_row", "error"]), read)
+    return CellTable(kept.drop_columns(["_file", "_row", "error"]).combine_chunks(), read)
 
 
 def _made_by(table: pa.Table) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import union_categoricals
 
-from foreshock.analysis.tables.cells import CellTable, read_cell
+from foreshock.analysis.tables.cells import CellTable
 from foreshock.analysis.tables.files import find_run_files
 from foreshock.analysis.tables.load import (
     checkpoint_values,
@@ -23,6 +23,7 @@ from foreshock.analysis.tables.load import (
     run_name,
     to_categorical,
 )
+from foreshock.analysis.tables.reading import read_cells
 from foreshock.analysis.tables.report import ReadReport
 from foreshock.analysis.tables.schema import COUNT_COLUMNS, SCHEMAS, TableKind
 from foreshock.errors import InputError
@@ -65,13 +66,9 @@ def read_counts(run_dir: Path | str, kind: TableKind = TableKind.EVAL, attempts:
         raise InputError(f"attempts is {attempts}; it must be at least 1")
     run_dir = Path(run_dir)
     files = find_run_files(run_dir, kind)
-    reads, parts = [], []
-    for cell_files in files.cells:
-        cell = read_cell(cell_files, SCHEMAS[kind], COUNT_COLUMNS)
-        reads.append(cell.read)
-        parts.append(_count_cell(cell, attempts))
-    tasks = _join(parts, run_name(run_dir))
-    return Counts(tasks, ReadReport(kind, files.directory, tuple(reads), files.ignored))
+    counted = read_cells(files.cells, kind, lambda cell: (cell.read, _count_cell(cell, attempts)), COUNT_COLUMNS)
+    tasks = _join([part for _, part in counted], run_name(run_dir))
+    return Counts(tasks, ReadReport(kind, files.directory, tuple(read for read, _ in counted), files.ignored))
 
 
 def cells_from_tasks(tasks: pd.DataFrame) -> pd.DataFrame:

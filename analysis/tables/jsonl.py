@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.json as pajson
 
@@ -21,6 +23,7 @@ from foreshock.errors import InputError
 _BLOCK_BYTES = 32 << 20
 _PARSE_BYTES = 4 << 20
 _INT64 = 1 << 63
+_NEWLINE, _BRACE = ord("\n"), ord("{")
 
 
 def read_jsonl(path: Path, fields: pa.Schema, required: Sequence[str]) -> pa.Table:
@@ -32,11 +35,12 @@ def read_jsonl(path: Path, fields: pa.Schema, required: Sequence[str]) -> pa.Tab
     tables = []
     first_line = 1
     for block in _blocks(path):
-        table = _parse_block(block, fields, required)
+        starts = _line_starts(block)
+        table = _parse_block(block, starts, fields, required)
         if table is None:
-            table = _parse_lines(path, block, first_line, fields, required)
+            table = _parse_lines(path, bytes(block), first_line, fields, required)
         tables.append(_encode_strings(table))
-        first_line += block.count(b"\n")
+        first_line += len(starts)
     if not tables:
         return _encode_strings(fields.empty_table())
     return pa.concat_tables(tables).unify_dictionaries()
@@ -58,28 +62,41 @@ def line_of_row(path: Path, row: int) -> int:
     raise IndexError(f"{path} has no row {row}")
 
 
-def _blocks(path: Path) -> Iterator[bytes]:
-    """The file in pieces that end at a line's end, so that memory does not grow with the file."""
-    with path.open("rb") as stream:
-        rest = b""
+def _blocks(path: Path) -> Iterator[memoryview]:
+    """The file in pieces that end at a line's end, so that memory does not grow with the file.
+
+    A piece is valid until the next one is asked for.
+    """
+    buffer, held = bytearray(_BLOCK_BYTES), 0
+    with path.open("rb", buffering=0) as stream:
         while True:
-            data = stream.read(_BLOCK_BYTES)
-            if not data:
+            if held == len(buffer):  # a line longer than a piece
+                buffer = buffer + bytes(len(buffer))
+            n_read = stream.readinto(memoryview(buffer)[held:])
+            if not n_read:
                 break
-            cut = data.rfind(b"\n") + 1
+            cut = buffer.rfind(b"\n", held, held + n_read) + 1
+            held += n_read
             if cut == 0:
-                rest += data
                 continue
-            yield rest + data[:cut]
-            rest = data[cut:]
-        if rest.strip():
-            yield rest
+            yield memoryview(buffer)[:cut]
+            rest = buffer[cut:held]
+            buffer[: len(rest)] = rest
+            held = len(rest)
+    if buffer[:held].strip():
+        yield memoryview(buffer)[:held]
 
 
-def _parse_block(block: bytes, fields: pa.Schema, required: Sequence[str]) -> pa.Table | None:
+def _line_starts(block: memoryview) -> npt.NDArray[np.int64]:
+    starts = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == _NEWLINE) + 1
+    return np.concatenate([[0], starts[starts < len(block)]])
+
+
+def _parse_block(
+    block: memoryview, starts: npt.NDArray[np.int64], fields: pa.Schema, required: Sequence[str]
+) -> pa.Table | None:
     """The block by Arrow's parser, or None when a line-by-line look is needed."""
-    lines = block.count(b"\n") + (not block.endswith(b"\n"))
-    if b"\n\n" in block or b"\n\r\n" in block:  # a blank line could hide two objects on another one
+    if (np.frombuffer(block, dtype=np.uint8)[starts] != _BRACE).any():  # a blank line could hide two objects on another
         return None
     try:
         table = pajson.read_json(
@@ -89,7 +106,7 @@ def _parse_block(block: bytes, fields: pa.Schema, required: Sequence[str]) -> pa
         )
     except pa.ArrowInvalid:
         return None
-    if table.num_rows != lines or any(table[key].null_count for key in required[:1]):
+    if table.num_rows != len(starts) or any(table[key].null_count for key in required[:1]):
         return None
     # An all-null required column is a foreign file; a single null is a missing value, judged later.
     if any(table[key].null_count == table.num_rows for key in required):

@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from foreshock.analysis.tables.cells import CellTable, read_cell
+from foreshock.analysis.tables.cells import CellTable
 from foreshock.analysis.tables.files import find_run_files, has_files
+from foreshock.analysis.tables.reading import read_cells
 from foreshock.analysis.tables.report import ReadReport
-from foreshock.analysis.tables.schema import SCHEMAS, TableKind
+from foreshock.analysis.tables.schema import COUNT_COLUMNS, TableKind
 from foreshock.errors import InputError
 
 UNKNOWN_TYPE = "unknown"
@@ -43,7 +44,8 @@ def load_evals(run_dir: Path | str, repeats_are_rollouts: bool = False) -> pd.Da
 
 
 def read_sampled(run_dir: Path | str) -> Loaded:
-    """Sampled attempts of the sweep and, of an adaptive run, its further level-0 attempts.
+    """Sampled attempts of the sweep and, of an adaptive run, its further level-0 attempts: who they are and their
+    `exploit_success`, none of `load_evals`'s other columns.
 
     For models of counts alone: cells differ in their number of attempts. Whatever compares cells by how many attempts
     they had (min prefill) or pools exploit types needs `load_evals`.
@@ -52,7 +54,7 @@ def read_sampled(run_dir: Path | str) -> Loaded:
     swept = find_run_files(run_dir, TableKind.EVAL)
     root = run_dir.resolve().parent if run_dir.resolve().name == TableKind.EVAL.value else run_dir
     further = find_run_files(root, TableKind.EXTRA).cells if has_files(root, TableKind.EXTRA) else ()
-    cells = [read_cell(cell, SCHEMAS[TableKind.EVAL]) for cell in (*swept.cells, *further)]
+    cells = read_cells((*swept.cells, *further), TableKind.EVAL, _whole, COUNT_COLUMNS)
     report = ReadReport(TableKind.EVAL, swept.directory, tuple(cell.read for cell in cells), swept.ignored)
     return Loaded(_to_frame(cells, run_name(run_dir)), report)
 
@@ -85,9 +87,13 @@ def read_table(run_dir: Path | str, kind: TableKind, repeats_are_rollouts: bool 
     """
     run_dir = Path(run_dir)
     files = find_run_files(run_dir, kind)
-    cells = [read_cell(cell, SCHEMAS[kind], repeats_are_rollouts=repeats_are_rollouts) for cell in files.cells]
+    cells = read_cells(files.cells, kind, _whole, repeats_are_rollouts=repeats_are_rollouts)
     report = ReadReport(kind, files.directory, tuple(cell.read for cell in cells), files.ignored)
     return Loaded(_to_frame(cells, run_name(run_dir)), report)
+
+
+def _whole(cell: CellTable) -> CellTable:
+    return cell
 
 
 def run_name(run_dir: Path) -> str:

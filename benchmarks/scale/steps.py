@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,16 +16,6 @@ def count(run: Path) -> int:
     return int(count_cells(run)["n"].sum())
 
 
-def trajectory(run: Path) -> int:
-    """Counts, min prefill, accessibility and time to threshold of every task."""
-    from foreshock.analysis.tables import count_tasks
-    from foreshock.analysis.trajectory import TrajectoryOptions, compute_trajectory
-
-    tasks = count_tasks(run)
-    compute_trajectory(tasks, TrajectoryOptions())
-    return int(tasks["n"].sum())
-
-
 def load(run: Path) -> int:
     """The whole table in memory."""
     from foreshock.analysis.tables import load_evals
@@ -32,18 +23,40 @@ def load(run: Path) -> int:
     return len(load_evals(run))
 
 
+def rates(run: Path) -> int:
+    """`foreshock rates`: every method in every cell."""
+    from foreshock.analysis.estimates.load import load_evidence
+    from foreshock.analysis.estimates.rates import estimate_rates
+
+    evidence = load_evidence([run]).evidence
+    estimate_rates(evidence)
+    return int(evidence.n.sum())
+
+
+def analyse_run(run: Path) -> int:
+    """Everything that follows a run, report included."""
+    from foreshock.batch.analyse import analyse
+    from foreshock.batch.config import parse_config
+    from foreshock.jobs.records.layout import RunLayout
+
+    source = run / "traces.jsonl"
+    config = parse_config({"name": "scale", "checkpoints": {"dir": str(run)}, "prefill": {"source": str(source)}})
+    done = analyse([RunLayout(run)], config, run / "analysis", run / "report.html", lambda said: None)
+    print("\n".join(done.notes), end="", file=sys.stderr)
+    return done.report.stat().st_size
+
+
 def measured(step: Callable[[Path], int], run: Path) -> dict[str, object]:
     """Run one step and report its cost."""
     began = time.perf_counter()
-    rows = step(run)
+    size = step(run)
     seconds = time.perf_counter() - began
     usage = resource.getrusage(resource.RUSAGE_SELF)
     peak = usage.ru_maxrss / 2**20
     return {
         "step": step.__name__,
-        "rows": rows,
+        "size": size,
         "seconds": round(seconds, 1),
         "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
-        "rows_per_second": int(rows / seconds),
         "peak_gib": round(peak, 2),
     }

@@ -1,0 +1,107 @@
+"""Reading many cells: two at a time, and none twice in one process.
+
+The hard decision: what was read is kept, so that a run's analyses parse each file once between them; a file that
+changed since is read again, and what is kept never exceeds a fixed number of bytes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from foreshock.analysis.tables.cells import CellTable, read_cell
+from foreshock.analysis.tables.files import CellFiles
+from foreshock.analysis.tables.schema import SCHEMAS, TableKind
+
+T = TypeVar("T")
+State = tuple[tuple[int, int, int], ...]
+"""(inode, bytes, time of change in ns) of every file of a cell."""
+
+KEPT_BYTES = 1 << 30
+_THREADS = 2
+"""Arrow parses in threads of its own; a second cell fills the time that the first spends in Python."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellKey:
+    """Which files were read, and how."""
+
+    paths: tuple[Path, ...]
+    kind: TableKind
+    columns: tuple[str, ...] | None
+    repeats_are_rollouts: bool
+
+    @property
+    def run(self) -> Path:
+        """The run directory."""
+        return self.paths[0].parent.parent
+
+    def state(self) -> State:
+        """Changes whenever a file does."""
+        found = [path.stat() for path in self.paths]
+        return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in found)
+
+
+class CellMemo:
+    """Cells that were read, at most `limit` bytes of them.
+
+    Cells of other runs make room, the oldest first; those of the same run do not, since analyses read its files from
+    the first to the last, and each cell would push out the one that is needed next.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._bytes = limit, 0
+        self._kept: dict[CellKey, tuple[State, CellTable]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: CellKey, state: State) -> CellTable | None:
+        """What is kept of these files, if they are still as they were."""
+        with self._lock:
+            found = self._kept.get(key)
+        return found[1] if found is not None and found[0] == state else None
+
+    def put(self, key: CellKey, state: State, cell: CellTable) -> None:
+        """Keep it if there is room."""
+        size = cell.rows.nbytes
+        with self._lock:
+            self._drop(key)
+            others = [old for old in self._kept if old.run != key.run]
+            while others and self._bytes + size > self._limit:
+                self._drop(others.pop(0))
+            if self._bytes + size <= self._limit:
+                self._kept[key] = (state, cell)
+                self._bytes += size
+
+    def _drop(self, key: CellKey) -> None:
+        found = self._kept.pop(key, None)
+        if found is not None:
+            self._bytes -= found[1].rows.nbytes
+
+
+_memo = CellMemo(KEPT_BYTES)
+
+
+def read_cells(
+    files: Sequence[CellFiles],
+    kind: TableKind,
+    use: Callable[[CellTable], T],
+    columns: Sequence[str] | None = None,
+    repeats_are_rollouts: bool = False,
+) -> list[T]:
+    """`use` of every cell, in the order of `files`; called in threads. Raises InputError as `read_cell`."""
+
+    def read(cell: CellFiles) -> T:
+        key = CellKey(cell.paths, kind, None if columns is None else tuple(columns), repeats_are_rollouts)
+        state = key.state()
+        table = _memo.get(key, state)
+        if table is None:
+            table = read_cell(cell, SCHEMAS[kind], columns, repeats_are_rollouts)
+            _memo.put(key, state, table)
+        return use(table)
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        return list(threads.map(read, files))
