@@ -11,26 +11,17 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
 from foreshock.batch.cost import CostModel
+from foreshock.batch.packed import list_makespan
 from foreshock.jobs.spec import ArrayTask, Checkpoint, JobSpec
 
 SLACK = 1.098  # makespans up to this multiple of the lower bound count as equally short
 CAPACITIES = (1.0, 1.01, 1.02, 1.03, 1.04, 1.05, 1.06, 1.07, 1.08, 1.09, 1.098)
 DEFAULT_SAFETY = 0.85  # share of the wall time that packing fills; estimates are wrong and nodes are slow
-
-
-@dataclass(frozen=True, slots=True)
-class PackedCost:
-    """What a list of tasks would take. GPU hours count every task's load; the makespan lists tasks in order."""
-
-    n_tasks: int
-    n_loads: int
-    gpu_hours: float
-    makespan_hours: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +81,7 @@ def pack(
     """Array tasks, longest first, holding every spec exactly once.
 
     No task is estimated above `max_minutes * safety`, except a task of a single spec that alone exceeds it
-    (`oversized` finds those). The result depends on the set of specs, not on their order. Raises ValueError for
+    (`packed.oversized` finds those). The result depends on the set of specs, not on their order. Raises ValueError for
     no workers, a wall time that is not positive, or a spec given twice.
     """
     if n_workers < 1:
@@ -120,7 +111,7 @@ def pack(
 
 def _judge(bins: list[_Bin], n_workers: int, bound: float) -> tuple[bool, float, float, list[_Bin]]:
     """Sort key: short enough first, then loads; among those that are not, the shortest."""
-    makespan = _list_makespan(sorted((b.used for b in bins), reverse=True), n_workers)
+    makespan = list_makespan(sorted((b.used for b in bins), reverse=True), n_workers)
     late = makespan > bound * SLACK
     return (late, makespan if late else sum(len(b.pieces) for b in bins), makespan, bins)
 
@@ -150,34 +141,6 @@ def loads_lower_bound(specs: Sequence[JobSpec], cost: CostModel, task_minutes: f
     per_checkpoint = sum(max(1, math.ceil(g.work / max(seconds - cost.swap_s, 1e-9) - 1e-9)) for g in groups)
     total = sum(g.work for g in groups)
     return max(per_checkpoint, math.ceil(total / max(seconds - cost.load_s, 1e-9) - 1e-9))
-
-
-def oversized(tasks: Iterable[ArrayTask], max_minutes: float) -> list[ArrayTask]:
-    """Tasks estimated above the wall time: single specs too long for it, which finish only over requeues."""
-    return [task for task in tasks if task.estimated_minutes > max_minutes]
-
-
-def count_loads(tasks: Iterable[ArrayTask]) -> int:
-    """Model loads and swaps over all tasks, each task starting with nothing loaded."""
-    total = 0
-    for task in tasks:
-        loaded: Checkpoint | None = None
-        for spec in task.specs:
-            total += spec.checkpoint != loaded
-            loaded = spec.checkpoint
-    return total
-
-
-def packed_cost(tasks: Sequence[ArrayTask], n_workers: int) -> PackedCost:
-    """Loads, GPU hours and makespan of `tasks`, started in their order on `n_workers` workers."""
-    minutes = [task.estimated_minutes for task in tasks]
-    return PackedCost(len(tasks), count_loads(tasks), sum(minutes) / 60, _list_makespan(minutes, n_workers) / 60)
-
-
-def unpacked_cost(specs: Sequence[JobSpec], cost: CostModel, n_workers: int) -> PackedCost:
-    """The same work as one array task per spec, every one of which starts an engine."""
-    seconds = [cost.chain_seconds([spec]) for spec in sorted(specs, key=JobSpec.key)]
-    return PackedCost(len(seconds), len(seconds), sum(seconds) / 3600, _list_makespan(seconds, n_workers) / 3600)
 
 
 def _group(specs: Sequence[JobSpec], cost: CostModel) -> list[_Group]:
@@ -385,14 +348,6 @@ def _best_move(bins: list[_Bin], worst: int, cost: CostModel, limit: float) -> t
 def _room(b: _Bin, cost: CostModel, capacity: float) -> float:
     """Seconds of one more checkpoint's work that fit into `b`."""
     return capacity - b.used - (cost.swap_s if b.pieces else cost.load_s)
-
-
-def _list_makespan(durations: Sequence[float], n_workers: int) -> float:
-    """When the last of `durations` ends, each started in order on the first worker that is free."""
-    ends = [0.0] * n_workers
-    for duration in durations:
-        heappush(ends, heappop(ends) + duration)
-    return max(ends)
 
 
 def _to_tasks(bins: Sequence[_Bin], cost: CostModel) -> list[ArrayTask]:

@@ -9,7 +9,7 @@ from typing import Any
 from foreshock.batch.adaptive import plan_summary
 from foreshock.batch.execute import pack_tasks
 from foreshock.batch.memory_plan import memory_summary
-from foreshock.batch.pack import count_loads, packed_cost, unpacked_cost
+from foreshock.batch.packed import count_loads, packed_cost, unpacked_cost
 from foreshock.batch.plan import RunPlan
 from foreshock.batch.resources import resources
 

@@ -101,6 +101,15 @@ def stated_dtype(config: Mapping[str, Any]) -> str:
     return str(inner.get("dtype") or inner.get("torch_dtype") or unnamed).removeprefix("torch.")
 
 
+def stated_vocab_size(path: Path) -> int | None:
+    """Rows of the output layer as a checkpoint's config.json gives them; None where it, or the file, does not say."""
+    file = path / "config.json"
+    config = read_config(file) if file.is_file() else {}
+    text = config.get("text_config")
+    size = config.get("vocab_size") or (text.get("vocab_size") if isinstance(text, Mapping) else None)
+    return int(size) if size else None
+
+
 def _weight_files(path: Path) -> tuple[Path, ...]:
     """Safetensors if there are any, else .bin files; all shards of an index must be there."""
     for stem in ("model.safetensors", "pytorch_model.bin"):

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from foreshock.batch.cost import CostModel
-from foreshock.batch.pack import count_loads, loads_lower_bound, makespan_lower_bound, pack, packed_cost
+from foreshock.batch.pack import loads_lower_bound, makespan_lower_bound, pack
+from foreshock.batch.packed import count_loads, packed_cost
 from foreshock.jobs.spec import Checkpoint, JobKind, JobSpec, SamplingParams
 
 N_GPUS = 64

@@ -41,21 +41,20 @@ from foreshock.jobs.engines.endpoint.probe import Abilities, probe_generation, p
 from foreshock.jobs.engines.endpoint.protocol import (
     CHAT,
     COMPLETIONS,
-    Completion,
     PromptScores,
     ScoreWay,
-    different_ids,
     echo_body,
     generation_body,
     prompt_fields,
     read_completion,
     read_echo,
     read_prompt_logprobs,
+    require_same_prompt,
     score_body,
 )
 from foreshock.jobs.engines.endpoint.stream import LoopThread, Stream
 from foreshock.jobs.engines.stopping import finished
-from foreshock.jobs.fingerprint import read_config
+from foreshock.jobs.fingerprint import stated_vocab_size
 from foreshock.jobs.prompts.base import Conversation
 from foreshock.jobs.prompts.tokenizer import Tokenizer, decode, encode_prompt, load_tokenizer
 from foreshock.jobs.spec import Checkpoint
@@ -209,7 +208,9 @@ class OpenAIEngine(Closing):
         abilities = await probe_generation(client, self._path, model.id, probe)
         watch = Watch(client, model, abilities, self._path, self._interval_s)
         client.on_fault = watch.fault
-        return _Served(client, model, abilities, watch, tokenizer, _vocab_size(checkpoint, tokenizer), probe)
+        return _Served(
+            client, model, abilities, watch, tokenizer, stated_vocab_size(checkpoint.path) or len(tokenizer), probe
+        )
 
     def close(self) -> None:
         """Drop the connections."""
@@ -257,7 +258,7 @@ class OpenAIEngine(Closing):
         told = await served.client.post(
             self._path, body, lambda answer: read_completion(answer, served.answers_as, request.stop_token_ids)
         )
-        _require_same_prompt(told, request.prompt_token_ids)
+        require_same_prompt(told, request.prompt_token_ids)
         ids = encode_prompt(served.tokenizer, told.text) if told.token_ids is None else told.token_ids
         text = told.text if told.token_ids is None else None
         result = finished(request, partial(decode, served.tokenizer), ids, told.finish_reason, text)
@@ -395,20 +396,3 @@ def _explain(served: _Served, error: Exception) -> str:
             "  -> serve the checkpoint again and resume the run"
         )
     return str(error)
-
-
-def _require_same_prompt(told: Completion, sent: tuple[int, ...]) -> None:
-    """Raises ValueError if the server read another prompt than was sent, as far as it says."""
-    if told.prompt_token_ids is not None and told.prompt_token_ids != sent:
-        raise ValueError(different_ids(sent, told.prompt_token_ids))
-    if told.n_prompt_tokens is not None and told.n_prompt_tokens != len(sent):
-        raise ValueError(f"the server read {told.n_prompt_tokens} prompt tokens where {len(sent)} belong")
-
-
-def _vocab_size(checkpoint: Checkpoint, tokenizer: Tokenizer) -> int:
-    """Rows of the output layer, or the tokenizer's size where there is no config.json."""
-    file = checkpoint.path / "config.json"
-    config = read_config(file) if file.is_file() else {}
-    inner = config.get("text_config")
-    size = config.get("vocab_size") or (inner.get("vocab_size") if isinstance(inner, dict) else None)
-    return int(size) if size else len(tokenizer)

@@ -179,6 +179,14 @@ def read_echo(answer: Mapping[str, Any], model: str | None, n_tokens: int, prefi
     return PromptScores(tuple(_logprob(value) for value in values[prefill_start:n_tokens]))
 
 
+def require_same_prompt(told: Completion, sent: tuple[int, ...]) -> None:
+    """Raises ValueError if the server read another prompt than was sent, as far as it says."""
+    if told.prompt_token_ids is not None and told.prompt_token_ids != sent:
+        raise ValueError(different_ids(sent, told.prompt_token_ids))
+    if told.n_prompt_tokens is not None and told.n_prompt_tokens != len(sent):
+        raise ValueError(f"the server read {told.n_prompt_tokens} prompt tokens where {len(sent)} belong")
+
+
 def different_ids(sent: Sequence[int], served: Sequence[int]) -> str:
     """Where the server's token ids differ from ours."""
     at = next((i for i, (a, b) in enumerate(zip(sent, served, strict=False)) if a != b), min(len(sent), len(served)))

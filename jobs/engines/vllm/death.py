@@ -1,4 +1,4 @@
-"""A killed engine core wakes whoever waits for it.
+"""A killed engine core wakes whoever waits for it, and may have been killed together with us.
 
 vLLM 0.32's synchronous client notices a core that was killed, marks it dead and stops listening, and leaves a caller
 that waits for output or for an answer waiting for ever.
@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import InvalidStateError
 from multiprocessing.connection import wait
 from typing import Any
+
+from foreshock.jobs.engines.base import Stop, never
+
+_GRACE_S = 1.0
+"""A core that dies of a signal meant for all processes dies before this one has seen the signal."""
 
 
 def wake_on_death(client: Any, death: Callable[[], Exception]) -> None:
@@ -35,3 +41,13 @@ def wake_on_death(client: Any, death: Callable[[], Exception]) -> None:
                 continue  # it came in time
 
     threading.Thread(target=watch, name="foreshock-vllm-death", daemon=True).start()
+
+
+def stopped_soon(stop: Stop) -> bool:
+    """Whether the process is being stopped, as a signal that killed the core may have said to both."""
+    give_up = time.monotonic() + _GRACE_S
+    while not stop():
+        if stop is never or time.monotonic() > give_up:
+            return False
+        time.sleep(0.05)
+    return True

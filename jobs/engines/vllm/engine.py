@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import math
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +30,7 @@ from foreshock.jobs.engines.base import (
 )
 from foreshock.jobs.engines.stopping import finished, says_stop
 from foreshock.jobs.engines.vllm.core import Core, CoreDiedError, CoreRequest, CoreResult, StartCore, start_core
+from foreshock.jobs.engines.vllm.death import stopped_soon
 from foreshock.jobs.engines.vllm.identity import Identity, WrongModelError, divide_logits
 from foreshock.jobs.engines.vllm.options import VllmOptions, lora_rank_for
 from foreshock.jobs.fingerprint import model_fingerprint, read_config
@@ -40,8 +40,6 @@ from foreshock.jobs.spec import Checkpoint
 _CONFIG_KEYS_WITHOUT_EFFECT = ("_name_or_path", "transformers_version")
 _LEAST_TEMPERATURE, _MOST_TEMPERATURE = 0.01, 2.0
 """vLLM draws at these; below it would silently raise the temperature, above it refuses."""
-_GRACE_S = 1.0
-"""A core that dies of a signal meant for all processes dies before this one has seen the signal."""
 
 Request = TypeVar("Request", GenerationRequest, ScoreRequest)
 Result = TypeVar("Result", GenerationResult, PromptLogprobs)
@@ -333,7 +331,7 @@ class VllmEngine(Closing):
                     self.forward_count += 1
                 except CoreDiedError as error:
                     lost, flying = flying, {}
-                    if _soon(stop):
+                    if stopped_soon(stop):
                         return
                     for request in lost.values():
                         yield fail(request, f"lost with vLLM's engine core: {error}")
@@ -393,13 +391,3 @@ class VllmEngine(Closing):
         if self._core is None:
             raise CoreDiedError("vLLM's engine core is not running")
         return self._core
-
-
-def _soon(stop: Stop) -> bool:
-    """Whether the process is being stopped, as a signal that killed the core may have said to both."""
-    give_up = time.monotonic() + _GRACE_S
-    while not stop():
-        if stop is never or time.monotonic() > give_up:
-            return False
-        time.sleep(0.05)
-    return True

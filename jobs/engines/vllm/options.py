@@ -36,12 +36,12 @@ _CPU_CACHE_BYTES = 2 * 2**30
 class VllmOptions:
     """Options of the vLLM engine, by vLLM's names.
 
-    device: auto (a GPU if there is one) or cpu or cuda; which GPU is chosen with CUDA_VISIBLE_DEVICES. dtype: auto
-    is the checkpoint's own on a GPU (vLLM's own "auto" would make bfloat16 of float32) and float32 on a CPU. quantization: None reads it from the checkpoint (fp8,
-    mxfp4, ...). max_model_len: None is the model's own context, or what fits the memory if that is less. enforce_eager:
-    None compiles the model on a GPU only; on a CPU compiling takes longer than it ever gives back. batch_invariant:
-    vLLM's slower kernels, whose results do not depend on what else is in the batch; without them a seeded row drawn
-    again on a GPU, in other company, can differ.
+    device: auto (a GPU if there is one) or cpu or cuda; which GPU is chosen with CUDA_VISIBLE_DEVICES. dtype: auto is
+    the checkpoint's own on a GPU (vLLM's own "auto" would make bfloat16 of float32) and float32 on a CPU.
+    quantization: None reads it from the checkpoint (fp8, mxfp4, ...). max_model_len: None is the model's own context,
+    or what fits the memory if that is less. enforce_eager: None compiles the model on a GPU only; on a CPU compiling
+    takes longer than it ever gives back. batch_invariant: vLLM's slower kernels, whose results do not depend on what
+    else is in the batch; without them a seeded row drawn again on a GPU, in other company, can differ.
     """
 
     device: str = "auto"

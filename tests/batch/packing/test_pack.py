@@ -11,15 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foreshock.batch.cost import CostModel
-from foreshock.batch.pack import (
-    count_loads,
-    loads_lower_bound,
-    makespan_lower_bound,
-    oversized,
-    pack,
-    packed_cost,
-    unpacked_cost,
-)
+from foreshock.batch.pack import loads_lower_bound, makespan_lower_bound, pack
+from foreshock.batch.packed import count_loads, oversized, packed_cost, unpacked_cost
 from foreshock.jobs.spec import JobKind
 
 
