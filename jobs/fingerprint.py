@@ -58,7 +58,9 @@ def check_checkpoint(path: Path) -> tuple[Path, ...]:
     """The weight files of a usable checkpoint, sorted by name. Raises CheckpointError naming what is missing."""
     if not path.is_dir():
         found = "is a file" if path.exists() else "does not exist"
-        raise CheckpointError(f"{path}: the checkpoint {found}; give a directory with config.json and *.safetensors")
+        raise CheckpointError(
+            f"{path}: the checkpoint {found}; give a directory with config.json and *.safetensors{_beside(path)}"
+        )
     missing = []
     if not is_adapter(path) and not (path / "config.json").is_file():
         missing.append("config.json")
@@ -77,6 +79,18 @@ def check_checkpoint(path: Path) -> tuple[Path, ...]:
         if file.suffix == ".safetensors":
             _check_safetensors(file)
     return weights
+
+
+def _beside(path: Path) -> str:
+    """The checkpoints where one was looked for, as a last line of its error."""
+    try:
+        found = sorted(entry.parent.name for entry in path.parent.glob("*/config.json"))
+    except OSError:
+        found = []
+    if not found:
+        return ""
+    more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+    return f"\n  -> {path.parent} holds {', '.join(found[:8])}{more}"
 
 
 def read_config(path: Path) -> dict[str, Any]:

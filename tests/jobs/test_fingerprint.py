@@ -177,3 +177,10 @@ def test_an_adapters_fingerprint_covers_its_files_and_its_base(
 )
 def test_a_configurations_data_type_is_read_in_old_and_new_spelling(config: dict[str, Any], dtype: str) -> None:
     assert stated_dtype(config) == dtype
+
+
+def test_a_checkpoint_that_is_not_there_is_told_from_those_that_are(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"does not exist[^\n]*\n  -> .* holds checkpoint-1$"):
+        check_checkpoint(checkpoint.parent / "checkpoint-7")
+    with pytest.raises(CheckpointError, match=r"\*\.safetensors$"):
+        check_checkpoint(tmp_path / "nowhere" / "checkpoint-7")
