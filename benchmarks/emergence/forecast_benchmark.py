@@ -1,6 +1,7 @@
 """Forecasts of held-out simulated sweeps, scored against the truth.
 
-The one hard decision: the base rate to beat is that of the very sweeps that are scored, which no forecaster knows.
+The one hard decision: the base rate to beat is that of the very sweeps that are scored, which no forecaster knows; that
+of the other worlds' sweeps stands beside it.
 """
 
 from __future__ import annotations
@@ -49,10 +50,16 @@ def forecast_world(world: World, seeds: range, cutoffs: list[int], settings: For
 
 
 def summarise(forecasts: pd.DataFrame) -> pd.DataFrame:
-    """Scores per world, cutoff and group (`all` types, or those `at risk`)."""
+    """Scores per world, cutoff and group (`all` types, or those `at risk`).
+
+    `brier_base` is that of the world's own base rate, `brier_base_elsewhere` of the other worlds' together (null if
+    only one was run): what a forecaster could have known.
+    """
     rows = []
     for (world, cutoff), part in forecasts.groupby(["world", "cutoff_idx"]):
+        others = forecasts[(forecasts["cutoff_idx"] == cutoff) & (forecasts["world"] != world)]
         for group, chosen in (("all", part), ("at risk", part[part["at_risk"]])):
+            elsewhere = (others if group == "all" else others[others["at_risk"]])["outcome"].mean()
             p, y = chosen["p_exceed"].to_numpy(float), chosen["outcome"].to_numpy(float)
             scores = score_forecasts(p, y, chosen["exploit_type"].to_numpy(str))
             rows.append(
@@ -65,6 +72,7 @@ def summarise(forecasts: pd.DataFrame) -> pd.DataFrame:
                     "frequency": float(y.mean()),
                     "brier": scores.brier,
                     "brier_base": scores.brier_base,
+                    "brier_base_elsewhere": float(((y - elsewhere) ** 2).mean()),
                     "skill": scores.skill,
                     "log_score": scores.log_score,
                     "log_base": scores.log_base,
