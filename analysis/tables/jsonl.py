@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,8 @@ def _blocks(path: Path) -> Iterator[memoryview]:
 
     A piece is valid until the next one is asked for.
     """
-    buffer, held = bytearray(_BLOCK_BYTES), 0
     with path.open("rb", buffering=0) as stream:
+        buffer, held = bytearray(min(_BLOCK_BYTES, os.fstat(stream.fileno()).st_size + 1)), 0
         while True:
             if held == len(buffer):  # a line longer than a piece
                 buffer = buffer + bytes(len(buffer))
