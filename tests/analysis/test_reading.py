@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,9 +23,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Files that were really read, with an empty memo."""
     names: list[Path] = []
 
-    def noting(files: CellFiles, *arguments: object) -> CellTable:
+    def noting(files: CellFiles, *arguments: Any) -> CellTable:
         names.extend(files.paths)
-        return read_cell(files, *arguments)  # type: ignore[arg-type]
+        return read_cell(files, *arguments)
 
     monkeypatch.setattr(reading, "read_cell", noting)
     monkeypatch.setattr(reading, "_memo", CellMemo(1 << 20))

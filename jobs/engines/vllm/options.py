@@ -40,8 +40,8 @@ class VllmOptions:
     the checkpoint's own on a GPU (vLLM's own "auto" would make bfloat16 of float32) and float32 on a CPU.
     quantization: None reads it from the checkpoint (fp8, mxfp4, ...). max_model_len: None is the model's own context,
     or what fits the memory if that is less. enforce_eager: None compiles the model on a GPU only; on a CPU compiling
-    takes longer than it ever gives back. batch_invariant: vLLM's slower kernels, whose results do not depend on what
-    else is in the batch; without them a seeded row drawn again on a GPU, in other company, can differ.
+    takes longer than it ever gives back. batch_invariant: on a GPU, vLLM's own mode of that name; without
+    it a seeded row drawn again there, in other company, can differ.
     """
 
     device: str = "auto"
@@ -139,7 +139,7 @@ class VllmOptions:
         if on_cpu and self.threads is not None:
             # vLLM's default binds every worker's threads to the same first cores
             values |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(self.threads)}
-        if not on_cpu and dtype == "float32":  # attention in TF32 puts prefill sums 8e-3 nats a token off (H100)
+        if not on_cpu and dtype == "float32":  # attention in TF32 put prefill sums 8e-3 nats a token off (H100)
             values["TRITON_F32_DEFAULT"] = "ieee"
         if not on_cpu and self.batch_invariant:
             values["VLLM_BATCH_INVARIANT"] = "1"
