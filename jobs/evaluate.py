@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from foreshock.errors import ForeshockError
 from foreshock.jobs.engines.base import Engine, FinishReason, GenerationRequest, GenerationResult
 from foreshock.jobs.extract import extract_code
+from foreshock.jobs.handover import Handover
 from foreshock.jobs.inputs import Prefill, RunInputs
 from foreshock.jobs.prompts.base import PromptFormat, RenderedPrompt
 from foreshock.jobs.prompts.problem_prompt import build_user_message
@@ -25,18 +24,15 @@ from foreshock.jobs.spec import JobSpec, row_seed
 from foreshock.jobs.verify.base import Submission, Verification, Verifier
 from foreshock.jobs.verify.problem import Problem
 
-_FLUSH_ROWS = 256
+FLUSH_ROWS = 256
 """Rows between two parts when the engine batches continuously."""
 
-_FLUSH_S = 30.0
-"""Longest that finished rows wait for more when others take long."""
+FLUSH_S = 10.0
+"""Longest that finished rows of such an engine wait for more of them; a kill costs them and those being verified."""
 
-_IN_FLIGHT = 2
-"""Finished batches that may wait for verification while the engine goes on."""
-
-_IN_FLIGHT_STREAMED = 16
-"""The same where the engine batches continuously: it works through its queue meanwhile, and must not run dry because
-one batch takes long to verify. Bounded, so that a verifier that is slower than the engine cannot fill the memory."""
+_MOST_WAITING = 4096
+"""Rows of such an engine that may wait for verification: it works through its queue meanwhile, and must not run dry
+because one batch takes long to verify. Bounded, so that a verifier that is slower cannot fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +45,9 @@ class WorkItem:
     prefill: Prefill
     user: str
     request: GenerationRequest
+
+
+Finished = tuple[WorkItem, GenerationResult]
 
 
 @dataclass
@@ -115,62 +114,41 @@ class Evaluator:
         )
 
     def run(self, items: Sequence[WorkItem], done: frozenset[RowIdentity]) -> bool:
-        """Compute the rows that are not `done`; returns False if stopped before the end."""
-        if self.engine.batch_rows is not None:
-            size = self.engine.batch_rows
+        """Compute the rows that are not `done`, each verified and handed on while the engine makes the next ones;
+        returns False if stopped before the end."""
+        size = self.engine.batch_rows
+        if size is None:
+            todo = [item for item in items if item.identity not in done]
+            handover = Handover(self._finish, rows=FLUSH_ROWS, seconds=FLUSH_S, most_waiting=_MOST_WAITING)
+            self._pass_on(self._stream(todo), handover)
+        else:
             batches = [items[i : i + size] for i in range(0, len(items), size)]
             batches = [batch for batch in batches if any(item.identity not in done for item in batch)]
-            return self._pipeline(self._generate_batches(batches), _IN_FLIGHT)
-        todo = [item for item in items if item.identity not in done]
-        return self._pipeline(self._generate_stream(todo), _IN_FLIGHT_STREAMED)
+            self._pass_on(self._batches(batches), Handover(self._finish, rows=1, seconds=0.0, most_waiting=size))
+        return not self.stop()
 
-    def _generate_batches(
-        self, batches: Sequence[Sequence[WorkItem]]
-    ) -> Iterator[list[tuple[WorkItem, GenerationResult]]]:
+    def _pass_on(self, finished: Iterator[list[Finished]], handover: Handover[Finished]) -> None:
+        started = time.perf_counter()
+        with handover:
+            for rows in finished:
+                handover.put(rows)
+            self.timings.generate_s += time.perf_counter() - started - handover.blocked_s
+
+    def _batches(self, batches: Sequence[Sequence[WorkItem]]) -> Iterator[list[Finished]]:
         for batch in batches:
             if self.stop():
                 return
             by_id = {item.request.request_id: item for item in batch}
-            started = time.perf_counter()
             results = list(self.engine.generate([item.request for item in batch]))
-            self.timings.generate_s += time.perf_counter() - started
             yield [(by_id[result.request_id], result) for result in results]
 
-    def _generate_stream(self, items: Sequence[WorkItem]) -> Iterator[list[tuple[WorkItem, GenerationResult]]]:
-        """Finished rows, 256 or half a minute's at a time, so that long continuations do not hold back short ones."""
-        finished: list[tuple[WorkItem, GenerationResult]] = []
-        started = time.perf_counter()
+    def _stream(self, items: Sequence[WorkItem]) -> Iterator[list[Finished]]:
         # Items of several specs share this call, so ids are given anew.
         requests = [replace(item.request, request_id=i) for i, item in enumerate(items)]
-        try:
-            for result in self.engine.generate(requests, self.stop):
-                finished.append((items[result.request_id], result))
-                if len(finished) >= _FLUSH_ROWS or time.perf_counter() - started > _FLUSH_S:
-                    self.timings.generate_s += time.perf_counter() - started
-                    yield finished
-                    finished = []
-                    started = time.perf_counter()
-        except ForeshockError:  # the engine is done for; what it finished before that is good
-            if finished:
-                yield finished
-            raise
-        self.timings.generate_s += time.perf_counter() - started
-        if finished:
-            yield finished
+        for result in self.engine.generate(requests, self.stop):
+            yield [(items[result.request_id], result)]
 
-    def _pipeline(self, batches: Iterator[list[tuple[WorkItem, GenerationResult]]], in_flight: int) -> bool:
-        """Verify and hand on each batch on a thread while the engine makes the next one."""
-        waiting: list[Future[None]] = []
-        with ThreadPoolExecutor(1, thread_name_prefix="verify") as pool:
-            for batch in batches:
-                waiting.append(pool.submit(self._finish, batch))
-                while len(waiting) > in_flight:
-                    waiting.pop(0).result()
-            for future in waiting:
-                future.result()
-        return not self.stop()
-
-    def _finish(self, batch: Sequence[tuple[WorkItem, GenerationResult]]) -> None:
+    def _finish(self, batch: Sequence[Finished]) -> None:
         rows: list[Row] = []
         submissions: list[Submission] = []
         for i, (item, result) in enumerate(batch):

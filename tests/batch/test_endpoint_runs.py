@@ -151,7 +151,7 @@ def test_the_commands_take_a_base_url(server: Any, sft_run: Path, traces: Path, 
 def test_rows_that_are_done_are_on_disk_while_a_long_one_still_runs(
     make_config: MakeConfig, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("foreshock.jobs.evaluate._FLUSH_S", 0.1)
+    monkeypatch.setattr("foreshock.jobs.evaluate.FLUSH_S", 0.1)
     on_disk: list[int] = []
     run_dir = tmp_path / "served"
 

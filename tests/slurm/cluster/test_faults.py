@@ -10,20 +10,47 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from foreshock.jobs.evaluate import FLUSH_S
+
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("faults")]
 
 EVENTS = int(os.environ.get("FORESHOCK_FAULT_EVENTS", "30"))
 SEED = int(os.environ.get("FORESHOCK_FAULT_SEED", "7"))
-BATCH = 8
 ATTEMPTS = 6
 FULL_DISK_S = 60 if EVENTS >= 30 else 8
 SIGNAL_LEAD_S = 20
+PACE_S = 0.2  # so that faults find workers sampling
+UNWRITTEN_S = FLUSH_S + 15.0  # how old a sample may be that is not on disk: verification takes a while, too
+
+
+@dataclass
+class WorkerLog:
+    """What one worker process made, as `counting/` noted it."""
+
+    made: dict[int, float] = field(default_factory=dict)  # seed -> when, the last time
+    again: int = 0  # made by itself before
+    start: float = 0.0
+    end: float = 0.0
+    left: bool = False  # by itself, not killed
+
+    @classmethod
+    def read(cls, path: Path) -> WorkerLog:
+        worker = cls()
+        for at, what in (line.split() for line in path.read_text().splitlines()):
+            worker.start, worker.end = worker.start or float(at), float(at)
+            if what == "left":
+                worker.left = True
+            else:
+                worker.again += int(what) in worker.made
+                worker.made[int(what)] = float(at)
+        return worker
 
 
 class Injector:
@@ -33,7 +60,10 @@ class Injector:
         self.bed, self.run_dir, self.disk = bed, run_dir, disk
         self.random = random.Random(seed)
         self.done: Counter[str] = Counter()
-        self.torn = 0  # shards, also those torn to give a finished run something to do
+        self.torn: set[int] = (
+            set()
+        )  # seeds of torn shards' rows, also of those torn to give a finished run something to do
+        self.full: list[tuple[float, float]] = []  # when the disk was full
 
     def workers(self) -> list[int]:
         lines = self.bed.root("ps", "-o", "pid=,args=", "-u", self.bed.user, check=False).splitlines()
@@ -87,10 +117,11 @@ class Injector:
         return True
 
     def full_disk(self) -> bool:
-        ballast = self.disk / "ballast"
+        ballast, start = self.disk / "ballast", time.time()
         subprocess.run(["dd", "if=/dev/zero", f"of={ballast}", "bs=64k"], capture_output=True, check=False)
         time.sleep(FULL_DISK_S)
         ballast.unlink()
+        self.full.append((start, time.time()))
         return True
 
     def time_limit(self) -> bool:
@@ -105,9 +136,9 @@ class Injector:
         if not shards:
             return False
         victim = self.random.choice(shards)
+        self.torn |= {int(seed) for seed in re.findall(rb'"seed": ?(\d+)', victim.read_bytes())}
         with victim.open("r+b") as file:
             file.truncate(max(1, victim.stat().st_size // 2))
-        self.torn += 1
         return True
 
     def _kill(self, pid: int) -> None:
@@ -149,7 +180,7 @@ def test_tables_after_many_faults_equal_those_of_an_undisturbed_run(
     counts.chmod(0o777)
     try:
         counting = bed.helpers / "counting"
-        setup = [f"export COUNT_DIR={counts} PYTHONPATH={counting}"]
+        setup = [f"export COUNT_DIR={counts} COUNT_PACE={PACE_S} PYTHONPATH={counting}"]
         profile = {"setup": setup, "no_progress_limit": 20, "signal_lead_s": SIGNAL_LEAD_S}
         config = sweep.write_config(folder, inputs, profile, **sections())
         run = sweep_tools.Sweep(bed, folder, config)
@@ -175,7 +206,7 @@ def test_tables_after_many_faults_equal_those_of_an_undisturbed_run(
         print(f"events: {dict(injector.done)}")
         assert reference.wait() == 0
         assert run.tables() == calm.tables()
-        _check_counts(run, counts, injector)
+        _check_losses(counts, injector)
         time.sleep(6)
         assert [p for p in bed.user_processes() if "foreshock" in p or "sleep" in p] == []
         assert [str(p) for p in run.dir.rglob("*.tmp")] == []
@@ -185,25 +216,26 @@ def test_tables_after_many_faults_equal_those_of_an_undisturbed_run(
         subprocess.run(["umount", "-l", str(disk)], check=False)
 
 
-def _check_counts(run: Any, counts: Path, injector: Injector) -> None:
-    """No sample twice, beyond the batches in flight when an attempt ended abruptly and the rows of torn shards.
+def _check_losses(counts: Path, injector: Injector) -> None:
+    """What each worker made and had not written when it ended, which is what somebody made again.
 
-    In flight are at most two batches: one being sampled, one being verified. An attempt that failed (full disk)
-    may have lost them once a checkpoint. Logs lie on the disk that gets full, so attempts that failed for it may have
-    left no trace: there were at least as many as the logs tell, at most two each time where they tell fewer.
+    A worker that left by itself lost nothing. One that was killed lost what it had made in the last seconds at most:
+    rows are handed on every FLUSH_S, and then verified. The same holds for the time in which the disk was full. Rows
+    of torn shards, which others had written, are left out.
     """
-    made: Counter[str] = Counter()
-    for path in counts.iterdir():
-        made.update(path.read_text().split())
-    repeated = sum(n - 1 for n in made.values())
-    abrupt = failures = 0
-    for path in run.dir.glob("logs/slurm/*-a*.log"):
-        for attempt in path.read_text().split("=== job")[1:]:
-            orderly = re.search(r"ended with exit code (0|75)$", attempt, re.MULTILINE)
-            failed = re.search(r"ended with exit code 1$", attempt, re.MULTILINE)
-            failures += bool(failed)
-            abrupt += not (orderly or failed)
-    lost = abrupt + 4 * max(failures, 2 * injector.done["full_disk"])
-    print(f"{sum(made.values())} samples made, {len(made)} distinct, {repeated} repeated", end="; ")
-    print(f"{lost} losses of a batch, {injector.torn} torn shards")
-    assert repeated <= 2 * BATCH * lost + 4 * ATTEMPTS * injector.torn
+    workers = {path.name: WorkerLog.read(path) for path in counts.iterdir()}
+    last: dict[int, float] = {}
+    for worker in workers.values():
+        for seed, at in worker.made.items():
+            last[seed] = max(at, last.get(seed, at))
+    total = sum(len(worker.made) for worker in workers.values())
+    print(f"{total} samples by {len(workers)} workers, {len(last)} distinct, {len(injector.torn)} in torn shards")
+    late = []
+    for name, worker in sorted(workers.items()):
+        lost = [at for seed, at in worker.made.items() if at < last[seed] and seed not in injector.torn]
+        spans = [] if worker.left else [(worker.end - UNWRITTEN_S, worker.end)]
+        spans += [(start - UNWRITTEN_S, end) for start, end in injector.full]
+        late += [at for at in lost if not any(start <= at <= end for start, end in spans)]
+        print(f"{name}: {len(worker.made)} made, {len(lost)} lost; {'left' if worker.left else 'killed'}")
+        assert worker.again == 0
+    assert late == []

@@ -1,11 +1,16 @@
-"""Counts generated samples: on PYTHONPATH of the workers, notes the seed of every continuation as it is made."""
+"""Counts generated samples: on PYTHONPATH of the workers, notes the seed of every continuation as it is made.
+
+A file for each process: a line `TIME SEED` for each continuation, and `TIME left` if the process left by itself.
+"""
 
 from __future__ import annotations
 
+import atexit
 import importlib.abc
 import importlib.util
 import os
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,15 +21,21 @@ def _count(module: Any) -> None:
     engine = module.TransformersEngine
     generate = engine.generate
 
+    path = os.path.join(os.environ["COUNT_DIR"], f"{os.getpid()}-{os.environ.get('SLURM_JOB_ID')}")  # noqa: PTH118 - runs in every Python of a job: few imports
+
+    def note(what: object) -> None:
+        with open(path, "a") as log:  # noqa: PTH123 - as above
+            log.write(f"{time.time():.3f} {what}\n")
+
     def counted(self: Any, requests: Any, *stop: Any) -> Iterator[Any]:
         seeds = {request.request_id: request.seed for request in requests}
-        path = os.path.join(os.environ["COUNT_DIR"], f"{os.getpid()}-{os.environ.get('SLURM_JOB_ID')}")  # noqa: PTH118 - runs in every Python of a job: few imports
         for result in generate(self, requests, *stop):
-            with open(path, "a") as log:  # noqa: PTH123 - as above
-                log.write(f"{seeds[result.request_id]}\n")
+            note(seeds[result.request_id])
+            time.sleep(float(os.environ.get("COUNT_PACE", "0")))
             yield result
 
     engine.generate = counted
+    atexit.register(note, "left")
 
 
 class _Watch(importlib.abc.MetaPathFinder):
