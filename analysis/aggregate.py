@@ -8,31 +8,32 @@ aggregating an unfinished run is safe and says what is missing.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from foreshock.jobs.records.jsonl import sweep_temporaries, write_jsonl
+from foreshock.analysis.table_files import LevelTables, Table
+from foreshock.analysis.table_lines import NULL, SampleLines, ScoreLine, kl_line, read_samples, read_score
+from foreshock.jobs.records.jsonl import sweep_temporaries
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
-from foreshock.jobs.records.rows import (
-    ERROR_KEY,
-    EVAL_KEYS,
-    KL_KEYS,
-    LOGPROB_KEYS,
-    SAMPLE_KEYS,
-    SCHEMA_VERSION,
-    Row,
-    select_keys,
-)
 from foreshock.jobs.records.shards import ShardStore
 from foreshock.jobs.spec import JobKind, JobSpec
 
-ScoreKey = tuple[int, str, int]
-"""(level, task id, attempt): what pairs a score with its eval row and its reference."""
+ScoreKey = tuple[bytes, bytes, bytes]
+"""(level, task id, attempt), as JSON: what pairs a score with its eval row and its reference."""
 
-KL_METHOD = "monte_carlo_prefill"
+_BLOCK = 1 << 22
+"""Bytes of a shard that are looked at together."""
+
+
+class _Reference(NamedTuple):
+    """A prefill's score under the model that it comes from."""
+
+    logprob_sum: float
+    prefill_sha256: bytes
 
 
 @dataclass
@@ -58,14 +59,16 @@ class AggregateReport:
 def aggregate(layout: RunLayout, on_cell: Callable[[str], None] = lambda _: None) -> AggregateReport:
     """Write every final table that the sealed shards allow; returns counts and missing cells."""
     plan = PlanFile.read(layout)
-    aggregator = _Aggregator(layout, plan, on_cell)
-    aggregator.run()
+    with ThreadPoolExecutor(1, thread_name_prefix="checksums") as ahead:
+        aggregator = _Aggregator(layout, plan, on_cell, ahead)
+        aggregator.run()
     return aggregator.report
 
 
 class _Aggregator:
-    def __init__(self, layout: RunLayout, plan: PlanFile, on_cell: Callable[[str], None]) -> None:
+    def __init__(self, layout: RunLayout, plan: PlanFile, on_cell: Callable[[str], None], ahead: Executor) -> None:
         self._layout = layout
+        self._ahead = ahead  # one thread that verifies the next shards' checksums
         self._plan = plan
         self._store = ShardStore(layout)
         self._on_cell = on_cell
@@ -78,33 +81,25 @@ class _Aggregator:
         specs: dict[tuple[JobKind, str], list[JobSpec]] = defaultdict(list)
         for spec in self._plan.specs:
             specs[spec.kind, spec.checkpoint.name].append(spec)
-        reference: dict[ScoreKey, Row] = {}
+        reference: dict[ScoreKey, _Reference] = {}
         for (kind, name), group in specs.items():
             if kind is JobKind.REF_LOGPROB:
-                reference |= self._write_scores(group, name, layout.ref_logprob_file, {})
+                reference |= self._write_reference(group, name)
         for (kind, name), group in specs.items():
             if kind is JobKind.EVAL:
                 self._on_cell(name)
-                outcomes = self._write_evals(group, name)
                 scoring = specs.get((JobKind.LOGPROB, name), [])
-                scores = self._write_scores(scoring, name, layout.logprob_file, outcomes)
-                self._write_kl(name, scores, reference)
+                outcomes = self._write_evals(group, name, remember=bool(scoring))
+                self._write_scores(scoring, name, outcomes, reference)
             elif kind is JobKind.GROUND_TRUTH:
-                rows = self._rows(group)
-                self.report.n_ground_truth += self._write(
-                    layout.ground_truth_file(name), [select_keys(row, EVAL_KEYS) for row in rows]
-                )
+                self.report.n_ground_truth += self._write_unprefilled(group, layout.ground_truth_file(name))
             elif kind is JobKind.EXTRA:
-                rows = self._rows(group)
-                self.report.n_extra += self._write(
-                    layout.extra_file(name), [select_keys(row, EVAL_KEYS) for row in rows]
-                )
+                self.report.n_extra += self._write_unprefilled(group, layout.extra_file(name))
 
-    def _rows(self, specs: Iterable[JobSpec]) -> list[Row]:
-        """Rows of sealed shards in shard order; shards that are not sealed are reported as missing."""
-        rows: list[Row] = []
-        for spec in sorted(specs, key=lambda s: (s.levels, s.shard_index)):
-            manifest = self._store.manifest(spec)
+    def _sealed(self, specs: Iterable[JobSpec]) -> Iterator[Path]:
+        """Files of sealed shards in shard order; shards that are not sealed are reported as missing."""
+        ordered = sorted(specs, key=lambda s: (s.levels, s.shard_index))
+        for spec, manifest in zip(ordered, self._ahead.map(self._store.manifest, ordered), strict=True):
             if manifest is None:
                 self.report.missing.append(
                     {
@@ -118,86 +113,85 @@ class _Aggregator:
                 continue
             if manifest.n_errors == 0:
                 self._store.discard_parts(spec)
-            rows += self._store.rows(spec)
-        self.report.n_errors += sum(1 for row in rows if row.get(ERROR_KEY) is not None)
-        return rows
+            yield self._layout.shard_file(spec)
 
-    def _write_evals(self, specs: Sequence[JobSpec], name: str) -> dict[ScoreKey, bool | None]:
-        """Write a checkpoint's eval and samples files; returns exploit_success by score key."""
-        outcomes: dict[ScoreKey, bool | None] = {}
+    def _samples(self, specs: Iterable[JobSpec]) -> Iterator[SampleLines]:
+        rollouts = None if self._plan.n_rollouts == 1 else self._plan.n_attempts
+        for shard in self._sealed(specs):
+            with shard.open("rb") as file:
+                while lines := file.readlines(_BLOCK):
+                    samples = read_samples(b"".join(lines), rollouts)
+                    self.report.n_errors += samples.n_errors
+                    yield samples
+
+    def _scores(self, specs: Iterable[JobSpec]) -> Iterator[ScoreLine]:
+        for shard in self._sealed(specs):
+            with shard.open("rb") as file:
+                for line in file:
+                    score = read_score(line)
+                    self.report.n_errors += score.is_error
+                    yield score
+
+    def _write_evals(self, specs: Sequence[JobSpec], name: str, *, remember: bool) -> dict[ScoreKey, bytes]:
+        """Write a checkpoint's eval and samples files; returns exploit_success by score key, if it is to `remember`."""
+        outcomes: dict[ScoreKey, bytes] = {}
         by_level: dict[int, list[JobSpec]] = defaultdict(list)
         for spec in specs:
             by_level[spec.levels[0]].append(spec)
         for level, group in sorted(by_level.items()):
-            rows = self._rows(group)
-            for row in rows:
-                outcomes[level, row["task_id"], row["attempt_idx"]] = row.get("exploit_success")
-            rows = [self._number_rollouts(row) for row in rows]
-            extra = ("rollout",) if self._plan.n_rollouts > 1 else ()
-            self.report.n_eval += self._write(
-                self._layout.eval_file(name, level), [select_keys(row, (*EVAL_KEYS, *extra)) for row in rows]
-            )
-            self._write(
-                self._layout.samples_file(name, level), [select_keys(row, (*SAMPLE_KEYS, *extra)) for row in rows]
-            )
+            level_json = b"%d" % level
+            evals, samples = self._layout.eval_file(name, level), self._layout.samples_file(name, level)
+            with Table(evals) as eval_table, Table(samples) as samples_table:
+                for read in self._samples(group):
+                    eval_table.write(read.eval_lines, read.n_rows)
+                    samples_table.write(read.sample_lines, read.n_rows)
+                    if remember:
+                        outcomes |= {(level_json, task, attempt): told for task, attempt, told in read.outcomes}
+            self.report.n_eval += self._count(eval_table)
+            self._count(samples_table)
         return outcomes
 
-    def _number_rollouts(self, row: Row) -> Row:
-        """Attempt indices beyond the plan's are further rollouts of the same attempt."""
-        if self._plan.n_rollouts == 1:
-            return row
-        rollout, attempt = divmod(row["attempt_idx"], self._plan.n_attempts)
-        return row | {"attempt_idx": attempt, "rollout": rollout}
+    def _write_unprefilled(self, specs: Sequence[JobSpec], path: Path) -> int:
+        with Table(path) as table:
+            for read in self._samples(specs):
+                table.write(read.eval_lines, read.n_rows)
+        return self._count(table)
+
+    def _write_reference(self, specs: Sequence[JobSpec], name: str) -> dict[ScoreKey, _Reference]:
+        """Write the reference model's scores; returns them by score key."""
+        found: dict[ScoreKey, _Reference] = {}
+        with LevelTables(lambda level: self._layout.ref_logprob_file(name, int(level))) as tables:
+            for score in self._scores(specs):
+                tables[score.level].write(score.with_outcome(NULL), 1)
+                if score.logprob_sum is not None:
+                    key = (score.level, score.task_id, score.attempt_idx)
+                    found[key] = _Reference(score.logprob_sum, score.prefill_sha256)
+        self.report.n_ref_logprob += sum(map(self._count, tables.values()))
+        return found
 
     def _write_scores(
         self,
         specs: Sequence[JobSpec],
         name: str,
-        file: Callable[[str, int], Path],
-        outcomes: dict[ScoreKey, bool | None],
-    ) -> dict[ScoreKey, Row]:
-        by_level: dict[int, list[Row]] = defaultdict(list)
-        for row in self._rows(specs):
-            key = (row["prefill_level"], row["task_id"], row["attempt_idx"])
-            by_level[row["prefill_level"]].append(row | {"exploit_success": outcomes.get(key)})
-        scores: dict[ScoreKey, Row] = {}
-        for level, rows in sorted(by_level.items()):
-            n_rows = self._write(file(name, level), [select_keys(row, LOGPROB_KEYS) for row in rows])
-            if specs[0].kind is JobKind.REF_LOGPROB:
-                self.report.n_ref_logprob += n_rows
-            else:
-                self.report.n_logprob += n_rows
-            scores |= {(level, row["task_id"], row["attempt_idx"]): row for row in rows if ERROR_KEY not in row}
-        return scores
+        outcomes: Mapping[ScoreKey, bytes],
+        reference: Mapping[ScoreKey, _Reference],
+    ) -> None:
+        """Write a checkpoint's scores, and log Q(z) - log P(z) for every prefill scored under both models."""
+        with (
+            LevelTables(lambda level: self._layout.logprob_file(name, int(level))) as scores,
+            LevelTables(lambda level: self._layout.kl_file(name, int(level))) as kl,
+        ):
+            for score in self._scores(specs):
+                key = (score.level, score.task_id, score.attempt_idx)
+                outcome = outcomes.get(key, NULL)
+                scores[score.level].write(score.with_outcome(outcome), 1)
+                donor = reference.get(key)
+                if donor is None or score.logprob_sum is None or donor.prefill_sha256 != score.prefill_sha256:
+                    continue
+                kl[score.level].write(kl_line(score, outcome, donor.logprob_sum), 1)
+        self.report.n_logprob += sum(map(self._count, scores.values()))
+        self.report.n_kl += sum(map(self._count, kl.values()))
 
-    def _write_kl(self, name: str, scores: dict[ScoreKey, Row], reference: dict[ScoreKey, Row]) -> None:
-        """log Q(z) - log P(z) for every prefill scored under both models."""
-        by_level: dict[int, list[Row]] = defaultdict(list)
-        for key, row in scores.items():
-            donor = reference.get(key)
-            if donor is None or donor["prefill_sha256"] != row["prefill_sha256"]:
-                continue
-            kl = donor["prefill_logprob_sum"] - row["prefill_logprob_sum"]
-            n_tokens = row["prefill_num_tokens"]
-            by_level[key[0]].append(
-                row
-                | {
-                    "kl_divergence": kl,
-                    "kl_per_token": kl / n_tokens if n_tokens else None,
-                    "kl_num_tokens": n_tokens,
-                    "eval_logprob_sum": row["prefill_logprob_sum"],
-                    "ref_logprob_sum": donor["prefill_logprob_sum"],
-                    "kl_method": KL_METHOD,
-                    "schema_version": SCHEMA_VERSION,
-                }
-            )
-        for level, rows in sorted(by_level.items()):
-            self.report.n_kl += self._write(
-                self._layout.kl_file(name, level), [select_keys(row, KL_KEYS) for row in rows]
-            )
-
-    def _write(self, path: Path, rows: Sequence[Row]) -> int:
-        if rows:
-            write_jsonl(path, rows)
-            self.report.files += 1
-        return len(rows)
+    def _count(self, table: Table) -> int:
+        self.report.files += table.n_rows > 0
+        return table.n_rows

@@ -11,15 +11,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import logsumexp
+from scipy.stats import norm
 from scipy.stats import t as t_distribution
 
 from foreshock.analysis.estimates.estimate import Limits, Method, RateEstimate, Status
-from foreshock.analysis.estimates.evidence import DonorKind, Evidence, PrefillRows
+from foreshock.analysis.estimates.evidence import DonorKind, Evidence, Floats, Ints, PrefillRows
 from foreshock.analysis.importance.bootstrap import bootstrap_log_mean
 from foreshock.analysis.importance.diagnostics import diagnose
 from foreshock.analysis.importance.estimators import balance_heuristic, log_mean_weighted, tilted_jensen_bound
 
 ENOUGH_SUCCESSES = 8
+_QUANTILES = (0.05, 0.95, 0.025, 0.975)
+"""As `Limits` has them."""
 LOG10 = float(np.log(10.0))
 
 
@@ -33,6 +36,8 @@ class _Cell:
     direct_n: int
     direct_k: int
     rows: PrefillRows
+    choices: int
+    """Levels that `rows` were chosen from because of their exploits; 1 if the choice had another reason."""
 
     def estimate(
         self, method: Method, value: float, limits: Limits, status: Status, ess: float | None, k: float | None
@@ -43,13 +48,14 @@ class _Cell:
         return RateEstimate(self.run, self.exploit_type, self.step, method, n, s, point, limits, status, ess, k)
 
 
-def _chosen_level(rows: PrefillRows) -> PrefillRows:
-    """The shortest level with enough exploits, else the one with most (the shorter of equals)."""
+def _chosen_level(rows: PrefillRows) -> tuple[PrefillRows, int]:
+    """The shortest level with enough exploits, else the one with most (the shorter of equals); and out of how many
+    levels it was chosen for its exploits."""
     levels = np.unique(rows.level)
     counts = np.array([rows.success[rows.level == level].sum() for level in levels])
     enough = np.flatnonzero(counts >= ENOUGH_SUCCESSES)
-    best = enough[0] if len(enough) else int(counts.argmax())
-    return rows.take(rows.level == levels[best])
+    best, choices = (enough[0], 1) if len(enough) else (int(counts.argmax()), len(levels))
+    return rows.take(rows.level == levels[best]), choices
 
 
 def prefilled_estimates(evidence: Evidence) -> list[RateEstimate]:
@@ -68,10 +74,10 @@ def prefilled_estimates(evidence: Evidence) -> list[RateEstimate]:
         where = (surface.run, surface.exploit_type, int(evidence.steps[c]), int(n0[j, c]), int(k0[j, c]))
         weighted = mine.take(np.isfinite(mine.log_w))
         if len(weighted):
-            found += _weighted(_Cell(*where, _chosen_level(weighted)), evidence.donor)
+            found += _weighted(_Cell(*where, *_chosen_level(weighted)), evidence.donor)
         scored = mine.take(np.isfinite(mine.log_p))
         if len(scored):
-            found.append(_surprisal(_Cell(*where, _chosen_level(scored))))
+            found.append(_surprisal(_Cell(*where, *_chosen_level(scored))))
     return found
 
 
@@ -85,10 +91,9 @@ def _weighted(cell: _Cell, donor: DonorKind) -> list[RateEstimate]:
     with np.errstate(divide="ignore"):
         contribution = np.where(hit > 0, log_w, -np.inf)
     if status is Status.ESTIMATE:
-        spread = bootstrap_log_mean(contribution, cell.rows.task, (0.05, 0.95, 0.025, 0.975)) / LOG10
-        limits = Limits(*(float(x) if np.isfinite(x) else None for x in spread))
+        limits = _bootstrap(value, contribution, cell.rows.task, check.ess)
     else:
-        limits = _markov(value)
+        limits = _markov(value, cell.choices)
     return [
         cell.estimate(Method.IMPORTANCE, value, limits, status, check.ess, check.pareto_k),
         _defensive(cell, check.ess, check.pareto_k),
@@ -96,10 +101,24 @@ def _weighted(cell: _Cell, donor: DonorKind) -> list[RateEstimate]:
     ]
 
 
-def _markov(log_value: float) -> Limits:
-    """mean >= delta times an unbiased non-negative estimate, with confidence 1 - delta (Markov's inequality)."""
+def _bootstrap(value: float, contribution: Floats, task: Ints, ess: float) -> Limits:
+    """Task-level bootstrap, its distances from the estimate widened as Student's t is wider than a normal distribution:
+    the few large weights that carry an estimate are also what says how much it varies."""
+    quantiles = bootstrap_log_mean(contribution, task, _QUANTILES)
+    dof = max(ess - 1.0, 1.0)
+    factor = t_distribution.ppf(_QUANTILES, dof) / norm.ppf(_QUANTILES)
+    spread = (value + (quantiles - value) * factor) / LOG10
+    return Limits(*(float(x) if np.isfinite(x) else None for x in spread))
+
+
+def _markov(log_value: float, choices: int) -> Limits:
+    """mean >= delta times an unbiased non-negative estimate, with confidence 1 - delta (Markov's inequality).
+
+    One of several such estimates, however chosen, is at most `choices` times their mean, which is unbiased again.
+    """
     if not np.isfinite(log_value):
         return Limits()
+    log_value = log_value - np.log(choices)
     return Limits(lower90=(log_value + np.log(0.10)) / LOG10, lower95=(log_value + np.log(0.05)) / LOG10)
 
 
@@ -114,7 +133,7 @@ def _defensive(cell: _Cell, ess: float, pareto_k: float | None) -> RateEstimate:
     drawn = np.concatenate([np.zeros(cell.direct_k, dtype=np.int64), np.ones(len(log_w), dtype=np.int64)])
     value = balance_heuristic(both, hits, drawn, cell.direct_n, len(log_w))
     status = Status.BOUND if np.isfinite(value) else Status.UNOBSERVED
-    return cell.estimate(Method.IMPORTANCE_DEFENSIVE, value, _markov(value), status, ess, pareto_k)
+    return cell.estimate(Method.IMPORTANCE_DEFENSIVE, value, _markov(value, cell.choices), status, ess, pareto_k)
 
 
 def _jensen(cell: _Cell) -> RateEstimate:
@@ -135,4 +154,4 @@ def _jensen(cell: _Cell) -> RateEstimate:
 def _surprisal(cell: _Cell) -> RateEstimate:
     value = log_mean_weighted(cell.rows.log_p, cell.rows.success.astype(np.float64))
     status = Status.BOUND if np.isfinite(value) else Status.UNOBSERVED
-    return cell.estimate(Method.SURPRISAL_BOUND, value, _markov(value), status, None, None)
+    return cell.estimate(Method.SURPRISAL_BOUND, value, _markov(value, cell.choices), status, None, None)

@@ -17,7 +17,9 @@ from foreshock.analysis.estimates.evidence import Floats
 from foreshock.analysis.headline.model import Blocks, given_measurements
 from foreshock.analysis.headline.parameters import unpack
 
-PRIOR_CENTER = 1.0
+PRIOR_CENTER = 0.9
+"""The hyperparameters' priors are wide on purpose, and intervals come out a little wide: on development sweeps of seven
+regimes 0.9 covered closer to what it says than 1, at equal or better interval scores in six of them."""
 PRIOR_LOG_SD = 0.25
 _INDEPENDENT_CELLS = 4.0
 _GRID = np.exp(np.linspace(np.log(0.7), np.log(4.0), 36))

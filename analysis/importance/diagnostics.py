@@ -68,7 +68,8 @@ def generalised_pareto_k(excess: Floats) -> float:
     # Candidates for -k / sigma, spread between the largest value and the first quartile.
     b = 1 / excess[-1] + (1 - np.sqrt(grid / (np.arange(1, grid + 1) - 0.5))) / (3 * quarter)
     k_of_b = np.mean(np.log1p(-b[:, None] * excess[None, :]), axis=1)
-    profile = m * (np.log(-b / k_of_b) - k_of_b - 1)
+    scale = np.divide(-b, k_of_b, out=np.full_like(b, 1 / excess.mean()), where=b != 0)  # at 0 its limit: exponential
+    profile = m * (np.log(scale) - k_of_b - 1)
     chosen = float(np.exp(profile - logsumexp(profile)) @ b)
     k = float(np.mean(np.log1p(-chosen * excess)))
     return float((m * k + _PRIOR_TAIL_POINTS * 0.5) / (m + _PRIOR_TAIL_POINTS))

@@ -23,7 +23,7 @@ from foreshock.analysis.estimates.evidence import Evidence
 from foreshock.analysis.estimates.rates import estimate_rates
 
 DEVELOPMENT_SEED = 1000
-REPORTING_SEED = 910_000
+REPORTING_SEED = 920_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 
+def write_tables(run: Path) -> int:
+    """Shards to tables."""
+    from foreshock.analysis.aggregate import aggregate
+    from foreshock.jobs.records.layout import RunLayout
+
+    report = aggregate(RunLayout(run))
+    return report.n_eval + report.n_logprob + report.n_ref_logprob
+
+
 def count(run: Path) -> int:
     """Stream to counts."""
     from foreshock.analysis.tables import count_cells
