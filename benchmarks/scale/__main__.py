@@ -2,9 +2,10 @@
 
     python -m benchmarks.scale [--rows 10000000] [--dir DIR] [--keep]
 
-Three quarters are attempts of about 1,400 bytes (reasoning, prompt and response included), the rest scores of their
-prefixes under the checkpoints and the donor. Prints one JSON line a step: seconds, CPU seconds (of all threads, imports
-included) and peak resident memory. Each step runs in a process of its own, so that the peaks do not add up.
+Rows are those of the tables: six tenths are attempts of about 1,600 bytes (reasoning, prompt, response), the rest
+scores of their prefixes under the checkpoints and the donor, and the KL between both. Prints one JSON line a step:
+seconds, CPU seconds (of all threads and child processes, imports included) and peak resident memory. Each step runs in
+a process of its own, so that the peaks do not add up.
 `write_tables` is `foreshock aggregate`; `analyse_run` is all that `foreshock run` does after it, report included.
 """
 
@@ -15,6 +16,7 @@ import json
 import multiprocessing
 import shutil
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from benchmarks.scale.shards import write_run
@@ -33,8 +35,8 @@ def main() -> None:
         write_run(run, args.rows)
     spawn = multiprocessing.get_context("spawn")
     for step in (write_tables, count, load, rates, analyse_run):
-        with spawn.Pool(1) as pool:
-            print(json.dumps(pool.apply(measured, (step, run))), flush=True)
+        with ProcessPoolExecutor(1, spawn) as pool:
+            print(json.dumps(pool.submit(measured, step, run).result()), flush=True)
     if not args.keep:
         shutil.rmtree(run)
 

@@ -31,8 +31,10 @@ _RESPONSE = json.dumps("So I return it sorted.\n```python\ndef sort_items(items)
 
 
 def write_run(run: Path, n_rows: int) -> None:
-    """`n_rows` rows: three quarters attempts of about 1,400 bytes, the rest scores of their prefixes."""
-    n_tasks = max(1, n_rows // (len(CHECKPOINTS) * len(LEVELS) * (ATTEMPTS + 1)))
+    """Shards whose tables have `n_rows` rows: attempts of about 1,600 bytes, scores of their prefixes, and what the
+    scores differ by."""
+    rows_of_task = len(CHECKPOINTS) * len(LEVELS) * ATTEMPTS + (2 * len(CHECKPOINTS) + 1) * len(LEVELS[1:])
+    n_tasks = max(1, n_rows // rows_of_task)
     layout = RunLayout(run)
     run.mkdir(parents=True)
     layout.config.write_text("command: benchmarks.scale\n")

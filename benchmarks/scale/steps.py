@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 import time
@@ -15,7 +16,7 @@ def write_tables(run: Path) -> int:
     from foreshock.jobs.records.layout import RunLayout
 
     report = aggregate(RunLayout(run))
-    return report.n_eval + report.n_logprob + report.n_ref_logprob
+    return report.n_eval + report.n_logprob + report.n_ref_logprob + report.n_kl
 
 
 def count(run: Path) -> int:
@@ -60,12 +61,12 @@ def measured(step: Callable[[Path], int], run: Path) -> dict[str, object]:
     began = time.perf_counter()
     size = step(run)
     seconds = time.perf_counter() - began
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    peak = usage.ru_maxrss / 2**20
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    peak = own.ru_maxrss + len(os.sched_getaffinity(0)) * children.ru_maxrss  # at most: that of the largest, each
     return {
         "step": step.__name__,
         "size": size,
         "seconds": round(seconds, 1),
-        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
-        "peak_gib": round(peak, 2),
+        "cpu_seconds": round(sum(usage.ru_utime + usage.ru_stime for usage in (own, children)), 1),
+        "peak_gib": round(peak / 2**20, 2),
     }

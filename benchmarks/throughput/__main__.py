@@ -83,6 +83,7 @@ def _print_table(contenders: dict[str, Outcome], floor: Floor) -> None:
         "generation and verification, s": lambda o: f"{o.generate_s:.1f}",
         "scoring, s": lambda o: f"{o.score_s:.1f}",
         "sequences scored": lambda o: f"{o.scoring_forwards}",
+        "tokens scored": lambda o: f"{o.scoring_tokens}",
     }
     for name, figure in figures.items():
         print(f"| {name} | " + " | ".join(figure(outcome) for outcome in contenders.values()) + " |")

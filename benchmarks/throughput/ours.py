@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from benchmarks.throughput.timeline import traced
 from foreshock.batch.config import RunConfig, load_config
 from foreshock.batch.run import RunHooks, require_complete, run
 from foreshock.jobs.engines import factory
-from foreshock.jobs.engines.base import Engine
+from foreshock.jobs.engines.base import Engine, PromptLogprobs, ScoreRequest
 from foreshock.jobs.records.jsonl import read_rows
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.shards import ShardStore
@@ -45,9 +45,19 @@ def main() -> None:
     engines: list[Engine] = []
     create = factory.create_engine
 
+    scoring_tokens: list[int] = []
+
     def remember(name: str, options: Mapping[str, Any] | None = None) -> Engine:
-        engines.append(create(name, options))
-        return engines[-1]
+        engine = create(name, options)
+        score = engine.score
+
+        def counted(requests: Sequence[ScoreRequest], temperature: float) -> Iterator[PromptLogprobs]:
+            scoring_tokens.extend(len(request.token_ids) for request in requests)
+            return score(requests, temperature)
+
+        engine.score = counted  # type: ignore[method-assign]
+        engines.append(engine)
+        return engine
 
     factory.create_engine = remember
     with traced() as timeline:
@@ -57,6 +67,7 @@ def main() -> None:
         engine_starts=sum(getattr(engine, "builds", 0) for engine in engines),
         swaps=sum(getattr(engine, "swaps", 0) for engine in engines),
         scoring_forwards=sum(getattr(engine, "scored_sequences", 0) for engine in engines),
+        scoring_tokens=sum(scoring_tokens),
         least_left=timeline.least_left(),
         longest_absence_s=timeline.longest_absence_s(),
         verify_s=timeline.verifying_s(),

@@ -11,8 +11,8 @@ from foreshock.jobs.records.rows import ERROR_KEY, Row
 
 @dataclass
 class Outcome:
-    """Seconds are wall clock. `scoring_forwards` counts sequences run through the model to be scored; the last four
-    are `Timeline`'s."""
+    """Seconds are wall clock. `scoring_forwards` counts sequences run through the model to be scored, `scoring_tokens`
+    their tokens; the last four are `Timeline`'s."""
 
     wall_s: float = 0.0
     engine_starts: int = 0
@@ -23,6 +23,7 @@ class Outcome:
     samples: int = 0
     output_tokens: int = 0
     scoring_forwards: int = 0
+    scoring_tokens: int = 0
     failed_rows: int = 0
     least_left: int | None = None
     longest_absence_s: float = 0.0

@@ -110,6 +110,7 @@ def _score(
     if failed:
         raise RuntimeError(f"{len(failed)} of {len(requests)} scores failed, first: {failed[0]}")
     outcome.scoring_forwards += len(requests)
+    outcome.scoring_tokens += sum(len(request.token_ids) for request in requests)
     outcome.score_s += time.perf_counter() - started
 
 

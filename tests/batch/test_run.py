@@ -145,13 +145,30 @@ def test_no_temporary_file_and_no_part_is_left(finished: RunLayout) -> None:
     assert not list(finished.root.rglob("*.parts"))
 
 
+def test_tables_written_side_by_side_are_the_same(
+    finished: RunLayout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = RunLayout(tmp_path / finished.name)
+    shutil.copytree(finished.root, copy.root)
+    one_by_one = aggregate(copy)
+    before = tables(copy.root)
+    for folder in (copy.evals, copy.logprob, copy.ref_logprob, copy.kl):
+        shutil.rmtree(folder)
+    monkeypatch.setattr("foreshock.analysis.aggregate.SIDE_BY_SIDE_ROWS", 0)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    named: list[str] = []
+    assert aggregate(copy, named.append) == one_by_one
+    assert tables(copy.root) == before
+    assert len(named) == len(set(named)) > 1
+
+
 def test_a_finished_run_resumes_to_itself(finished: RunLayout, tmp_path: Path) -> None:
     copy = tmp_path / finished.name
     shutil.copytree(finished.root, copy)
-    before = tables(copy)
+    before = tables(copy.root)
     packs = sorted(path.name for path in (copy / "packs").iterdir())
     require_complete(resume(copy, RunHooks(), rows_only))
-    assert tables(copy) == before
+    assert tables(copy.root) == before
     assert sorted(path.name for path in (copy / "packs").iterdir()) == packs
 
 
