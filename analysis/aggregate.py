@@ -27,6 +27,9 @@ __all__ = ["AggregateReport", "aggregate"]
 SIDE_BY_SIDE_ROWS = 1_000_000
 """Rows from which checkpoints are written by several processes: below, starting them takes as long."""
 
+_MOST_PROCESSES = 4
+"""Each holds the plan, the reference model's scores and a checkpoint's outcomes: gigabytes in all."""
+
 _SpecsOfKind = Mapping[JobKind, list[JobSpec]]
 _References = Mapping[ScoreKey, Reference]
 
@@ -47,7 +50,7 @@ def aggregate(layout: RunLayout, on_cell: Callable[[str], None] = lambda _: None
             if JobKind.REF_LOGPROB in of_kind:
                 references |= tables.write_reference(of_kind[JobKind.REF_LOGPROB], name)
     report.add(tables.report)
-    n_processes = min(len(os.sched_getaffinity(0)), len(specs))
+    n_processes = min(len(os.sched_getaffinity(0)), len(specs), _MOST_PROCESSES)
     if n_processes > 1 and sum(spec.n_rows for spec in plan.specs) >= SIDE_BY_SIDE_ROWS:
         parts = _side_by_side(layout, specs, references, n_processes)
     else:
