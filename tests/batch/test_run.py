@@ -154,7 +154,7 @@ def test_tables_written_side_by_side_are_the_same(
     before = tables(copy.root)
     for folder in (copy.evals, copy.logprob, copy.ref_logprob, copy.kl):
         shutil.rmtree(folder)
-    monkeypatch.setattr("foreshock.analysis.aggregate.SIDE_BY_SIDE_ROWS", 0)
+    monkeypatch.setattr("foreshock.analysis.aggregate.write.SIDE_BY_SIDE_ROWS", 0)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
     named: list[str] = []
     assert aggregate(copy, named.append) == one_by_one
@@ -165,10 +165,10 @@ def test_tables_written_side_by_side_are_the_same(
 def test_a_finished_run_resumes_to_itself(finished: RunLayout, tmp_path: Path) -> None:
     copy = tmp_path / finished.name
     shutil.copytree(finished.root, copy)
-    before = tables(copy.root)
+    before = tables(copy)
     packs = sorted(path.name for path in (copy / "packs").iterdir())
     require_complete(resume(copy, RunHooks(), rows_only))
-    assert tables(copy.root) == before
+    assert tables(copy) == before
     assert sorted(path.name for path in (copy / "packs").iterdir()) == packs
 
 

@@ -16,13 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.process import BaseProcess
 
-from foreshock.analysis.checkpoint_tables import AggregateReport, CheckpointTables, Reference, ScoreKey
+from foreshock.analysis.aggregate.checkpoint import AggregateReport, CheckpointTables, Reference, ScoreKey
 from foreshock.jobs.records.jsonl import sweep_temporaries
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.spec import JobKind, JobSpec
-
-__all__ = ["AggregateReport", "aggregate"]
 
 SIDE_BY_SIDE_ROWS = 1_000_000
 """Rows from which checkpoints are written by several processes: below, starting them takes as long."""

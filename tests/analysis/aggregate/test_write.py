@@ -15,7 +15,7 @@ from foreshock.jobs.records.planfile import PlanFile, WorkerSettings
 SCRIPT = """
 import os, sys, time
 from pathlib import Path
-from foreshock.analysis.aggregate import process_pool
+from foreshock.analysis.aggregate.write import process_pool
 from foreshock.jobs.records.layout import RunLayout
 
 if __name__ == "__main__":

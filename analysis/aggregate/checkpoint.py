@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from foreshock.analysis.table_files import LevelTables, Table
-from foreshock.analysis.table_lines import NULL, SampleLines, ScoreLine, kl_line, read_samples, read_score
+from foreshock.analysis.aggregate.files import LevelTables, Table
+from foreshock.analysis.aggregate.lines import NULL, SampleLines, ScoreLine, kl_line, read_samples, read_score
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.shards import ShardStore
 from foreshock.jobs.spec import JobKind, JobSpec

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from foreshock.analysis.table_files import LevelTables, Table
+from foreshock.analysis.aggregate.files import LevelTables, Table
 
 
 def test_a_table_holds_its_lines_in_order(tmp_path: Path) -> None:

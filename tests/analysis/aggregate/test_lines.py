@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foreshock.analysis.table_lines import read_samples, read_score
+from foreshock.analysis.aggregate.lines import read_samples, read_score
 from foreshock.jobs.records.jsonl import encode_rows
 from foreshock.jobs.records.rows import EVAL_KEYS, LOGPROB_KEYS, SAMPLE_KEYS, SCHEMA_VERSION, Row, select_keys
 
