@@ -60,9 +60,7 @@ class Injector:
         self.bed, self.run_dir, self.disk = bed, run_dir, disk
         self.random = random.Random(seed)
         self.done: Counter[str] = Counter()
-        self.torn: set[int] = (
-            set()
-        )  # seeds of torn shards' rows, also of those torn to give a finished run something to do
+        self.torn: set[int] = set()  # seeds of torn shards' rows
         self.full: list[tuple[float, float]] = []  # when the disk was full
 
     def workers(self) -> list[int]:
@@ -121,7 +119,7 @@ class Injector:
         subprocess.run(["dd", "if=/dev/zero", f"of={ballast}", "bs=64k"], capture_output=True, check=False)
         time.sleep(FULL_DISK_S)
         ballast.unlink()
-        self.full.append((start, time.time()))
+        self.full.append((start, time.time() + 5))  # a worker notices with the next sample
         return True
 
     def time_limit(self) -> bool:
