@@ -63,7 +63,7 @@ def test_a_slow_receiver_bounds_what_waits_and_the_wait_is_told() -> None:
             handover.put([item])
     assert sum(sizes) == 40
     assert max(sizes) <= 4
-    assert handover.blocked_s > 0.05
+    assert handover.blocked_s > 0
 
 
 def test_an_error_of_the_receiver_reaches_whoever_hands_over() -> None:
@@ -119,7 +119,7 @@ def test_whoever_leaves_at_once_waits_only_for_what_is_being_received() -> None:
             handover.put([1])
             busy.wait(10)
             handover.put([2])
-            threading.Timer(0.2, go_on.set).start()
+            threading.Timer(1.0, go_on.set).start()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
