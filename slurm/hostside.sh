@@ -45,7 +45,12 @@ fs_make_scratch() { # one folder an attempt on the node's own disk; folders that
   local base=${FS_SCRATCH_BASE:-${TMPDIR:-/tmp}} old pid
   for old in "$base/foreshock-$USER-"*; do # the name ends in .PID.RANDOM: nothing that a starting job has yet to write
     pid=${old%.*}
-    [[ -O $old && -f $old/host && $(<"$old/host") == "$HOSTNAME" ]] && ! kill -0 "${pid##*.}" 2>/dev/null && rm -rf "$old"
+    if [[ ! -O $old ]] || kill -0 "${pid##*.}" 2>/dev/null; then continue; fi
+    if [[ -f $old/host ]]; then
+      [[ $(<"$old/host") == "$HOSTNAME" ]] && fs_remove_scratch "$old"
+    else # killed in the moment before it was written, or after it was removed; unless a job elsewhere is there just now
+      [[ -n $(find "$old" -maxdepth 0 -mmin +10 2>/dev/null) ]] && rm -rf "$old"
+    fi
   done
   FS_SCRATCH=$(mktemp -d "$base/foreshock-$USER-$SLURM_JOB_ID.$$.XXXXXX") || { fs_say "cannot make scratch in $base"; exit 1; }
   mkdir "$FS_SCRATCH/tmp"
@@ -56,12 +61,23 @@ fs_make_scratch() { # one folder an attempt on the node's own disk; folders that
   export NUMBA_CACHE_DIR=$FS_SCRATCH/numba MPLCONFIGDIR=$FS_SCRATCH/matplotlib
 }
 
+fs_remove_scratch() { # FOLDER: also when Slurm's signals, which this shell has a trap for, end the rm
+  local part try
+  for try in 1 2 3 4 5; do
+    for part in "$1"/*; do # what says whose it is goes last: the next job takes up a removal that was killed for good
+      [[ $part == */host ]] || rm -rf "$part"
+    done
+    rm -rf "$1"
+    [[ -e $1 ]] || return 0
+  done
+}
+
 fs_end() {
   local pid
   for pid in "$fs_canary" "${fs_watcher:-}"; do
     [[ -n $pid ]] && kill -KILL "$pid" 2>/dev/null
   done
-  [[ -n ${FS_SCRATCH:-} ]] && rm -rf "$FS_SCRATCH"
+  [[ -n ${FS_SCRATCH:-} ]] && fs_remove_scratch "$FS_SCRATCH"
 }
 
 fs_start_canary() { # a step of its own gets SIGTERM when the grace time of a preemption begins; the batch step does not

@@ -16,8 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from foreshock.jobs.spec import Checkpoint
+
+# How long an example takes says how loaded the machine is, and is no property of the code.
+settings.register_profile("foreshock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("foreshock")
 
 pytest.register_assert_rewrite("engine_contract", "executor_contract", "prompt_contract", "verifier_contract")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from foreshock.jobs.extract import extract_code
@@ -108,14 +108,12 @@ programs = st.lists(
 ).map("\n".join)
 
 
-@settings(deadline=None)
 @given(code=programs, before=lines, after=lines, label=st.sampled_from(["python", "py", ""]))
 def test_a_program_comes_back_exactly(code: str, before: str, after: str, label: str) -> None:
     ast.parse(code)
     assert extract_code(f"{before}\n```{label}\n{code}\n```\n{after}") == code
 
 
-@settings(deadline=None)
 @given(st.text(st.sampled_from("`~python\n x='\"()"), max_size=60))
 def test_what_is_extracted_is_part_of_the_answer(answer: str) -> None:
     code = extract_code(answer, "x")

@@ -119,6 +119,33 @@ def test_scratch_of_living_starting_and_other_nodes_jobs_is_kept(host: Host) -> 
     assert all(path.exists() for path in kept)
 
 
+def test_scratch_that_never_said_whose_it_is_goes_once_it_is_old(host: Host) -> None:
+    """Its job was killed between making the folder and writing its host."""
+    stale = scratch(host, "7.999999999.abcdef")
+    os.utime(stale, (time.time() - 1000, time.time() - 1000))
+    host.run("true")
+    assert not stale.exists()
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_signal_that_ends_the_removal_of_scratch_does_not_leave_it(host: Host, times: int) -> None:
+    """A requeue sends SIGTERM to every process of the job, and the rm has no trap."""
+    rm = host.home / "bin" / "rm"
+    rm.write_text(
+        f"""#!/bin/bash
+calls=$(cat "$HOME/calls" 2>/dev/null || echo 0)
+echo $((calls + 1)) >"$HOME/calls"
+if ((calls < {times})); then kill -TERM $$; fi
+PATH=/usr/bin:/bin exec rm "$@"
+"""
+    )
+    rm.chmod(0o755)
+    code, _ = host.run('touch "$TMPDIR/x"')
+    assert code == 0
+    assert list((host.home / "tmp").iterdir()) == []
+    assert int((host.home / "calls").read_text()) > times
+
+
 def test_where_no_scratch_can_be_made_the_job_says_so(host: Host) -> None:
     (host.home / "tmp").rmdir()
     code, output = host.run("true")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from foreshock.jobs.engines.base import GenerationRequest
@@ -60,7 +60,6 @@ def test_streams_depend_on_the_seed_alone() -> None:
 sizes = st.lists(st.tuples(st.integers(1, 60), st.integers(0, 30), st.sampled_from("ab")), max_size=50)
 
 
-@settings(deadline=None)
 @given(sizes=sizes, rows=st.integers(1, 8), tokens=st.integers(20, 300), data=st.data())
 def test_removing_whole_chunks_leaves_the_others_as_they_were(
     sizes: list[tuple[int, int, str]], rows: int, tokens: int, data: st.DataObject

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from foreshock.jobs.engines.tempered import tempered_logprob
@@ -18,7 +18,6 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return found
 
 
-@settings(deadline=None)
 @given(
     logits=st.lists(st.floats(-12, 12), min_size=3, max_size=40),
     k=st.integers(1, 40),
