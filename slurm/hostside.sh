@@ -62,8 +62,8 @@ fs_make_scratch() { # one folder an attempt on the node's own disk; folders that
 }
 
 fs_remove_scratch() { # FOLDER: also when Slurm's signals, which this shell has a trap for, end the rm
-  local part try
-  for try in 1 2 3 4 5; do
+  local part
+  for _ in 1 2 3 4 5; do
     for part in "$1"/*; do # what says whose it is goes last: the next job takes up a removal that was killed for good
       [[ $part == */host ]] || rm -rf "$part"
     done
