@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from foreshock.analysis.aggregate.files import LevelTables, Table
 from foreshock.analysis.aggregate.lines import NULL, SampleLines, ScoreLine, kl_line, read_samples, read_score
+from foreshock.jobs.closing import Closing
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.shards import ShardStore
 from foreshock.jobs.spec import JobKind, JobSpec
@@ -59,9 +59,8 @@ class AggregateReport:
         return dict(vars(self))
 
 
-class CheckpointTables:
-    """Writes tables and keeps a `report` of them. A context manager, because the next shards' checksums are verified
-    on a thread meanwhile.
+class CheckpointTables(Closing):
+    """Writes tables and keeps a `report` of them; meanwhile a thread verifies the next shards' checksums.
 
     Attempt indices from `attempts_of_rollout` on are further rollouts of the same attempt; None if there are none.
     """
@@ -73,12 +72,8 @@ class CheckpointTables:
         self._attempts_of_rollout = attempts_of_rollout
         self._ahead: Executor = ThreadPoolExecutor(1, thread_name_prefix="checksums")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Stop the thread."""
         self._ahead.shutdown(cancel_futures=True)
 
     def write(

@@ -87,14 +87,14 @@ def _cut_samples(block: bytes) -> SampleLines | None:
         head = match(block, at)
         if head is None:
             return None
-        end = find(_AFTER_EVAL, head.end())
-        line_end = find(b"}\n", end)
-        if end < 0 or line_end < 0 or find(_VERSION, head.end(), end) < 0:
+        line_end = find(b"\n", head.end())
+        end = find(_AFTER_EVAL, head.end(), line_end)
+        if min(line_end, end) < 0 or find(_VERSION, head.end(), end) < 0 or not block.endswith(b"}", end, line_end):
             return None
         heads.append(block[at:end])
         task, attempt, exploit_success = head.groups()
         outcomes.append(Outcome(_plain(task), attempt, exploit_success))
-        at = line_end + 2
+        at = line_end + 1
     heads.append(b"")
     return SampleLines(len(outcomes), 0, b"}\n".join(heads), block, outcomes)
 

@@ -83,6 +83,18 @@ def test_lines_of_another_writer_are_put_in_order(row: Row) -> None:
     assert read.sample_lines == encode_rows([select_keys(row, SAMPLE_KEYS)])
 
 
+@given(st.lists(sample_rows(), min_size=2, max_size=4), st.data())
+def test_lines_that_lack_columns_swallow_none_of_their_neighbours(rows: list[Row], data: st.DataObject) -> None:
+    """An earlier version's lines, say, between our own."""
+    for row in rows:
+        for key in data.draw(st.sets(st.sampled_from(["system", "checkpoint", "schema_version"]))):
+            del row[key]
+    read = read_samples(encode_rows(rows))
+    assert read.n_rows == len(rows)
+    assert [list(row) for row in _rows(read.eval_lines)] == [list(select_keys(row, EVAL_KEYS)) for row in rows]
+    assert _rows(read.eval_lines) == [select_keys(row, EVAL_KEYS) for row in rows]
+
+
 @st.composite
 def score_rows(draw: st.DrawFn) -> Row:
     number = st.floats(-1e6, 0.0)
