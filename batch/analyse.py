@@ -2,14 +2,17 @@
 
 The one hard decision: an analysis whose inputs are not there (no logprobs, one checkpoint) becomes a note in the
 report instead of an error, so that the others still reach the reader. The report itself must succeed.
+Of large runs, analyses are made side by side: each in a process of its own, while this one makes the trajectories.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from foreshock.batch.config import RunConfig
 from foreshock.errors import InputError
@@ -18,10 +21,15 @@ from foreshock.jobs.records.layout import RunLayout
 if TYPE_CHECKING:
     import pandas as pd
 
-    from foreshock.analysis.emergence.run import RunSource
     from foreshock.analysis.report import Section
 
 Say = Callable[[str], None]
+
+SIDE_BY_SIDE_BYTES = 1 << 29
+"""Bytes of eval tables from which analyses are made side by side: below, starting processes takes as long."""
+
+_MOST_PROCESSES = 2
+"""Besides this one; each may hold a run's attempts: gigabytes in all."""
 
 
 @dataclass
@@ -32,6 +40,14 @@ class AnalysisReport:
     report: Path
     summary: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
+
+
+class _Analysis(NamedTuple):
+    """What is said before it is made, what its note begins with if it cannot be, and how it is made."""
+
+    doing: str
+    lacking: str
+    make: Callable[[], Section]
 
 
 def analyse(
@@ -47,80 +63,98 @@ def analyse(
     Tables and figures go below `folder` and each run's own analysis/ folder. Raises InputError if not even the
     trajectories can be computed, which takes one usable eval row.
     """
-    from foreshock.analysis.emergence.run import RunSource
-    from foreshock.analysis.report import ReportOptions, write_report
+    from foreshock.analysis.processes import n_cores, process_pool
+    from foreshock.analysis.report import ReportOptions, gather_runs, render_report
 
     done = AnalysisReport(folder, report)
-    paths = [run.root for run in runs]
-    sections: list[Section] = []
-    rates = _rates(paths, labels, config, folder, say, done, sections)
-    sources = [RunSource(path, label) for path, label in zip(paths, labels or [None] * len(paths), strict=True)]
-    if len(runs) == 1 and runs[0].adaptive.is_dir():
-        _adaptive(runs[0], config, folder, say, done, sections)
-    _forecast(sources, folder, say, done, sections)
-    if len(runs) > 1:
-        _emergence(sources, folder, say, done, sections)
-    say("trajectories, integration and report")
+    analyses = list(_analyses(runs, config, folder, labels))
     options = ReportOptions(
         threshold=config.analysis.threshold, logprob_threshold=config.analysis.logprob_threshold, labels=labels
     )
-    written = write_report(paths, report, sections, options, rates)
-    done.summary = written.summary
+    n_processes = min(n_cores() - 1, len(analyses), _MOST_PROCESSES)
+    with ExitStack() as stack:
+        makers = [analysis.make for analysis in analyses]
+        if n_processes > 0 and sum(map(_eval_bytes, runs)) >= SIDE_BY_SIDE_BYTES:
+            say("meanwhile: " + ", ".join(analysis.doing for analysis in analyses))
+            pool = stack.enter_context(process_pool(n_processes))
+            makers = [pool.submit(make).result for make in makers]
+        say("trajectories and integration")
+        findings = gather_runs([run.root for run in runs], options)
+        sections = []
+        for analysis, make in zip(analyses, makers, strict=True):
+            say(analysis.doing)
+            try:
+                sections.append(make())
+            except InputError as error:
+                done.notes.append(f"{analysis.lacking}: {error}")
+    say("report")
+    rates = _estimated_rates(sections, folder)
+    done.summary = render_report(findings, report, sections, options, rates).summary
     return done
 
 
-def _rates(
-    paths: list[Path],
-    labels: tuple[str, ...] | None,
-    config: RunConfig,
-    folder: Path,
-    say: Say,
-    done: AnalysisReport,
-    sections: list[Section],
-) -> pd.DataFrame | None:
-    import pandas as pd
+def _analyses(
+    runs: Sequence[RunLayout], config: RunConfig, folder: Path, labels: tuple[str, ...] | None
+) -> Iterator[_Analysis]:
+    """In the order of the report; each can be pickled."""
+    paths = [run.root for run in runs]
+    donor, conditioned = config.analysis.donor_run, config.prefill.conditioned
+    sources = list(zip(paths, labels or [None] * len(paths), strict=True))
+    names = dict(zip((path.name for path in paths), labels or (), strict=False))
+    yield _Analysis(
+        "estimating unprompted rates", "no rate estimates", partial(_rates, paths, folder, donor, conditioned, names)
+    )
+    if len(runs) == 1 and runs[0].adaptive.is_dir():
+        yield _Analysis(
+            "comparing adaptive attempts with an even spread",
+            "adaptive attempts not compared",
+            partial(_adaptive, runs[0], folder, donor, conditioned),
+        )
+    yield _Analysis("forecasting", "no forecast", partial(_forecast, sources, folder / "forecast"))
+    if len(runs) > 1:
+        yield _Analysis(
+            "testing what predicts emergence",
+            "no emergence analysis",
+            partial(_emergence, sources, folder / "emergence"),
+        )
 
+
+def _eval_bytes(run: RunLayout) -> int:
+    return sum(path.stat().st_size for path in run.evals.glob("checkpoint-*_prefill*.jsonl"))
+
+
+def _rates(paths: list[Path], folder: Path, donor: Path | None, conditioned: bool, names: dict[str, str]) -> Section:
     from foreshock.analysis.estimates.section import estimates_section
 
-    say("estimating unprompted rates")
-    names = dict(zip((path.name for path in paths), labels or (), strict=False))
-    try:
-        sections.append(estimates_section(paths, folder, config.analysis.donor_run, config.prefill.conditioned, names))
-    except InputError as error:
-        done.notes.append(f"no rate estimates: {error}")
-        return None
-    return pd.read_csv(folder / "rates.csv")
+    return estimates_section(paths, folder, donor, conditioned, names)
 
 
-def _adaptive(
-    run: RunLayout, config: RunConfig, folder: Path, say: Say, done: AnalysisReport, sections: list[Section]
-) -> None:
+def _estimated_rates(sections: Sequence[Section], folder: Path) -> pd.DataFrame | None:
+    """What `_rates` wrote, if it could."""
+    import pandas as pd
+
+    from foreshock.analysis.estimates.section import ANCHOR
+
+    made = any(section.anchor == ANCHOR for section in sections)
+    return pd.read_csv(folder / "rates.csv") if made else None
+
+
+def _adaptive(run: RunLayout, folder: Path, donor: Path | None, conditioned: bool) -> Section:
     from foreshock.analysis.adaptive.section import adaptive_section
 
-    say("comparing adaptive attempts with an even spread")
-    try:
-        sections.append(adaptive_section(run, folder, config.analysis.donor_run, config.prefill.conditioned))
-    except InputError as error:
-        done.notes.append(f"adaptive attempts not compared: {error}")
+    return adaptive_section(run, folder, donor, conditioned)
 
 
-def _forecast(sources: list[RunSource], folder: Path, say: Say, done: AnalysisReport, sections: list[Section]) -> None:
+def _forecast(sources: list[tuple[Path, str | None]], folder: Path) -> Section:
+    from foreshock.analysis.emergence.run import RunSource
     from foreshock.analysis.forecast.run import run_forecast
     from foreshock.analysis.forecast.section import forecast_section
 
-    say("forecasting")
-    try:
-        sections.append(forecast_section(run_forecast(sources, folder / "forecast")))
-    except InputError as error:
-        done.notes.append(f"no forecast: {error}")
+    return forecast_section(run_forecast([RunSource(path, label) for path, label in sources], folder))
 
 
-def _emergence(sources: list[RunSource], folder: Path, say: Say, done: AnalysisReport, sections: list[Section]) -> None:
-    from foreshock.analysis.emergence.run import run_emergence
+def _emergence(sources: list[tuple[Path, str | None]], folder: Path) -> Section:
+    from foreshock.analysis.emergence.run import RunSource, run_emergence
     from foreshock.analysis.emergence.section import emergence_section
 
-    say("testing what predicts emergence")
-    try:
-        sections.append(emergence_section(run_emergence(sources, folder / "emergence")))
-    except InputError as error:
-        done.notes.append(f"no emergence analysis: {error}")
+    return emergence_section(run_emergence([RunSource(path, label) for path, label in sources], folder))

@@ -7,14 +7,17 @@ scores, nothing of other checkpoints, so that any number of them can be written 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from foreshock.analysis.aggregate.files import LevelTables, Table
-from foreshock.analysis.aggregate.lines import NULL, SampleLines, ScoreLine, kl_line, read_samples, read_score
+from foreshock.analysis.aggregate.columns import EvalColumns, kl_columns, score_columns
+from foreshock.analysis.aggregate.files import LevelTables, Table, whole_lines
+from foreshock.analysis.aggregate.lines import NULL, SampleLines, read_samples
+from foreshock.analysis.aggregate.scores import Divergence, ScoreLine, divergence, kl_line, read_score
 from foreshock.jobs.closing import Closing
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.shards import ShardStore
@@ -22,9 +25,6 @@ from foreshock.jobs.spec import JobKind, JobSpec
 
 ScoreKey = tuple[bytes, bytes, bytes]
 """(level, task id, attempt), as JSON: what pairs a score with its eval row and its reference."""
-
-_BLOCK = 1 << 22
-"""Bytes of a shard that are looked at together."""
 
 
 class Reference(NamedTuple):
@@ -60,7 +60,8 @@ class AggregateReport:
 
 
 class CheckpointTables(Closing):
-    """Writes tables and keeps a `report` of them; meanwhile a thread verifies the next shards' checksums.
+    """Writes tables and keeps a `report` of them; meanwhile threads verify the next shards' checksums and see finished
+    tables onto the disk.
 
     Attempt indices from `attempts_of_rollout` on are further rollouts of the same attempt; None if there are none.
     """
@@ -70,16 +71,30 @@ class CheckpointTables(Closing):
         self._layout = layout
         self._store = ShardStore(layout)
         self._attempts_of_rollout = attempts_of_rollout
-        self._ahead: Executor = ThreadPoolExecutor(1, thread_name_prefix="checksums")
+        self._ahead = ThreadPoolExecutor(1, thread_name_prefix="checksums")
+        self._behind = ThreadPoolExecutor(1, thread_name_prefix="tables")
+        self._finishing: list[Future[None]] = []
 
     def close(self) -> None:
-        """Stop the thread."""
+        """Stop the threads."""
         self._ahead.shutdown(cancel_futures=True)
+        self._behind.shutdown()
+
+    def _later(self, finish: Callable[[], None]) -> None:
+        self._finishing.append(self._behind.submit(finish))
+
+    def _await_tables(self) -> None:
+        """Raises what went wrong with any."""
+        for finished in self._finishing:
+            finished.result()
+        self._finishing.clear()
 
     def write(
         self, name: str, specs: Mapping[JobKind, Sequence[JobSpec]], reference: Mapping[ScoreKey, Reference]
     ) -> None:
         """Everything of the checkpoint `name`, whose specs these are."""
+        if JobKind.REF_LOGPROB in specs:
+            self._write_reference(specs[JobKind.REF_LOGPROB], name)
         if JobKind.EVAL in specs:
             scoring = specs.get(JobKind.LOGPROB, ())
             outcomes = self._write_evals(specs[JobKind.EVAL], name, remember=bool(scoring))
@@ -89,6 +104,16 @@ class CheckpointTables(Closing):
             self.report.n_ground_truth += self._write_unprefilled(specs[JobKind.GROUND_TRUTH], path)
         if JobKind.EXTRA in specs:
             self.report.n_extra += self._write_unprefilled(specs[JobKind.EXTRA], self._layout.extra_file(name))
+        self._await_tables()
+
+    def read_references(self, specs: Iterable[JobSpec]) -> dict[ScoreKey, Reference]:
+        """The reference model's scores; the `report` then tells what is missing of them."""
+        return {
+            (level, score.texts.task_id, score.texts.attempt_idx): Reference(score.sum, score.texts.prefill_sha256)
+            for level, scores in self._scores(specs)
+            for score in scores
+            if score.sum is not None
+        }
 
     def _sealed(self, specs: Iterable[JobSpec]) -> Iterator[Path]:
         """Files of sealed shards in shard order; shards that are not sealed are reported as missing."""
@@ -112,18 +137,22 @@ class CheckpointTables(Closing):
     def _samples(self, specs: Iterable[JobSpec]) -> Iterator[SampleLines]:
         for shard in self._sealed(specs):
             with shard.open("rb") as file:
-                while lines := file.readlines(_BLOCK):
-                    samples = read_samples(b"".join(lines), self._attempts_of_rollout)
+                for lines in whole_lines(file):
+                    samples = read_samples(lines, self._attempts_of_rollout)
                     self.report.n_errors += samples.n_errors
                     yield samples
 
-    def _scores(self, specs: Iterable[JobSpec]) -> Iterator[ScoreLine]:
+    def _scores(self, specs: Iterable[JobSpec]) -> Iterator[tuple[bytes, list[ScoreLine]]]:
+        """A level and a shard's scores at it, in the shard's order."""
         for shard in self._sealed(specs):
+            by_level: dict[bytes, list[ScoreLine]] = defaultdict(list)
             with shard.open("rb") as file:
                 for line in file:
                     score = read_score(line)
-                    self.report.n_errors += score.is_error
-                    yield score
+                    by_level[score.level].append(score)
+            for level, scores in by_level.items():
+                self.report.n_errors += sum(score.texts.error != NULL for score in scores)
+                yield level, scores
 
     def _write_evals(self, specs: Sequence[JobSpec], name: str, *, remember: bool) -> dict[ScoreKey, bytes]:
         """Write a checkpoint's eval and samples files; returns exploit_success by score key, if it is to `remember`."""
@@ -134,33 +163,34 @@ class CheckpointTables(Closing):
         for level, group in sorted(by_level.items()):
             level_json = b"%d" % level
             evals, samples = self._layout.eval_file(name, level), self._layout.samples_file(name, level)
-            with Table(evals) as eval_table, Table(samples) as samples_table:
+            with Table(evals, self._later) as eval_table, Table(samples, self._later) as samples_table:
+                columns = EvalColumns(eval_table.columns)
                 for read in self._samples(group):
                     eval_table.write(read.eval_lines, read.n_rows)
+                    columns.add(read)
                     samples_table.write(read.sample_lines, read.n_rows)
                     if remember:
-                        outcomes |= {(level_json, task, attempt): told for task, attempt, told in read.outcomes}
+                        tasks, attempts, told = read.outcomes
+                        outcomes.update(zip(zip(repeat(level_json), tasks, attempts), told, strict=True))
+                columns.flush()
             self.report.n_eval += self._count(eval_table)
             self._count(samples_table)
         return outcomes
 
     def _write_unprefilled(self, specs: Sequence[JobSpec], path: Path) -> int:
-        with Table(path) as table:
+        with Table(path, self._later) as table:
             for read in self._samples(specs):
                 table.write(read.eval_lines, read.n_rows)
         return self._count(table)
 
-    def write_reference(self, specs: Sequence[JobSpec], name: str) -> dict[ScoreKey, Reference]:
-        """Write the reference model's scores; returns them by score key."""
-        found: dict[ScoreKey, Reference] = {}
-        with LevelTables(lambda level: self._layout.ref_logprob_file(name, int(level))) as tables:
-            for score in self._scores(specs):
-                tables[score.level].write(score.with_outcome(NULL), 1)
-                if score.logprob_sum is not None:
-                    key = (score.level, score.task_id, score.attempt_idx)
-                    found[key] = Reference(score.logprob_sum, score.prefill_sha256)
+    def _write_reference(self, specs: Sequence[JobSpec], name: str) -> None:
+        """Write the reference model's scores."""
+        with LevelTables(lambda level: self._layout.ref_logprob_file(name, int(level)), self._later) as tables:
+            for level, scores in self._scores(specs):
+                outcomes = [NULL] * len(scores)
+                tables[level].write(_joined(scores, outcomes), len(scores))
+                tables[level].columns.add(score_columns(scores, outcomes))
         self.report.n_ref_logprob += sum(map(self._count, tables.values()))
-        return found
 
     def _write_scores(
         self,
@@ -171,20 +201,35 @@ class CheckpointTables(Closing):
     ) -> None:
         """Write a checkpoint's scores, and log Q(z) - log P(z) for every prefill scored under both models."""
         with (
-            LevelTables(lambda level: self._layout.logprob_file(name, int(level))) as scores,
-            LevelTables(lambda level: self._layout.kl_file(name, int(level))) as kl,
+            LevelTables(lambda level: self._layout.logprob_file(name, int(level)), self._later) as tables,
+            LevelTables(lambda level: self._layout.kl_file(name, int(level)), self._later) as kl,
         ):
-            for score in self._scores(specs):
-                key = (score.level, score.task_id, score.attempt_idx)
-                outcome = outcomes.get(key, NULL)
-                scores[score.level].write(score.with_outcome(outcome), 1)
-                donor = reference.get(key)
-                if donor is None or score.logprob_sum is None or donor.prefill_sha256 != score.prefill_sha256:
-                    continue
-                kl[score.level].write(kl_line(score, outcome, donor.logprob_sum), 1)
-        self.report.n_logprob += sum(map(self._count, scores.values()))
+            for level, scores in self._scores(specs):
+                keys = [(level, score.texts.task_id, score.texts.attempt_idx) for score in scores]
+                told = [outcomes.get(key, NULL) for key in keys]
+                columns = score_columns(scores, told)
+                tables[level].write(_joined(scores, told), len(scores))
+                tables[level].columns.add(columns)
+                differing = [_differing(score, reference.get(key)) for score, key in zip(scores, keys, strict=True)]
+                rows = zip(scores, told, differing, strict=True)
+                lines = [kl_line(score, outcome, by) for score, outcome, by in rows if by is not None]
+                if lines:
+                    kl[level].write(b"".join(lines), len(lines))
+                    kl[level].columns.add(kl_columns(columns, differing))
+        self.report.n_logprob += sum(map(self._count, tables.values()))
         self.report.n_kl += sum(map(self._count, kl.values()))
 
     def _count(self, table: Table) -> int:
         self.report.files += table.n_rows > 0
         return table.n_rows
+
+
+def _joined(scores: Iterable[ScoreLine], outcomes: Iterable[bytes]) -> bytes:
+    return b"".join([score.with_outcome(outcome) for score, outcome in zip(scores, outcomes, strict=True)])
+
+
+def _differing(score: ScoreLine, donor: Reference | None) -> Divergence | None:
+    """None where there is no second score of the same prefill."""
+    if donor is None or score.sum is None or donor.prefill_sha256 != score.texts.prefill_sha256:
+        return None
+    return divergence(score, donor.logprob_sum)

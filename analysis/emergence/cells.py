@@ -22,6 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from foreshock.analysis.tables import TableKind, numbered_checkpoints, read_sampled, read_table
+from foreshock.analysis.tables.join import look_up
 from foreshock.analysis.tables.load import run_name
 from foreshock.errors import InputError
 
@@ -139,10 +140,10 @@ def _lean(frame: pd.DataFrame, tasks: pd.Index, value: str) -> pd.DataFrame:
         task = tasks.get_indexer(pd.Index(names.astype(object)))
     return pd.DataFrame(
         {
-            "task": task.astype(np.int64),
+            "task": task.astype(np.int32),
             "checkpoint": frame["checkpoint"].to_numpy(),
-            "prefill_level": frame["prefill_level"].to_numpy(np.int64),
-            "attempt": frame["attempt_idx"].to_numpy(np.int64),
+            "prefill_level": frame["prefill_level"].to_numpy(np.int32),
+            "attempt": frame["attempt_idx"].to_numpy(np.int32),
             "value": frame[value].to_numpy(float),
         }
     )
@@ -169,11 +170,9 @@ def _pair(rows: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
     """The eval rows with `score`, that of their own prefix; NaN where there is none."""
     place = ["checkpoint", "prefill_level", "task"]
     unique = scored.drop_duplicates([*place, "attempt"])
-    single = unique[~unique.duplicated(place, keep=False)].set_index(place)["value"]
-    own = unique.set_index([*place, "attempt"])["value"]
-    score = own.reindex(pd.MultiIndex.from_frame(rows[[*place, "attempt"]])).to_numpy(float)
-    spread = single.reindex(pd.MultiIndex.from_frame(rows[place])).to_numpy(float)
-    return rows.assign(score=np.where(np.isfinite(score), score, spread))
+    single = unique[~unique.duplicated(place, keep=False)]
+    own = look_up(rows, unique, [*place, "attempt"], "value")
+    return rows.assign(score=np.where(np.isfinite(own), own, look_up(rows, single, place, "value")))
 
 
 def _join(cells: pd.DataFrame, values: pd.Series[float]) -> pd.DataFrame:

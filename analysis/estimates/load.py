@@ -8,7 +8,7 @@ different prefixes, does the one score serve them all. Taking the first match in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,13 @@ from foreshock.analysis.tables import (
     numbered_checkpoints,
     read_sampled,
 )
+from foreshock.analysis.tables.files import find_run_files, has_files
+from foreshock.analysis.tables.join import is_shared, look_up
 from foreshock.analysis.tables.load import run_name
 from foreshock.errors import InputError
+
+Cell = tuple[float, float]
+"""Checkpoint and prefill level."""
 
 _CELL = ["checkpoint", "prefill_level", "task"]
 _PREFIX = ["prefill_level", "task"]
@@ -51,12 +56,14 @@ def load_evidence(run_dirs: Sequence[Path], donor_run: Path | None = None, condi
     notes: list[str] = []
     tasks, types = _Names(), _Names()
     donor = _load_donor(donor_run, conditioned, tasks, notes) if donor_run is not None else None
-    frames = [_run_frame(Path(run), donor, tasks, types, notes) for run in run_dirs]
+    parts = [
+        _run_frame(Path(run), donor, tasks, types, notes).assign(run=np.int32(i)) for i, run in enumerate(run_dirs)
+    ]
     names = [run_name(Path(run)) for run in run_dirs]
     if len(set(names)) != len(names):
         raise InputError(f"two run directories share the name {max(names, key=names.count)!r}; rename one")
-    parts = [frame.assign(run=i) for i, frame in enumerate(frames)]
-    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    table = pd.concat(parts, ignore_index=True) if len(parts) != 1 else parts.pop()
+    parts.clear()
     if table.empty:
         raise InputError(
             "no evaluated attempt at a numbered checkpoint in the run directories given", path=Path(run_dirs[0])
@@ -80,11 +87,11 @@ class _Names:
     def __init__(self) -> None:
         self.index: dict[str, int] = {}
 
-    def codes(self, column: pd.Series[Any]) -> Ints:
+    def codes(self, column: pd.Series[Any]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
         """Code of each entry; only distinct names are touched as strings."""
         found = column.astype("category").cat
         lookup = [self.index.setdefault(str(name), len(self.index)) for name in found.categories]
-        return np.asarray(lookup, dtype=np.int64)[found.codes.to_numpy()]
+        return np.asarray(lookup, dtype=np.int32)[found.codes.to_numpy()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,38 +154,17 @@ def _scores(frame: pd.DataFrame | None, tasks: _Names) -> pd.DataFrame:
     return frame.assign(task=tasks.codes(frame["task_id"]))[columns]
 
 
-def _packed(rows: pd.DataFrame, scores: pd.DataFrame, keys: list[str]) -> tuple[Ints, Ints]:
-    """One integer per row of either table, equal where all keys are equal."""
-    left, right = np.zeros(len(rows), dtype=np.int64), np.zeros(len(scores), dtype=np.int64)
-    for key in keys:
-        values = np.unique(scores[key].to_numpy())
-        place = np.searchsorted(values, rows[key].to_numpy())
-        known = values[np.minimum(place, len(values) - 1)] == rows[key].to_numpy()
-        width = len(values) + 1
-        left = left * width + np.where(known, place, len(values))
-        right = right * width + np.searchsorted(values, scores[key].to_numpy())
-    return left, right
-
-
-def _looked_up(rows: pd.DataFrame, scores: pd.DataFrame, keys: list[str], value: str) -> Floats:
-    """`value` of the first score with the row's keys; NaN where there is none."""
-    left, right = _packed(rows, scores, keys)
-    distinct, first = np.unique(right, return_index=True)
-    place = np.minimum(np.searchsorted(distinct, left), len(distinct) - 1)
-    values = scores[value].to_numpy(dtype=np.float64)[first]
-    return np.asarray(np.where(distinct[place] == left, values[place], np.nan))
-
-
 def _attach(rows: pd.DataFrame, scores: pd.DataFrame, keys: list[str], value: str) -> Floats:
     """`value` of each row's own prefix: [len(rows)], NaN where it was not scored."""
     if scores.empty:
         return np.full(len(rows), np.nan)
-    found = _looked_up(rows, scores, [*keys, "attempt_idx"], value)
-    if scores["attempt_idx"].nunique() > 1 or not np.isnan(found).any():
+    found = look_up(rows, scores, [*keys, "attempt_idx"], value)
+    missing = np.isnan(found)
+    if scores["attempt_idx"].nunique() > 1 or not missing.any():
         # Attempts were scored one by one: a missing score is missing, even if its task has another attempt's.
         return found
-    texts = rows.groupby(keys, observed=True, sort=False)["prefix"].transform("nunique").to_numpy()
-    return np.asarray(np.where(np.isnan(found) & (texts <= 1), _looked_up(rows, scores, keys, value), found))
+    missing &= is_shared(rows, keys, "prefix")
+    return np.asarray(np.where(missing, look_up(rows, scores, keys, value), found))
 
 
 def _run_frame(path: Path, donor: _Donor | None, tasks: _Names, types: _Names, notes: list[str]) -> pd.DataFrame:
@@ -191,26 +177,34 @@ def _run_frame(path: Path, donor: _Donor | None, tasks: _Names, types: _Names, n
     rows = rows.assign(
         task=tasks.codes(evals["task_id"]),
         type=types.codes(evals["exploit_type"]),
-        success=evals["exploit_success"].to_numpy().astype(np.int64),
+        success=evals["exploit_success"].to_numpy().astype(np.int8),
         prefix=_prefix_identity(evals),
     )
-    kl = _kl_scores(_optional(path, TableKind.KL), tasks)
+    del everything, evals
     scores = _scores(_optional(path, TableKind.LOGPROB), tasks)
     log_p = _attach(rows, scores, _CELL, "log_p")
-    kl_log_p, kl_log_q, kl_log_w = (_attach(rows, kl, _CELL, name) for name in ("log_p", "log_q", "log_w"))
-    log_p = np.where(np.isnan(log_p), kl_log_p, log_p)
     log_q = np.full(len(rows), np.nan)
     if donor is not None:
         log_q = _attach(rows, donor.log_q.rename(columns={"log_p": "log_q"}), _PREFIX, "log_q")
     reference = _scores(_optional(path, TableKind.REF_LOGPROB), tasks).rename(columns={"log_p": "log_q"})
     if len(reference):
         log_q = np.where(np.isnan(log_q), _attach(rows, reference, _PREFIX, "log_q"), log_q)
-    log_q = np.where(np.isnan(log_q), kl_log_q, log_q)
-    log_w = np.where(np.isnan(log_p - log_q), kl_log_w, log_p - log_q)
+    log_w = log_p - log_q
+    prefilled = rows["prefill_level"].to_numpy() > 0
+    scored = {"logprob": _cells(scores)}
+    if np.isnan(log_w[prefilled]).any():
+        kl = _kl_scores(_optional(path, TableKind.KL), tasks)
+        kl_log_p, kl_log_q, kl_log_w = (_attach(rows, kl, _CELL, name) for name in ("log_p", "log_q", "log_w"))
+        log_p = np.where(np.isnan(log_p), kl_log_p, log_p)
+        log_q = np.where(np.isnan(log_q), kl_log_q, log_q)
+        log_w = np.where(np.isnan(log_p - log_q), kl_log_w, log_p - log_q)
+        scored = {"KL": _cells(kl), **scored}
+    elif has_files(path, TableKind.KL):  # nothing that the scores do not say already
+        scored = {"KL": _cells_of_files(path, TableKind.KL), **scored}
     if donor is not None and donor.has_rates:
         log_w = log_w + _attach(rows, donor.correction, _PREFIX, "correction")
-    _note_unmatched(path, rows, kl, scores, log_w, notes)
-    return rows.assign(log_w=log_w, log_p=log_p)
+    notes += _unmatched(path, rows, scored, int(np.isnan(log_w[prefilled]).sum()))
+    return rows.drop(columns="prefix").assign(log_w=log_w, log_p=log_p)
 
 
 def _prefix_identity(evals: pd.DataFrame) -> Ints:
@@ -229,27 +223,31 @@ def _kl_scores(frame: pd.DataFrame | None, tasks: _Names) -> pd.DataFrame:
     return frame.assign(task=tasks.codes(frame["task_id"]), log_w=-frame["kl_divergence"].to_numpy())[columns]
 
 
-def _note_unmatched(
-    path: Path, rows: pd.DataFrame, kl: pd.DataFrame, scores: pd.DataFrame, log_w: Floats, notes: list[str]
-) -> None:
-    prefilled = rows["prefill_level"].to_numpy() > 0
-    missing = int((prefilled & np.isnan(log_w)).sum())
-    if missing:
-        notes.append(
-            f"{path.name}: {missing} of {int(prefilled.sum())} prefilled attempts have no scored prefix; they count "
+def _unmatched(path: Path, rows: pd.DataFrame, scored: dict[str, set[Cell]], n_unscored: int) -> Iterator[str]:
+    """What to tell about attempts without a score and scores without an attempt."""
+    if n_unscored:
+        n_prefilled = int((rows["prefill_level"].to_numpy() > 0).sum())
+        yield (
+            f"{path.name}: {n_unscored} of {n_prefilled} prefilled attempts have no scored prefix; they count "
             "as attempts but carry no importance weight"
         )
-    cells = _cells(rows)
-    for name, table in (("KL", kl), ("logprob", scores)):
-        orphans = {cell for cell in _cells(table) - cells if np.isfinite(cell[0])}
+    evaluated = _cells(rows)
+    for name, cells in scored.items():
+        orphans = {cell for cell in cells - evaluated if np.isfinite(cell[0])}
         if orphans:
             listed = ", ".join(f"checkpoint-{c:g} prefill {level:g}" for c, level in sorted(orphans)[:3])
-            notes.append(f"{path.name}: {name} rows without eval rows are left out ({len(orphans)} cells: {listed})")
+            yield f"{path.name}: {name} rows without eval rows are left out ({len(orphans)} cells: {listed})"
 
 
-def _cells(table: pd.DataFrame) -> set[tuple[float, float]]:
+def _cells(table: pd.DataFrame) -> set[Cell]:
     distinct = table[["checkpoint", "prefill_level"]].drop_duplicates()
     return set(zip(distinct["checkpoint"], distinct["prefill_level"], strict=True))
+
+
+def _cells_of_files(run: Path, kind: TableKind) -> set[Cell]:
+    files = find_run_files(run, kind).cells
+    held = [cell for cell in files if cell.prefill_level > 0 and any(path.stat().st_size for path in cell.paths)]
+    return {(cell.checkpoint, cell.prefill_level) for cell in held}
 
 
 def _to_evidence(table: pd.DataFrame, runs: list[str], types: _Names, kind: DonorKind) -> Evidence:
@@ -265,19 +263,20 @@ def _to_evidence(table: pd.DataFrame, runs: list[str], types: _Names, kind: Dono
     shape = (len(present), len(steps), len(levels))
     cell = np.ravel_multi_index((surface, checkpoint, level), shape)
     size = int(np.prod(shape))
-    success = table["success"].to_numpy(dtype=np.int64)
+    success = table["success"].to_numpy()
     n = np.bincount(cell, minlength=size).reshape(shape)
     k = np.bincount(cell, weights=success, minlength=size).astype(np.int64).reshape(shape)
-    task, attempt = table["task"].to_numpy(dtype=np.int64), table["attempt_idx"].to_numpy(dtype=np.int64)
+    kept = levels[level] > 0
+    task, attempt = (table[name].to_numpy()[kept].astype(np.int64) for name in ("task", "attempt_idx"))
     rows = PrefillRows(
-        surface,
-        checkpoint.astype(np.int64),
-        level.astype(np.int64),
+        surface[kept],
+        checkpoint[kept].astype(np.int64),
+        level[kept].astype(np.int64),
         task,
-        task * (int(attempt.max()) + 1) + attempt,
-        success,
-        table["log_w"].to_numpy(dtype=np.float64),
-        table["log_p"].to_numpy(dtype=np.float64),
+        task * (int(table["attempt_idx"].max()) + 1) + attempt,
+        success[kept].astype(np.int64),
+        table["log_w"].to_numpy(dtype=np.float64)[kept],
+        table["log_p"].to_numpy(dtype=np.float64)[kept],
     )
     surfaces = tuple(Surface(run, name) for run, name, _ in present)
-    return Evidence(surfaces, steps, levels, n, k, rows.take(levels[level] > 0), kind)
+    return Evidence(surfaces, steps, levels, n, k, rows, kind)

@@ -14,6 +14,8 @@ from foreshock.analysis.estimates.load import load_evidence
 from foreshock.analysis.estimates.rates import Rates, estimate_rates, write_rates
 from foreshock.analysis.report.sections import ReportTable, Section, bullets, html_table, paragraph
 
+ANCHOR = "estimated-rates"
+
 
 def estimates_section(
     run_dirs: Sequence[Path],
@@ -42,7 +44,7 @@ def estimates_section(
     body += html_table(last)
     return Section(
         title="How often would it exploit unprompted?",
-        anchor="estimated-rates",
+        anchor=ANCHOR,
         lead="Estimated unprompted exploit rates with 95% intervals, also where no exploit was seen.",
         body_html=body,
         figures=(figure,),

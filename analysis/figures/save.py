@@ -51,7 +51,11 @@ def save_figure(
 ) -> SavedFigure:
     """Write `name`.png, .pdf and .csv into `directory`, and close the figure. Call inside `house_style`."""
     csv = write_csv(data, directory / f"{name}.csv")
-    plot = _settle_layout(figure)
+    with plt.rc_context({"figure.constrained_layout.use": False, "figure.autolayout": False}):
+        return _save_laid_out(figure, _settle_layout(figure), csv, name, title, caption)
+
+
+def _save_laid_out(figure: MplFigure, plot: Bbox, csv: Path, name: str, title: str, caption: str) -> SavedFigure:
     width, height = figure.get_size_inches()
     wrapped_title = textwrap.fill(title, int(_LETTERS_PER_INCH["title"] * plot.width))
     wrapped_caption = textwrap.fill(caption, int(_LETTERS_PER_INCH["caption"] * plot.width))
@@ -63,7 +67,7 @@ def save_figure(
     extents = [text.get_window_extent().transformed(figure.dpi_scale_trans.inverted()) for text in texts]
     page = Bbox.union([plot, *extents]).padded(0.15)
     # No timestamps: the same data give the same bytes.
-    png, pdf = directory / f"{name}.png", directory / f"{name}.pdf"
+    png, pdf = csv.parent / f"{name}.png", csv.parent / f"{name}.pdf"
     atomic_write_bytes(png, _drawn(figure, "png", page, {"Software": None}))
     atomic_write_bytes(pdf, _drawn(figure, "pdf", page, {"CreationDate": None}))
     plt.close(figure)
@@ -73,11 +77,11 @@ def save_figure(
 def _settle_layout(figure: MplFigure) -> Bbox:
     """Lay the figure out once, freeze it, and return the box around everything drawn, in inches.
 
-    With no layout engine left, saving draws once instead of twice.
+    With no layout engine left, saving draws once instead of twice; matplotlib takes the settings' engine for none, so
+    they must not name one, here and while saving.
     """
     figure.draw_without_rendering()
-    with plt.rc_context({"figure.constrained_layout.use": False, "figure.autolayout": False}):
-        figure.set_layout_engine(None)
+    figure.set_layout_engine(None)
     return figure.get_tightbbox()
 
 

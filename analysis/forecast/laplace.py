@@ -72,9 +72,11 @@ class _Curvature:
     """Factored Hessian and the gradient, after the cell noise is eliminated."""
 
     chol_local: Array
+    shared_hessian: Array
     chol_shared: Array
     border: Array
     grad_local: Array
+    own_step: Array
     grad_shared: Array
     grad_noise: Array
     weight: Array
@@ -97,25 +99,21 @@ def _curvature(data: GrowthData, design: Design, point: _Point) -> _Curvature:
     h_local = np.matmul(local_t, kept[..., None] * design.local) + np.eye(design.local.shape[-1])
     h_border = np.matmul(local_t, weighted_shared)
     h_shared = np.matmul(shared_t, weighted_shared).sum(1) + np.eye(design.shared.shape[-1])
-    chol = np.linalg.cholesky(h_local)
-    border = _solve(chol, h_border)
-    schur = h_shared - np.matmul(np.swapaxes(h_border, -1, -2), border).sum(1)
     grad_local = np.matmul(local_t, moved[..., None])[..., 0] - point.local
+    solved = np.linalg.solve(h_local, np.concatenate([h_border, grad_local[..., None]], axis=-1))
+    border, own_step = solved[..., :-1], solved[..., -1]
+    schur = h_shared - np.matmul(np.swapaxes(h_border, -1, -2), border).sum(1)
     grad_shared = np.matmul(shared_t, moved[..., None])[..., 0].sum(1) - point.shared
-    return _Curvature(chol, np.linalg.cholesky(schur), border, grad_local, grad_shared, grad_noise, weight, precision)
-
-
-def _solve(chol: Array, right: Array) -> Array:
-    """(L L^T)^-1 right, batched."""
-    half = np.linalg.solve(chol, right)
-    return np.asarray(np.linalg.solve(np.swapaxes(chol, -1, -2), half))
+    return _Curvature(
+        np.linalg.cholesky(h_local), schur, np.linalg.cholesky(schur), border, grad_local, own_step, grad_shared,
+        grad_noise, weight, precision,
+    )  # fmt: skip
 
 
 def _direction(design: Design, curve: _Curvature) -> tuple[Array, Array, Array]:
     shared_right = curve.grad_shared - np.einsum("bjpg,bjp->bg", curve.border, curve.grad_local)
-    step_shared = _solve(curve.chol_shared, shared_right[..., None])[..., 0]
-    own = _solve(curve.chol_local, curve.grad_local[..., None])[..., 0]
-    step_local = own - np.einsum("bjpg,bg->bjp", curve.border, step_shared)
+    step_shared = np.linalg.solve(curve.shared_hessian, shared_right[..., None])[..., 0]
+    step_local = curve.own_step - np.einsum("bjpg,bg->bjp", curve.border, step_shared)
     step_eta = (
         np.matmul(design.local, step_local[..., None])[..., 0]
         + np.matmul(design.shared, step_shared[:, None, :, None])[..., 0]

@@ -159,7 +159,7 @@ def pool_prefixes(logprobs: pd.DataFrame) -> pd.DataFrame:
     keys = ["task_id", "checkpoint", "prefill_level"]
     frame = pd.DataFrame(
         {
-            "task_id": logprobs["task_id"].astype(object),
+            "task_id": logprobs["task_id"].astype("category"),
             "checkpoint": logprobs["checkpoint"].astype(np.float64),
             "prefill_level": logprobs["prefill_level"].astype(np.int64),
             "logprob_sum": logprobs["prefill_logprob_sum"].astype(np.float64),
@@ -167,11 +167,12 @@ def pool_prefixes(logprobs: pd.DataFrame) -> pd.DataFrame:
             "exploited": logprobs["exploit_success"].astype("boolean").fillna(False).astype(bool),
         }
     )
-    led_to_exploit = frame.groupby(keys)["exploited"].transform("any")
-    frame = frame[frame["exploited"] | ~led_to_exploit]
-    pooled = frame.groupby(keys, sort=True)[["logprob_sum", "logprob_mean"]].mean()
-    pooled["n_prefixes"] = frame.groupby(keys, sort=True).size()
-    return pooled.reset_index()
+    led_to_exploit = frame.groupby(keys, observed=True)["exploited"].transform("any")
+    grouped = frame[frame["exploited"] | ~led_to_exploit].groupby(keys, sort=True, observed=True)
+    pooled = grouped[["logprob_sum", "logprob_mean"]].mean()
+    pooled["n_prefixes"] = grouped.size()
+    pooled = pooled.reset_index()
+    return pooled.assign(task_id=pooled["task_id"].astype(object))
 
 
 def data_threshold(scores: pd.DataFrame, options: IntegrationOptions) -> tuple[float, str]:

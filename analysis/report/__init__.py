@@ -2,6 +2,8 @@
 
     write_report(run_dirs, output, extra_sections=(), options=ReportOptions())
 
+or, where sections are made meanwhile, its two halves `gather_runs` and `render_report`.
+
 Other analyses add to it by passing `Section(title, anchor, body_html, figures, tables)`.
 """
 
@@ -9,6 +11,14 @@ from __future__ import annotations
 
 from foreshock.analysis.report.gather import ReportOptions
 from foreshock.analysis.report.sections import ReportTable, Section
-from foreshock.analysis.report.write import WrittenReport, write_report
+from foreshock.analysis.report.write import WrittenReport, gather_runs, render_report, write_report
 
-__all__ = ["ReportOptions", "ReportTable", "Section", "WrittenReport", "write_report"]
+__all__ = [
+    "ReportOptions",
+    "ReportTable",
+    "Section",
+    "WrittenReport",
+    "gather_runs",
+    "render_report",
+    "write_report",
+]

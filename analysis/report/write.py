@@ -58,13 +58,40 @@ def write_report(
         InputError: no run named, a run without usable rows, two sections with one anchor.
     """
     options = options or ReportOptions()
+    _check_anchors(extra_sections)
+    return render_report(gather_runs(run_dirs, options), output, extra_sections, options, rates)
+
+
+def gather_runs(run_dirs: Sequence[Path], options: ReportOptions) -> list[RunFindings]:
+    """What the report says about each run, with its tables and figures in the run's analysis/ folder.
+
+    A log-probability threshold computed from the first run that has one serves them all. Raises InputError as
+    `write_report`.
+    """
     if not run_dirs:
         raise InputError("no run to report on", fix="name one with --run-dir")
+    runs: list[RunFindings] = []
+    for path, label in zip(run_dirs, run_labels(run_dirs, options.labels), strict=True):
+        runs.append(gather(path, label, options))
+        found = runs[-1].integration
+        if found is not None and options.logprob_threshold is None:
+            origin = f"{found.joined.threshold_origin} of {label}" if len(run_dirs) > 1 else None
+            options = replace(options, logprob_threshold=found.joined.logprob_threshold, logprob_origin=origin)
+    return runs
+
+
+def render_report(
+    runs: Sequence[RunFindings],
+    output: Path,
+    extra_sections: Sequence[Section] = (),
+    options: ReportOptions | None = None,
+    rates: pd.DataFrame | None = None,
+) -> WrittenReport:
+    """The page about runs that `gather_runs` looked at; arguments as in `write_report`."""
+    options = options or ReportOptions()
     _check_anchors(extra_sections)
-    labels = run_labels(run_dirs, options.labels)
-    runs = _gather_all(run_dirs, labels, options)
     overview = _overview(runs, options)
-    truth = truth_section(runs, rates if rates is not None else find_rates(run_dirs))
+    truth = truth_section(runs, rates if rates is not None else find_rates([run.run_dir for run in runs]))
     sections = [
         _surface_section(runs),
         _trajectory_section(runs, options),
@@ -77,7 +104,7 @@ def write_report(
     page = _environment().get_template("template.html.j2").render(
         title=options.title,
         runs=runs,
-        labels=labels,
+        labels=[run.label for run in runs],
         blocks=[(run.label, cards(run), sentences(run)) for run in runs],
         overview=overview,
         sections=sections,
@@ -87,18 +114,6 @@ def write_report(
     )  # fmt: skip
     atomic_write_bytes(output, page.encode())
     return WrittenReport(output, tuple(lines))
-
-
-def _gather_all(run_dirs: Sequence[Path], labels: Sequence[str], options: ReportOptions) -> list[RunFindings]:
-    """Analyse the runs; a log-probability threshold computed from the first that has one serves them all."""
-    runs: list[RunFindings] = []
-    for path, label in zip(run_dirs, labels, strict=True):
-        runs.append(gather(path, label, options))
-        found = runs[-1].integration
-        if found is not None and options.logprob_threshold is None:
-            origin = f"{found.joined.threshold_origin} of {label}" if len(run_dirs) > 1 else None
-            options = replace(options, logprob_threshold=found.joined.logprob_threshold, logprob_origin=origin)
-    return runs
 
 
 def _environment() -> jinja2.Environment:

@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from foreshock.analysis.tables.columns import read_columns
 from foreshock.analysis.tables.files import CellFiles
 from foreshock.analysis.tables.jsonl import line_of_row, numbered_lines, read_jsonl
 from foreshock.analysis.tables.report import CellRead
@@ -26,10 +27,11 @@ from foreshock.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class CellTable:
-    """Usable rows of one cell and what was left out."""
+    """Usable rows of one cell and what was left out; `parsed`, unless its columns were at hand."""
 
     rows: pa.Table
     read: CellRead
+    parsed: bool = True
 
 
 def read_cell(
@@ -47,8 +49,11 @@ def read_cell(
     if columns is not None:
         fields = pa.schema([field for field in fields if field.name in columns])
     tables = []
+    parsed = False
     for index, path in enumerate(files.paths):
-        table = read_jsonl(path, fields, schema.required)
+        table = read_columns(path, fields)
+        if table is None:
+            table, parsed = read_jsonl(path, fields, schema.required), True
         origin = pa.array(np.full(table.num_rows, index, dtype=np.int16))
         table = table.append_column("_file", origin)
         tables.append(table.append_column("_row", pa.array(np.arange(table.num_rows, dtype=np.int64))))
@@ -79,7 +84,7 @@ def read_cell(
         duplicates=table.num_rows - kept.num_rows,
         made_by=_made_by(kept),
     )
-    return CellTable(kept.drop_columns(["_file", "_row", "error"]).combine_chunks(), read)
+    return CellTable(kept.drop_columns(["_file", "_row", "error"]).combine_chunks(), read, parsed)
 
 
 def _made_by(table: pa.Table) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -47,6 +47,13 @@ def read_jsonl(path: Path, fields: pa.Schema, required: Sequence[str]) -> pa.Tab
     return pa.concat_tables(tables).unify_dictionaries()
 
 
+def parse_block(lines: bytes, fields: pa.Schema, required: Sequence[str]) -> pa.Table | None:
+    """Whole lines as `read_jsonl` has them, or None when it would have to look at them one by one."""
+    block = memoryview(lines)
+    table = _parse_block(block, _line_starts(block), fields, required) if lines else fields.empty_table()
+    return None if table is None else _encode_strings(table)
+
+
 def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """(line number, bytes without the newline) of every line that holds a row, in row order."""
     with path.open("rb") as stream:
@@ -170,7 +177,8 @@ def _coerce(path: Path, number: int, field: pa.Field, value: Any) -> Any:
         return None
     kind = field.type
     if field.name == "error":
-        return value if isinstance(value, str) else json.dumps(value) if value else None
+        text = value if isinstance(value, str) else json.dumps(value) if value else None
+        return None if text is None else text.encode(errors="backslashreplace").decode()
     if pa.types.is_boolean(kind) and (isinstance(value, bool) or value in (0, 1)):
         return bool(value)
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -181,11 +189,20 @@ def _coerce(path: Path, number: int, field: pa.Field, value: Any) -> Any:
     if pa.types.is_floating(kind) and is_number:
         return float(value)
     if pa.types.is_string(kind) and isinstance(value, str):
+        _refuse_half_characters(path, number, field.name, value)
         return value
     if field.name == "prefill_model_id" or field.name == "model_id":
         return str(value)
     wanted = "true, false or null" if pa.types.is_boolean(kind) else f"{kind} or null"
     raise InputError(f"{field.name} is {_short(value)}; valid: {wanted}", path=path, line=number)
+
+
+def _refuse_half_characters(path: Path, number: int, key: str, value: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        problem = f"{key} is {_short(value)}, with half of a surrogate pair, which is no character"
+        raise InputError(problem, path=path, line=number) from None
 
 
 def _encode_strings(table: pa.Table) -> pa.Table:

@@ -1,6 +1,6 @@
-"""Reading many cells: two at a time, and none twice in one process.
+"""Reading many cells: two at a time, and none parsed twice in one process.
 
-The hard decision: what was read is kept, so that a run's analyses parse each file once between them; a file that
+The hard decision: what was parsed is kept, so that a run's analyses parse each file once between them; a file that
 changed since is read again, and what is kept never exceeds a fixed number of bytes.
 """
 
@@ -100,7 +100,8 @@ def read_cells(
         table = _memo.get(key, state)
         if table is None:
             table = read_cell(cell, SCHEMAS[kind], columns, repeats_are_rollouts)
-            _memo.put(key, state, table)
+            if table.parsed:
+                _memo.put(key, state, table)
         return use(table)
 
     with ThreadPoolExecutor(_THREADS) as threads:

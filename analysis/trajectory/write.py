@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ class TrajectorySubset:
 
     directory: Path
     trajectory: Trajectory | None
+    tables: tuple[Path, ...]
     figures: tuple[SavedFigure, ...]
 
 
@@ -86,41 +87,50 @@ def run_trajectory(
     for name, keep in SUBSETS.items():
         tasks = keep(counts.tasks)
         directory = output_dir / name
-        result = _write_tables(tasks, directory, options, notes)
+        if ALL_EXPLOITS in subsets and len(tasks) == len(counts.tasks):
+            subsets[name] = _copied(subsets[ALL_EXPLOITS], directory)
+            continue
+        result, written = _write_tables(tasks, directory, options, notes)
         saved: tuple[SavedFigure, ...] = ()
         if result is not None and figures:
-            same = len(tasks) == len(counts.tasks) and ALL_EXPLOITS in subsets
-            folder = directory / "figures"
-            saved = _copied(subsets[ALL_EXPLOITS].figures, folder) if same else _draw(tasks, result, folder, run)
-        subsets[name] = TrajectorySubset(directory, result, saved)
+            saved = _draw(tasks, result, directory / "figures", run)
+        subsets[name] = TrajectorySubset(directory, result, written, saved)
     return TrajectoryRun(subsets, counts)
 
 
-def _copied(figures: Sequence[SavedFigure], folder: Path) -> tuple[SavedFigure, ...]:
-    """Where every task is intentional, the figures are the same; drawing is what costs."""
-    copies = []
-    for figure in figures:
-        paths = {path.suffix: folder / path.name for path in (figure.png, figure.pdf, figure.csv)}
-        for path in (figure.png, figure.pdf, figure.csv):
-            atomic_write_bytes(paths[path.suffix], path.read_bytes())
-        copies.append(replace(figure, png=paths[".png"], pdf=paths[".pdf"], csv=paths[".csv"]))
-    return tuple(copies)
+def _copied(subset: TrajectorySubset, directory: Path) -> TrajectorySubset:
+    """Where every task is intentional, tables and figures are the same; writing and drawing them is what costs."""
+
+    def copy(path: Path) -> Path:
+        target = directory / path.relative_to(subset.directory)
+        atomic_write_bytes(target, path.read_bytes())
+        return target
+
+    tables = tuple(map(copy, subset.tables))
+    figures = [
+        replace(figure, png=copy(figure.png), pdf=copy(figure.pdf), csv=copy(figure.csv)) for figure in subset.figures
+    ]
+    return TrajectorySubset(directory, subset.trajectory, tables, tuple(figures))
 
 
 def _write_tables(
     tasks: pd.DataFrame, directory: Path, options: TrajectoryOptions, notes: list[str]
-) -> Trajectory | None:
+) -> tuple[Trajectory | None, tuple[Path, ...]]:
+    summary = directory / "trajectory_summary.json"
     if tasks.empty:
         note = "no task of an intentional exploit type in this run"
-        write_json(directory / "trajectory_summary.json", {"n_tasks": 0, "notes": [note, *notes]})
-        return None
+        write_json(summary, {"n_tasks": 0, "notes": [note, *notes]})
+        return None, (summary,)
     result = compute_trajectory(tasks, options)
-    write_csv(result.frame, directory / "trajectory_analysis.csv")
-    write_csv(descent_rates(result.frame), directory / "descent_rates.csv")
-    write_csv(expected_by_attempts(tasks, options.threshold), directory / "min_prefill_by_attempts.csv")
-    write_csv(pooled_rates(cells_from_tasks(tasks)), directory / "pass_rates.csv")
-    write_json(directory / "trajectory_summary.json", result.summary | {"notes": notes})
-    return result
+    tables = {
+        "trajectory_analysis.csv": result.frame,
+        "descent_rates.csv": descent_rates(result.frame),
+        "min_prefill_by_attempts.csv": expected_by_attempts(tasks, options.threshold),
+        "pass_rates.csv": pooled_rates(cells_from_tasks(tasks)),
+    }
+    written = [write_csv(table, directory / name) for name, table in tables.items()]
+    write_json(summary, result.summary | {"notes": notes})
+    return result, (*written, summary)
 
 
 def _draw(tasks: pd.DataFrame, result: Trajectory, folder: Path, run: str) -> tuple[SavedFigure, ...]:

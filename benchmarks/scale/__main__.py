@@ -4,9 +4,10 @@
 
 Rows are those of the tables: six tenths are attempts of about 1,600 bytes (reasoning, prompt, response), the rest
 scores of their prefixes under the checkpoints and the donor, and the KL between both. Prints one JSON line a step:
-seconds, CPU seconds (of all threads and child processes, imports included) and peak resident memory. Each step runs in
-a process of its own, so that the peaks do not add up.
-`write_tables` is `foreshock aggregate`; `analyse_run` is all that `foreshock run` does after it, report included.
+seconds, CPU seconds (of all threads and child processes, imports included) and the most resident memory that its
+processes held at one time. Each step runs in a process of its own, so that the peaks do not add up.
+`write_tables` is `foreshock aggregate`; `analyse_run` is all that `foreshock run` does after it, report included;
+`finish_run` is both.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from benchmarks.scale.shards import write_run
-from benchmarks.scale.steps import analyse_run, count, load, measured, rates, write_tables
+from benchmarks.scale.steps import analyse_run, count, finish_run, load, measured, rates, write_tables
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
     if not run.exists():
         write_run(run, args.rows)
     spawn = multiprocessing.get_context("spawn")
-    for step in (write_tables, count, load, rates, analyse_run):
+    for step in (write_tables, count, load, rates, analyse_run, finish_run):
         with ProcessPoolExecutor(1, spawn) as pool:
             print(json.dumps(pool.submit(measured, step, run).result()), flush=True)
     if not args.keep:

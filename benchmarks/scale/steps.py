@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -56,17 +59,50 @@ def analyse_run(run: Path) -> int:
     return done.report.stat().st_size
 
 
+def finish_run(run: Path) -> int:
+    """Shards to report: what a run does after its last shard."""
+    return write_tables(run) and analyse_run(run)
+
+
 def measured(step: Callable[[Path], int], run: Path) -> dict[str, object]:
     """Run one step and report its cost."""
+    done = threading.Event()
     began = time.perf_counter()
-    size = step(run)
+    with ThreadPoolExecutor(1) as threads:
+        peak = threads.submit(_peak_bytes, done)
+        try:
+            size = step(run)
+        finally:
+            done.set()
     seconds = time.perf_counter() - began
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    peak = own.ru_maxrss + len(os.sched_getaffinity(0)) * children.ru_maxrss  # at most: that of the largest, each
     return {
         "step": step.__name__,
         "size": size,
         "seconds": round(seconds, 1),
         "cpu_seconds": round(sum(usage.ru_utime + usage.ru_stime for usage in (own, children)), 1),
-        "peak_gib": round(peak / 2**20, 2),
+        "peak_gib": round(peak.result() / 2**30, 2),
     }
+
+
+def _peak_bytes(done: threading.Event) -> int:
+    """Most bytes that this process and its children held together, seen twenty times a second."""
+    most = 0
+    while not done.wait(0.05):
+        most = max(most, sum(map(_resident_bytes, [os.getpid(), *_children(os.getpid())])))
+    return most
+
+
+def _children(parent: int) -> list[int]:
+    found: list[int] = []
+    for thread in Path(f"/proc/{parent}/task").iterdir():
+        with suppress(OSError):
+            found += map(int, (thread / "children").read_text().split())
+    return found
+
+
+def _resident_bytes(process: int) -> int:
+    """Pages shared with other processes included."""
+    with suppress(OSError):
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * resource.getpagesize()
+    return 0

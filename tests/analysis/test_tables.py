@@ -170,6 +170,7 @@ def test_the_same_cell_in_two_files_is_one_cell(factory: ModuleType, tmp_path: P
         ('{"task_id": "a", "exploit_success": true}\n[1, 2]\n', 2, "not a JSON object"),
         ('{"task_id": "a", "exploit_success": "yes"}\n', 1, "exploit_success is 'yes'; valid: true, false or null"),
         ('{"task_id": 7, "exploit_success": true}\n', 1, "task_id is 7; it must be a string"),
+        ('{"task_id": "a\\ud800", "exploit_success": true}\n', 1, "half of a surrogate pair"),
         ('{"question": "x"}\n', 1, "lacks 'task_id', 'exploit_success'; it has 'question'"),
         ('{"task_id": "a", "reward": 1}\n', 1, "lacks 'exploit_success'"),
         ('{"task_id": "a", "attempt_idx": 0, "exploit_success": true}\n{"task_id": "b", "exploit_success": true}\n', 2,

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from foreshock.analysis.aggregate import aggregate
+from foreshock.batch.analyse import analyse
 from foreshock.batch.config import RunConfig, parse_config
 from foreshock.batch.execute import execute
 from foreshock.batch.plan import make_plan
@@ -160,6 +161,27 @@ def test_tables_written_side_by_side_are_the_same(
     assert aggregate(copy, named.append) == one_by_one
     assert tables(copy.root) == before
     assert len(named) == len(set(named)) > 1
+
+
+def test_analyses_made_side_by_side_are_the_same(
+    finished: RunLayout, tmp_path: Path, sft_run: Path, traces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = full_config(tmp_path, sft_run, traces, analysed=True)
+    made: list[tuple[dict[str, bytes], list[str]]] = []
+    said: list[list[str]] = []
+    for least_bytes in (1 << 62, 0):
+        copy = RunLayout(tmp_path / str(least_bytes) / finished.name)
+        shutil.copytree(finished.root, copy.root)
+        monkeypatch.setattr("foreshock.batch.analyse.SIDE_BY_SIDE_BYTES", least_bytes)
+        monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+        said.append([])
+        done = analyse([copy], config, copy.analysis, copy.report, said[-1].append)
+        files = [path for path in copy.analysis.rglob("*") if path.is_file()]
+        made.append(({str(path.relative_to(copy.analysis)): path.read_bytes() for path in files}, done.notes))
+    assert made[0] == made[1]
+    assert "rates.csv" in made[0][0]
+    assert not any(line.startswith("meanwhile") for line in said[0])
+    assert said[1][0].startswith("meanwhile: estimating unprompted rates, forecasting")
 
 
 def test_a_finished_run_resumes_to_itself(finished: RunLayout, tmp_path: Path) -> None:

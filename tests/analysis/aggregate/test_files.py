@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from foreshock.analysis.aggregate.files import LevelTables, Table
+
+
+def at_once(finish: Callable[[], None]) -> None:
+    finish()
 
 
 def test_a_table_holds_its_lines_in_order(tmp_path: Path) -> None:
@@ -47,7 +52,7 @@ def test_an_error_leaves_the_old_table(tmp_path: Path) -> None:
 
 def test_an_error_leaves_the_tables_of_all_levels(tmp_path: Path) -> None:
     def fail() -> None:
-        with LevelTables(lambda level: tmp_path / level.decode()) as tables:
+        with LevelTables(lambda level: tmp_path / level.decode(), at_once) as tables:
             for level in (b"2", b"5"):
                 for _ in range(1000):
                     tables[level].write(b"new\n", 1)
@@ -59,7 +64,7 @@ def test_an_error_leaves_the_tables_of_all_levels(tmp_path: Path) -> None:
 
 
 def test_levels_have_tables_of_their_own(tmp_path: Path) -> None:
-    with LevelTables(lambda level: tmp_path / level.decode()) as tables:
+    with LevelTables(lambda level: tmp_path / level.decode(), at_once) as tables:
         for level in (b"2", b"5", b"2"):
             tables[level].write(level + b"\n", 1)
     assert {level: table.n_rows for level, table in tables.items()} == {b"2": 2, b"5": 1}

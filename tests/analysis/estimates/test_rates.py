@@ -177,6 +177,24 @@ def test_kl_rows_without_eval_rows_are_left_out_with_a_note(written: WrittenExpe
     assert any("KL rows without eval rows" in note and "checkpoint-10 prefill 5" in note for note in loaded.notes)
 
 
+def test_kl_rows_add_nothing_where_both_scores_are_there(written: WrittenExperiment) -> None:
+    whole = load_evidence(written.runs[:1], written.donor_run).evidence
+    shutil.rmtree(written.runs[0] / "kl")
+    alone = load_evidence(written.runs[:1], written.donor_run).evidence
+    assert not np.isnan(alone.rows.log_w).any()
+    assert np.array_equal(alone.rows.log_w, whole.rows.log_w)
+
+
+def test_kl_rows_stand_in_for_missing_scores(written: WrittenExperiment) -> None:
+    whole = load_evidence(written.runs[:1], written.donor_run).evidence
+    shutil.rmtree(written.runs[0] / "logprob")
+    loaded = load_evidence(written.runs[:1], written.donor_run)
+    assert np.allclose(loaded.evidence.rows.log_w, whole.rows.log_w)
+    (written.runs[0] / "evals" / "checkpoint-10_prefill5.jsonl").unlink()
+    notes = load_evidence(written.runs[:1], written.donor_run).notes
+    assert any("KL rows without eval rows" in note and "checkpoint-10 prefill 5" in note for note in notes)
+
+
 def test_a_donors_repeated_rows_are_rollouts_even_where_they_are_not_numbered(written: WrittenExperiment) -> None:
     numbered = load_evidence(written.runs, written.donor_run).evidence
     for path in (written.donor_run / "evals").glob("*.jsonl"):

@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 from scipy.stats import binom
 
@@ -106,6 +108,22 @@ def test_the_same_data_give_the_same_bytes(tmp_path: Path) -> None:
     assert first.image == second.image
     assert first.png.read_bytes() == second.png.read_bytes()
     assert first.pdf.read_bytes() == second.pdf.read_bytes()
+
+
+def test_a_figure_is_laid_out_once_for_both_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    laid_out: list[object] = []
+    execute = ConstrainedLayoutEngine.execute
+
+    def counted(engine: ConstrainedLayoutEngine, figure: Figure) -> object:
+        laid_out.append(figure)
+        return execute(engine, figure)
+
+    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", counted)
+    with house_style():
+        figure, axis = new_figure()
+        axis.plot([1, 2, 3])
+        save_figure(figure, pd.DataFrame({"a": [1]}), tmp_path, "some", "A title", "A caption")
+    assert laid_out == [figure]
 
 
 def test_csv_writes_final_and_empty_for_missing(tmp_path: Path) -> None:
