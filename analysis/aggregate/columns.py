@@ -27,7 +27,7 @@ _IN_KL = {"prefill_num_tokens": "kl_num_tokens", "prefill_logprob_sum": "eval_lo
 
 
 class EvalColumns:
-    """What counting reads of eval lines; told block by block, but Arrow is faster with many rows at a time."""
+    """What counting reads of eval lines: collected, since Arrow is faster with many rows at a time."""
 
     def __init__(self, kept: ColumnsWriter) -> None:
         self._kept = kept
@@ -110,9 +110,7 @@ def _column(texts: Sequence[bytes], field: pa.Field, after: bytes) -> pa.Array:
         return pa.array([None if text == b"null" else float(text) for text in texts], field.type)
     coded = pa.array(texts, pa.binary()).dictionary_encode()
     values = pa.array(_decoded(coded.dictionary.to_pylist(), after), field.type)
-    if not pa.types.is_string(field.type):
-        return values.take(coded.indices)
-    if field.name == "error":
+    if not pa.types.is_string(field.type) or field.name == "error":  # read as they are
         return values.take(coded.indices)
     if values.null_count:  # null is no entry of the dictionary, but a row without one
         return values.take(coded.indices).dictionary_encode()

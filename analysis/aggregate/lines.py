@@ -46,6 +46,7 @@ _PLACES = tuple(_TAIL_KEYS.index(name) + 1 for name in _TAIL_COLUMNS)
 _VERSION_PLACE = _TAIL_KEYS.index("schema_version") + 1
 AFTER = {name: b', "%b' % _TAIL_KEYS[place].encode() for name, place in zip(_TAIL_COLUMNS, _PLACES, strict=True)}
 """What follows a tail column's value up to the next key's end."""
+
 Texts = dict[str, tuple[bytes, ...]]
 """Columns of lines that were cut, as JSON has them; those named in `AFTER` still with what follows them."""
 
