@@ -32,8 +32,7 @@ def aggregate(layout: RunLayout, on_cell: Callable[[str], None] = lambda _: None
     `on_cell` is told the name of each checkpoint whose tables are being written, or have just been.
     """
     plan = PlanFile.read(layout)
-    for folder in (layout.evals, layout.logprob, layout.ref_logprob, layout.kl, layout.ground_truth, layout.extra):
-        sweep_temporaries(folder)
+    _sweep(layout)
     specs = _by_checkpoint(plan)
     report = AggregateReport(n_skipped=sum(item.n_tasks for item in plan.skipped))
     n_processes = min(n_cores() + 1, len(specs), _MOST_PROCESSES)  # each waits for the disk at times
@@ -41,10 +40,19 @@ def aggregate(layout: RunLayout, on_cell: Callable[[str], None] = lambda _: None
         parts = _side_by_side(layout, specs, n_processes)
     else:
         parts = _one_by_one(_Tables(layout), specs)
-    for name, part in parts:
-        on_cell(name)
-        report.add(part)
+    try:
+        for name, part in parts:
+            on_cell(name)
+            report.add(part)
+    except BaseException:
+        _sweep(layout)  # of processes that were ended
+        raise
     return report
+
+
+def _sweep(layout: RunLayout) -> None:
+    for folder in (layout.evals, layout.logprob, layout.ref_logprob, layout.kl, layout.ground_truth, layout.extra):
+        sweep_temporaries(folder)
 
 
 def _by_checkpoint(plan: PlanFile) -> dict[str, _SpecsOfKind]:

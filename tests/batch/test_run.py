@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -161,6 +162,30 @@ def test_tables_written_side_by_side_are_the_same(
     assert aggregate(copy, named.append) == one_by_one
     assert tables(copy.root) == before
     assert len(named) == len(set(named)) > 1
+
+
+def test_tables_given_up_half_way_leave_no_temporary_file(
+    finished: RunLayout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = RunLayout(tmp_path / finished.name)
+    shutil.copytree(finished.root, copy.root)
+    monkeypatch.setattr("foreshock.analysis.aggregate.write.SIDE_BY_SIDE_ROWS", 0)
+
+    def interrupt(_: str) -> None:
+        half = copy.evals / f".checkpoint-1_prefill0.jsonl.{socket.gethostname()}-{_ended_process()}.tmp"
+        half.write_text("half a li")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        aggregate(copy, interrupt)
+    assert not list(copy.root.rglob("*.tmp"))
+    aggregate(copy)
+    assert tables(copy.root) == tables(finished.root)
+
+
+def _ended_process() -> int:
+    with subprocess.Popen(["true"]) as process:
+        return process.pid
 
 
 def test_analyses_made_side_by_side_are_the_same(
