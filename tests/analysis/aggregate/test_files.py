@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from foreshock.analysis.aggregate import files
 from foreshock.analysis.aggregate.files import LevelTables, Table
 
 
@@ -69,3 +73,17 @@ def test_levels_have_tables_of_their_own(tmp_path: Path) -> None:
             tables[level].write(level + b"\n", 1)
     assert {level: table.n_rows for level, table in tables.items()} == {b"2": 2, b"5": 1}
     assert (tmp_path / "2").read_bytes() == b"2\n2\n"
+
+
+@given(
+    lines=st.lists(st.binary(max_size=40).map(lambda line: line.replace(b"\n", b"")), max_size=20),
+    last=st.sampled_from([b"", b"not ended"]),
+    at_once=st.integers(1, 100),
+)
+def test_blocks_hold_whole_lines_and_all_of_them(lines: list[bytes], last: bytes, at_once: int) -> None:
+    whole = b"".join(line + b"\n" for line in lines) + last
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "_BYTES_READ", at_once)
+        blocks = list(files.whole_lines(io.BytesIO(whole)))
+    assert b"".join(blocks) == whole
+    assert all(block.endswith(b"\n") for block in blocks[: -1 if last else None])
