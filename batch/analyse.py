@@ -64,13 +64,9 @@ def analyse(
     trajectories can be computed, which takes one usable eval row.
     """
     from foreshock.analysis.processes import n_cores, process_pool
-    from foreshock.analysis.report import ReportOptions, gather_runs, render_report
 
     done = AnalysisReport(folder, report)
     analyses = list(_analyses(runs, config, folder, labels))
-    options = ReportOptions(
-        threshold=config.analysis.threshold, logprob_threshold=config.analysis.logprob_threshold, labels=labels
-    )
     n_processes = min(n_cores() - 1, len(analyses), _MOST_PROCESSES)
     with ExitStack() as stack:
         makers = [analysis.make for analysis in analyses]
@@ -78,7 +74,12 @@ def analyse(
             say("meanwhile: " + ", ".join(analysis.doing for analysis in analyses))
             pool = stack.enter_context(process_pool(n_processes))
             makers = [pool.submit(make).result for make in makers]
+        from foreshock.analysis.report import ReportOptions, gather_runs, render_report  # a second's work
+
         say("trajectories and integration")
+        options = ReportOptions(
+            threshold=config.analysis.threshold, logprob_threshold=config.analysis.logprob_threshold, labels=labels
+        )
         findings = gather_runs([run.root for run in runs], options)
         sections = []
         for analysis, make in zip(analyses, makers, strict=True):
