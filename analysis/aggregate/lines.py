@@ -82,6 +82,8 @@ def read_samples(block: bytes, attempts_of_rollout: int | None = None) -> Sample
 
 def _cut_samples(block: bytes) -> SampleLines | None:
     """None if a line is not as this version writes it."""
+    if block.find(ERROR) >= 0:
+        return None
     eval_lines: list[bytes] = []
     texts: list[tuple[bytes, ...]] = []
     model, source, sha, tier = _PLACES
@@ -95,8 +97,6 @@ def _cut_samples(block: bytes) -> SampleLines | None:
         tail = find(_TAIL_BEGINS, head.end(), line_end)
         end = find(_AFTER_EVAL, tail, line_end)
         if line_end < 0 or tail < 0 or end < 0 or block[line_end - 1] != _BRACE:
-            return None
-        if find(ERROR, end, line_end) >= 0:  # the last key of a row that has one
             return None
         values = block[tail:end].split(_KEY_END)
         if len(values) != len(_TAIL_KEYS) + 1 or values[_VERSION_PLACE] != version:

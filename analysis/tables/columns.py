@@ -1,4 +1,4 @@
-"""The columns that counting reads, kept beside a large table so that analyses need not parse its texts again.
+"""The columns that analyses read, kept beside a large table so that they need not parse its texts again.
 
 The one hard decision: they are never a second truth. Columns serve only as long as their table is, by its size and
 time of change, the file they were written for, and only those who ask for no other column; whoever finds them amiss
