@@ -74,7 +74,7 @@ def analyse(
             say("meanwhile: " + ", ".join(analysis.doing for analysis in analyses))
             pool = stack.enter_context(process_pool(n_processes))
             makers = [pool.submit(make).result for make in makers]
-        from foreshock.analysis.report import ReportOptions, gather_runs, render_report  # slow to import: the others have begun
+        from foreshock.analysis.report import ReportOptions, gather_runs, render_report  # meanwhile, the others begin
 
         say("trajectories and integration")
         options = ReportOptions(
