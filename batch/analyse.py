@@ -63,7 +63,7 @@ def analyse(
     Tables and figures go below `folder` and each run's own analysis/ folder. Raises InputError if not even the
     trajectories can be computed, which takes one usable eval row.
     """
-    from foreshock.analysis.processes import n_cores, process_pool
+    from foreshock.analysis.processes import keep_freed_memory, n_cores, process_pool
 
     done = AnalysisReport(folder, report)
     analyses = list(_analyses(runs, config, folder, labels))
@@ -72,7 +72,8 @@ def analyse(
         makers = [analysis.make for analysis in analyses]
         if n_processes > 0 and sum(map(_eval_bytes, runs)) >= SIDE_BY_SIDE_BYTES:
             say("meanwhile: " + ", ".join(analysis.doing for analysis in analyses))
-            pool = stack.enter_context(process_pool(n_processes))
+            keep_freed_memory()
+            pool = stack.enter_context(process_pool(n_processes, keep_freed_memory))
             makers = [pool.submit(make).result for make in makers]
         from foreshock.analysis.report import ReportOptions, gather_runs, render_report  # meanwhile, the others begin
 

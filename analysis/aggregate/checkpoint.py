@@ -10,28 +10,21 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import repeat
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from foreshock.analysis.aggregate.columns import EvalColumns, kl_columns, score_columns
-from foreshock.analysis.aggregate.files import LevelTables, Table, whole_lines
-from foreshock.analysis.aggregate.lines import NULL, SampleLines, read_samples
-from foreshock.analysis.aggregate.scores import Divergence, ScoreLine, divergence, kl_line, read_score
+import numpy as np
+import pyarrow as pa
+
+from foreshock.analysis.aggregate.columns import eval_columns, kl_columns, score_columns
+from foreshock.analysis.aggregate.files import LevelTables, Table
+from foreshock.analysis.aggregate.lines import Outcomes, SampleLines, read_samples
+from foreshock.analysis.aggregate.pairs import KnownOutcomes, References, no_outcomes
+from foreshock.analysis.aggregate.scores import Scores, divergences, kl_lines, read_scores
+from foreshock.analysis.aggregate.sealed import SealedShards
 from foreshock.jobs.closing import Closing
 from foreshock.jobs.records.layout import RunLayout
-from foreshock.jobs.records.shards import ShardStore
 from foreshock.jobs.spec import JobKind, JobSpec
-
-ScoreKey = tuple[bytes, bytes, bytes]
-"""(level, task id, attempt), as JSON: what pairs a score with its eval row and its reference."""
-
-
-class Reference(NamedTuple):
-    """A prefill's score under the model that it comes from."""
-
-    logprob_sum: float
-    prefill_sha256: bytes
 
 
 @dataclass
@@ -60,8 +53,8 @@ class AggregateReport:
 
 
 class CheckpointTables(Closing):
-    """Writes tables and keeps a `report` of them; meanwhile threads verify the next shards' checksums and see finished
-    tables onto the disk.
+    """Writes tables and keeps a `report` of them; meanwhile threads read the next shards and see finished tables onto
+    the disk.
 
     Attempt indices from `attempts_of_rollout` on are further rollouts of the same attempt; None if there are none.
     """
@@ -69,15 +62,14 @@ class CheckpointTables(Closing):
     def __init__(self, layout: RunLayout, attempts_of_rollout: int | None) -> None:
         self.report = AggregateReport()
         self._layout = layout
-        self._store = ShardStore(layout)
+        self._shards = SealedShards(layout)
         self._attempts_of_rollout = attempts_of_rollout
-        self._ahead = ThreadPoolExecutor(1, thread_name_prefix="checksums")
         self._behind = ThreadPoolExecutor(1, thread_name_prefix="tables")
         self._finishing: list[Future[None]] = []
 
     def close(self) -> None:
         """Stop the threads."""
-        self._ahead.shutdown(cancel_futures=True)
+        self._shards.close()
         self._behind.shutdown()
 
     def _later(self, finish: Callable[[], None]) -> None:
@@ -89,16 +81,14 @@ class CheckpointTables(Closing):
             finished.result()
         self._finishing.clear()
 
-    def write(
-        self, name: str, specs: Mapping[JobKind, Sequence[JobSpec]], reference: Mapping[ScoreKey, Reference]
-    ) -> None:
+    def write(self, name: str, specs: Mapping[JobKind, Sequence[JobSpec]], references: References) -> None:
         """Everything of the checkpoint `name`, whose specs these are."""
         if JobKind.REF_LOGPROB in specs:
             self._write_reference(specs[JobKind.REF_LOGPROB], name)
         if JobKind.EVAL in specs:
             scoring = specs.get(JobKind.LOGPROB, ())
             outcomes = self._write_evals(specs[JobKind.EVAL], name, remember=bool(scoring))
-            self._write_scores(scoring, name, outcomes, reference)
+            self._write_scores(scoring, name, outcomes, references)
         if JobKind.GROUND_TRUTH in specs:
             path = self._layout.ground_truth_file(name)
             self.report.n_ground_truth += self._write_unprefilled(specs[JobKind.GROUND_TRUTH], path)
@@ -106,76 +96,55 @@ class CheckpointTables(Closing):
             self.report.n_extra += self._write_unprefilled(specs[JobKind.EXTRA], self._layout.extra_file(name))
         self._await_tables()
 
-    def read_references(self, specs: Iterable[JobSpec]) -> dict[ScoreKey, Reference]:
+    def read_references(self, specs: Iterable[JobSpec]) -> References:
         """The reference model's scores; the `report` then tells what is missing of them."""
-        return {
-            (level, score.texts.task_id, score.texts.attempt_idx): Reference(score.sum, score.texts.prefill_sha256)
-            for level, scores in self._scores(specs)
-            for score in scores
-            if score.sum is not None
-        }
+        return References(scores for _, scores in self._scores(specs))
 
-    def _sealed(self, specs: Iterable[JobSpec]) -> Iterator[Path]:
-        """Files of sealed shards in shard order; shards that are not sealed are reported as missing."""
-        ordered = sorted(specs, key=lambda s: (s.levels, s.shard_index))
-        for spec, manifest in zip(ordered, self._ahead.map(self._store.manifest, ordered), strict=True):
-            if manifest is None:
-                self.report.missing.append(
-                    {
-                        "kind": spec.kind.value,
-                        "checkpoint": spec.checkpoint.name,
-                        "levels": list(spec.levels),
-                        "shard": spec.shard_index,
-                        "n_tasks": len(spec.task_ids),
-                    }
-                )
-                continue
-            if manifest.n_errors == 0:
-                self._store.discard_parts(spec)
-            yield self._layout.shard_file(spec)
+    def _blocks(self, specs: Iterable[JobSpec]) -> Iterator[memoryview]:
+        return self._shards.blocks(specs, self._add_missing)
+
+    def _add_missing(self, spec: JobSpec) -> None:
+        self.report.missing.append(
+            {
+                "kind": spec.kind.value,
+                "checkpoint": spec.checkpoint.name,
+                "levels": list(spec.levels),
+                "shard": spec.shard_index,
+                "n_tasks": len(spec.task_ids),
+            }
+        )
 
     def _samples(self, specs: Iterable[JobSpec]) -> Iterator[SampleLines]:
-        for shard in self._sealed(specs):
-            with shard.open("rb") as file:
-                for lines in whole_lines(file):
-                    samples = read_samples(lines, self._attempts_of_rollout)
-                    self.report.n_errors += samples.n_errors
-                    yield samples
+        for lines in self._blocks(specs):
+            samples = read_samples(lines, self._attempts_of_rollout)
+            self.report.n_errors += samples.n_errors
+            yield samples
 
-    def _scores(self, specs: Iterable[JobSpec]) -> Iterator[tuple[bytes, list[ScoreLine]]]:
-        """A level and a shard's scores at it, in the shard's order."""
-        for shard in self._sealed(specs):
-            by_level: dict[bytes, list[ScoreLine]] = defaultdict(list)
-            with shard.open("rb") as file:
-                for line in file:
-                    score = read_score(line)
-                    by_level[score.level].append(score)
-            for level, scores in by_level.items():
-                self.report.n_errors += sum(score.texts.error != NULL for score in scores)
+    def _scores(self, specs: Iterable[JobSpec]) -> Iterator[tuple[bytes, Scores]]:
+        """A level and scores at it."""
+        for lines in self._blocks(specs):
+            for level, scores in read_scores(lines):
+                self.report.n_errors += scores.n_errors
                 yield level, scores
 
-    def _write_evals(self, specs: Sequence[JobSpec], name: str, *, remember: bool) -> dict[ScoreKey, bytes]:
-        """Write a checkpoint's eval and samples files; returns exploit_success by score key, if it is to `remember`."""
-        outcomes: dict[ScoreKey, bytes] = {}
+    def _write_evals(self, specs: Sequence[JobSpec], name: str, *, remember: bool) -> KnownOutcomes:
+        """Write a checkpoint's eval and samples files; returns their outcomes, if it is to `remember` them."""
+        outcomes: dict[bytes, list[Outcomes]] = defaultdict(list)
         by_level: dict[int, list[JobSpec]] = defaultdict(list)
         for spec in specs:
             by_level[spec.levels[0]].append(spec)
         for level, group in sorted(by_level.items()):
-            level_json = b"%d" % level
             evals, samples = self._layout.eval_file(name, level), self._layout.samples_file(name, level)
             with Table(evals, self._later) as eval_table, Table(samples, self._later) as samples_table:
-                columns = EvalColumns(eval_table.columns)
                 for read in self._samples(group):
                     eval_table.write(read.eval_lines, read.n_rows)
-                    columns.add(read)
+                    eval_table.columns.add(eval_columns(read))
                     samples_table.write(read.sample_lines, read.n_rows)
                     if remember:
-                        tasks, attempts, told = read.outcomes
-                        outcomes.update(zip(zip(repeat(level_json), tasks, attempts), told, strict=True))
-                columns.flush()
+                        outcomes[b"%d" % level].append(read.outcomes)
             self.report.n_eval += self._count(eval_table)
             self._count(samples_table)
-        return outcomes
+        return KnownOutcomes(outcomes)
 
     def _write_unprefilled(self, specs: Sequence[JobSpec], path: Path) -> int:
         with Table(path, self._later) as table:
@@ -187,17 +156,11 @@ class CheckpointTables(Closing):
         """Write the reference model's scores."""
         with LevelTables(lambda level: self._layout.ref_logprob_file(name, int(level)), self._later) as tables:
             for level, scores in self._scores(specs):
-                outcomes = [NULL] * len(scores)
-                tables[level].write(_joined(scores, outcomes), len(scores))
-                tables[level].columns.add(score_columns(scores, outcomes))
+                _write(tables[level], scores, no_outcomes(scores.n_rows))
         self.report.n_ref_logprob += sum(map(self._count, tables.values()))
 
     def _write_scores(
-        self,
-        specs: Sequence[JobSpec],
-        name: str,
-        outcomes: Mapping[ScoreKey, bytes],
-        reference: Mapping[ScoreKey, Reference],
+        self, specs: Sequence[JobSpec], name: str, outcomes: KnownOutcomes, references: References
     ) -> None:
         """Write a checkpoint's scores, and log Q(z) - log P(z) for every prefill scored under both models."""
         with (
@@ -205,17 +168,18 @@ class CheckpointTables(Closing):
             LevelTables(lambda level: self._layout.kl_file(name, int(level)), self._later) as kl,
         ):
             for level, scores in self._scores(specs):
-                keys = [(level, score.texts.task_id, score.texts.attempt_idx) for score in scores]
-                told = [outcomes.get(key, NULL) for key in keys]
-                columns = score_columns(scores, told)
-                tables[level].write(_joined(scores, told), len(scores))
-                tables[level].columns.add(columns)
-                differing = [_differing(score, reference.get(key)) for score, key in zip(scores, keys, strict=True)]
-                rows = zip(scores, told, differing, strict=True)
-                lines = [kl_line(score, outcome, by) for score, outcome, by in rows if by is not None]
-                if lines:
-                    kl[level].write(b"".join(lines), len(lines))
-                    kl[level].columns.add(kl_columns(columns, differing))
+                told = outcomes.of(level, scores)
+                columns = _write(tables[level], scores, told)
+                ref_sums, ref_texts = references.of(scores)
+                twice = np.flatnonzero(np.isfinite(ref_sums - scores.sums))
+                if not len(twice):
+                    continue
+                if len(twice) < scores.n_rows:
+                    scores, told, ref_texts = scores.take(twice), told.take(twice), ref_texts.take(twice)
+                    columns, ref_sums = score_columns(scores, told), ref_sums[twice]
+                differing = divergences(scores, ref_sums, ref_texts)
+                kl[level].write(kl_lines(scores, told, differing), scores.n_rows)
+                kl[level].columns.add(kl_columns(columns, differing))
         self.report.n_logprob += sum(map(self._count, tables.values()))
         self.report.n_kl += sum(map(self._count, kl.values()))
 
@@ -224,12 +188,9 @@ class CheckpointTables(Closing):
         return table.n_rows
 
 
-def _joined(scores: Iterable[ScoreLine], outcomes: Iterable[bytes]) -> bytes:
-    return b"".join([score.with_outcome(outcome) for score, outcome in zip(scores, outcomes, strict=True)])
-
-
-def _differing(score: ScoreLine, donor: Reference | None) -> Divergence | None:
-    """None where there is no second score of the same prefill."""
-    if donor is None or score.sum is None or donor.prefill_sha256 != score.texts.prefill_sha256:
-        return None
-    return divergence(score, donor.logprob_sum)
+def _write(table: Table, scores: Scores, outcomes: pa.BinaryArray) -> pa.Table | None:
+    """Returns the columns."""
+    table.write(scores.lines(outcomes), scores.n_rows)
+    columns = score_columns(scores, outcomes)
+    table.columns.add(columns)
+    return columns

@@ -10,32 +10,55 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from foreshock.analysis.aggregate.direct import DirectWriter
 from foreshock.analysis.tables.columns import ColumnsWriter
 from foreshock.jobs.records.jsonl import atomic_file
 
+Lines: TypeAlias = bytes | memoryview | pa.Buffer
+
 Later = Callable[[Callable[[], None]], object]
 
-_BYTES_READ = 1 << 18
-"""What is looked at together stays in a core's cache."""
-
-_BYTES_AT_ONCE = 1 << 16
-"""Lines are collected up to these, since some writes are short."""
+_NEWLINE = ord("\n")
 
 
-def whole_lines(file: BinaryIO) -> Iterator[bytes]:
-    """A file in blocks of whole lines."""
-    rest = b""
-    while piece := file.read(_BYTES_READ):
-        end = piece.rfind(b"\n") + 1
-        if end:
-            yield rest + piece[:end]
-            rest = piece[end:]
-        else:
-            rest += piece
-    if rest:
-        yield rest
+def blocks_of_lines(path: Path, n_bytes: int) -> Iterator[memoryview]:
+    """A file in blocks of whole lines, of about `n_bytes` each."""
+    buffer, held = np.empty(n_bytes, dtype=np.uint8), 0
+    with path.open("rb", buffering=0) as file:
+        while n_read := file.readinto(buffer[held:].data):
+            held += n_read
+            if held == len(buffer):
+                whole = _end_of_lines(buffer)
+                if whole:
+                    yield buffer[:whole].data
+                buffer, held = _with_room(buffer[whole:], n_bytes), held - whole
+    if held:
+        yield buffer[:held].data
+
+
+def _end_of_lines(buffer: npt.NDArray[np.uint8]) -> int:
+    """Behind the last newline, 0 if there is none."""
+    looked_at = 1 << 12
+    while True:
+        newlines = np.flatnonzero(buffer[-looked_at:] == _NEWLINE)
+        if len(newlines):
+            return max(0, len(buffer) - looked_at) + int(newlines[-1]) + 1
+        if looked_at >= len(buffer):
+            return 0
+        looked_at *= 2
+
+
+def _with_room(rest: npt.NDArray[np.uint8], n_bytes: int) -> npt.NDArray[np.uint8]:
+    """A new buffer that begins with `rest` and has room for as much again."""
+    buffer = np.empty(max(n_bytes, 2 * len(rest)), dtype=np.uint8)
+    buffer[: len(rest)] = rest
+    return buffer
 
 
 class Table:
@@ -50,9 +73,7 @@ class Table:
         self.columns = ColumnsWriter(path)
         self._path = path
         self._later = later
-        self._waiting: list[bytes] = []
-        self._n_waiting = 0
-        self._file: BinaryIO | None = None
+        self._file: DirectWriter | None = None
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -68,25 +89,16 @@ class Table:
 
     def _finish(self) -> None:
         with self._open:  # an error of the last write leaves no file either
-            self._flush()
+            if self._file is not None:
+                self._file.finish()
         self.columns.write()
 
-    def write(self, lines: bytes, n_rows: int) -> None:
+    def write(self, lines: Lines, n_rows: int) -> None:
         """Add lines."""
-        self._waiting.append(lines)
-        self._n_waiting += len(lines)
-        self.n_rows += n_rows
-        if self._n_waiting >= _BYTES_AT_ONCE:
-            self._flush()
-
-    def _flush(self) -> None:
-        if not self._waiting:
-            return
         if self._file is None:
-            self._file = self._open.enter_context(atomic_file(self._path))
-        self._file.write(b"".join(self._waiting))
-        self._waiting.clear()
-        self._n_waiting = 0
+            self._file = DirectWriter(self._open.enter_context(atomic_file(self._path)))
+        self._file.write(memoryview(lines).cast("B"))
+        self.n_rows += n_rows
 
 
 class LevelTables(dict[bytes, Table]):

@@ -8,10 +8,11 @@ aggregating an unfinished run is safe and says what is missing.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import closing
 
 from foreshock.analysis.aggregate.checkpoint import AggregateReport, CheckpointTables
-from foreshock.analysis.processes import n_cores, process_pool
+from foreshock.analysis.processes import keep_freed_memory, n_cores, process_pool
 from foreshock.jobs.records.jsonl import sweep_temporaries
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
@@ -21,9 +22,10 @@ SIDE_BY_SIDE_ROWS = 1_000_000
 """Rows from which checkpoints are written by several processes: below, starting them takes as long."""
 
 _MOST_PROCESSES = 4
-"""Each holds the plan, the reference model's scores and a checkpoint's outcomes: gigabytes in all."""
+"""Each holds the plan, the reference model's scores and a checkpoint's outcomes: hundreds of megabytes."""
 
 _SpecsOfKind = Mapping[JobKind, list[JobSpec]]
+_Parts = Generator[tuple[str, AggregateReport], None, None]
 
 
 def aggregate(layout: RunLayout, on_cell: Callable[[str], None] = lambda _: None) -> AggregateReport:
@@ -41,9 +43,10 @@ def aggregate(layout: RunLayout, on_cell: Callable[[str], None] = lambda _: None
     else:
         parts = _one_by_one(_Tables(layout), specs)
     try:
-        for name, part in parts:
-            on_cell(name)
-            report.add(part)
+        with closing(parts):  # ends the processes
+            for name, part in parts:
+                on_cell(name)
+                report.add(part)
     except BaseException:
         _sweep(layout)  # of processes that were ended
         raise
@@ -80,12 +83,12 @@ class _Tables:
         return tables.report
 
 
-def _one_by_one(tables: _Tables, names: Iterable[str]) -> Iterator[tuple[str, AggregateReport]]:
+def _one_by_one(tables: _Tables, names: Iterable[str]) -> _Parts:
     for name in names:
         yield name, tables.write(name)
 
 
-def _side_by_side(layout: RunLayout, names: Iterable[str], n_processes: int) -> Iterator[tuple[str, AggregateReport]]:
+def _side_by_side(layout: RunLayout, names: Iterable[str], n_processes: int) -> _Parts:
     """In the order of `names`, whichever is done first."""
     with process_pool(n_processes, _Process.start, layout) as pool:
         yield from zip(names, pool.map(_Process.write, names), strict=True)
@@ -98,6 +101,7 @@ class _Process:
 
     @classmethod
     def start(cls, layout: RunLayout) -> None:
+        keep_freed_memory()
         cls.tables = _Tables(layout)
 
     @classmethod

@@ -38,12 +38,14 @@ class ReportOptions:
 
 @dataclass(frozen=True, slots=True)
 class RunFindings:
-    """One run, analysed. `integration` is None with `integration_note` where there is nothing to join."""
+    """One run, analysed. `integration` is None with `integration_note` where there is nothing to join. `pooled` are
+    rates over all exploit types per (checkpoint, level)."""
 
     run_dir: Path
     label: str
     provenance: Provenance
     counts: Counts
+    pooled: pd.DataFrame
     trajectory: TrajectoryRun
     integration: IntegrationRun | None
     integration_note: str | None
@@ -51,11 +53,6 @@ class RunFindings:
     surface: tuple[SavedFigure, ...]
     cells_csv: Path
     missing: tuple[tuple[float, int], ...] = field(default=())
-
-    @property
-    def pooled(self) -> pd.DataFrame:
-        """Rates over all exploit types per (checkpoint, level)."""
-        return pooled_rates(self.counts.cells)
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -101,6 +98,7 @@ def gather(run_dir: Path, label: str, options: ReportOptions) -> RunFindings:
         label=label,
         provenance=provenance,
         counts=counts,
+        pooled=pooled_rates(cells),
         trajectory=trajectory,
         integration=integration,
         integration_note=note,

@@ -7,6 +7,7 @@ what their largest file costs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,14 @@ from foreshock.analysis.tables.schema import COUNT_COLUMNS, SCHEMAS, TableKind
 from foreshock.errors import InputError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Counts:
     """`tasks`: run, task_id, exploit_type, checkpoint, prefill_level, n, k. `report`: how they were read."""
 
     tasks: pd.DataFrame
     report: ReadReport
 
-    @property
+    @cached_property
     def cells(self) -> pd.DataFrame:
         """run, exploit_type, checkpoint, prefill_level, n, k, n_tasks."""
         return cells_from_tasks(self.tasks)

@@ -7,6 +7,7 @@ left out here, so that no caller can average over a failure.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ import pandas as pd
 import pyarrow as pa
 
 from foreshock.analysis.tables.cells import CellTable
-from foreshock.analysis.tables.files import find_run_files, has_files
-from foreshock.analysis.tables.reading import read_cells
-from foreshock.analysis.tables.report import ReadReport
+from foreshock.analysis.tables.files import CellFiles, find_run_files, has_files
+from foreshock.analysis.tables.reading import State, file_states, read_cells
+from foreshock.analysis.tables.report import CellRead, ReadReport
 from foreshock.analysis.tables.schema import COUNT_COLUMNS, TableKind
 from foreshock.errors import InputError
 
@@ -54,9 +55,18 @@ def read_sampled(run_dir: Path | str) -> Loaded:
     swept = find_run_files(run_dir, TableKind.EVAL)
     root = run_dir.resolve().parent if run_dir.resolve().name == TableKind.EVAL.value else run_dir
     further = find_run_files(root, TableKind.EXTRA).cells if has_files(root, TableKind.EXTRA) else ()
-    cells = read_cells((*swept.cells, *further), TableKind.EVAL, _whole, COUNT_COLUMNS)
-    report = ReadReport(TableKind.EVAL, swept.directory, tuple(cell.read for cell in cells), swept.ignored)
-    return Loaded(_to_frame(cells, run_name(run_dir)), report)
+    files = (*swept.cells, *further)
+    frame, reads = _sampled(files, tuple(file_states(cell.paths) for cell in files), run_name(run_dir))
+    return Loaded(frame, ReadReport(TableKind.EVAL, swept.directory, reads, swept.ignored))
+
+
+@lru_cache(maxsize=1)
+def _sampled(
+    files: tuple[CellFiles, ...], states: tuple[State, ...], run: str
+) -> tuple[pd.DataFrame, tuple[CellRead, ...]]:
+    """Kept, since rates and forecast read the same rows; `states` say that the files are still as they were."""
+    cells = read_cells(files, TableKind.EVAL, _whole, COUNT_COLUMNS)
+    return _to_frame(cells, run), tuple(cell.read for cell in cells)
 
 
 def load_ground_truth(run_dir: Path | str) -> pd.DataFrame:

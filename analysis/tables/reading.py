@@ -40,10 +40,11 @@ class CellKey:
         """The run directory."""
         return self.paths[0].parent.parent
 
-    def state(self) -> State:
-        """Changes whenever a file does."""
-        found = [path.stat() for path in self.paths]
-        return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in found)
+
+def file_states(paths: Sequence[Path]) -> State:
+    """Changes whenever a file does."""
+    found = [path.stat() for path in paths]
+    return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in found)
 
 
 class CellMemo:
@@ -96,7 +97,7 @@ def read_cells(
 
     def read(cell: CellFiles) -> T:
         key = CellKey(cell.paths, kind, None if columns is None else tuple(columns), repeats_are_rollouts)
-        state = key.state()
+        state = file_states(key.paths)
         table = _memo.get(key, state)
         if table is None:
             table = read_cell(cell, SCHEMAS[kind], columns, repeats_are_rollouts)

@@ -84,17 +84,22 @@ class ShardStore:
 
     def manifest(self, spec: JobSpec) -> ShardManifest | None:
         """The manifest if the shard is complete and its checksum holds, else None."""
-        path = self.layout.manifest_file(spec)
-        if not path.is_file():
+        if not self.layout.manifest_file(spec).is_file():
             return None
         try:
-            manifest = ShardManifest.read(path)
             with self.layout.shard_file(spec).open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            return None
+        return self.manifest_of(spec, digest)
+
+    def manifest_of(self, spec: JobSpec, sha256: str) -> ShardManifest | None:
+        """The manifest if it is of a shard of `spec` with this checksum, else None."""
+        try:
+            manifest = ShardManifest.read(self.layout.manifest_file(spec))
         except (InputError, OSError):
             return None
-        good = manifest.spec_key == spec.key() and digest == manifest.sha256
-        return manifest if good else None
+        return manifest if manifest.spec_key == spec.key() and manifest.sha256 == sha256 else None
 
     def is_complete(self, spec: JobSpec) -> bool:
         """Complete, intact and without error rows."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from foreshock.analysis.tables import count_cells, jsonl, load_evals, reading
+from foreshock.analysis.tables import count_cells, jsonl, load_evals, read_sampled, reading
 from foreshock.analysis.tables.cells import CellTable, read_cell
 from foreshock.analysis.tables.files import CellFiles, find_run_files
 from foreshock.analysis.tables.jsonl import read_jsonl
@@ -49,6 +49,16 @@ def test_each_file_is_parsed_once_for_all_who_count(tmp_path: Path, read: list[P
     assert len(read) == 3
     load_evals(run)  # other columns
     assert len(read) == 6
+
+
+def test_sampled_attempts_are_the_same_for_all_until_a_file_changes(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    first = read_sampled(run).frame
+    assert read_sampled(run).frame is first
+    write_run(run, hits=2, cells=4)
+    assert read_sampled(run).frame["exploit_success"].sum() == 8
+    other = write_run(tmp_path / "other", hits=3)
+    assert read_sampled(other).frame["run"].unique().tolist() == ["other"]
 
 
 def test_a_file_that_changed_is_read_again(tmp_path: Path, read: list[Path]) -> None:

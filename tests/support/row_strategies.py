@@ -51,11 +51,13 @@ def sample_rows(draw: st.DrawFn, ours: bool = False) -> Row:
 
 
 @st.composite
-def score_rows(draw: st.DrawFn) -> Row:
+def score_rows(draw: st.DrawFn, ours: bool = False) -> Row:
+    """`ours`: as this version of foreshock writes rows without an error."""
     number = st.floats(-1e6, 0.0)
+    text = st.text() if ours else TEXT
     row: Row = {
-        "task_id": draw(TEXT),
-        "exploit_type": draw(st.one_of(st.none(), TEXT)),
+        "task_id": draw(text),
+        "exploit_type": draw(st.one_of(st.none(), text)),
         "attempt_idx": draw(st.integers(0, 9)),
         "prefill_tokens": draw(st.integers(1, 100)),
         "prefill_applied": True,
@@ -64,15 +66,15 @@ def score_rows(draw: st.DrawFn) -> Row:
         "prefill_logprob_mean": draw(number),
         "prefill_num_tokens": draw(st.integers(0, 200)),
         "token_logprobs": draw(st.one_of(st.none(), st.lists(number, max_size=4))),
-        "schema_version": draw(st.sampled_from([SCHEMA_VERSION, SCHEMA_VERSION, 0])),
-        "checkpoint": draw(TEXT),
+        "schema_version": SCHEMA_VERSION if ours else draw(st.sampled_from([SCHEMA_VERSION, SCHEMA_VERSION, 0])),
+        "checkpoint": draw(text),
         "prefill_level": draw(st.integers(1, 100)),
         "prefill_sha256": draw(st.text("0123456789abcdef", min_size=64, max_size=64)),
-        "template_sha256": draw(TEXT),
+        "template_sha256": draw(text),
         "logprob_temperature": draw(st.sampled_from([1.0, 0.7])),
         "logprob_method": "full",
     }
-    if draw(st.integers(0, 9)) == 0:
+    if not ours and draw(st.integers(0, 9)) == 0:
         missing = dict.fromkeys(("prefill_logprob_sum", "prefill_logprob_mean", "prefill_num_tokens"))
         row |= missing | {"error": draw(TEXT)}
     return row

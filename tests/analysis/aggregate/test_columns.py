@@ -6,15 +6,16 @@ import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from row_strategies import sample_rows, score_rows
 
-from foreshock.analysis.aggregate.columns import EvalColumns, kl_columns, score_columns
+from foreshock.analysis.aggregate.columns import eval_columns, kl_columns, score_columns
 from foreshock.analysis.aggregate.lines import read_samples
-from foreshock.analysis.aggregate.scores import Divergence, ScoreLine, divergence, kl_line, read_score
+from foreshock.analysis.aggregate.scores import divergences, kl_lines, read_scores
 from foreshock.analysis.tables.columns import ColumnsWriter, read_columns
 from foreshock.analysis.tables.jsonl import read_jsonl
 from foreshock.analysis.tables.schema import COUNT_COLUMNS, SCHEMAS, TableKind
@@ -54,12 +55,10 @@ def _agree(columns: pa.Table | None, lines: bytes, path: Path, kind: TableKind, 
 def _columns_of(rows: list[Row], split: int, path: Path) -> tuple[pa.Table | None, bytes]:
     """What is kept beside a table of `rows`, written in two blocks, and its lines."""
     kept = ColumnsWriter(path)
-    columns = EvalColumns(kept)
     blocks = [read_samples(encode_rows(part)) for part in (rows[:split], rows[split:]) if part]
     for read in blocks:
-        columns.add(read)
-    columns.flush()
-    lines = b"".join(read.eval_lines for read in blocks)
+        kept.add(eval_columns(read))
+    lines = b"".join(bytes(read.eval_lines) for read in blocks)
     path.write_bytes(lines)
     kept.write()
     return read_columns(path, pa.schema([f for f in SCHEMAS[TableKind.EVAL].fields if f.name in COUNT_COLUMNS])), lines
@@ -79,24 +78,27 @@ def test_of_evals_that_foreshock_wrote(rows: list[Row], split: int, new_path: Ne
 
 @given(data=st.data(), rows=st.lists(score_rows(), min_size=1, max_size=5))
 def test_of_scores_and_what_they_differ_by(data: st.DataObject, rows: list[Row], new_path: NewPath) -> None:
-    scores = [read_score(encode_rows([row])) for row in rows]
-    told = [data.draw(st.sampled_from(OUTCOMES)) for _ in scores]
-    columns = score_columns(scores, told)
-    lines = b"".join(score.with_outcome(outcome) for score, outcome in zip(scores, told, strict=True))
-    names = tuple(SCHEMAS[TableKind.LOGPROB].fields.names)
-    known = _agree(columns, lines, new_path(), TableKind.LOGPROB, names)
-    assert known or any("\ud800" in f"{row['task_id']} {row['exploit_type']} {row.get('error')}" for row in rows)
-    refs = [data.draw(st.one_of(st.none(), st.floats(-1e6, 0.0))) for _ in scores]
-    by = [None if None in (ref, score.sum) else divergence(score, ref) for score, ref in zip(scores, refs, strict=True)]
-    written = list(_kl_lines(scores, told, by))
-    if written:
+    for _, scores in read_scores(encode_rows(rows)):
+        told = pa.array([data.draw(st.sampled_from(OUTCOMES)) for _ in range(scores.n_rows)], pa.binary())
+        columns = score_columns(scores, told)
+        names = tuple(SCHEMAS[TableKind.LOGPROB].fields.names)
+        known = _agree(columns, bytes(scores.lines(told)), new_path(), TableKind.LOGPROB, names)
+        assert known or any("\ud800" in f"{row['task_id']} {row['exploit_type']} {row.get('error')}" for row in rows)
+        there = np.flatnonzero(np.isfinite(scores.sums))
+        if not len(there):
+            continue
+        twice, told = scores.take(there), told.take(pa.array(there))
+        ref_sums = np.array([data.draw(st.floats(-1e6, 0.0)) for _ in there])
+        differing = divergences(twice, ref_sums, pa.array([repr(float(s)).encode() for s in ref_sums], pa.binary()))
+        lines = bytes(kl_lines(twice, told, differing))
         names = tuple(SCHEMAS[TableKind.KL].fields.names)
-        assert _agree(kl_columns(columns, by), b"".join(written), new_path(), TableKind.KL, names) == (
-            columns is not None
-        )
+        columns = kl_columns(score_columns(twice, told), differing)
+        assert _agree(columns, lines, new_path(), TableKind.KL, names) or not known
 
 
-def _kl_lines(scores: list[ScoreLine], told: list[bytes], by: list[Divergence | None]) -> Iterator[bytes]:
-    for score, outcome, differing in zip(scores, told, by, strict=True):
-        if differing is not None:
-            yield kl_line(score, outcome, differing)
+@given(rows=st.lists(score_rows(ours=True), min_size=1, max_size=5))
+def test_of_scores_that_foreshock_wrote(rows: list[Row], new_path: NewPath) -> None:
+    for _, scores in read_scores(encode_rows(rows)):
+        told = pa.array([b"true"] * scores.n_rows, pa.binary())
+        names = tuple(SCHEMAS[TableKind.LOGPROB].fields.names)
+        assert _agree(score_columns(scores, told), bytes(scores.lines(told)), new_path(), TableKind.LOGPROB, names)

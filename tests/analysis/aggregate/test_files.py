@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foreshock.analysis.aggregate import files
-from foreshock.analysis.aggregate.files import LevelTables, Table
+from foreshock.analysis.aggregate.files import LevelTables, Table, blocks_of_lines
 
 
 def at_once(finish: Callable[[], None]) -> None:
@@ -78,12 +77,13 @@ def test_levels_have_tables_of_their_own(tmp_path: Path) -> None:
 @given(
     lines=st.lists(st.binary(max_size=40).map(lambda line: line.replace(b"\n", b"")), max_size=20),
     last=st.sampled_from([b"", b"not ended"]),
-    at_once=st.integers(1, 100),
+    n_bytes=st.integers(1, 100),
 )
-def test_blocks_hold_whole_lines_and_all_of_them(lines: list[bytes], last: bytes, at_once: int) -> None:
+def test_blocks_hold_whole_lines_and_all_of_them(lines: list[bytes], last: bytes, n_bytes: int) -> None:
     whole = b"".join(line + b"\n" for line in lines) + last
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "_BYTES_READ", at_once)
-        blocks = list(files.whole_lines(io.BytesIO(whole)))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "lines"
+        path.write_bytes(whole)
+        blocks = [bytes(block) for block in blocks_of_lines(path, n_bytes)]
     assert b"".join(blocks) == whole
     assert all(block.endswith(b"\n") for block in blocks[: -1 if last else None])
