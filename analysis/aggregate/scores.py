@@ -28,7 +28,6 @@ _KEPT = tuple(key for key in LOGPROB_KEYS if key not in (_OUTCOME, "token_logpro
 _PRESENT = [b"%d" % SCHEMA_VERSION]
 
 Floats = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
