@@ -2,13 +2,13 @@
 
 The one hard decision: lines are taken only if each holds the expected keys, all of them, in their order and spaced as
 foreshock writes them; whatever else there is, is left to who decodes lines. A quotation mark inside a JSON string is
-escaped, and no string but a key has a colon behind it: so a bare quotation mark and a colon end a key, unless they
-begin a value, which has a space or a bracket before it as no key of ours ends with one. The text between the values,
-once it is known to be the same in every line, proves the rest.
+escaped, and no string but a key has a colon behind it: so a bare quotation mark and a colon end a key, unless the mark
+begins a value. The text between the values, once it is known to be the same in every line, proves the rest.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 _QUOTE, _COLON, _BACKSLASH, _NEWLINE, _SPACE, _BRACKET = b'":\\\n ['
+_ESCAPED = re.compile(rb"\\.")
 _LINE_END = b"}\n"
 _VALUE_BEHIND = len('": ')
 
@@ -114,15 +115,24 @@ def _key_ends(text: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     """Where the closing quotation marks of keys are, in a text that does not begin with a backslash."""
     colons = np.flatnonzero(text == _COLON)
     at = colons[text[colons - 1] == _QUOTE] - 1
-    before = text[at - 1]
-    at = at[(before != _SPACE) & (before != _BRACKET)]  # those begin a value
     bare = np.ones(len(at), dtype=np.bool_)
+    before = text[at - 1]
+    doubtful = np.flatnonzero((before == _SPACE) | (before == _BRACKET))  # few, unless values begin with a colon
+    line_starts = np.append(0, np.flatnonzero(text == _NEWLINE) + 1) if len(doubtful) else at
+    for place in doubtful:
+        line_start = line_starts[np.searchsorted(line_starts, at[place], side="right") - 1]
+        bare[place] = _ends_string(text[line_start : at[place] + 1].tobytes())
     behind, n_backslashes = np.arange(len(at)), 1
     while len(behind):
         behind = behind[text[at[behind] - n_backslashes] == _BACKSLASH]
         bare[behind] ^= True  # an even number of backslashes are escaped themselves
         n_backslashes += 1
     return np.asarray(at[bare])
+
+
+def _ends_string(line: bytes) -> bool:
+    """Whether the quotation mark at the end of this much of a line ends a string instead of beginning one."""
+    return _ESCAPED.sub(b"", line).count(b'"') % 2 == 0
 
 
 def _cut(block: bytes | memoryview, offsets: Places) -> pa.BinaryArray:

@@ -52,7 +52,9 @@ def test_a_line_of_another_form_is_refused(rows: list[dict[str, Any]], data: st.
     other = dict(rows[data.draw(st.integers(0, len(rows) - 1))])
     change = data.draw(st.sampled_from(["more", "less", "order", "name"]))
     if change == "more":
-        other[data.draw(st.sampled_from(["error", "zz", 'quo"ted', "back\\slash"]))] = None
+        other[
+            data.draw(st.sampled_from(["error", "zz", 'quo"ted', "back\\slash", "space ", "bracket[", 'both" [']))
+        ] = None
     elif change == "less":
         del other[data.draw(st.sampled_from(KEYS))]
     elif change == "order":
