@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
@@ -21,6 +22,8 @@ from foreshock.analysis.tables.reading import State, file_states, read_cells
 from foreshock.analysis.tables.report import CellRead, ReadReport
 from foreshock.analysis.tables.schema import COUNT_COLUMNS, TableKind
 from foreshock.errors import InputError
+
+Codes = npt.NDArray[np.signedinteger[Any]]
 
 UNKNOWN_TYPE = "unknown"
 _ALWAYS_PRESENT = {"attempt_idx": np.int32, "rollout": np.int32}
@@ -131,7 +134,7 @@ def checkpoint_values(steps: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _to_frame(cells: list[CellTable], run: str) -> pd.DataFrame:
-    table = pa.concat_tables([cell.rows for cell in cells]).unify_dictionaries().combine_chunks()
+    table = pa.concat_tables([cell.rows for cell in cells])
     sizes = [cell.rows.num_rows for cell in cells]
     steps = np.array([cell.read.checkpoint for cell in cells], dtype=np.float64)
     levels = np.array([cell.read.prefill_level for cell in cells], dtype=np.int32)
@@ -142,7 +145,7 @@ def _to_frame(cells: list[CellTable], run: str) -> pd.DataFrame:
     }
     for name in table.column_names:
         columns[name] = _to_pandas(name, table[name])
-    frame = pd.DataFrame(columns)
+    frame = pd.DataFrame(columns, copy=False)  # they are this frame's alone
     frame["exploit_type"] = fill_types(frame["exploit_type"])
     return frame
 
@@ -166,15 +169,16 @@ def _nullable(kind: pa.DataType) -> Any:
 
 def to_categorical(column: pa.ChunkedArray) -> pd.Categorical[Any]:
     """Categories sorted by name, so that nothing downstream depends on file order."""
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks else pa.array([], column.type)
-    names = np.asarray(array.dictionary.to_pylist(), dtype=object)
-    order = np.argsort(names) if len(names) else np.empty(0, dtype=np.int64)
-    rank = np.empty(len(names) + 1, dtype=np.int32)
-    rank[order] = np.arange(len(names))
-    rank[-1] = -1
-    codes = rank[array.indices.fill_null(-1).to_numpy()]
+    chunks = column.unify_dictionaries().chunks
+    names = np.array(chunks[0].dictionary.to_pylist() if chunks else [], dtype=object)
+    order = np.argsort(names)
+    ranks: Codes = np.full(len(names) + 1, -1, dtype=np.min_scalar_type(-len(names) - 1))
+    ranks[order] = np.arange(len(names))
+    codes: Codes = np.empty(len(column), dtype=ranks.dtype)
+    filled = 0
+    for chunk in chunks:
+        ranks.take(chunk.indices.fill_null(-1), out=codes[filled : filled + len(chunk)], mode="wrap")
+        filled += len(chunk)
     return pd.Categorical.from_codes(codes, categories=pd.Index(names[order], dtype=object))
 
 
