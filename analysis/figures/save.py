@@ -18,8 +18,8 @@ from matplotlib.figure import Figure as MplFigure
 from matplotlib.transforms import Bbox
 from PIL import Image
 
+from foreshock.analysis.figures.csv_file import write_csv
 from foreshock.analysis.figures.style import SOFT_INK
-from foreshock.analysis.tables.schema import FINAL
 from foreshock.jobs.records.jsonl import atomic_write_bytes
 
 _LETTERS_PER_INCH = {"title": 11.0, "caption": 16.5}
@@ -97,19 +97,3 @@ def _box_in(page: Bbox, part: Bbox) -> tuple[int, int, int, int]:
     edges = (part.x0 - page.x0, page.y1 - part.y1, part.x1 - page.x0, page.y1 - part.y0)
     left, upper, right, lower = (round(edge * dots) for edge in edges)
     return left, upper, right, lower
-
-
-def write_csv(data: pd.DataFrame, path: Path) -> Path:
-    """A CSV as people expect it: no index, empty for missing, `final` for the checkpoint without a step."""
-    shown = data.copy()
-    for column in shown.columns:
-        if column.startswith("checkpoint") and pd.api.types.is_float_dtype(shown[column]):
-            shown[column] = [_step_text(step) for step in shown[column]]
-    atomic_write_bytes(path, shown.to_csv(index=False, float_format="%.10g", lineterminator="\n").encode())
-    return path
-
-
-def _step_text(step: float) -> str:
-    if pd.isna(step):
-        return ""
-    return FINAL if step == float("inf") else f"{step:.0f}"

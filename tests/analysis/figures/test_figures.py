@@ -17,7 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 from scipy.stats import binom
 
-from foreshock.analysis.figures import house_style, new_figure, save_figure, write_csv
+from foreshock.analysis.figures import house_style, new_figure, save_figure
 from foreshock.analysis.figures.rates import rate_surface_figure, wilson
 from foreshock.analysis.figures.runs import clopper_pearson
 from foreshock.analysis.figures.style import _apart, checkpoint_axis, ordered_colours
@@ -124,11 +124,6 @@ def test_a_figure_is_laid_out_once_for_both_files(tmp_path: Path, monkeypatch: p
         axis.plot([1, 2, 3])
         save_figure(figure, pd.DataFrame({"a": [1]}), tmp_path, "some", "A title", "A caption")
     assert laid_out == [figure]
-
-
-def test_csv_writes_final_and_empty_for_missing(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"checkpoint": [5.0, np.inf, np.nan], "value": [0.5, np.nan, 2.0]})
-    assert write_csv(frame, tmp_path / "t.csv").read_text() == "checkpoint,value\n5,0.5\nfinal,\n,2\n"
 
 
 def test_surface_numbers_are_the_counts(tmp_path: Path) -> None:
