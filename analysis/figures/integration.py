@@ -24,6 +24,9 @@ from foreshock.analysis.figures.style import (
 )
 from foreshock.analysis.tables.schema import checkpoint_label
 
+_MOST_VECTOR_POINTS = 2000
+"""More are one picture inside the PDF: as single shapes they take seconds to draw and to open."""
+
 
 def accessibility_pair_figure(frame: pd.DataFrame, summary: dict[str, Any], directory: Path) -> SavedFigure:
     """Mean accessibility by words and by log-probability, over training, with the middle half of the tasks."""
@@ -74,6 +77,7 @@ def predictor_figure(frame: pd.DataFrame, summary: dict[str, Any], directory: Pa
             ("min_prefill_logprob_sum", "logprob", "log-probability of that prefix (nats)"),
         )
         jitter = np.random.default_rng(0).uniform(-1, 1, len(data))
+        dense = len(data) > _MOST_VECTOR_POINTS
         for axis, (column, name, label) in zip(axes, panels, strict=True):
             x = data[column].to_numpy(dtype=float)
             y = data["steps_to_threshold"].to_numpy(dtype=float)
@@ -81,7 +85,7 @@ def predictor_figure(frame: pd.DataFrame, summary: dict[str, Any], directory: Pa
             for step in steps:
                 mine = (data["checkpoint"] == step).to_numpy()
                 axis.scatter(x[mine] + spread * jitter[mine], y[mine], s=16, color=colours[step], alpha=0.75, lw=0,
-                             label=checkpoint_label(step))  # fmt: skip
+                             label=checkpoint_label(step), rasterized=dense)  # fmt: skip
             _draw_fit(axis, fits[name], x)
             axis.set_xlabel(label)
         axes[0].set_ylabel("steps to threshold")

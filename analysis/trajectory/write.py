@@ -90,11 +90,7 @@ def run_trajectory(
         if ALL_EXPLOITS in subsets and len(tasks) == len(counts.tasks):
             subsets[name] = _copied(subsets[ALL_EXPLOITS], directory)
             continue
-        result, written = _write_tables(tasks, directory, options, notes)
-        saved: tuple[SavedFigure, ...] = ()
-        if result is not None and figures:
-            saved = _draw(tasks, result, directory / "figures", run)
-        subsets[name] = TrajectorySubset(directory, result, written, saved)
+        subsets[name] = _write_subset(tasks, directory, options, notes, run if figures else None)
     return TrajectoryRun(subsets, counts)
 
 
@@ -113,33 +109,38 @@ def _copied(subset: TrajectorySubset, directory: Path) -> TrajectorySubset:
     return TrajectorySubset(directory, subset.trajectory, tables, tuple(figures))
 
 
-def _write_tables(
-    tasks: pd.DataFrame, directory: Path, options: TrajectoryOptions, notes: list[str]
-) -> tuple[Trajectory | None, tuple[Path, ...]]:
+def _write_subset(
+    tasks: pd.DataFrame, directory: Path, options: TrajectoryOptions, notes: list[str], run: str | None
+) -> TrajectorySubset:
+    """`run` names the run in captions; None for no figures."""
     summary = directory / "trajectory_summary.json"
     if tasks.empty:
         note = "no task of an intentional exploit type in this run"
         write_json(summary, {"n_tasks": 0, "notes": [note, *notes]})
-        return None, (summary,)
+        return TrajectorySubset(directory, None, (summary,), ())
     result = compute_trajectory(tasks, options)
+    rates = descent_rates(result.frame)
+    by_attempts = expected_by_attempts(tasks, options.threshold)
+    cells = cells_from_tasks(tasks)
     tables = {
         "trajectory_analysis.csv": result.frame,
-        "descent_rates.csv": descent_rates(result.frame),
-        "min_prefill_by_attempts.csv": expected_by_attempts(tasks, options.threshold),
-        "pass_rates.csv": pooled_rates(cells_from_tasks(tasks)),
+        "descent_rates.csv": rates,
+        "min_prefill_by_attempts.csv": by_attempts,
+        "pass_rates.csv": pooled_rates(cells),
     }
     written = [write_csv(table, directory / name) for name, table in tables.items()]
     write_json(summary, result.summary | {"notes": notes})
-    return result, (*written, summary)
+    saved = () if run is None else _draw(result, cells, rates, by_attempts, directory / "figures", run)
+    return TrajectorySubset(directory, result, (*written, summary), saved)
 
 
-def _draw(tasks: pd.DataFrame, result: Trajectory, folder: Path, run: str) -> tuple[SavedFigure, ...]:
+def _draw(
+    result: Trajectory, cells: pd.DataFrame, rates: pd.DataFrame, by_attempts: pd.DataFrame, folder: Path, run: str
+) -> tuple[SavedFigure, ...]:
     if result.frame["min_prefill"].isna().all():
         return ()
-    rates = descent_rates(result.frame)
-    by_attempts = expected_by_attempts(tasks, result.summary["threshold"])
     saved = [
-        pass_rates_figure(cells_from_tasks(tasks), folder, run),
+        pass_rates_figure(cells, folder, run),
         median_trajectory_figure(result.frame, result.summary, folder),
         accessibility_figure(result.frame, result.summary, folder),
         time_to_threshold_figure(result.frame, result.summary, folder),
