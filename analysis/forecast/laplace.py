@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from foreshock.analysis.forecast.design import Array, Design, GrowthData
 
@@ -83,10 +83,8 @@ class _Curvature:
     noise_precision: Array
 
 
-def _curvature(data: GrowthData, design: Design, point: _Point) -> _Curvature:
-    p = expit(point.eta)
-    weight = data.n * p * (1 - p)
-    residual = data.k - data.n * p
+def _curvature(design: Design, point: _Point, weight: Array, residual: Array) -> _Curvature:
+    """Of the binomial likelihood whose second derivative in eta is -`weight` and whose first is `residual`."""
     sd = design.noise_sd
     grad_noise = sd * residual - point.noise
     precision = 1.0 + sd**2 * weight
@@ -122,15 +120,29 @@ def _direction(design: Design, curve: _Curvature) -> tuple[Array, Array, Array]:
     return step_local, step_shared, step_noise
 
 
-def find_mode(data: GrowthData, design: Design) -> Mode:
-    """Damped Newton from zero; raises ArithmeticError when a setting does not converge."""
+def _at(data: GrowthData, design: Design, local: Array, shared: Array, noise: Array) -> _Point:
+    eta = _eta(design, local, shared, noise)
+    return _Point(local, shared, noise, eta, _objective(data, design, local, shared, noise, eta))
+
+
+def _start(data: GrowthData, design: Design) -> _Point:
+    """Weighted least squares on the observed logits, as generalised linear models begin (McCullagh and Nelder 1989,
+    section 2.5). From zero, Newton climbs the logistic function's tail by about one logit a step."""
     n_settings, n_surfaces, depth, width = design.local.shape
     local, shared = np.zeros((n_settings, n_surfaces, width)), np.zeros((n_settings, design.shared.shape[-1]))
-    noise = np.zeros((n_settings, n_surfaces, depth))
-    eta = _eta(design, local, shared, noise)
-    point = _Point(local, shared, noise, eta, _objective(data, design, local, shared, noise, eta))
+    zero = _at(data, design, local, shared, np.zeros((n_settings, n_surfaces, depth)))
+    rate = (data.k + 0.5) / (data.n + 1)
+    weight = np.broadcast_to(data.n * rate * (1 - rate), zero.eta.shape)
+    residual = data.k - data.n * rate + weight * (logit(rate) - zero.eta)
+    return _at(data, design, *_direction(design, _curvature(design, zero, weight, residual)))
+
+
+def find_mode(data: GrowthData, design: Design) -> Mode:
+    """Damped Newton; raises ArithmeticError when a setting does not converge."""
+    point = _start(data, design)
     for _ in range(MAX_STEPS):
-        curve = _curvature(data, design, point)
+        p = expit(point.eta)
+        curve = _curvature(design, point, data.n * p * (1 - p), data.k - data.n * p)
         gradient = np.maximum(
             np.abs(curve.grad_shared).max(-1),
             np.maximum(_full_local_gradient(data, design, point), np.abs(curve.grad_noise).max((-1, -2))),

@@ -39,6 +39,14 @@ def test_the_gradient_vanishes_at_the_mode_of_many_settings(make_sweep: Callable
     assert np.isfinite(mode.log_evidence).all()
 
 
+def test_few_steps_lead_from_observed_rates_to_the_mode(
+    make_sweep: Callable[..., pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(laplace, "MAX_STEPS", 10)  # from zero it takes more: rates start some ten logits down
+    data = growth_data(make_sweep(rise=5))
+    assert find_mode(data, build_design(data, random_hyper(60, 0), AXIS, GrowthPrior())).gradient.max() < 1e-6
+
+
 def test_the_mode_is_the_maximum_a_general_optimiser_finds(make_sweep: Callable[..., pd.DataFrame]) -> None:
     data = growth_data(make_sweep(types=1, steps=(1, 10), rise=4))
     design = build_design(data, random_hyper(1, 3), AXIS, GrowthPrior())
