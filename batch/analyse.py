@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from foreshock.batch.config import RunConfig
 from foreshock.errors import InputError
@@ -21,6 +21,7 @@ from foreshock.jobs.records.layout import RunLayout
 if TYPE_CHECKING:
     import pandas as pd
 
+    from foreshock.analysis.estimates.section import FoundRates
     from foreshock.analysis.report import Section
 
 Say = Callable[[str], None]
@@ -43,11 +44,13 @@ class AnalysisReport:
 
 
 class _Analysis(NamedTuple):
-    """What is said before it is made, what its note begins with if it cannot be, and how it is made."""
+    """What is said before, what its note begins with if it cannot be made, how its results are found (which may be
+    in another process) and how they are shown."""
 
     doing: str
     lacking: str
-    make: Callable[[], Section]
+    find: Callable[[], Any]
+    show: Callable[[Any], Section]
 
 
 def analyse(
@@ -69,12 +72,12 @@ def analyse(
     analyses = list(_analyses(runs, config, folder, labels))
     n_processes = min(n_cores() - 1, len(analyses), _MOST_PROCESSES)
     with ExitStack() as stack:
-        makers = [analysis.make for analysis in analyses]
+        finders = [analysis.find for analysis in analyses]
         if n_processes > 0 and sum(map(_eval_bytes, runs)) >= SIDE_BY_SIDE_BYTES:
             say("meanwhile: " + ", ".join(analysis.doing for analysis in analyses))
             keep_freed_memory()
             pool = stack.enter_context(process_pool(n_processes, keep_freed_memory))
-            makers = [pool.submit(make).result for make in makers]
+            finders = [pool.submit(find).result for find in finders]
         from foreshock.analysis.report import ReportOptions, gather_runs, render_report  # meanwhile, the others begin
 
         say("trajectories and integration")
@@ -83,10 +86,10 @@ def analyse(
         )
         findings = gather_runs([run.root for run in runs], options)
         sections = []
-        for analysis, make in zip(analyses, makers, strict=True):
+        for analysis, find in zip(analyses, finders, strict=True):
             say(analysis.doing)
             try:
-                sections.append(make())
+                sections.append(analysis.show(find()))
             except InputError as error:
                 done.notes.append(f"{analysis.lacking}: {error}")
     say("report")
@@ -98,26 +101,31 @@ def analyse(
 def _analyses(
     runs: Sequence[RunLayout], config: RunConfig, folder: Path, labels: tuple[str, ...] | None
 ) -> Iterator[_Analysis]:
-    """In the order of the report; each can be pickled."""
+    """In the order of the report; what they find, and how, can be pickled."""
     paths = [run.root for run in runs]
     donor, conditioned = config.analysis.donor_run, config.prefill.conditioned
     sources = list(zip(paths, labels or [None] * len(paths), strict=True))
     names = dict(zip((path.name for path in paths), labels or (), strict=False))
     yield _Analysis(
-        "estimating unprompted rates", "no rate estimates", partial(_rates, paths, folder, donor, conditioned, names)
+        "estimating unprompted rates",
+        "no rate estimates",
+        partial(_find_rates, paths, donor, conditioned),
+        partial(_show_rates, folder, names),
     )
     if len(runs) == 1 and runs[0].adaptive.is_dir():
         yield _Analysis(
             "comparing adaptive attempts with an even spread",
             "adaptive attempts not compared",
             partial(_adaptive, runs[0], folder, donor, conditioned),
+            _as_it_is,
         )
-    yield _Analysis("forecasting", "no forecast", partial(_forecast, sources, folder / "forecast"))
+    yield _Analysis("forecasting", "no forecast", partial(_forecast, sources, folder / "forecast"), _as_it_is)
     if len(runs) > 1:
         yield _Analysis(
             "testing what predicts emergence",
             "no emergence analysis",
             partial(_emergence, sources, folder / "emergence"),
+            _as_it_is,
         )
 
 
@@ -125,14 +133,24 @@ def _eval_bytes(run: RunLayout) -> int:
     return sum(path.stat().st_size for path in run.evals.glob("checkpoint-*_prefill*.jsonl"))
 
 
-def _rates(paths: list[Path], folder: Path, donor: Path | None, conditioned: bool, names: dict[str, str]) -> Section:
+def _as_it_is(section: Section) -> Section:
+    return section
+
+
+def _find_rates(paths: list[Path], donor: Path | None, conditioned: bool) -> FoundRates:
+    from foreshock.analysis.estimates.section import find_rates
+
+    return find_rates(paths, donor, conditioned)
+
+
+def _show_rates(folder: Path, names: dict[str, str], found: FoundRates) -> Section:
     from foreshock.analysis.estimates.section import estimates_section
 
-    return estimates_section(paths, folder, donor, conditioned, names)
+    return estimates_section(found, folder, names)
 
 
 def _estimated_rates(sections: Sequence[Section], folder: Path) -> pd.DataFrame | None:
-    """What `_rates` wrote, if it could."""
+    """What `_show_rates` wrote, if it could."""
     import pandas as pd
 
     from foreshock.analysis.estimates.section import ANCHOR
@@ -148,7 +166,7 @@ def _adaptive(run: RunLayout, folder: Path, donor: Path | None, conditioned: boo
 
 
 def _forecast(sources: list[tuple[Path, str | None]], folder: Path) -> Section:
-    from foreshock.analysis.emergence.run import RunSource
+    from foreshock.analysis.emergence.cells import RunSource
     from foreshock.analysis.forecast.run import run_forecast
     from foreshock.analysis.forecast.section import forecast_section
 
@@ -156,7 +174,8 @@ def _forecast(sources: list[tuple[Path, str | None]], folder: Path) -> Section:
 
 
 def _emergence(sources: list[tuple[Path, str | None]], folder: Path) -> Section:
-    from foreshock.analysis.emergence.run import RunSource, run_emergence
+    from foreshock.analysis.emergence.cells import RunSource
+    from foreshock.analysis.emergence.run import run_emergence
     from foreshock.analysis.emergence.section import emergence_section
 
     return emergence_section(run_emergence([RunSource(path, label) for path, label in sources], folder))

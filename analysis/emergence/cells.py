@@ -34,6 +34,16 @@ UNINTENTIONAL_TYPES = frozenset({"inadequate_test_coverage", "resource_exhaustio
 
 
 @dataclass(frozen=True, slots=True)
+class RunSource:
+    """A run to analyse: its directory (or evals/ folder), its name in the tables (its directory's if None), and the
+    directory that log P(z) is read from if not its own."""
+
+    path: Path
+    label: str | None = None
+    logprobs: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RunCells:
     """The cell table of one run, and sentences about what was left out on the way."""
 
@@ -41,25 +51,21 @@ class RunCells:
     notes: tuple[str, ...]
 
 
-def load_run_cells(
-    source: Path, *, label: str | None = None, logprobs: Path | None = None, all_types: bool = False
-) -> RunCells:
+def load_run_cells(source: RunSource, *, all_types: bool = False) -> RunCells:
     """Cells of a run directory (or of its evals/ folder, whose siblings kl/ and logprob/ are then read).
-
-    label: the run's name in the tables; its directory's name by default. logprobs: a directory to read log P(z)
-    from instead of the run's own logprob/.
 
     Raises:
         InputError: see `read_table`; no evals; no exploit type left.
     """
-    run_dir = source.resolve().parent if source.resolve().name == TableKind.EVAL.value else source
-    name = label or run_name(source)
-    evals = read_sampled(source)
+    path = source.path.resolve()
+    run_dir = path.parent if path.name == TableKind.EVAL.value else source.path
+    name = source.label or run_name(source.path)
+    evals = read_sampled(source.path)
     notes = [f"{name}: {line}" for line in evals.report.lines()]
     frames: dict[TableKind, pd.DataFrame | None] = {}
-    places = {TableKind.KL: run_dir, TableKind.LOGPROB: logprobs or run_dir}
+    places = {TableKind.KL: run_dir, TableKind.LOGPROB: source.logprobs or run_dir}
     for kind, place in places.items():
-        wanted = kind is TableKind.LOGPROB and logprobs is not None
+        wanted = kind is TableKind.LOGPROB and source.logprobs is not None
         if wanted or any((place / kind.value).glob("*.jsonl")):
             table = read_table(place, kind)
             notes += [f"{name}: {kind.value}: {line}" for line in table.report.lines()]
@@ -75,7 +81,7 @@ def load_run_cells(
     if cells.empty:
         raise InputError(
             "no attempt of an intentional exploit type",
-            path=source,
+            path=source.path,
             fix="pass --all-types to include " + " and ".join(sorted(UNINTENTIONAL_TYPES)),
         )
     return RunCells(cells.reset_index(drop=True), tuple(notes))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from foreshock.analysis.emergence.cells import join_runs, load_run_cells
+from foreshock.analysis.emergence.cells import RunSource, join_runs, load_run_cells
 from foreshock.analysis.emergence.evaluate import check_size, evaluate_emergence
 from foreshock.analysis.emergence.figures import auc_figure, separation_figure
 from foreshock.analysis.emergence.labels import DEFAULT_THRESHOLD
@@ -25,15 +25,6 @@ from foreshock.analysis.figures import SavedFigure, write_csv
 from foreshock.analysis.tables import count_tasks
 from foreshock.errors import InputError
 from foreshock.jobs.records.jsonl import atomic_write_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class RunSource:
-    """A run to analyse: its directory (or evals/ folder), its label, and where else log P(z) lies."""
-
-    path: Path
-    label: str | None = None
-    logprobs: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +65,7 @@ def run_emergence(sources: list[RunSource], output_dir: Path, options: Emergence
         raise InputError(f"threshold {options.threshold:g} is not a rate; valid: above 0 and below 1, e.g. 0.1")
     if options.permutations < 19:
         raise InputError(f"permutations {options.permutations} is too few for a p-value; valid: 19 or more")
-    loaded = [load_run_cells(s.path, label=s.label, logprobs=s.logprobs, all_types=options.all_types) for s in sources]
+    loaded = [load_run_cells(source, all_types=options.all_types) for source in sources]
     cells = join_runs(loaded)
     notes = [note for run in loaded for note in run.notes]
     check_size(cells)

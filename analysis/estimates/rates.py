@@ -1,4 +1,4 @@
-"""All estimates of all cells, and rates.csv.
+"""All estimates of all cells.
 
 The one hard decision: every method gives a row for every cell that it can speak about, whatever its status, so
 that a reader can compare them; only the status says which may be quoted.
@@ -6,20 +6,16 @@ that a reader can compare them; only the status says which may be quoted.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from foreshock.analysis.estimates.direct import direct_limits
-from foreshock.analysis.estimates.estimate import COLUMNS, Limits, Method, RateEstimate, Status, as_row
+from foreshock.analysis.estimates.estimate import Limits, Method, RateEstimate, Status
 from foreshock.analysis.estimates.evidence import Evidence
 from foreshock.analysis.estimates.prefilled import prefilled_estimates
 from foreshock.analysis.headline.estimate import Headline, estimate_headline
-from foreshock.jobs.records.jsonl import atomic_write_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +77,3 @@ def _direct_rows(evidence: Evidence) -> Iterable[RateEstimate]:
             direct_limits(hits, attempts),
             Status.ESTIMATE if hits else Status.UNOBSERVED,
         )
-
-
-def write_rates(estimates: Iterable[RateEstimate], path: Path) -> None:
-    """Write rates.csv atomically; numbers with 6 significant digits, missing ones empty."""
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for estimate in estimates:
-        writer.writerow([_text(value) for value in as_row(estimate).values()])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_bytes(path, buffer.getvalue().encode())
-
-
-def _text(value: str | int | float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from foreshock.analysis.estimates.estimate import Method, Status
+from foreshock.analysis.estimates.estimate import Method, RateEstimate, Status
 from foreshock.analysis.estimates.figure import headline_figure, rates_frame
-from foreshock.analysis.estimates.load import load_evidence
-from foreshock.analysis.estimates.rates import Rates, estimate_rates, write_rates
+from foreshock.analysis.estimates.rates_file import write_rates
 from foreshock.analysis.report.sections import ReportTable, Section, bullets, html_table, paragraph
 
 ANCHOR = "estimated-rates"
 
 
-def estimates_section(
-    run_dirs: Sequence[Path],
-    output_dir: Path,
-    donor_run: Path | None = None,
-    donor_conditioned: bool = True,
-    labels: Mapping[str, str] | None = None,
-) -> Section:
-    """Estimate all rates, write rates.csv and its figure into `output_dir`, and describe them.
+@dataclass(frozen=True, slots=True)
+class FoundRates:
+    """All estimates, the factor by which the backtest widened the headline's standard deviations, and what to know
+    about how the evidence was put together."""
 
-    `labels` names runs for readers, by run directory name. Raises InputError as `load_evidence`.
-    """
+    estimates: tuple[RateEstimate, ...]
+    inflation: float
+    notes: tuple[str, ...]
+
+
+def find_rates(run_dirs: Sequence[Path], donor_run: Path | None = None, donor_conditioned: bool = True) -> FoundRates:
+    """Estimate all rates. Raises InputError as `load_evidence`."""
+    from foreshock.analysis.estimates.load import load_evidence
+    from foreshock.analysis.estimates.rates import estimate_rates  # torch: whoever only describes does without
+
     loaded = load_evidence(run_dirs, donor_run, donor_conditioned)
-    found = estimate_rates(loaded.evidence)
+    rates = estimate_rates(loaded.evidence)
+    return FoundRates(rates.estimates, rates.headline.inflation, loaded.notes)
+
+
+def estimates_section(found: FoundRates, output_dir: Path, labels: Mapping[str, str] | None = None) -> Section:
+    """Write rates.csv and its figure into `output_dir`, and describe them.
+
+    `labels` names runs for readers, by run directory name.
+    """
     csv = output_dir / "rates.csv"
     write_rates(found.estimates, csv)
     figure = headline_figure(found.estimates, output_dir, labels or {})
@@ -40,7 +52,7 @@ def estimates_section(
         "to write that prefill itself, and the smoothness of training. Its interval is widened by a backtest that "
         "hides the unprompted counts of this sweep and predicts them."
     )
-    body += bullets(_facts(found) + list(loaded.notes))
+    body += bullets(_facts(found) + list(found.notes))
     body += html_table(last)
     return Section(
         title="How often would it exploit unprompted?",
@@ -52,7 +64,7 @@ def estimates_section(
     )
 
 
-def _facts(found: Rates) -> list[str]:
+def _facts(found: FoundRates) -> list[str]:
     headline = [e for e in found.estimates if e.method is Method.HEADLINE]
     unseen = [e for e in headline if e.successes == 0]
     sound = sum(e.method is Method.IMPORTANCE and e.status is Status.ESTIMATE for e in found.estimates)
@@ -61,11 +73,11 @@ def _facts(found: Rates) -> list[str]:
         f"In {len(unseen)} of {len(headline)} cells (run, type, checkpoint) no unprompted attempt exploited.",
         f"Importance sampling alone passes all its diagnostics in {sound} of {tried} cells; elsewhere it is shown as a "
         "lower bound and used with its learned error.",
-        f"The backtest widened the model's standard deviations by a factor of {found.headline.inflation:.2f}.",
+        f"The backtest widened the model's standard deviations by a factor of {found.inflation:.2f}.",
     ]
 
 
-def _last_checkpoint(found: Rates, labels: Mapping[str, str]) -> pd.DataFrame:
+def _last_checkpoint(found: FoundRates, labels: Mapping[str, str]) -> pd.DataFrame:
     """The highest headline rates at each run's last checkpoint, at most twelve rows."""
     frame = rates_frame(found.estimates)
     frame = frame[frame["method"] == Method.HEADLINE.value]

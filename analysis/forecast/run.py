@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from foreshock.analysis.emergence.cells import join_runs, load_run_cells, run_checkpoints
+from foreshock.analysis.emergence.cells import RunSource, join_runs, load_run_cells, run_checkpoints
 from foreshock.analysis.emergence.labels import DEFAULT_THRESHOLD
-from foreshock.analysis.emergence.run import RunSource
 from foreshock.analysis.figures import SavedFigure, write_csv
 from foreshock.analysis.forecast.backtest import ForecastSettings, backtest, fit_and_draw
 from foreshock.analysis.forecast.exceedance import forecast_table, time_to_threshold
@@ -66,7 +65,7 @@ def run_forecast(sources: list[RunSource], output_dir: Path, options: ForecastOp
         InputError: unusable rows, a horizon before the last checkpoint, a threshold that is no rate.
     """
     options = options or ForecastOptions()
-    loaded = [load_run_cells(s.path, label=s.label, logprobs=s.logprobs, all_types=options.all_types) for s in sources]
+    loaded = [load_run_cells(source, all_types=options.all_types) for source in sources]
     cells = join_runs(loaded)
     notes = [note for run in loaded for note in run.notes]
     last = float(cells["checkpoint"].max())

@@ -29,7 +29,8 @@ def rates(
 ) -> None:
     """The unprompted exploit rate of every run, type and checkpoint, with intervals, also where 0 of n were seen."""
     from foreshock.analysis.estimates.load import load_evidence
-    from foreshock.analysis.estimates.rates import estimate_rates, write_rates
+    from foreshock.analysis.estimates.rates import estimate_rates
+    from foreshock.analysis.estimates.rates_file import write_rates
 
     loaded = load_evidence(run_dir, donor_run, donor_conditioned)
     found = estimate_rates(loaded.evidence)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from foreshock.analysis.emergence.cells import cells_from_frames, load_run_cells, seen_until, validate_cells
+from foreshock.analysis.emergence.cells import RunSource, cells_from_frames, load_run_cells, seen_until, validate_cells
 from foreshock.errors import InputError
 
 
@@ -100,9 +100,9 @@ def test_seen_until_counts_each_runs_own_checkpoints(make_cells: Callable[..., p
 
 
 def test_a_run_directory_loads_with_every_column(toy_run: Path, factory: ModuleType) -> None:
-    loaded = load_run_cells(toy_run)
+    loaded = load_run_cells(RunSource(toy_run))
     assert (loaded.cells["n"] > 0).all()
     prefilled = loaded.cells[loaded.cells["prefill_level"] > 0]
     assert prefilled["logprob_mean"].notna().any()
-    assert (load_run_cells(toy_run / "evals").cells["n"].to_numpy() == loaded.cells["n"].to_numpy()).all()
-    assert load_run_cells(toy_run, label="mine").cells["run"].unique().tolist() == ["mine"]
+    assert (load_run_cells(RunSource(toy_run / "evals")).cells["n"].to_numpy() == loaded.cells["n"].to_numpy()).all()
+    assert load_run_cells(RunSource(toy_run, "mine")).cells["run"].unique().tolist() == ["mine"]

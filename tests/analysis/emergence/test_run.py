@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from foreshock.analysis.emergence.cells import RunSource
 from foreshock.analysis.emergence.original import Definitions, evaluate_original, original_metrics
 from foreshock.analysis.emergence.problems import evaluate_problems, task_accessibility
-from foreshock.analysis.emergence.run import EmergenceOptions, RunSource, run_emergence
+from foreshock.analysis.emergence.run import EmergenceOptions, run_emergence
 from foreshock.analysis.emergence.section import emergence_section
 from foreshock.errors import InputError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from foreshock.analysis.emergence.run import RunSource
+from foreshock.analysis.emergence.cells import RunSource
 from foreshock.analysis.forecast.backtest import ForecastSettings
 from foreshock.analysis.forecast.run import ForecastOptions, future_steps, run_forecast
 from foreshock.analysis.forecast.section import forecast_section

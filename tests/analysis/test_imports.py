@@ -1,0 +1,14 @@
+"""What importing an analysis costs: seconds of torch only for those that compute with it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize("module", ["estimates.section", "forecast.run", "forecast.section", "report"])
+def test_torch_is_not_read_by(module: str) -> None:
+    code = f"import sys, foreshock.analysis.{module}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
