@@ -42,7 +42,7 @@ def test_the_gradient_vanishes_at_the_mode_of_many_settings(make_sweep: Callable
 def test_few_steps_lead_from_observed_rates_to_the_mode(
     make_sweep: Callable[..., pd.DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(laplace, "MAX_STEPS", 10)  # from zero it takes more: rates start some ten logits down
+    monkeypatch.setattr(laplace, "MAX_STEPS", 8)  # from zero it takes ten
     data = growth_data(make_sweep(rise=5))
     assert find_mode(data, build_design(data, random_hyper(60, 0), AXIS, GrowthPrior())).gradient.max() < 1e-6
 
@@ -101,7 +101,7 @@ def test_modes_far_out_are_found_in_few_steps(
     make_sweep: Callable[..., pd.DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Heavy noise on many cells: whole Newton steps leap between the flat tails, and took 101 where 12 suffice."""
-    monkeypatch.setattr(laplace, "MAX_STEPS", 20)
+    monkeypatch.setattr(laplace, "MAX_STEPS", 9)
     data = growth_data(make_sweep(rise=5))
     hyper = random_hyper(100, 5)
     heavy = replace(hyper, noise=np.linspace(2.0, 8.0, 100))
