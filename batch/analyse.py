@@ -44,13 +44,13 @@ class AnalysisReport:
 
 
 class _Analysis(NamedTuple):
-    """What is said before, what its note begins with if it cannot be made, how its results are found (which may be
-    in another process) and how they are shown."""
+    """What is said before it is made, what its note begins with if it cannot be, how it is found (which may be in
+    another process), and how that becomes a section (drawn in this one)."""
 
     doing: str
     lacking: str
     find: Callable[[], Any]
-    show: Callable[[Any], Section]
+    show: Callable[[Any], Section] = lambda section: section
 
 
 def analyse(
@@ -117,24 +117,18 @@ def _analyses(
             "comparing adaptive attempts with an even spread",
             "adaptive attempts not compared",
             partial(_adaptive, runs[0], folder, donor, conditioned),
-            _as_it_is,
         )
-    yield _Analysis("forecasting", "no forecast", partial(_forecast, sources, folder / "forecast"), _as_it_is)
+    yield _Analysis("forecasting", "no forecast", partial(_forecast, sources, folder / "forecast"))
     if len(runs) > 1:
         yield _Analysis(
             "testing what predicts emergence",
             "no emergence analysis",
             partial(_emergence, sources, folder / "emergence"),
-            _as_it_is,
         )
 
 
 def _eval_bytes(run: RunLayout) -> int:
     return sum(path.stat().st_size for path in run.evals.glob("checkpoint-*_prefill*.jsonl"))
-
-
-def _as_it_is(section: Section) -> Section:
-    return section
 
 
 def _find_rates(paths: list[Path], donor: Path | None, conditioned: bool) -> FoundRates:
