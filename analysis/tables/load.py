@@ -160,7 +160,8 @@ def _to_pandas(name: str, column: pa.ChunkedArray) -> Any:
     if pa.types.is_integer(column.type):
         series = column.to_pandas(types_mapper=_nullable)
         return series.astype("Int32")
-    return column.to_numpy()
+    values = column.to_numpy()
+    return values if values.flags.writeable else values.copy()  # one chunk's are Arrow's own, which are kept
 
 
 def _nullable(kind: pa.DataType) -> Any:

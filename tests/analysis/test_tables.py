@@ -35,6 +35,18 @@ def test_loaded_values_equal_the_json(toy_run: Path) -> None:
     assert dict(zip(frame["task_id"], frame["prefill_logprob_sum"], strict=True)) == expected
 
 
+def test_a_frame_is_its_readers_own(factory: ModuleType, tmp_path: Path) -> None:
+    """The numbers of a single file are Arrow's, until copied: not to be written to, and kept for the next reader."""
+    rows = [factory.logprob_row(f"task_{i}", -1.0 - i) for i in range(3)]
+    factory.write_rows(tmp_path / "logprob" / "checkpoint-5_prefill10.jsonl", rows)
+    frame, again = tables.load_logprobs(tmp_path), tables.load_logprobs(tmp_path)
+    for column in frame:
+        frame.loc[0, column] = frame.loc[1, column]
+    assert frame["prefill_logprob_sum"].tolist() == [-2.0, -2.0, -3.0]
+    for kept in (again, tables.load_logprobs(tmp_path)):
+        assert kept["prefill_logprob_sum"].tolist() == [-1.0, -2.0, -3.0]
+
+
 def test_counts_agree_with_counting_the_rows_by_hand(toy_run: Path) -> None:
     n: Counter[tuple[str, int, int]] = Counter()
     k: Counter[tuple[str, int, int]] = Counter()
