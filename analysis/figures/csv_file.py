@@ -43,4 +43,4 @@ def _text(value: Any, is_checkpoint: bool) -> str:
         return str(value)
     if is_checkpoint:
         return FINAL if value == np.inf else f"{value:.0f}"
-    return f"{value:.10g}"
+    return f"{value + 0.0:.10g}"  # no negative zero: `factorize` takes it and zero for one value

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from foreshock.analysis.figures import write_csv
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"), max_size=5)
-FLOATS = st.floats().map(lambda x: x + 0.0)  # no negative zero: it is written as 0
+FLOATS = st.floats().map(lambda x: x + 0.0)  # no negative zero: pandas writes it as -0
 COLUMNS = st.sampled_from(
     [
         (FLOATS, "float64"),
@@ -53,3 +53,8 @@ def test_whole_steps_and_names_stay_as_they_are(tmp_path: Path) -> None:
     frame = pd.DataFrame({"checkpoint": [10, 200], "checkpoint_name": ["checkpoint-10", "final"]})
     written = write_csv(frame, tmp_path / "t.csv").read_text()
     assert written == "checkpoint,checkpoint_name\n10,checkpoint-10\n200,final\n"
+
+
+def test_a_negative_zero_is_zero_whatever_stands_before_it(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"value": [-0.0, 0.0, -0.0, -0.5]})
+    assert write_csv(frame, tmp_path / "t.csv").read_text() == "value\n0\n0\n0\n-0.5\n"
