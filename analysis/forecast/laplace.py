@@ -142,27 +142,29 @@ def find_mode(data: GrowthData, design: Design) -> Mode:
     point = _start(data, design)
     for _ in range(MAX_STEPS):
         p = expit(point.eta)
-        curve = _curvature(design, point, data.n * p * (1 - p), data.k - data.n * p)
+        residual = data.k - data.n * p
+        curve = _curvature(design, point, data.n * p * (1 - p), residual)
         gradient = np.maximum(
             np.abs(curve.grad_shared).max(-1),
-            np.maximum(_full_local_gradient(data, design, point), np.abs(curve.grad_noise).max((-1, -2))),
+            np.maximum(_full_local_gradient(design, point, residual), np.abs(curve.grad_noise).max((-1, -2))),
         )
         if gradient.max() < TOLERANCE:
             return _mode(design, point, curve, gradient)
-        point = _advance(data, design, point, curve, gradient)
+        point = _advance(data, design, point, curve, residual, gradient)
     raise ArithmeticError(
         f"the growth model's mode was not found in {MAX_STEPS} Newton steps (gradient {gradient.max():.2g}); "
         "check the cell table for counts or KL values out of range"
     )
 
 
-def _full_local_gradient(data: GrowthData, design: Design, point: _Point) -> Array:
-    residual = data.k - data.n * expit(point.eta)
+def _full_local_gradient(design: Design, point: _Point, residual: Array) -> Array:
     local = np.matmul(np.swapaxes(design.local, -1, -2), residual[..., None])[..., 0] - point.local
     return np.asarray(np.abs(local).max((-1, -2)))
 
 
-def _advance(data: GrowthData, design: Design, point: _Point, curve: _Curvature, gradient: Array) -> _Point:
+def _advance(
+    data: GrowthData, design: Design, point: _Point, curve: _Curvature, residual: Array, gradient: Array
+) -> _Point:
     """One Newton step, halved until it gains a fixed share of what the slope promises (Armijo's rule).
 
     Any gain at all would not do: far from the mode whole steps leap into the flat tails of the logistic function and
@@ -171,7 +173,7 @@ def _advance(data: GrowthData, design: Design, point: _Point, curve: _Curvature,
     step_local, step_shared, step_noise = _direction(design, curve)
     step_eta = _eta(design, step_local, step_shared, step_noise) - design.offset
     slope = (
-        ((data.k - data.n * expit(point.eta)) * step_eta).sum((-1, -2))
+        (residual * step_eta).sum((-1, -2))
         - (point.local * step_local).sum((-1, -2))
         - (point.shared * step_shared).sum(-1)
         - (point.noise * step_noise).sum((-1, -2))
@@ -179,18 +181,20 @@ def _advance(data: GrowthData, design: Design, point: _Point, curve: _Curvature,
     scale = np.ones(len(point.value))
     settled = gradient < TOLERANCE
     for _ in range(MAX_HALVINGS):
-        local = point.local + scale[:, None, None] * step_local
-        shared = point.shared + scale[:, None] * step_shared
-        noise = point.noise + scale[:, None, None] * step_noise
-        eta = _eta(design, local, shared, noise)
-        value = _objective(data, design, local, shared, noise, eta)
+        moved = _at(
+            data,
+            design,
+            point.local + scale[:, None, None] * step_local,
+            point.shared + scale[:, None] * step_shared,
+            point.noise + scale[:, None, None] * step_noise,
+        )
         # Close to the mode the gain drowns in rounding; a tiny loss is accepted there.
         wanted = point.value + LEAST_GAIN * scale * slope - 1e-9 * (1 + np.abs(point.value))
-        worse = (value < wanted) & ~settled
+        worse = (moved.value < wanted) & ~settled
         if not worse.any():
             break
         scale = np.where(worse, 0.5 * scale, scale)
-    return _Point(local, shared, noise, eta, value)
+    return moved
 
 
 def _mode(design: Design, point: _Point, curve: _Curvature, gradient: Array) -> Mode:
