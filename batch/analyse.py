@@ -21,7 +21,7 @@ from foreshock.jobs.records.layout import RunLayout
 if TYPE_CHECKING:
     import pandas as pd
 
-    from foreshock.analysis.estimates.section import FoundRates
+    from foreshock.analysis.estimates.found import FoundRates
     from foreshock.analysis.report import Section
 
 Say = Callable[[str], None]
@@ -132,7 +132,7 @@ def _eval_bytes(run: RunLayout) -> int:
 
 
 def _find_rates(paths: list[Path], donor: Path | None, conditioned: bool) -> FoundRates:
-    from foreshock.analysis.estimates.section import find_rates
+    from foreshock.analysis.estimates.found import find_rates
 
     return find_rates(paths, donor, conditioned)
 

@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from foreshock.analysis.estimates.estimate import Method, RateEstimate, Status
+from foreshock.analysis.estimates.estimate import Method, Status
 from foreshock.analysis.estimates.figure import headline_figure, rates_frame
+from foreshock.analysis.estimates.found import FoundRates
 from foreshock.analysis.estimates.rates_file import write_rates
 from foreshock.analysis.report.sections import ReportTable, Section, bullets, html_table, paragraph
 
 ANCHOR = "estimated-rates"
-
-
-@dataclass(frozen=True, slots=True)
-class FoundRates:
-    """All estimates, the factor by which the backtest widened the headline's standard deviations, and what to know
-    about how the evidence was put together."""
-
-    estimates: tuple[RateEstimate, ...]
-    inflation: float
-    notes: tuple[str, ...]
-
-
-def find_rates(run_dirs: Sequence[Path], donor_run: Path | None = None, donor_conditioned: bool = True) -> FoundRates:
-    """Estimate all rates. Raises InputError as `load_evidence`."""
-    from foreshock.analysis.estimates.load import load_evidence
-    from foreshock.analysis.estimates.rates import estimate_rates  # torch: whoever only describes does without
-
-    loaded = load_evidence(run_dirs, donor_run, donor_conditioned)
-    rates = estimate_rates(loaded.evidence)
-    return FoundRates(rates.estimates, rates.headline.inflation, loaded.notes)
 
 
 def estimates_section(found: FoundRates, output_dir: Path, labels: Mapping[str, str] | None = None) -> Section:

@@ -1,0 +1,33 @@
+"""All rates of run directories, as what one process finds and another describes.
+
+The one hard decision: the imports that estimating takes (torch: seconds) are read when it begins, so that whoever only
+describes what was found does without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from foreshock.analysis.estimates.estimate import RateEstimate
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRates:
+    """All estimates, the factor by which the backtest widened the headline's standard deviations, and what to know
+    about how the evidence was put together."""
+
+    estimates: tuple[RateEstimate, ...]
+    inflation: float
+    notes: tuple[str, ...]
+
+
+def find_rates(run_dirs: Sequence[Path], donor_run: Path | None = None, donor_conditioned: bool = True) -> FoundRates:
+    """Estimate all rates. Raises InputError as `load_evidence`."""
+    from foreshock.analysis.estimates.load import load_evidence
+    from foreshock.analysis.estimates.rates import estimate_rates
+
+    loaded = load_evidence(run_dirs, donor_run, donor_conditioned)
+    rates = estimate_rates(loaded.evidence)
+    return FoundRates(rates.estimates, rates.headline.inflation, loaded.notes)
