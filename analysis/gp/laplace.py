@@ -87,7 +87,8 @@ def find_mode(mean: Tensor, root: Tensor, n: Tensor, k: Tensor, start: Tensor | 
                 break
             scale = torch.where(short, scale / 2, scale)
         z, value = trial, trial_value
-    gradient, _ = _newton_parts(z, mean, root, n, k)
+    else:
+        gradient, _ = _newton_parts(z, mean, root, n, k)
     worst = gradient.abs().amax(-1)
     limit = 1e-7 * (1 + n.sum(-1))
     if bool((worst > limit).any()) or not bool(torch.isfinite(worst).all()):
