@@ -101,7 +101,8 @@ def _intercept(inside: Array, shape: Scored, task: Array, wanted: float) -> floa
         model = Scored(inside, inside, shape.window, shape.points, b + task, shape.kappa)
         return float(np.log(model.unprompted().mean()) - np.log(wanted))
 
-    return float(brentq(gap, -60.0, 30.0, xtol=1e-6))
+    most = float(shape.kappa * shape.points.max() * shape.window.sum())  # that a trace's words can add
+    return float(brentq(gap, -60.0 - most, 30.0, xtol=1e-6))
 
 
 def draw_scored(rng: np.random.Generator, regime: Regime) -> tuple[Scored, Scored, int]:
