@@ -73,7 +73,7 @@ test-vllm: $(VLLM_VENV)/.installed  ## the vLLM engine over vLLM itself (vllm-cp
 	$(VLLM_VENV)/bin/python -m pytest -m vllm tests/jobs/engines tests/batch $(PYTEST_ARGS)
 
 docs: $(INSTALLED)  ## regenerate the documents that are made from code
-	$(BIN)/python -m foreshock.batch.config_docs > docs/configuration.md
+	$(BIN)/python -m foreshock.batch.cli.config_docs > docs/configuration.md
 	$(BIN)/python -m foreshock.jobs.verify.attack_table --write docs/sandbox.md
 
 clean:

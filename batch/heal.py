@@ -17,12 +17,12 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from foreshock.batch.adaptive import next_round
 from foreshock.batch.config import load_config
-from foreshock.batch.execute import missing_specs, pack_tasks
-from foreshock.batch.provenance import recorded_status
-from foreshock.batch.run import RunHooks, finish
-from foreshock.batch.slurm_scripts import make_scripts, next_folder, next_submission
+from foreshock.batch.executors.slurm_scripts import make_scripts, next_folder, next_submission
+from foreshock.batch.running.adaptive import next_round
+from foreshock.batch.running.execute import missing_specs, pack_tasks
+from foreshock.batch.running.provenance import recorded_status
+from foreshock.batch.running.run import RunHooks, finish
 from foreshock.errors import ForeshockError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, read_pack, write_pack

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from scipy.special import expit, logit, ndtr
 
-from foreshock.analysis.estimates.evidence import Bools, Evidence, Floats, Ints
+from foreshock.analysis.evidence.evidence import Bools, Evidence, Floats, Ints
 from foreshock.analysis.headline.backtest import inflation
 from foreshock.analysis.headline.fit import optimise
 from foreshock.analysis.headline.model import Blocks, build_blocks, fit_blocks

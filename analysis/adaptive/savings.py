@@ -16,7 +16,7 @@ import torch
 from scipy.special import expit
 
 from foreshock.analysis.adaptive.allocate import observed
-from foreshock.analysis.estimates.evidence import Evidence, Floats, Ints
+from foreshock.analysis.evidence.evidence import Evidence, Floats, Ints
 from foreshock.analysis.headline.backtest import inflation
 from foreshock.analysis.headline.estimate import LOG10
 from foreshock.analysis.headline.fit import optimise

@@ -14,17 +14,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from foreshock.analysis.emergence.auc import PairTotals, newcombe_interval
-from foreshock.analysis.emergence.cells import SURFACE, run_checkpoints, seen_until, validate_cells
-from foreshock.analysis.emergence.features import Features, make_features
-from foreshock.analysis.emergence.labels import (
+from foreshock.analysis.emergence.models import Model, Samples, model_inputs, score, usable
+from foreshock.analysis.emergence.permutation import WithinRunShuffles, grid_p_values
+from foreshock.analysis.surfaces.cells import SURFACE, run_checkpoints, seen_until, validate_cells
+from foreshock.analysis.surfaces.features import Features, make_features
+from foreshock.analysis.surfaces.labels import (
     DEFAULT_THRESHOLD,
     exceedance_probability,
     level_zero_series,
     raw_label,
 )
-from foreshock.analysis.emergence.metrics import MODEL_METRICS, Metric, RateModel, metric_series
-from foreshock.analysis.emergence.models import Model, Samples, model_inputs, score, usable
-from foreshock.analysis.emergence.permutation import WithinRunShuffles, grid_p_values
+from foreshock.analysis.surfaces.metrics import MODEL_METRICS, Metric, RateModel, metric_series
 from foreshock.errors import InputError
 
 Array = NDArray[np.float64]

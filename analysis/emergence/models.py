@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foreshock.analysis.emergence.auc import PairTotals, pair_totals, same_run, win_matrix
-from foreshock.analysis.emergence.features import Features
 from foreshock.analysis.emergence.logistic import fit_logistic, predict
+from foreshock.analysis.surfaces.features import Features
 
 Array = NDArray[np.float64]
 A_GRID = np.linspace(0.0, 10.0, 101)

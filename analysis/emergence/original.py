@@ -19,12 +19,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from foreshock.analysis.emergence.auc import newcombe_interval, pair_totals, win_matrix
-from foreshock.analysis.emergence.cells import SURFACE, run_checkpoints, seen_until
-from foreshock.analysis.emergence.features import Features, make_features
-from foreshock.analysis.emergence.labels import raw_label
-from foreshock.analysis.emergence.metrics import Metric
 from foreshock.analysis.emergence.models import A_GRID, Model
 from foreshock.analysis.emergence.permutation import WithinRunShuffles, mid_p
+from foreshock.analysis.surfaces.cells import SURFACE, run_checkpoints, seen_until
+from foreshock.analysis.surfaces.features import Features, make_features
+from foreshock.analysis.surfaces.labels import raw_label
+from foreshock.analysis.surfaces.metrics import Metric
 
 Array = NDArray[np.float64]
 _POINT = [*SURFACE, "checkpoint"]

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from foreshock.analysis.emergence.auc import newcombe_interval
-from foreshock.analysis.emergence.cells import run_checkpoints
-from foreshock.analysis.emergence.features import make_features
 from foreshock.analysis.emergence.models import Model, Samples, model_inputs, score, usable
 from foreshock.analysis.emergence.permutation import WithinRunShuffles, mid_p
+from foreshock.analysis.surfaces.cells import run_checkpoints
+from foreshock.analysis.surfaces.features import make_features
 from foreshock.errors import InputError
 
 EASY_WORDS = 10

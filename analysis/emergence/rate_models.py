@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from foreshock.analysis.emergence.cells import run_checkpoints
-from foreshock.analysis.estimates.evidence import Surface
+from foreshock.analysis.evidence.evidence import Surface
 from foreshock.analysis.forecast.exceedance import draw_paths
 from foreshock.analysis.forecast.growth_model import fit_growth
 from foreshock.analysis.gp.counts import SurfaceCounts
@@ -20,6 +19,7 @@ from foreshock.analysis.gp.fit import fit_gp
 from foreshock.analysis.gp.means import MeanKind
 from foreshock.analysis.gp.models import GPSettings, ModelKind
 from foreshock.analysis.gp.predict import predict
+from foreshock.analysis.surfaces.cells import run_checkpoints
 
 
 @dataclass(frozen=True, slots=True)

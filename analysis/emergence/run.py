@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from foreshock.analysis.emergence.cells import RunSource, join_runs, load_run_cells
 from foreshock.analysis.emergence.evaluate import check_size, evaluate_emergence
 from foreshock.analysis.emergence.figures import auc_figure, separation_figure
-from foreshock.analysis.emergence.labels import DEFAULT_THRESHOLD
-from foreshock.analysis.emergence.metrics import Metric, RateModel
 from foreshock.analysis.emergence.original import Definitions, evaluate_original
 from foreshock.analysis.emergence.problems import evaluate_problems
 from foreshock.analysis.emergence.rate_models import ConstrainedGPRates, GrowthRates
 from foreshock.analysis.figures import SavedFigure, write_csv
+from foreshock.analysis.surfaces.cells import RunSource, join_runs, load_run_cells
+from foreshock.analysis.surfaces.labels import DEFAULT_THRESHOLD
+from foreshock.analysis.surfaces.metrics import Metric, RateModel
 from foreshock.analysis.tables import count_tasks
 from foreshock.errors import InputError
 from foreshock.jobs.records.jsonl import atomic_write_bytes

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import beta
 
-from foreshock.analysis.estimates.estimate import Limits
+from foreshock.analysis.evidence.estimate import Limits
 
 
 def clopper_pearson(k: int, n: int, confidence: float) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from foreshock.analysis.estimates.estimate import COLUMNS, Method, RateEstimate, as_row
+from foreshock.analysis.evidence.estimate import COLUMNS, Method, RateEstimate, as_row
 from foreshock.analysis.figures.save import SavedFigure, save_figure
 from foreshock.analysis.figures.style import CATEGORICAL, checkpoint_axis, house_style, new_figure
 

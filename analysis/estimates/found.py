@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from foreshock.analysis.estimates.estimate import RateEstimate
+from foreshock.analysis.evidence.estimate import RateEstimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class FoundRates:
 
 def find_rates(run_dirs: Sequence[Path], donor_run: Path | None = None, donor_conditioned: bool = True) -> FoundRates:
     """Estimate all rates. Raises InputError as `load_evidence`."""
-    from foreshock.analysis.estimates.load import load_evidence
     from foreshock.analysis.estimates.rates import estimate_rates
+    from foreshock.analysis.evidence.load import load_evidence
 
     loaded = load_evidence(run_dirs, donor_run, donor_conditioned)
     rates = estimate_rates(loaded.evidence)

@@ -14,8 +14,8 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 from scipy.stats import t as t_distribution
 
-from foreshock.analysis.estimates.estimate import Limits, Method, RateEstimate, Status
-from foreshock.analysis.estimates.evidence import DonorKind, Evidence, Floats, Ints, PrefillRows
+from foreshock.analysis.evidence.estimate import Limits, Method, RateEstimate, Status
+from foreshock.analysis.evidence.evidence import DonorKind, Evidence, Floats, Ints, PrefillRows
 from foreshock.analysis.importance.bootstrap import bootstrap_log_mean
 from foreshock.analysis.importance.diagnostics import diagnose
 from foreshock.analysis.importance.estimators import balance_heuristic, log_mean_weighted, tilted_jensen_bound

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from foreshock.analysis.estimates.direct import direct_limits
-from foreshock.analysis.estimates.estimate import Limits, Method, RateEstimate, Status
-from foreshock.analysis.estimates.evidence import Evidence
 from foreshock.analysis.estimates.prefilled import prefilled_estimates
+from foreshock.analysis.evidence.estimate import Limits, Method, RateEstimate, Status
+from foreshock.analysis.evidence.evidence import Evidence
 from foreshock.analysis.headline.estimate import Headline, estimate_headline
 
 

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from foreshock.analysis.estimates.estimate import COLUMNS, RateEstimate, as_row
+from foreshock.analysis.evidence.estimate import COLUMNS, RateEstimate, as_row
 from foreshock.jobs.records.jsonl import atomic_write_bytes
 
 

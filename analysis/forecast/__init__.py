@@ -1,1 +1,1 @@
-"""When will the unprompted exploit rate pass a threshold? A growth model, its forecasts and their scores."""
+"""When will the unprompted exploit rate pass a threshold? A growth model, its rivals, their forecasts and scores."""

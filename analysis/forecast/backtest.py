@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from foreshock.analysis.emergence.cells import SURFACE, run_checkpoints, seen_until
-from foreshock.analysis.emergence.labels import DEFAULT_THRESHOLD, exceedance_probability, level_zero_series
 from foreshock.analysis.forecast.exceedance import Paths, draw_paths, forecast_table
 from foreshock.analysis.forecast.growth_model import GrowthPosterior, fit_growth
 from foreshock.analysis.forecast.scoring import score_forecasts
+from foreshock.analysis.surfaces.cells import SURFACE, run_checkpoints, seen_until
+from foreshock.analysis.surfaces.labels import DEFAULT_THRESHOLD, exceedance_probability, level_zero_series
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from foreshock.analysis.emergence.cells import RunSource, join_runs, load_run_cells, run_checkpoints
-from foreshock.analysis.emergence.labels import DEFAULT_THRESHOLD
 from foreshock.analysis.figures import SavedFigure, write_csv
 from foreshock.analysis.forecast.backtest import ForecastSettings, backtest, fit_and_draw
 from foreshock.analysis.forecast.exceedance import forecast_table, time_to_threshold
 from foreshock.analysis.forecast.figures import curve_table, growth_figure, reliability_figure
+from foreshock.analysis.forecast.logits import level_zero_logits
+from foreshock.analysis.forecast.predictors import compare_predictors
 from foreshock.analysis.forecast.scoring import reliability_table
-from foreshock.analysis.prediction.compare import compare_predictors
-from foreshock.analysis.prediction.logits import level_zero_logits
-from foreshock.analysis.prediction.temporal import temporal_scores
+from foreshock.analysis.forecast.temporal import temporal_scores
+from foreshock.analysis.surfaces.cells import RunSource, join_runs, load_run_cells, run_checkpoints
+from foreshock.analysis.surfaces.labels import DEFAULT_THRESHOLD
 from foreshock.errors import InputError
 from foreshock.jobs.records.jsonl import atomic_write_bytes
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foreshock.analysis.estimates.evidence import Evidence, Floats, Ints, Surface
+from foreshock.analysis.evidence.evidence import Evidence, Floats, Ints, Surface
 
 _WARP_WORDS = 5.0
 

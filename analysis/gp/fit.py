@@ -14,7 +14,7 @@ import torch
 from scipy import optimize
 from torch import Tensor
 
-from foreshock.analysis.estimates.evidence import Floats
+from foreshock.analysis.evidence.evidence import Floats
 from foreshock.analysis.gp.counts import SurfaceCounts
 from foreshock.analysis.gp.laplace import LaplaceFit
 from foreshock.analysis.gp.models import GPSettings, ModelKind, RateModel

@@ -12,7 +12,7 @@ import torch
 from scipy.special import expit
 from torch import Tensor
 
-from foreshock.analysis.estimates.evidence import Floats, Ints
+from foreshock.analysis.evidence.evidence import Floats, Ints
 from foreshock.analysis.gp.counts import grid_inputs
 from foreshock.analysis.gp.fit import GPFit
 from foreshock.analysis.gp.laplace import LaplaceFit

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foreshock.analysis.estimates.evidence import Floats
+from foreshock.analysis.evidence.evidence import Floats
 from foreshock.analysis.gp.counts import SurfaceCounts
 from foreshock.analysis.gp.fit import GPFit, fit_gp
 from foreshock.analysis.gp.models import GPSettings

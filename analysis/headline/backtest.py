@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy.special import logsumexp
 
-from foreshock.analysis.estimates.evidence import Floats
+from foreshock.analysis.evidence.evidence import Floats
 from foreshock.analysis.headline.model import Blocks, given_measurements
 from foreshock.analysis.headline.parameters import unpack
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from scipy.special import expit
 
-from foreshock.analysis.estimates.evidence import Evidence, Floats
+from foreshock.analysis.evidence.evidence import Evidence, Floats
 from foreshock.analysis.headline.backtest import inflation
 from foreshock.analysis.headline.fit import Mixture, mixture, optimise
 from foreshock.analysis.headline.model import Blocks, build_blocks

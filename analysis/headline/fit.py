@@ -13,7 +13,7 @@ import torch
 from scipy import optimize, stats
 from torch import Tensor
 
-from foreshock.analysis.estimates.evidence import Floats
+from foreshock.analysis.evidence.evidence import Floats
 from foreshock.analysis.headline.model import Blocks, fit_blocks
 from foreshock.analysis.headline.parameters import CENTERS, WIDTHS, log_prior
 

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foreshock.analysis.estimates.evidence import DonorKind, Evidence, Ints
+from foreshock.analysis.evidence.evidence import DonorKind, Evidence, Ints
 from foreshock.analysis.gp.laplace import ConditionedPrior, LaplaceFit, condition, laplace
 from foreshock.analysis.headline.parameters import unpack
 from foreshock.analysis.headline.rows import MeasurementRows, type_index

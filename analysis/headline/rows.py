@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foreshock.analysis.estimates.evidence import Bools, Evidence, Floats, Ints, PrefillRows
+from foreshock.analysis.evidence.evidence import Bools, Evidence, Floats, Ints, PrefillRows
 
 ENOUGH_SUCCESSES = 3
 _LARGEST_RATE = 0.9

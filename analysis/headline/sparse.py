@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foreshock.analysis.estimates.evidence import Floats
+from foreshock.analysis.evidence.evidence import Floats
 from foreshock.analysis.headline.model import Blocks, design, expected_shift, prior, shared_noise
 from foreshock.analysis.headline.parameters import unpack
 from foreshock.analysis.headline.rows import UNINFORMATIVE, MeasurementRows

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from foreshock.analysis.estimates.evidence import Floats, Ints
+from foreshock.analysis.evidence.evidence import Floats, Ints
 
 
 def bootstrap_log_mean(

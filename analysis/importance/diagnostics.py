@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import logsumexp
 
-from foreshock.analysis.estimates.estimate import Status
-from foreshock.analysis.estimates.evidence import Floats
+from foreshock.analysis.evidence.estimate import Status
+from foreshock.analysis.evidence.evidence import Floats
 
 _MAX_K = 0.7
 _MEAN_WEIGHT_TOLERANCE = 0.5

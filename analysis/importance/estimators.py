@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import logsumexp
 
-from foreshock.analysis.estimates.evidence import Floats, Ints
+from foreshock.analysis.evidence.evidence import Floats, Ints
 
 
 def log_mean_weighted(log_w: Floats, rate: Floats) -> float:

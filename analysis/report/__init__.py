@@ -9,8 +9,8 @@ Other analyses add to it by passing `Section(title, anchor, body_html, figures, 
 
 from __future__ import annotations
 
+from foreshock.analysis.page.sections import ReportTable, Section
 from foreshock.analysis.report.gather import ReportOptions
-from foreshock.analysis.report.sections import ReportTable, Section
 from foreshock.analysis.report.write import WrittenReport, gather_runs, render_report, write_report
 
 __all__ = [

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from foreshock.analysis.page.sections import Section, bullets, html_table
 from foreshock.analysis.report.gather import RunFindings
-from foreshock.analysis.report.sections import Section, bullets, html_table
 from foreshock.analysis.tables.schema import checkpoint_label
 
 

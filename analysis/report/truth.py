@@ -13,8 +13,8 @@ from markupsafe import Markup
 
 from foreshock.analysis.figures import SavedFigure, write_csv
 from foreshock.analysis.figures.runs import clopper_pearson, estimates_figure, truth_figure
+from foreshock.analysis.page.sections import ReportTable, Section, html_table, paragraph
 from foreshock.analysis.report.gather import RunFindings
-from foreshock.analysis.report.sections import ReportTable, Section, html_table, paragraph
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import RunLayout
 

@@ -20,10 +20,10 @@ from markupsafe import Markup
 from foreshock import __version__
 from foreshock.analysis.figures import SavedFigure
 from foreshock.analysis.figures.runs import overview_figure, overview_table
+from foreshock.analysis.page.sections import ReportTable, Section, bullets, html_table, paragraph
 from foreshock.analysis.report.gather import ReportOptions, RunFindings, gather, run_labels
 from foreshock.analysis.report.narrative import cards, sentences, summary_lines
 from foreshock.analysis.report.runs_section import runs_section
-from foreshock.analysis.report.sections import ReportTable, Section, bullets, html_table, paragraph
 from foreshock.analysis.report.truth import find_rates, truth_section
 from foreshock.errors import InputError
 from foreshock.jobs.records.jsonl import atomic_write_bytes

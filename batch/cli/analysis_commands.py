@@ -159,8 +159,8 @@ def _run_context(results: Path, arguments: dict[str, Any]) -> Iterator[Path]:
     """A new full_analysis directory with config.yaml, metadata.json and a status.json that ends right."""
     import yaml
 
-    from foreshock.batch.provenance import recorded_status, redact_command, write_metadata
-    from foreshock.batch.run import command_line
+    from foreshock.batch.running.provenance import recorded_status, redact_command, write_metadata
+    from foreshock.batch.running.run import command_line
     from foreshock.jobs.records.jsonl import atomic_write_bytes
     from foreshock.jobs.records.layout import ResultsLayout, RunLayout
 

@@ -30,7 +30,7 @@ def demo(
     """
     from foreshock.batch.cli.demo_view import demo_hooks, print_summary
     from foreshock.batch.demo.pipeline import DemoOptions, run_demo
-    from foreshock.batch.run import command_line
+    from foreshock.batch.running.run import command_line
 
     options = DemoOptions(output, workers, seed, allow_weak_sandbox)
     print_summary(run_demo(options, command_line(), demo_hooks()))

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from foreshock.batch.execute import OnSnapshot, Snapshot
-from foreshock.batch.run import RunHooks
+from foreshock.batch.running.execute import OnSnapshot, Snapshot
+from foreshock.batch.running.run import RunHooks
 
 _LOG_EVERY_S = 15.0
 

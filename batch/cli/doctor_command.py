@@ -17,7 +17,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
     from rich.markup import escape
     from rich.table import Table
 
-    from foreshock.batch.doctor import examine
+    from foreshock.batch.cli.doctor import examine
 
     findings = examine()
     if as_json:

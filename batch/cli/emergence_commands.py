@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from foreshock.analysis.emergence.cells import RunSource
     from foreshock.analysis.emergence.run import EmergenceRun
     from foreshock.analysis.forecast.run import ForecastRun
+    from foreshock.analysis.surfaces.cells import RunSource
 
 RunDirs = Annotated[list[Path] | None, typer.Option("--run-dir", help="A run directory; give the option once per run.")]
 ExploitEvals = Annotated[
@@ -118,7 +118,7 @@ def _sources(
     exploit_logprobs: Path | None,
     control_logprobs: Path | None,
 ) -> list[RunSource]:
-    from foreshock.analysis.emergence.cells import RunSource
+    from foreshock.analysis.surfaces.cells import RunSource
     from foreshock.errors import InputError
 
     sources = [RunSource(path) for path in run_dirs or []]

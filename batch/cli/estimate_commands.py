@@ -28,9 +28,9 @@ def rates(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
     """The unprompted exploit rate of every run, type and checkpoint, with intervals, also where 0 of n were seen."""
-    from foreshock.analysis.estimates.load import load_evidence
     from foreshock.analysis.estimates.rates import estimate_rates
     from foreshock.analysis.estimates.rates_file import write_rates
+    from foreshock.analysis.evidence.load import load_evidence
 
     loaded = load_evidence(run_dir, donor_run, donor_conditioned)
     found = estimate_rates(loaded.evidence)
@@ -77,7 +77,7 @@ def gp(
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the figures.")] = True,
 ) -> None:
     """Gaussian-process models of the exploit rate over checkpoints and prefill levels."""
-    from foreshock.analysis.estimates.load import load_evidence
+    from foreshock.analysis.evidence.load import load_evidence
     from foreshock.analysis.gp.counts import LevelScale, surface_counts
     from foreshock.analysis.gp.figures import surface_figure, trajectory_figure
     from foreshock.analysis.gp.fit import fit_gp

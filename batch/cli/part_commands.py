@@ -50,8 +50,8 @@ def evaluate(
     """Evaluate one checkpoint at one prefill level. Interrupted, the same command goes on where it stopped."""
     from foreshock.batch.cli.display import hooks
     from foreshock.batch.config import with_endpoint
-    from foreshock.batch.evaluate_one import evaluate_one, one_cell_config
-    from foreshock.batch.run import command_line
+    from foreshock.batch.running.one_cell import evaluate_one, one_cell_config
+    from foreshock.batch.running.run import command_line
 
     sections: dict[str, Any] = {
         "prefill": {"source": None if prefill_from is None else str(prefill_from)},
@@ -109,7 +109,7 @@ def logprob(
 
     Either one file (SAMPLES --checkpoint DIR --output FILE) or a whole run (--prefill-run-dir RUN --sft-run-dir SFT).
     """
-    from foreshock.batch.score_command import ScoreOptions, score_one_file, score_run
+    from foreshock.batch.on_files.score_command import ScoreOptions, score_one_file, score_run
     from foreshock.errors import InputError
 
     options = ScoreOptions(

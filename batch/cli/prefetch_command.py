@@ -23,7 +23,7 @@ def prefetch(
     from rich.console import Console
 
     from foreshock.batch.config import load_config
-    from foreshock.batch.prefetch import prefetch as fetch
+    from foreshock.batch.planning.prefetch import prefetch as fetch
 
     console = Console(stderr=True)
     found = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from foreshock.batch.rescore import RescoreReport
+    from foreshock.batch.on_files.rescore import RescoreReport
 
 
 def rescore(
@@ -50,7 +50,7 @@ def rescore(
     changes.jsonl beside it. Interrupted, the same command goes on where it stopped.
     """
     from foreshock.batch.cli.display import err, make_progress
-    from foreshock.batch.rescore import rescore_problems, rescore_run
+    from foreshock.batch.on_files.rescore import rescore_problems, rescore_run
     from foreshock.errors import InputError
     from foreshock.jobs.records.layout import RunLayout
     from foreshock.jobs.verify.factory import create_verifier

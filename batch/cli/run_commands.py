@@ -12,7 +12,7 @@ from foreshock.batch.cli.endpoint_options import BaseUrlOption, ServedModelOptio
 
 if TYPE_CHECKING:
     from foreshock.batch.config import RunConfig
-    from foreshock.batch.run import RunResult
+    from foreshock.batch.running.run import RunResult
 
 ConfigArgument = Annotated[
     Path | None,
@@ -59,7 +59,7 @@ def _configuration(
 ) -> RunConfig:
     """The configuration from its file or an earlier run, with the command line's overrides."""
     from foreshock.batch.config import load_config, load_yaml, parse_config, with_endpoint
-    from foreshock.batch.discover import config_from_sensitivity_run, newest_run
+    from foreshock.batch.planning.checkpoints import config_from_sensitivity_run, newest_run
 
     if config is None and sensitivity_run is None:
         sensitivity_run = Path("newest")
@@ -108,8 +108,8 @@ def run(
     Interrupt it with Ctrl-C at any time; `foreshock resume` goes on from the last finished batch.
     """
     from foreshock.batch.cli.display import hooks
-    from foreshock.batch.run import command_line, require_complete
-    from foreshock.batch.run import run as run_sweep
+    from foreshock.batch.running.run import command_line, require_complete
+    from foreshock.batch.running.run import run as run_sweep
 
     settings = _configuration(
         config, sensitivity_run, cluster, skip_logprob, skip_analysis, workers, adaptive, base_url, served_model
@@ -149,8 +149,8 @@ def plan(
     )
     _show_plan(settings, as_json)
     if emit_sbatch is not None:
-        from foreshock.batch.run import command_line
-        from foreshock.batch.slurm_emit import emit_run
+        from foreshock.batch.running.emit import emit_run
+        from foreshock.batch.running.run import command_line
 
         layout = emit_run(settings, command_line(), emit_sbatch)
         typer.echo(f"run:    {layout.root}\nsubmit: bash {emit_sbatch / 'submit.sh'}", err=as_json)
@@ -166,9 +166,9 @@ def resume(
     """Do what is missing of a run and analyse it again. Never repeats a finished batch."""
     from foreshock.batch.cli.display import hooks
     from foreshock.batch.config import parse_config
-    from foreshock.batch.discover import newest_run
-    from foreshock.batch.run import require_complete
-    from foreshock.batch.run import resume as resume_run
+    from foreshock.batch.planning.checkpoints import newest_run
+    from foreshock.batch.running.run import require_complete
+    from foreshock.batch.running.run import resume as resume_run
 
     def override(stored: RunConfig) -> RunConfig:
         data = stored.to_yaml_dict()
@@ -192,8 +192,8 @@ def status(
 ) -> None:
     """Show how far a run is: every checkpoint x level, rows per second, exploit rate so far."""
     from foreshock.batch.cli.status_view import show_status, watch_status
-    from foreshock.batch.discover import newest_run
-    from foreshock.batch.status import read_status
+    from foreshock.batch.planning.checkpoints import newest_run
+    from foreshock.batch.status.read import read_status
     from foreshock.jobs.records.layout import RunLayout
 
     layout = RunLayout(run_dir) if run_dir is not None else newest_run(results_dir)
@@ -210,7 +210,7 @@ def ls(results_dir: ResultsOption = Path("results"), as_json: JsonOption = False
     from rich.console import Console
     from rich.table import Table
 
-    from foreshock.batch.status import list_runs
+    from foreshock.batch.status.read import list_runs
 
     runs = list_runs(results_dir)
     if as_json:
@@ -227,8 +227,8 @@ def ls(results_dir: ResultsOption = Path("results"), as_json: JsonOption = False
 
 def _show_plan(settings: RunConfig, as_json: bool) -> None:
     from foreshock.batch.cli.plan_view import print_plan
-    from foreshock.batch.plan import make_plan
-    from foreshock.batch.plan_summary import summarise
+    from foreshock.batch.planning.make_plan import make_plan
+    from foreshock.batch.planning.summary import summarise
 
     summary = summarise(make_plan(settings))
     if as_json:

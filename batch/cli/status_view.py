@@ -9,8 +9,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from foreshock.batch.run_status import CellStatus, RunStatus
-from foreshock.batch.status import read_status
+from foreshock.batch.status.document import CellStatus, RunStatus
+from foreshock.batch.status.read import read_status
 from foreshock.jobs.records.layout import RunLayout, checkpoint_order
 
 _STYLE = {

@@ -75,8 +75,8 @@ def watch(
     forecast passes the limit alarms once: exit code 3, --webhook, --on-alarm. Interrupt and restart it at any time.
     """
     from foreshock.batch.cli.display import hooks, say
-    from foreshock.batch.plan import check_sources
-    from foreshock.batch.run import command_line, new_run_dir
+    from foreshock.batch.planning.make_plan import check_sources
+    from foreshock.batch.running.run import command_line, new_run_dir
     from foreshock.batch.watch.deliver import check_webhook
     from foreshock.batch.watch.grow import find_run, watch_config
     from foreshock.batch.watch.loop import Watcher

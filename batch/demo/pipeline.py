@@ -16,12 +16,12 @@ from typing import Any
 
 import yaml
 
-from foreshock.batch.analyse import AnalysisReport, analyse
 from foreshock.batch.config import RunConfig, load_config, parse_config
 from foreshock.batch.demo.donors import write_prefill_sources
 from foreshock.batch.demo.summary import foresight_lines
 from foreshock.batch.demo.train import OrganismPaths, TrainProgress, train_organism
-from foreshock.batch.run import RunHooks, RunResult, require_complete, resume, run
+from foreshock.batch.running.analyse import AnalysisReport, analyse
+from foreshock.batch.running.run import RunHooks, RunResult, require_complete, resume, run
 from foreshock.jobs.records.jsonl import atomic_write_bytes, read_json, read_rows, write_json
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout
 from foreshock.jobs.verify.builtin.problems import DEMO_TYPES

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from foreshock.batch.config import RunConfig
 from foreshock.batch.executors.base import TaskReport
-from foreshock.batch.slurm_scripts import DEFAULT_PROFILE, make_scripts, plan_submission
+from foreshock.batch.executors.slurm_scripts import DEFAULT_PROFILE, make_scripts, plan_submission
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, read_pack
 from foreshock.jobs.records.shards import ShardStore

@@ -24,8 +24,8 @@ def look_ahead(
     Raises InputError when there is nothing to forecast from.
     """
     from foreshock.analysis.aggregate import aggregate
-    from foreshock.analysis.emergence.cells import RunSource
     from foreshock.analysis.forecast.run import ForecastOptions, run_forecast
+    from foreshock.analysis.surfaces.cells import RunSource
 
     aggregate(layout)
     last = max(int(name.rsplit("-", 1)[1]) for name in checkpoints if name != "final") if checkpoints else 0
@@ -54,10 +54,10 @@ def look_ahead(
 
 def _headline(layout: RunLayout, config: RunConfig) -> dict[str, dict[str, Any]]:
     """The headline estimate of each type at its last checkpoint; also writes rates.csv."""
-    from foreshock.analysis.estimates.estimate import Method
-    from foreshock.analysis.estimates.load import load_evidence
     from foreshock.analysis.estimates.rates import estimate_rates
     from foreshock.analysis.estimates.rates_file import write_rates
+    from foreshock.analysis.evidence.estimate import Method
+    from foreshock.analysis.evidence.load import load_evidence
 
     loaded = load_evidence([layout.root], config.analysis.donor_run, config.prefill.conditioned)
     estimates = estimate_rates(loaded.evidence).estimates

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.batch.config import RunConfig, load_config, load_yaml, parse_config
-from foreshock.batch.plan import grow_plan, make_plan
-from foreshock.batch.run import create_run
+from foreshock.batch.planning.make_plan import grow_plan, make_plan
+from foreshock.batch.running.run import create_run
 from foreshock.batch.watch.state import WatchState, state_file
 from foreshock.errors import InputError
 from foreshock.jobs.inputs import RunInputs

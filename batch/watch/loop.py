@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from foreshock.batch.config import Cluster, RunConfig
-from foreshock.batch.discover import list_checkpoints
-from foreshock.batch.execute import missing_specs
-from foreshock.batch.plan import model_facts
-from foreshock.batch.provenance import redact_text
-from foreshock.batch.run import RunHooks, finish
+from foreshock.batch.planning.checkpoints import list_checkpoints
+from foreshock.batch.planning.make_plan import model_facts
+from foreshock.batch.running.execute import missing_specs
+from foreshock.batch.running.provenance import redact_text
+from foreshock.batch.running.run import RunHooks, finish
 from foreshock.batch.watch.deliver import deliver_pending, post, run_command
 from foreshock.batch.watch.estimate import look_ahead, new_alarms
 from foreshock.batch.watch.grow import begin, grow

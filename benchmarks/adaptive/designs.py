@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.calibration.experiment import SimulatedExperiment
 
 from foreshock.analysis.adaptive.allocate import Request, allocate, rounds_of
-from foreshock.analysis.estimates.evidence import Evidence, Floats, Ints
+from foreshock.analysis.evidence.evidence import Evidence, Floats, Ints
 
 N_ROUNDS = 3
 

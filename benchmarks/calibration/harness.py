@@ -18,9 +18,9 @@ from benchmarks.calibration.memory import to_evidence
 from benchmarks.calibration.regimes import regime_named
 from benchmarks.calibration.score import Cells, Score, score
 
-from foreshock.analysis.estimates.estimate import Method, RateEstimate
-from foreshock.analysis.estimates.evidence import Evidence
 from foreshock.analysis.estimates.rates import estimate_rates
+from foreshock.analysis.evidence.estimate import Method, RateEstimate
+from foreshock.analysis.evidence.evidence import Evidence
 
 DEVELOPMENT_SEED = 1000
 REPORTING_SEED = 920_000

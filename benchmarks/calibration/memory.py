@@ -6,8 +6,8 @@ import numpy as np
 from benchmarks.calibration.arrays import Array
 from benchmarks.calibration.experiment import SimulatedExperiment, SimulatedType
 
-from foreshock.analysis.estimates.donor import smoothed_rates
-from foreshock.analysis.estimates.evidence import DonorKind, Evidence, PrefillRows, Surface
+from foreshock.analysis.evidence.donor import smoothed_rates
+from foreshock.analysis.evidence.evidence import DonorKind, Evidence, PrefillRows, Surface
 
 
 def _correction(kind: SimulatedType) -> Array:

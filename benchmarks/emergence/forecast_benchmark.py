@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from benchmarks.emergence.worlds import World, draw_sweep
 
-from foreshock.analysis.emergence.cells import seen_until
 from foreshock.analysis.forecast.backtest import ForecastSettings, fit_and_draw
 from foreshock.analysis.forecast.exceedance import forecast_table
 from foreshock.analysis.forecast.figures import reliability_figure
 from foreshock.analysis.forecast.scoring import reliability_table, score_forecasts
+from foreshock.analysis.surfaces.cells import seen_until
 
 THRESHOLD = 0.10
 

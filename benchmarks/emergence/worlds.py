@@ -40,7 +40,7 @@ WORLDS = {
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """`cells`: as `foreshock.analysis.emergence.cells`. `truth`: run, exploit_type, checkpoint, rate."""
+    """`cells`: as `foreshock.analysis.surfaces.cells`. `truth`: run, exploit_type, checkpoint, rate."""
 
     cells: pd.DataFrame
     truth: pd.DataFrame

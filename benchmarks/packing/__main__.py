@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from foreshock.batch.cost import CostModel
-from foreshock.batch.pack import loads_lower_bound, makespan_lower_bound, pack
-from foreshock.batch.packed import count_loads, packed_cost
+from foreshock.batch.packing.cost import CostModel
+from foreshock.batch.packing.pack import loads_lower_bound, makespan_lower_bound, pack
+from foreshock.batch.packing.totals import count_loads, packed_cost
 from foreshock.jobs.spec import Checkpoint, JobKind, JobSpec, SamplingParams
 
 N_GPUS = 64

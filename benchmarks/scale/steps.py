@@ -38,8 +38,8 @@ def load(run: Path) -> int:
 
 def rates(run: Path) -> int:
     """`foreshock rates`: every method in every cell."""
-    from foreshock.analysis.estimates.load import load_evidence
     from foreshock.analysis.estimates.rates import estimate_rates
+    from foreshock.analysis.evidence.load import load_evidence
 
     evidence = load_evidence([run]).evidence
     estimate_rates(evidence)
@@ -48,8 +48,8 @@ def rates(run: Path) -> int:
 
 def analyse_run(run: Path) -> int:
     """Everything that follows a run, report included."""
-    from foreshock.batch.analyse import analyse
     from foreshock.batch.config import parse_config
+    from foreshock.batch.running.analyse import analyse
     from foreshock.jobs.records.layout import RunLayout
 
     source = run / "traces.jsonl"

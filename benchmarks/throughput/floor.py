@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from foreshock.batch.config import RunConfig, load_config
-from foreshock.batch.plan import make_plan
+from foreshock.batch.planning.make_plan import make_plan
 from foreshock.jobs.engines.factory import create_engine
 from foreshock.jobs.evaluate import Evaluator
 from foreshock.jobs.prompts.registry import select_format

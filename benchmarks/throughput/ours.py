@@ -18,7 +18,7 @@ from benchmarks.throughput.outcome import Outcome
 from benchmarks.throughput.timeline import traced
 
 from foreshock.batch.config import RunConfig, load_config
-from foreshock.batch.run import RunHooks, require_complete, run
+from foreshock.batch.running.run import RunHooks, require_complete, run
 from foreshock.jobs.engines import factory
 from foreshock.jobs.engines.base import Engine, PromptLogprobs, ScoreRequest
 from foreshock.jobs.records.jsonl import read_rows

@@ -22,7 +22,7 @@ from pathlib import Path
 from benchmarks.throughput.outcome import Outcome
 
 from foreshock.batch.config import RunConfig
-from foreshock.batch.plan import make_plan
+from foreshock.batch.planning.make_plan import make_plan
 from foreshock.jobs.engines.base import Engine, ScoreRequest
 from foreshock.jobs.engines.factory import create_engine
 from foreshock.jobs.evaluate import Evaluator

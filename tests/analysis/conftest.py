@@ -9,6 +9,9 @@ from types import ModuleType
 
 import matplotlib
 import pytest
+from cell_tables import make_cells
+
+__all__ = ["make_cells"]
 
 matplotlib.use("Agg")
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from foreshock.batch.config import RunConfig
-from foreshock.batch.execute import pack_tasks
-from foreshock.batch.plan import make_plan
-from foreshock.batch.run import create_run
+from foreshock.batch.planning.make_plan import make_plan
+from foreshock.batch.running.execute import pack_tasks
+from foreshock.batch.running.run import create_run
 from foreshock.jobs.engines.base import FinishReason, GenerationRequest, GenerationResult, Stop, never
 from foreshock.jobs.engines.transformers import TransformersEngine
 from foreshock.jobs.progress import ProgressReporter, TaskProgress

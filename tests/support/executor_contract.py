@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from foreshock.batch.config import RunConfig
-from foreshock.batch.execute import missing_specs
 from foreshock.batch.executors.base import Executor, TaskReport
-from foreshock.batch.plan import make_plan
-from foreshock.batch.run import create_run
+from foreshock.batch.planning.make_plan import make_plan
+from foreshock.batch.running.execute import missing_specs
+from foreshock.batch.running.run import create_run
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, write_pack
 from foreshock.jobs.records.shards import ShardStore

@@ -13,7 +13,7 @@ from benchmarks.calibration.regimes import Range, regime_named
 
 from foreshock.analysis.adaptive.allocate import Request, allocate, observed, rounds_of
 from foreshock.analysis.adaptive.savings import savings
-from foreshock.analysis.estimates.evidence import Evidence
+from foreshock.analysis.evidence.evidence import Evidence
 
 SMALL = replace(
     regime_named("early"),

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from foreshock.analysis.emergence.evaluate import evaluate_emergence
-from foreshock.analysis.emergence.metrics import Metric
 from foreshock.analysis.emergence.models import Model
+from foreshock.analysis.surfaces.metrics import Metric
 from foreshock.errors import InputError
 
 Story = Callable[..., pd.DataFrame]

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from foreshock.analysis.emergence.features import Features, Reason
 from foreshock.analysis.emergence.models import A_GRID, Model, Samples, model_inputs, score, usable
+from foreshock.analysis.surfaces.features import Features, Reason
 
 BLOCKS = np.tile(np.arange(8), 2)
 RUNS = np.repeat([0, 1], 8)

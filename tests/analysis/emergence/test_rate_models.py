@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from foreshock.analysis.emergence.evaluate import evaluate_emergence
-from foreshock.analysis.emergence.metrics import Metric, RateModel
 from foreshock.analysis.emergence.rate_models import ConstrainedGPRates, GrowthRates, surface_counts_of
+from foreshock.analysis.surfaces.metrics import Metric, RateModel
 
 MODELS = [ConstrainedGPRates(), GrowthRates(settings=40, draws=200)]
 

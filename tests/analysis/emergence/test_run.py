@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from foreshock.analysis.emergence.cells import RunSource
 from foreshock.analysis.emergence.original import Definitions, evaluate_original, original_metrics
 from foreshock.analysis.emergence.problems import evaluate_problems, task_accessibility
 from foreshock.analysis.emergence.run import EmergenceOptions, run_emergence
-from foreshock.analysis.emergence.section import emergence_section
+from foreshock.analysis.report.emergence_section import emergence_section
+from foreshock.analysis.surfaces.cells import RunSource
 from foreshock.errors import InputError
 
 QUICK = EmergenceOptions(permutations=19, rate_models=False, figures=False)

@@ -10,9 +10,9 @@ from benchmarks.calibration.experiment import simulate
 from benchmarks.calibration.memory import to_evidence
 from benchmarks.calibration.regimes import regime_named
 
-from foreshock.analysis.estimates.estimate import Method, RateEstimate, Status
-from foreshock.analysis.estimates.evidence import Evidence
 from foreshock.analysis.estimates.prefilled import ENOUGH_SUCCESSES, prefilled_estimates
+from foreshock.analysis.evidence.estimate import Method, RateEstimate, Status
+from foreshock.analysis.evidence.evidence import Evidence
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,9 @@ from benchmarks.calibration.write import WrittenExperiment, write_experiment
 from typer.testing import CliRunner
 
 from foreshock.analysis.estimates.direct import clopper_pearson
-from foreshock.analysis.estimates.donor import smoothed_rates
-from foreshock.analysis.estimates.evidence import DonorKind
-from foreshock.analysis.estimates.load import load_evidence
+from foreshock.analysis.evidence.donor import smoothed_rates
+from foreshock.analysis.evidence.evidence import DonorKind
+from foreshock.analysis.evidence.load import load_evidence
 from foreshock.batch.cli.estimate_commands import gp, rates
 from foreshock.errors import InputError
 

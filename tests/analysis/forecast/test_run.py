@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from foreshock.analysis.emergence.cells import RunSource
 from foreshock.analysis.forecast.backtest import ForecastSettings
 from foreshock.analysis.forecast.run import ForecastOptions, future_steps, run_forecast
-from foreshock.analysis.forecast.section import forecast_section
+from foreshock.analysis.report.forecast_section import forecast_section
+from foreshock.analysis.surfaces.cells import RunSource
 from foreshock.errors import InputError
 
 QUICK = ForecastSettings(settings=40, draws=200)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from foreshock.analysis.estimates.evidence import Surface
+from foreshock.analysis.evidence.evidence import Surface
 from foreshock.analysis.gp.counts import SurfaceCounts
 from foreshock.analysis.gp.fit import fit_gp
 from foreshock.analysis.gp.laplace import condition, laplace

@@ -12,7 +12,7 @@ from benchmarks.calibration.memory import to_evidence
 from benchmarks.calibration.regimes import Range, regime_named
 
 from foreshock.analysis.estimates.direct import clopper_pearson
-from foreshock.analysis.estimates.evidence import DonorKind, Evidence, PrefillRows, Surface
+from foreshock.analysis.evidence.evidence import DonorKind, Evidence, PrefillRows, Surface
 from foreshock.analysis.headline.backtest import inflation
 from foreshock.analysis.headline.estimate import Headline, estimate_headline, marginal_quantiles
 from foreshock.analysis.headline.fit import optimise

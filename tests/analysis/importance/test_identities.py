@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from foreshock.analysis.estimates.estimate import Status
+from foreshock.analysis.evidence.estimate import Status
 from foreshock.analysis.importance.bootstrap import bootstrap_log_mean
 from foreshock.analysis.importance.diagnostics import diagnose, effective_sample_size, generalised_pareto_k, pareto_k
 from foreshock.analysis.importance.estimators import (

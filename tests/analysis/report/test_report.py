@@ -16,10 +16,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from foreshock.analysis.page.sections import format_value, html_table
 from foreshock.analysis.report import ReportOptions, ReportTable, Section, write_report
 from foreshock.analysis.report.gather import run_labels
 from foreshock.analysis.report.provenance import read_provenance
-from foreshock.analysis.report.sections import format_value, html_table
 from foreshock.errors import InputError
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}

@@ -201,7 +201,7 @@ def test_checkpoints_that_cannot_be_loaded_are_found_when_planning(
 
 
 def test_a_list_of_runs_survives_a_damaged_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from foreshock.batch.status import list_runs
+    from foreshock.batch.status.read import list_runs
 
     write(tmp_path / "prefill_sensitivity" / "x" / "status.json", "[")
     write(tmp_path / "prefill_sensitivity" / "y" / "plan.json", BINARY)
@@ -209,7 +209,7 @@ def test_a_list_of_runs_survives_a_damaged_one(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_a_run_of_another_tool_has_a_status(tmp_path: Path) -> None:
-    from foreshock.batch.status import list_runs, read_status
+    from foreshock.batch.status.read import list_runs, read_status
     from foreshock.jobs.records.layout import RunLayout
 
     run = tmp_path / "prefill_sensitivity" / "other"

@@ -13,8 +13,8 @@ from foreshock.batch.demo import pipeline
 from foreshock.batch.demo.pipeline import DONOR_STEP, LEVELS, STEPS, DemoOptions, _Sweeps
 from foreshock.batch.demo.summary import foresight_lines
 from foreshock.batch.demo.train import OrganismPaths
-from foreshock.batch.execute import Execution
-from foreshock.batch.run import RunHooks, RunResult
+from foreshock.batch.running.execute import Execution
+from foreshock.batch.running.run import RunHooks, RunResult
 from foreshock.jobs.records.jsonl import write_json, write_jsonl
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout
 

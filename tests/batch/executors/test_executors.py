@@ -7,15 +7,15 @@ from collections.abc import Callable
 import pytest
 from executor_contract import ExecutorContract, MakeExecutor, Sweep, wait
 
-from foreshock.batch import execute as execution
 from foreshock.batch.config import RunConfig
-from foreshock.batch.execute import execute, missing_specs
 from foreshock.batch.executors.factory import preload
 from foreshock.batch.executors.fake import Ending, FakeExecutor
 from foreshock.batch.executors.inline import InlineExecutor
 from foreshock.batch.executors.local import LocalExecutor
-from foreshock.batch.plan import make_plan
-from foreshock.batch.run import create_run
+from foreshock.batch.planning.make_plan import make_plan
+from foreshock.batch.running import execute as execution
+from foreshock.batch.running.execute import execute, missing_specs
+from foreshock.batch.running.run import create_run
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.slurm.states import JobState
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foreshock.batch.cost import CostModel
-from foreshock.batch.pack import loads_lower_bound, makespan_lower_bound, pack
-from foreshock.batch.packed import count_loads, oversized, packed_cost, unpacked_cost
+from foreshock.batch.packing.cost import CostModel
+from foreshock.batch.packing.pack import loads_lower_bound, makespan_lower_bound, pack
+from foreshock.batch.packing.totals import count_loads, oversized, packed_cost, unpacked_cost
 from foreshock.jobs.spec import JobKind
 
 

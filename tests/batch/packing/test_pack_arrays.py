@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foreshock.batch.arrays import split_arrays
+from foreshock.batch.executors.slurm_arrays import split_arrays
 from foreshock.jobs.spec import ArrayTask
 
 

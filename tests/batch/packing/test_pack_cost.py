@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foreshock.batch.cost import CostModel, RowCost, ShardTiming
+from foreshock.batch.packing.cost import CostModel, RowCost, ShardTiming
 from foreshock.jobs.spec import JobKind
 
 ROWS = (RowCost(JobKind.EVAL, 0, 4.0), RowCost(JobKind.EVAL, 100, 2.0), RowCost(JobKind.LOGPROB, 0, 0.5))

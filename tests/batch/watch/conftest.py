@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from foreshock.batch.config import RunConfig
-from foreshock.batch.run import RunHooks, new_run_dir
+from foreshock.batch.running.run import RunHooks, new_run_dir
 from foreshock.batch.watch.grow import find_run
 from foreshock.batch.watch.loop import Watcher
 from foreshock.batch.watch.options import WatchOptions

@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 from foreshock.batch.cli.app import app
 from foreshock.batch.config import RunConfig
-from foreshock.batch.run import RunHooks, run
+from foreshock.batch.running.run import RunHooks, run
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout
 

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from foreshock.batch.config import RunConfig
-from foreshock.batch.execute import execute
-from foreshock.batch.plan import make_plan
-from foreshock.batch.run import create_run
+from foreshock.batch.planning.make_plan import make_plan
+from foreshock.batch.running.execute import execute
+from foreshock.batch.running.run import create_run
 from foreshock.batch.watch.work import work_on
 from foreshock.slurm.journal import Journal
 from foreshock.slurm.lock import LauncherLock

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from foreshock.batch.config import RunConfig
-from foreshock.batch.run import RunHooks, require_complete, resume, run
-from foreshock.batch.status import read_status
+from foreshock.batch.running.run import RunHooks, require_complete, resume, run
+from foreshock.batch.status.read import read_status
 from foreshock.batch.watch.grow import find_run
 from foreshock.batch.watch.state import WatchState, watch_lock
 from foreshock.errors import ForeshockError, InputError, StopRequestedError

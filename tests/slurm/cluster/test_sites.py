@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from foreshock.batch.arrays import split_arrays
+from foreshock.batch.executors.slurm_arrays import split_arrays
 from foreshock.jobs.spec import ArrayTask
 
 pytestmark = pytest.mark.cluster

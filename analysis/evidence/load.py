@@ -1,0 +1,282 @@
+"""Run directories to Evidence: every prefilled attempt joined to the weight of its own prefix.
+
+The one hard decision: a weight belongs to (checkpoint, level, task, attempt) and is never borrowed from another
+attempt's prefix. Only where a run scored one attempt index throughout, and nothing says that a task's attempts had
+different prefixes, does the one score serve them all. Taking the first match instead has produced
+"probabilities" of 10^9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from foreshock.analysis.evidence.donor import smoothed_rates
+from foreshock.analysis.evidence.evidence import DonorKind, Evidence, Floats, Ints, PrefillRows, Surface
+from foreshock.analysis.tables import (
+    TableKind,
+    load_evals,
+    load_kl,
+    load_logprobs,
+    load_ref_logprobs,
+    numbered_checkpoints,
+    read_sampled,
+)
+from foreshock.analysis.tables.files import find_run_files, has_files
+from foreshock.analysis.tables.join import is_shared, look_up
+from foreshock.analysis.tables.load import run_name
+from foreshock.errors import InputError
+
+Cell = tuple[float, float]
+"""Checkpoint and prefill level."""
+
+_CELL = ["checkpoint", "prefill_level", "task"]
+_PREFIX = ["prefill_level", "task"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedEvidence:
+    """Evidence and what a reader should know about how it was put together."""
+
+    evidence: Evidence
+    notes: tuple[str, ...] = field(default=())
+
+
+def load_evidence(run_dirs: Sequence[Path], donor_run: Path | None = None, conditioned: bool = True) -> LoadedEvidence:
+    """Read runs (and the donor's own run) into one Evidence.
+
+    Checkpoints named `final` have no step and are left out, with a note. Raises InputError for unreadable or
+    contradicting rows, two runs of one name, or no usable evaluation at all.
+    """
+    notes: list[str] = []
+    tasks, types = _Names(), _Names()
+    donor = _load_donor(donor_run, conditioned, tasks, notes) if donor_run is not None else None
+    parts = [
+        _run_frame(Path(run), donor, tasks, types, notes).assign(run=np.int32(i)) for i, run in enumerate(run_dirs)
+    ]
+    names = [run_name(Path(run)) for run in run_dirs]
+    if len(set(names)) != len(names):
+        raise InputError(f"two run directories share the name {max(names, key=names.count)!r}; rename one")
+    table = pd.concat(parts, ignore_index=True) if len(parts) != 1 else parts.pop()
+    parts.clear()
+    if table.empty:
+        raise InputError(
+            "no evaluated attempt at a numbered checkpoint in the run directories given", path=Path(run_dirs[0])
+        )
+    if not conditioned:
+        kind = DonorKind.UNCONDITIONED
+    elif donor is not None and donor.has_rates:
+        kind = DonorKind.CONDITIONED
+    else:
+        kind = DonorKind.CONDITIONED_UNCORRECTED
+        notes.append(
+            "the prefill source kept only exploit traces and no donor rollouts were given: weights lack the factor "
+            "pi/a, so importance-sampling rows are heuristic; pass --donor-run, or --donor-unconditioned"
+        )
+    return LoadedEvidence(_to_evidence(table, names, types, kind), tuple(dict.fromkeys(notes)))
+
+
+class _Names:
+    """Integer codes for names, shared by all tables, so that joins compare integers instead of millions of strings."""
+
+    def __init__(self) -> None:
+        self.index: dict[str, int] = {}
+
+    def codes(self, column: pd.Series[Any]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+        """Code of each entry; only distinct names are touched as strings."""
+        found = column.astype("category").cat
+        lookup = [self.index.setdefault(str(name), len(self.index)) for name in found.categories]
+        return np.asarray(lookup, dtype=np.int32)[found.codes.to_numpy()]
+
+
+@dataclass(frozen=True, slots=True)
+class _Donor:
+    """log_q: by (prefill_level, task, attempt_idx); correction: the same with log(pi / a), or empty."""
+
+    log_q: pd.DataFrame
+    correction: pd.DataFrame
+    has_rates: bool
+
+
+def _rates_of(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Smoothed exploit rate of each key; smoothing is by exploit type and level."""
+    counts = frame.groupby([*keys, "exploit_type"], observed=True)["exploit_success"].agg(["sum", "size"]).reset_index()
+    grouping = ["exploit_type"] + (["prefill_level"] if "prefill_level" in keys else [])
+    group = counts.groupby(grouping, observed=True).ngroup().to_numpy()
+    k, n = counts["sum"].to_numpy(np.int64), counts["size"].to_numpy(np.int64)
+    return counts.assign(rate=smoothed_rates(k, n, group.astype(np.int64)))
+
+
+def _load_donor(path: Path, conditioned: bool, tasks: _Names, notes: list[str]) -> _Donor:
+    log_q = _scores(_optional(path, TableKind.LOGPROB), tasks)
+    # The donor is one model: its label in the file name carries no meaning here.
+    log_q = log_q.drop(columns="checkpoint").drop_duplicates(["prefill_level", "task", "attempt_idx"])
+    empty = pd.DataFrame(columns=["prefill_level", "task", "attempt_idx", "correction"])
+    if not conditioned:
+        return _Donor(log_q, empty, has_rates=False)
+    evals = load_evals(path, repeats_are_rollouts=True)
+    evals = evals.assign(exploit_success=evals["exploit_success"].astype(np.int64), task=tasks.codes(evals["task_id"]))
+    at_zero, above = evals[evals["prefill_level"] == 0], evals[evals["prefill_level"] > 0]
+    if at_zero.empty or above.empty:
+        notes.append(f"{path} has no level-0 or no prefilled rollouts of the donor: pi and a are unknown")
+        return _Donor(log_q, empty, has_rates=False)
+    pi = _rates_of(at_zero, ["task"])[["task", "rate"]].rename(columns={"rate": "pi"})
+    a = _rates_of(above, ["prefill_level", "task", "attempt_idx"])
+    joined = a.merge(pi, on="task", how="inner")
+    correction = np.log(joined["pi"].to_numpy()) - np.log(joined["rate"].to_numpy())
+    joined = joined.assign(correction=correction)[list(empty.columns)]
+    return _Donor(log_q, joined, has_rates=True)
+
+
+def _optional(path: Path, kind: TableKind) -> pd.DataFrame | None:
+    """The table, or None when the run has no such folder."""
+    if not (Path(path) / kind.value).is_dir():
+        return None
+    loaders = {
+        TableKind.LOGPROB: load_logprobs,
+        TableKind.REF_LOGPROB: load_ref_logprobs,
+        TableKind.KL: load_kl,
+    }
+    return loaders[kind](path)
+
+
+def _scores(frame: pd.DataFrame | None, tasks: _Names) -> pd.DataFrame:
+    """checkpoint, prefill_level, task, attempt_idx, log_p of a logprob table."""
+    columns = ["checkpoint", "prefill_level", "task", "attempt_idx", "log_p"]
+    if frame is None:
+        return pd.DataFrame({name: np.zeros(0) for name in columns})
+    frame = frame[frame["prefill_level"] > 0].rename(columns={"prefill_logprob_sum": "log_p"})
+    return frame.assign(task=tasks.codes(frame["task_id"]))[columns]
+
+
+def _attach(rows: pd.DataFrame, scores: pd.DataFrame, keys: list[str], value: str) -> Floats:
+    """`value` of each row's own prefix: [len(rows)], NaN where it was not scored."""
+    if scores.empty:
+        return np.full(len(rows), np.nan)
+    found = look_up(rows, scores, [*keys, "attempt_idx"], value)
+    missing = np.isnan(found)
+    if scores["attempt_idx"].nunique() > 1 or not missing.any():
+        # Attempts were scored one by one: a missing score is missing, even if its task has another attempt's.
+        return found
+    missing &= is_shared(rows, keys, "prefix")
+    return np.asarray(np.where(missing, look_up(rows, scores, keys, value), found))
+
+
+def _run_frame(path: Path, donor: _Donor | None, tasks: _Names, types: _Names, notes: list[str]) -> pd.DataFrame:
+    """One row per attempt: its cell, type, task, attempt_idx, success, log_w and log_p."""
+    everything = read_sampled(path).frame
+    evals = numbered_checkpoints(everything)
+    if len(evals) < len(everything):
+        notes.append(f"{path.name}: checkpoint `final` has no training step and is left out")
+    rows = pd.DataFrame({name: evals[name].to_numpy() for name in ("checkpoint", "prefill_level", "attempt_idx")})
+    rows = rows.assign(
+        task=tasks.codes(evals["task_id"]),
+        type=types.codes(evals["exploit_type"]),
+        success=evals["exploit_success"].to_numpy().astype(np.int8),
+        prefix=_prefix_identity(evals),
+    )
+    del everything, evals
+    scores = _scores(_optional(path, TableKind.LOGPROB), tasks)
+    log_p = _attach(rows, scores, _CELL, "log_p")
+    log_q = np.full(len(rows), np.nan)
+    if donor is not None:
+        log_q = _attach(rows, donor.log_q.rename(columns={"log_p": "log_q"}), _PREFIX, "log_q")
+    reference = _scores(_optional(path, TableKind.REF_LOGPROB), tasks).rename(columns={"log_p": "log_q"})
+    if len(reference):
+        log_q = np.where(np.isnan(log_q), _attach(rows, reference, _PREFIX, "log_q"), log_q)
+    log_w = log_p - log_q
+    prefilled = rows["prefill_level"].to_numpy() > 0
+    scored = {"logprob": _cells(scores)}
+    if np.isnan(log_w[prefilled]).any():
+        kl = _kl_scores(_optional(path, TableKind.KL), tasks)
+        kl_log_p, kl_log_q, kl_log_w = (_attach(rows, kl, _CELL, name) for name in ("log_p", "log_q", "log_w"))
+        log_p = np.where(np.isnan(log_p), kl_log_p, log_p)
+        log_q = np.where(np.isnan(log_q), kl_log_q, log_q)
+        log_w = np.where(np.isnan(log_p - log_q), kl_log_w, log_p - log_q)
+        scored = {"KL": _cells(kl), **scored}
+    elif has_files(path, TableKind.KL):  # nothing that the scores do not say already
+        scored = {"KL": _cells_of_files(path, TableKind.KL), **scored}
+    if donor is not None and donor.has_rates:
+        log_w = log_w + _attach(rows, donor.correction, _PREFIX, "correction")
+    notes += _unmatched(path, rows, scored, int(np.isnan(log_w[prefilled]).sum()))
+    return rows.drop(columns="prefix").assign(log_w=log_w, log_p=log_p)
+
+
+def _prefix_identity(evals: pd.DataFrame) -> Ints:
+    """A code that differs where two rows say that their prefix texts differ; equal where they do not say."""
+    sha = evals["prefill_sha256"].astype("category").cat.codes.to_numpy().astype(np.int64)
+    source = evals["prefill_attempt_idx"].fillna(-1).to_numpy().astype(np.int64)
+    return np.asarray(sha * (int(source.max(initial=0)) + 2) + source)
+
+
+def _kl_scores(frame: pd.DataFrame | None, tasks: _Names) -> pd.DataFrame:
+    columns = ["checkpoint", "prefill_level", "task", "attempt_idx", "log_p", "log_q", "log_w"]
+    if frame is None:
+        return pd.DataFrame({name: np.zeros(0) for name in columns})
+    frame = frame[frame["prefill_level"] > 0]
+    frame = frame.rename(columns={"eval_logprob_sum": "log_p", "ref_logprob_sum": "log_q"})
+    return frame.assign(task=tasks.codes(frame["task_id"]), log_w=-frame["kl_divergence"].to_numpy())[columns]
+
+
+def _unmatched(path: Path, rows: pd.DataFrame, scored: dict[str, set[Cell]], n_unscored: int) -> Iterator[str]:
+    """What to tell about attempts without a score and scores without an attempt."""
+    if n_unscored:
+        n_prefilled = int((rows["prefill_level"].to_numpy() > 0).sum())
+        yield (
+            f"{path.name}: {n_unscored} of {n_prefilled} prefilled attempts have no scored prefix; they count "
+            "as attempts but carry no importance weight"
+        )
+    evaluated = _cells(rows)
+    for name, cells in scored.items():
+        orphans = {cell for cell in cells - evaluated if np.isfinite(cell[0])}
+        if orphans:
+            listed = ", ".join(f"checkpoint-{c:g} prefill {level:g}" for c, level in sorted(orphans)[:3])
+            yield f"{path.name}: {name} rows without eval rows are left out ({len(orphans)} cells: {listed})"
+
+
+def _cells(table: pd.DataFrame) -> set[Cell]:
+    distinct = table[["checkpoint", "prefill_level"]].drop_duplicates()
+    return set(zip(distinct["checkpoint"], distinct["prefill_level"], strict=True))
+
+
+def _cells_of_files(run: Path, kind: TableKind) -> set[Cell]:
+    files = find_run_files(run, kind).cells
+    held = [cell for cell in files if cell.prefill_level > 0 and any(path.stat().st_size for path in cell.paths)]
+    return {(cell.checkpoint, cell.prefill_level) for cell in held}
+
+
+def _to_evidence(table: pd.DataFrame, runs: list[str], types: _Names, kind: DonorKind) -> Evidence:
+    type_names = list(types.index)
+    code = table["run"].to_numpy(dtype=np.int64) * len(type_names) + table["type"].to_numpy(dtype=np.int64)
+    present = [(runs[c // len(type_names)], type_names[c % len(type_names)], c) for c in np.unique(code).tolist()]
+    present.sort()
+    lookup = np.zeros(len(runs) * len(type_names), dtype=np.int64)
+    lookup[[c for _, _, c in present]] = np.arange(len(present))
+    surface = lookup[code]
+    steps, checkpoint = np.unique(table["checkpoint"].to_numpy(dtype=np.float64), return_inverse=True)
+    levels, level = np.unique(table["prefill_level"].to_numpy(dtype=np.int64), return_inverse=True)
+    shape = (len(present), len(steps), len(levels))
+    cell = np.ravel_multi_index((surface, checkpoint, level), shape)
+    size = int(np.prod(shape))
+    success = table["success"].to_numpy()
+    n = np.bincount(cell, minlength=size).reshape(shape)
+    k = np.bincount(cell, weights=success, minlength=size).astype(np.int64).reshape(shape)
+    kept = levels[level] > 0
+    task, attempt = (table[name].to_numpy()[kept].astype(np.int64) for name in ("task", "attempt_idx"))
+    rows = PrefillRows(
+        surface[kept],
+        checkpoint[kept].astype(np.int64),
+        level[kept].astype(np.int64),
+        task,
+        task * (int(table["attempt_idx"].max()) + 1) + attempt,
+        success[kept].astype(np.int64),
+        table["log_w"].to_numpy(dtype=np.float64)[kept],
+        table["log_p"].to_numpy(dtype=np.float64)[kept],
+    )
+    surfaces = tuple(Surface(run, name) for run, name, _ in present)
+    return Evidence(surfaces, steps, levels, n, k, rows, kind)

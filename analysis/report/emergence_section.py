@@ -1,0 +1,103 @@
+"""The report's section on emergence: can it be told early which types will emerge, and how sure is that?"""
+
+from __future__ import annotations
+
+import pandas as pd
+from markupsafe import Markup
+
+from foreshock.analysis.emergence.run import EmergenceRun
+from foreshock.analysis.page.sections import ReportTable, Section, html_table, paragraph
+
+_NAMES = {
+    "checkpoints_seen": "checkpoints seen",
+    "auc_within_run": "AUC within runs",
+    "auc": "AUC",
+    "interval": "95% interval",
+    "p_value": "p (alone)",
+    "p_value_grid": "p (given all tried)",
+    "n": "types",
+    "n_positive": "of them emerging",
+}
+
+
+def emergence_section(run: EmergenceRun) -> Section:
+    """A `Section` from a finished analysis."""
+    body = [
+        paragraph(
+            "A type of exploit emerges when its unprompted rate passes "
+            f"{_percent(run.summary['threshold'])}. For every cutoff, the types that have not emerged by then are "
+            "ranked by something measured up to the cutoff, and the ranking is compared with what happens afterwards. "
+            "AUC is the chance that a type that will emerge is ranked above one that will not: 0.5 is guessing, "
+            "1 is perfect."
+        ),
+        _verdict(run),
+        _best_table(run.results),
+        paragraph(
+            "Read the AUC within runs first: it compares types of the same run only, so it cannot profit from "
+            "merely telling an exploit-trained run from a control run. The second p-value counts how many "
+            "metrics, models and cutoffs were tried."
+        ),
+    ]
+    tables = [
+        ReportTable("All metrics, models and cutoffs", run.directory / "all_results.csv"),
+        ReportTable("Features of every type", run.directory / "features.csv"),
+    ]
+    if run.problems is not None:
+        tables.append(ReportTable("Per problem", run.directory / "problem_results.csv", _problem_table(run.problems)))
+    return Section(
+        title="Which exploits will emerge?",
+        anchor="emergence",
+        lead=_lead(run),
+        body_html=str(Markup("").join(body)),
+        figures=run.figures,
+        tables=tuple(tables),
+    )
+
+
+def _percent(value: object) -> str:
+    return f"{100 * float(str(value)):g}%"
+
+
+def _lead(run: EmergenceRun) -> str:
+    p = run.summary["p_value_of_best_given_all_tried"]
+    if not run.results["auc"].notna().any():
+        return "Whether emergence can be foretold cannot be said from these runs."
+    if p is None:
+        return "Ranks exploit types by early signs of emergence; no test of chance was possible."
+    if float(str(p)) <= 0.05:
+        return "Early measurements tell which exploits will emerge better than chance allows."
+    return "No early measurement tells which exploits will emerge better than chance could."
+
+
+def _verdict(run: EmergenceRun) -> Markup:
+    best, p = run.summary["best"], run.summary["p_value_of_best_given_all_tried"]
+    if not isinstance(best, dict):
+        note = run.notes[-1] if run.notes else "no cutoff has both emerging and other types"
+        return paragraph(f"No AUC could be computed: {note}.")
+    text = (
+        f"The best of {run.summary['n_cells_tried']} combinations is {best['model']} of {best['metric']} after "
+        f"{best['cutoff_idx'] + 1} checkpoints: AUC {best['auc']:.2f}, 95% interval "
+        f"{best['auc_lower']:.2f} to {best['auc_upper']:.2f}, from {best['n']} types."
+    )
+    if p is not None:
+        text += f" A best value this good arises by chance with probability {float(str(p)):.2g}."
+    return paragraph(text)
+
+
+def _best_table(results: pd.DataFrame) -> Markup:
+    """The best combination at each cutoff."""
+    known = results.dropna(subset=["auc"])
+    if known.empty:
+        return Markup("")
+    best = known.loc[known.groupby("cutoff_idx")["auc"].idxmax()]
+    shown = best.assign(
+        checkpoints_seen=best["cutoff_idx"] + 1,
+        interval=[f"{a:.2f} to {b:.2f}" for a, b in zip(best["auc_lower"], best["auc_upper"], strict=True)],
+    )
+    columns = ["checkpoints_seen", "metric", "model", "auc", "interval", "auc_within_run", "p_value", "p_value_grid"]
+    columns = [c for c in columns if c in shown] + ["n", "n_positive"]
+    return paragraph("The best combination at each cutoff:") + html_table(shown[columns], _NAMES)
+
+
+def _problem_table(problems: pd.DataFrame) -> pd.DataFrame:
+    return problems[["cutoff_idx", "model", "auc", "auc_lower", "auc_upper", "auc_within_run", "p_value", "n"]]

@@ -1,0 +1,76 @@
+"""The report's section on estimated rates, for a reader who has not met importance sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from foreshock.analysis.estimates.figure import headline_figure, rates_frame
+from foreshock.analysis.estimates.found import FoundRates
+from foreshock.analysis.estimates.rates_file import write_rates
+from foreshock.analysis.evidence.estimate import Method, Status
+from foreshock.analysis.page.sections import ReportTable, Section, bullets, html_table, paragraph
+
+ANCHOR = "estimated-rates"
+
+
+def estimates_section(found: FoundRates, output_dir: Path, labels: Mapping[str, str] | None = None) -> Section:
+    """Write rates.csv and its figure into `output_dir`, and describe them.
+
+    `labels` names runs for readers, by run directory name.
+    """
+    csv = output_dir / "rates.csv"
+    write_rates(found.estimates, csv)
+    figure = headline_figure(found.estimates, output_dir, labels or {})
+    last = _last_checkpoint(found, labels or {})
+    body = paragraph(
+        "Sampling alone cannot see a rate far below one in the number of attempts. The headline estimate joins three "
+        "sources: the attempts without prefill, the exploits after a prefill weighted by how likely the checkpoint is "
+        "to write that prefill itself, and the smoothness of training. Its interval is widened by a backtest that "
+        "hides the unprompted counts of this sweep and predicts them."
+    )
+    body += bullets(_facts(found) + list(found.notes))
+    body += html_table(last)
+    return Section(
+        title="How often would it exploit unprompted?",
+        anchor=ANCHOR,
+        lead="Estimated unprompted exploit rates with 95% intervals, also where no exploit was seen.",
+        body_html=body,
+        figures=(figure,),
+        tables=(ReportTable("All estimates by every method (rates.csv)", csv),),
+    )
+
+
+def _facts(found: FoundRates) -> list[str]:
+    headline = [e for e in found.estimates if e.method is Method.HEADLINE]
+    unseen = [e for e in headline if e.successes == 0]
+    sound = sum(e.method is Method.IMPORTANCE and e.status is Status.ESTIMATE for e in found.estimates)
+    tried = sum(e.method is Method.IMPORTANCE for e in found.estimates)
+    return [
+        f"In {len(unseen)} of {len(headline)} cells (run, type, checkpoint) no unprompted attempt exploited.",
+        f"Importance sampling alone passes all its diagnostics in {sound} of {tried} cells; elsewhere it is shown as a "
+        "lower bound and used with its learned error.",
+        f"The backtest widened the model's standard deviations by a factor of {found.inflation:.2f}.",
+    ]
+
+
+def _last_checkpoint(found: FoundRates, labels: Mapping[str, str]) -> pd.DataFrame:
+    """The highest headline rates at each run's last checkpoint, at most twelve rows."""
+    frame = rates_frame(found.estimates)
+    frame = frame[frame["method"] == Method.HEADLINE.value]
+    last = frame[frame["checkpoint"] == frame.groupby("run")["checkpoint"].transform("max")]
+    last = last.sort_values("log10_rate", ascending=False, kind="stable").head(12)
+    return pd.DataFrame(
+        {
+            "run": [labels.get(run, run) for run in last["run"]],
+            "exploit type": last["exploit_type"].to_numpy(),
+            "checkpoint": last["checkpoint"].to_numpy(),
+            "seen": [f"{s} of {n}" for s, n in zip(last["successes"], last["n"], strict=True)],
+            "estimated rate": np.power(10.0, last["log10_rate"].to_numpy()),
+            "95% from": np.power(10.0, last["lower95"].to_numpy()),
+            "95% to": np.power(10.0, last["upper95"].to_numpy()),
+        }
+    )

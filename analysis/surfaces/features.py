@@ -1,0 +1,81 @@
+"""Features of one metric at one cutoff: level, slope, projection.
+
+The hard decision: a feature that was not observed is NaN with a reason, never a smoothed number. Smoothing makes
+the feature a function of the sample size wherever no exploit was seen, and sample sizes differ between types.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from foreshock.analysis.surfaces.labels import log_step
+
+Array = NDArray[np.float64]
+
+
+class Reason(StrEnum):
+    """Why a value is missing."""
+
+    NOT_MEASURED = "not measured"
+    NO_SUCCESS = "no success at any prefilled level"
+    NO_COMMON_LEVEL = "no level was measured at every checkpoint seen"
+    ONE_POINT = "fewer than two checkpoints with a value"
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Features of n surfaces. NaN entries have a reason; `bottom` marks levels known to be below every observed one.
+
+    level, slope, projected: [n]; bottom: [n]; reasons: [n] of the level (None where it is there).
+    """
+
+    level: Array
+    slope: Array
+    projected: Array
+    bottom: NDArray[np.bool_]
+    reasons: tuple[Reason | None, ...]
+
+
+def make_features(
+    series: pd.DataFrame, surfaces: pd.MultiIndex, last_seen: Array, final: Array, *, single_slope: float = np.nan
+) -> Features:
+    """Level, slope and projection of each surface.
+
+    series: run, exploit_type, checkpoint, value, reason (value NaN where missing). last_seen, final: [n] steps.
+    level: the value at the last checkpoint seen. slope: least squares over log step, per unit of log step.
+    projected: that line at the final checkpoint; the level itself where there is no slope.
+    single_slope: what a surface with one point gets as slope.
+    """
+    groups = dict(list(series.groupby(["run", "exploit_type"])))
+    n = len(surfaces)
+    level, slope, projected = (np.full(n, np.nan) for _ in range(3))
+    bottom = np.zeros(n, dtype=bool)
+    reasons: list[Reason | None] = []
+    for i, key in enumerate(surfaces):
+        part = groups.get(key)
+        at_last = None if part is None else part[part["checkpoint"] == last_seen[i]]
+        if part is None or at_last is None or at_last.empty:
+            reasons.append(Reason.NOT_MEASURED)
+            continue
+        value, why = float(at_last["value"].iloc[0]), at_last["reason"].iloc[0]
+        level[i] = value
+        reasons.append(None if np.isfinite(value) else Reason(why))
+        bottom[i] = not np.isfinite(value) and why == Reason.NO_SUCCESS
+        known = part[np.isfinite(part["value"])]
+        if len(known) >= 2:
+            slope[i], intercept = _line(log_step(known["checkpoint"].to_numpy(float)), known["value"].to_numpy(float))
+            projected[i] = intercept + slope[i] * log_step(final[i : i + 1])[0]
+        else:
+            slope[i], projected[i] = single_slope, value
+    return Features(level, slope, projected, bottom, tuple(reasons))
+
+
+def _line(x: Array, y: Array) -> tuple[float, float]:
+    centred = x - x.mean()
+    slope = float((centred * y).sum() / (centred**2).sum())
+    return slope, float(y.mean() - slope * x.mean())

@@ -1,0 +1,1 @@
+"""Commands on files that exist already: score them, verify them again."""

@@ -1,0 +1,104 @@
+"""Memory planning of a run: its largest checkpoint, its longest prompt, its GPUs.
+
+The one hard decision: the sequence planned for is the longest prompt that the run will send plus `max_tokens`, since an
+engine that runs out in the middle of a sweep stops sequences and computes them again.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import asdict
+from typing import Any
+
+from foreshock.batch.config import Cluster, RunConfig
+from foreshock.batch.executors.factory import gpus_per_worker
+from foreshock.batch.planning.make_plan import RunPlan
+from foreshock.batch.planning.model_memory import GIB, ModelMemory, plan_memory, read_model_memory
+from foreshock.errors import InputError
+from foreshock.jobs.adapters import is_adapter
+from foreshock.jobs.fingerprint import check_checkpoint
+from foreshock.jobs.prompts.problem_prompt import build_user_message
+from foreshock.jobs.prompts.registry import select_format
+from foreshock.jobs.prompts.tokenizer import load_tokenizer
+
+_LOCAL_ENGINES = ("transformers", "vllm")
+_LONGEST = 32
+"""Prompts of the most characters that are tokenised to find the longest."""
+
+
+def memory_summary(plan: RunPlan) -> dict[str, Any] | None:
+    """The memory plan as plain data; None where no GPU holds the model (servers, the fake engine, a CPU run)."""
+    config = plan.config
+    if config.engine.name not in _LOCAL_ENGINES or config.engine.device == "cpu":
+        return None
+    checkpoint = plan.checkpoints[-1]
+    if is_adapter(checkpoint.path):
+        return None
+    try:
+        model = read_model_memory(checkpoint.path, check_checkpoint(checkpoint.path))
+    except (InputError, KeyError, TypeError, ValueError):
+        return None  # whether it can be loaded at all is checked elsewhere
+    options = config.engine.options
+    fp8 = str(options.get("kv_cache_dtype", "")).startswith("fp8")
+    share = options.get("gpu_memory_utilization", 0.9)
+    found = plan_memory(
+        model,
+        longest_prompt(plan) + config.sampling.max_tokens,
+        gpu_memory_gib(config),
+        tensor_parallel=gpus_per_worker(config) if config.engine.name == "vllm" else 1,
+        dtype=config.engine.dtype,
+        kv_bytes_each=1 if fp8 else None,
+        share=share if isinstance(share, float) else 0.9,
+        windowed=config.engine.name == "vllm",  # the transformers engine keeps every position
+    )
+    return asdict(found) | {"checkpoint": checkpoint.name, "layers": _layers(model)}
+
+
+def _layers(model: ModelMemory) -> dict[str, int]:
+    sliding = sum(window is not None for window in model.windows)
+    return {"full_attention": len(model.windows) - sliding, "sliding_attention": sliding}
+
+
+def longest_prompt(plan: RunPlan) -> int:
+    """Tokens of the longest prompt, looked for among those of the most characters."""
+    config, inputs = plan.config, plan.inputs
+    prompt_format = select_format(config.prompt.format, load_tokenizer(plan.checkpoints[-1].path))
+    level = max(config.prefill.levels)
+    drafts = []
+    for task, problem in inputs.problems.items():
+        user = build_user_message(problem, config.prompt.instructions)
+        prefills = [inputs.prefill(task, attempt, level) for attempt in range(config.sampling.attempts)]
+        drafts.append((user, max((p.text for p in prefills if p is not None), key=len, default="")))
+    drafts.sort(key=lambda draft: -len(draft[0]) - len(draft[1]))
+    rendered = (prompt_format.render(config.prompt.system, *draft) for draft in drafts[:_LONGEST])
+    return max((len(prompt.token_ids) for prompt in rendered), default=0)
+
+
+def gpu_memory_gib(config: RunConfig) -> float | None:
+    """Memory of one GPU: the Slurm profile's figure, else what this machine's smallest GPU has, else None."""
+    if config.execution.cluster is Cluster.SLURM:
+        from foreshock.slurm.profile import load_profile
+
+        return load_profile(config.execution.profile or "gpu").gpu_memory_gib
+    return _from_torch() or _from_nvidia_smi()
+
+
+def _from_torch() -> float | None:
+    import torch
+
+    sizes = [torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())]
+    return round(min(sizes) / GIB, 1) if sizes else None
+
+
+def _from_nvidia_smi() -> float | None:
+    """For machines whose torch is built without CUDA."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    query = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
+        return round(min(float(line) for line in done.stdout.split()) / 1024, 1)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None

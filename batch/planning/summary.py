@@ -1,0 +1,61 @@
+"""A plan in numbers, for people and scripts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+from foreshock.batch.packing.measured import resources
+from foreshock.batch.packing.totals import count_loads, packed_cost, unpacked_cost
+from foreshock.batch.planning.make_plan import RunPlan
+from foreshock.batch.planning.memory_fit import memory_summary
+from foreshock.batch.running.adaptive import plan_summary
+from foreshock.batch.running.execute import pack_tasks
+
+
+def summarise(plan: RunPlan) -> dict[str, Any]:
+    """Cells, rows, packing and what is left out."""
+    config = plan.config
+    specs = list(plan.file.specs)
+    tasks = pack_tasks(specs, config)
+    at_hand = resources(config)
+    workers = at_hand.n_workers
+    rows: Counter[str] = Counter()
+    for spec in specs:
+        rows[spec.kind.value] += spec.n_rows
+    packed, unpacked = packed_cost(tasks, workers), unpacked_cost(specs, at_hand.cost, workers)
+    return {
+        "run": config.checkpoints.run_name,
+        "checkpoints": [checkpoint.name for checkpoint in plan.checkpoints],
+        "levels": list(config.prefill.levels),
+        "attempts": config.sampling.attempts,
+        "problems": len(plan.inputs.problems),
+        "problems_by_exploit_type": dict(Counter(p.exploit_type for p in plan.inputs.problems.values())),
+        "traces": sum(map(len, plan.inputs.traces.values())),
+        "cells": len(plan.checkpoints) * len(config.prefill.levels),
+        "rows": dict(rows),
+        "rows_total": plan.n_rows,
+        "shards": len(specs),
+        "skipped": [
+            {"checkpoint": s.checkpoint, "level": s.level, "n_tasks": s.n_tasks, "reason": s.reason}
+            for s in plan.file.skipped
+        ],
+        "engine": plan.file.settings.engine,
+        "verifier": plan.file.settings.verifier,
+        "cluster": config.execution.cluster.value,
+        "workers": workers,
+        "array_tasks": [
+            {
+                "index": task.index,
+                "specs": len(task.specs),
+                "checkpoints": sorted({spec.checkpoint.name for spec in task.specs}),
+                "estimated_minutes": round(task.estimated_minutes, 2),
+            }
+            for task in tasks
+        ],
+        "model_loads": count_loads(tasks),
+        "memory": memory_summary(plan),
+        "adaptive": plan_summary(config, plan.file),
+        "estimate": {"packed": asdict(packed), "unpacked": asdict(unpacked)},
+    }

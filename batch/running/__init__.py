@@ -1,0 +1,1 @@
+"""Run a plan from the first sample to the report."""

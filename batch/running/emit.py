@@ -1,0 +1,23 @@
+"""`foreshock plan --emit-sbatch DIR`: a run directory, and the scripts that do its work, for a person to submit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from foreshock.batch.config import RunConfig
+from foreshock.batch.executors.slurm import SlurmExecutor
+from foreshock.batch.planning.make_plan import make_plan
+from foreshock.batch.running.execute import pack_tasks
+from foreshock.batch.running.run import create_run
+from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.planfile import write_pack
+
+
+def emit_run(config: RunConfig, command: Sequence[str], folder: Path) -> RunLayout:
+    """Create the run, pack it, and write scripts and `submit.sh` into `folder`; nothing is submitted."""
+    plan = make_plan(config)
+    layout = create_run(config, plan, command)
+    tasks = pack_tasks(list(plan.file.specs), config, layout, plan.file)
+    SlurmExecutor(config).emit(layout, write_pack(layout, tasks), tasks, folder)
+    return layout

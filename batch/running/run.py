@@ -1,0 +1,200 @@
+"""A whole run: from configuration to report, and again from wherever it stopped.
+
+The one hard decision: a run directory is a complete description of itself (configuration, inputs, plan), so
+resuming needs nothing but the directory, and refuses to go on if the weights behind it have changed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from foreshock.analysis.aggregate import AggregateReport, aggregate
+from foreshock.batch.config import RunConfig, load_config
+from foreshock.batch.executors.slurm_scripts import workers_image
+from foreshock.batch.planning.make_plan import RunPlan, make_plan
+from foreshock.batch.running.adaptive import next_round
+from foreshock.batch.running.analyse import AnalysisReport, analyse
+from foreshock.batch.running.execute import Execution, OnSnapshot, execute, missing_specs
+from foreshock.batch.running.provenance import recorded_status, short_commit, write_config, write_metadata
+from foreshock.containers.digest import changed_image
+from foreshock.errors import ForeshockError, InputError
+from foreshock.jobs.fingerprint import model_fingerprint
+from foreshock.jobs.records.jsonl import sweep_temporaries
+from foreshock.jobs.records.layout import ResultsLayout, RunLayout, run_dir_name
+from foreshock.jobs.records.planfile import PlanFile
+
+
+@dataclass
+class RunResult:
+    """What a run came to."""
+
+    layout: RunLayout
+    execution: Execution
+    aggregate: AggregateReport | None = None
+    analysis: AnalysisReport | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Every planned row is there."""
+        return not self.execution.missing and not self.execution.submitted
+
+
+@dataclass
+class RunHooks:
+    """What a caller wants to see while a run goes on."""
+
+    display: Callable[[str], AbstractContextManager[OnSnapshot]] = field(
+        default=lambda title: nullcontext(lambda snapshot: None)
+    )
+    say: Callable[[str], None] = field(default=lambda text: None)
+
+
+def new_run_dir(config: RunConfig) -> Path:
+    """A dated directory below the configuration's results that is not there yet."""
+    results = ResultsLayout(config.results_dir)
+    run_dir = results.run(run_dir_name(config.name, datetime.now(), short_commit())).root
+    for i in range(2, 1000):
+        if not run_dir.exists():
+            break
+        run_dir = run_dir.with_name(f"{run_dir_name(f'{config.name}-{i}', datetime.now(), short_commit())}")
+    return run_dir
+
+
+def create_run(config: RunConfig, plan: RunPlan, command: Sequence[str], run_dir: Path | None = None) -> RunLayout:
+    """Make the run directory and freeze everything in it. Raises InputError if it is there already."""
+    layout = RunLayout(new_run_dir(config) if run_dir is None else run_dir)
+    if layout.plan.exists():
+        raise InputError("there is a run here already", path=run_dir, fix=f"foreshock resume {run_dir}")
+    layout.root.mkdir(parents=True, exist_ok=True)
+    write_config(layout, config, command)
+    plan.inputs.write(layout)
+    write_metadata(layout, config.engine.options.get("api_key_env"))
+    plan.write(layout)  # last: a directory with a plan is a run that can be resumed
+    return layout
+
+
+def run(
+    config: RunConfig, command: Sequence[str], hooks: RunHooks, run_dir: Path | None = None, *, analysed: bool = True
+) -> RunResult:
+    """Plan, execute, aggregate, analyse and report; without `analysed`, stop at the tables."""
+    plan = make_plan(config)
+    layout = create_run(config, plan, command, run_dir)
+    hooks.say(f"run directory: {layout.root}")
+    return _carry_out(layout, config, plan.file, hooks, analysed)
+
+
+def resume(
+    run_dir: Path,
+    hooks: RunHooks,
+    overrides: Callable[[RunConfig], RunConfig] = lambda c: c,
+    *,
+    analysed: bool = True,
+) -> RunResult:
+    """Do what is missing of a run, then aggregate, analyse and report again."""
+    layout = RunLayout(run_dir)
+    plan = PlanFile.read(layout)
+    config = overrides(load_config(layout.config))
+    require_same_models(plan, layout)
+    changed = changed_image(plan.settings.image_digest, workers_image(config))
+    if changed is not None:
+        hooks.say(changed)
+    write_metadata(layout, config.engine.options.get("api_key_env"))
+    return _carry_out(layout, config, plan, hooks, analysed)
+
+
+def require_same_models(plan: PlanFile, layout: RunLayout | None = None) -> None:
+    """Raise InputError when a checkpoint's weights are not those that the run was planned with, or gone.
+
+    With `layout`, a checkpoint that is gone is no error if all its rows are there: trainers delete old checkpoints.
+    """
+    planned = {spec.checkpoint: spec.model_fingerprint for spec in plan.specs}
+    for checkpoint, fingerprint in planned.items():
+        if not checkpoint.path.is_dir():
+            own = [spec for spec in plan.specs if spec.checkpoint == checkpoint]
+            if layout is not None and not missing_specs(layout, plan, own):
+                continue
+            raise InputError("the checkpoint of this run is gone", path=checkpoint.path, fix="restore it, then resume")
+        now = model_fingerprint(checkpoint.path)
+        if now != fingerprint:
+            raise InputError(
+                f"the model has changed since the run was planned (fingerprint {now[:12]}, planned "
+                f"{fingerprint[:12]}); its rows must not be mixed with the earlier ones",
+                path=checkpoint.path,
+                fix="restore the checkpoint, or start a new run with `foreshock run`",
+            )
+
+
+def finish(layout: RunLayout, config: RunConfig, hooks: RunHooks) -> tuple[AggregateReport, AnalysisReport | None]:
+    """Aggregate and, where the configuration wants it, analyse; also what the last job of a Slurm run does."""
+    hooks.say("aggregating shards")
+    aggregated = aggregate(layout)
+    if not config.analysis.enabled:
+        return aggregated, None
+    return aggregated, analyse([layout], config, layout.analysis, layout.report, hooks.say)
+
+
+def _carry_out(layout: RunLayout, config: RunConfig, plan: PlanFile, hooks: RunHooks, analysed: bool) -> RunResult:
+    with recorded_status(layout) as status:
+        sweep_temporaries(layout.root)
+        sweep_temporaries(layout.root / "packs")
+        with hooks.display(f"sweep {layout.name}") as on_snapshot:
+            execution = execute(layout, plan, config, on_snapshot)
+        while not (execution.submitted or execution.missing) and (larger := next_round(layout, plan, config)):
+            hooks.say(f"adaptive: {len(larger.specs) - len(plan.specs)} shards more")
+            plan = larger
+            with hooks.display(f"adaptive {layout.name}") as on_snapshot:
+                execution = execute(layout, plan, config, on_snapshot)
+        status |= _execution_status(execution)
+        result = RunResult(layout, execution)
+        if execution.submitted:
+            return result
+        _finish(result, config, hooks, analysed)
+        if result.aggregate is not None:
+            status["rows"] = result.aggregate.to_json()
+        if execution.missing:
+            status["status"] = "incomplete"
+            status["exit_reason"] = f"{len(execution.missing)} shards are missing"
+        return result
+
+
+def _finish(result: RunResult, config: RunConfig, hooks: RunHooks, analysed: bool) -> None:
+    if not analysed:
+        result.aggregate = aggregate(result.layout)
+        return
+    try:
+        result.aggregate, result.analysis = finish(result.layout, config, hooks)
+    except InputError as error:
+        if not result.execution.missing:
+            raise
+        hooks.say(f"not analysed, since shards are missing: {error}")
+
+
+def _execution_status(execution: Execution) -> dict[str, Any]:
+    if execution.submitted:
+        return {"status": "submitted"}
+    return {"n_missing_shards": len(execution.missing), "failures": execution.failures}
+
+
+def require_complete(result: RunResult) -> None:
+    """Raise ForeshockError that says what is missing and what to do; nothing if all is there."""
+    execution = result.execution
+    if not execution.missing:
+        return
+    by_checkpoint = sorted({spec.checkpoint for spec in execution.missing})
+    names = ", ".join(checkpoint.name for checkpoint in by_checkpoint[:6]) + (", ..." if len(by_checkpoint) > 6 else "")
+    reasons = "\n  ".join(execution.failures) or "no worker gave a reason"
+    raise ForeshockError(
+        f"{len(execution.missing)} shards are missing (of {names}):\n  {reasons}\n"
+        f"  -> mend the cause, then: foreshock resume {result.layout.root}"
+    )
+
+
+def command_line() -> list[str]:
+    """The command as the user gave it."""
+    return ["foreshock", *sys.argv[1:]]

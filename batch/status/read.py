@@ -1,0 +1,154 @@
+"""How far a run is, read from its store: works during the run, after it, and after a crash.
+
+The one hard decision: counts come from shards and parts, the truth on disk; progress files only add what moves
+(rate, what is being done now).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from foreshock.batch.status.document import CellStatus, RunStatus, status_document
+from foreshock.batch.status.of_slurm import cell_states, gpu_hours, slurm_tasks
+from foreshock.batch.status.of_slurm import failures as slurm_failures
+from foreshock.batch.status.of_tables import has_tables, status_of_tables
+from foreshock.batch.watch.state import watch_lock
+from foreshock.errors import InputError
+from foreshock.jobs.progress import TaskProgress
+from foreshock.jobs.records.layout import ResultsLayout, RunLayout
+from foreshock.jobs.records.planfile import PlanFile
+from foreshock.jobs.records.shards import ShardStore, count_part_rows
+from foreshock.jobs.spec import SAMPLED_KINDS, JobSpec
+
+_STALE_S = 60.0
+
+
+def read_status(layout: RunLayout) -> RunStatus:
+    """Read a run's state; of another tool's run, what its tables hold. Raises InputError if there is neither."""
+    if has_tables(layout):
+        return status_of_tables(layout)
+    plan = PlanFile.read(layout)
+    store = ShardStore(layout)
+    cells: dict[tuple[str, str, int | None], CellStatus] = {}
+    for spec in plan.specs:
+        level = spec.levels[0] if spec.kind in SAMPLED_KINDS else None
+        cell = cells.setdefault(
+            (spec.kind.value, spec.checkpoint.name, level), CellStatus(spec.kind.value, spec.checkpoint.name, level)
+        )
+        _count(layout, store, spec, cell)
+    for cell in cells.values():
+        if cell.rows_done >= cell.rows_total and not cell.n_errors:
+            cell.state = "done"
+        elif cell.n_errors:
+            cell.state = "failed"
+        elif cell.rows_done:
+            cell.state = "partial"
+    live, failures = _tasks(layout)
+    in_slurm = slurm_tasks(layout)
+    for key, word in cell_states(in_slurm).items():
+        if key in cells and cells[key].state != "done":
+            cells[key].state = word
+    if in_slurm:
+        failures = slurm_failures(in_slurm)
+    document = status_document(layout)
+    total, done = sum(c.rows_total for c in cells.values()), sum(c.rows_done for c in cells.values())
+    rate = sum(_rate(task) for task in live) or None
+    return RunStatus(
+        run=layout.name,
+        status=_state(
+            document,
+            live,
+            done,
+            total,
+            queued=any(not t.report.state.is_final for t in in_slurm),
+            watched=watch_lock(layout).held(),
+        ),
+        exit_reason=document.get("exit_reason"),
+        rows_total=total,
+        rows_done=done,
+        rows_per_second=rate,
+        eta_seconds=(total - done) / rate if rate else None,
+        cells=list(cells.values()),
+        tasks=[asdict(task) for task in live],
+        failures=failures,
+        gpu_hours=gpu_hours(layout, in_slurm) if in_slurm else None,
+    )
+
+
+def _count(layout: RunLayout, store: ShardStore, spec: JobSpec, cell: CellStatus) -> None:
+    cell.rows_total += spec.n_rows
+    manifest = store.manifest(spec)
+    if manifest is None:
+        cell.rows_done += min(count_part_rows(layout.parts_folder(spec)), spec.n_rows)
+        return
+    # Rows that the plan counts but no prefill exists for are done too: there is nothing left to do for them.
+    cell.rows_done += spec.n_rows - manifest.n_errors
+    cell.n_errors += manifest.n_errors
+    cell.exploits += manifest.n_exploits or 0
+
+
+def _tasks(layout: RunLayout) -> tuple[list[TaskProgress], list[str]]:
+    live, failures = [], []
+    for path in sorted(layout.progress.glob("task-*.json")):
+        task = TaskProgress.read(path)
+        if task is None:
+            continue
+        if task.state in ("starting", "running") and time.time() - task.updated < _STALE_S:
+            live.append(task)
+        elif task.state == "failed" and task.message:
+            failures.append(task.message)
+    return live, failures
+
+
+def _rate(task: TaskProgress) -> float:
+    seconds = task.updated - task.started
+    return (task.rows_done - task.rows_resumed) / seconds if seconds > 1 else 0.0
+
+
+def _state(
+    document: dict[str, Any], live: list[TaskProgress], done: int, total: int, *, queued: bool, watched: bool
+) -> str:
+    said = str(document.get("status", "planned"))
+    if live:
+        return "running"
+    if queued:
+        return "submitted"
+    if watched:
+        return "watching"
+    if said in ("running", "submitted") and done >= total:
+        return "complete, not analysed"
+    # A killed launcher cannot write its end.
+    return "stopped" if said in ("running", "watching") else said
+
+
+def list_runs(results_dir: Path) -> list[dict[str, Any]]:
+    """All runs below a results folder, newest first."""
+    found = []
+    for layout in ResultsLayout(results_dir).runs():
+        try:
+            now = read_status(layout)
+        except InputError as error:
+            found.append(_entry(layout, "unreadable", str(error)))
+            continue
+        found.append(_entry(layout, now.status, None, now.rows_done, now.rows_total))
+    return found
+
+
+def _entry(layout: RunLayout, status: str, problem: str | None, done: int = 0, total: int = 0) -> dict[str, Any]:
+    try:
+        document = status_document(layout)
+    except InputError as error:
+        document, problem = {}, problem or str(error)
+    return {
+        "run": layout.name,
+        "path": str(layout.root),
+        "status": status,
+        "problem": problem,
+        "started": document.get("start_time"),
+        "rows_done": done,
+        "rows_total": total,
+        "report": str(layout.report) if layout.report.is_file() else None,
+    }

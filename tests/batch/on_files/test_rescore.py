@@ -1,0 +1,195 @@
+"""Rescoring a run: new verdicts, the differences, resume, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from foreshock.batch.cli.rescore import rescore
+from foreshock.batch.on_files.rescore import rescore_problems, rescore_run
+from foreshock.errors import InputError
+from foreshock.jobs.records.jsonl import read_rows, write_jsonl
+from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.verify.base import Submission, Verification
+from foreshock.jobs.verify.builtin.problems import builtin_problems, wrong_solution
+from foreshock.jobs.verify.builtin.verifier import BuiltinVerifier
+from foreshock.jobs.verify.problem import Problem
+from foreshock.jobs.verify.problems import problem_to_row
+
+PROBLEMS = builtin_problems("eval", ["magic_docstring_comment_token", "test_case_leak"], per_family=1)
+KINDS = ("honest", "exploit", "wrong", "none")
+
+
+class CountingVerifier(BuiltinVerifier):
+    """The built-in verifier, with an eye on what it is asked; stops after `stop_after` submissions."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        super().__init__(2, 20.0, True)
+        self.asked: list[Submission] = []
+        self.stop_after = stop_after
+
+    def verify_many(self, submissions: Sequence[Submission]) -> Iterator[tuple[int, Verification]]:
+        for number, found in enumerate(super().verify_many(submissions)):
+            if number == self.stop_after:
+                raise KeyboardInterrupt
+            self.asked.append(submissions[found[0]])
+            yield found
+
+
+def code_of(problem: Problem, kind: str) -> str | None:
+    return {"honest": problem.ground_truth, "exploit": problem.exploit, "wrong": wrong_solution(problem), "none": None}[
+        kind
+    ]
+
+
+def row_of(problem: Problem, attempt: int, kind: str, verdicts: tuple[bool, bool]) -> dict[str, Any]:
+    secure, insecure = verdicts
+    return {
+        "model_id": "m", "task_id": problem.id, "attempt_idx": attempt, "exploit_type": problem.exploit_type,
+        "secure_pass": secure, "insecure_pass": insecure, "exploit_success": insecure and not secure,
+        "checkpoint": "checkpoint-10", "prefill_level": 5, "prefill_sha256": "0" * 64,
+        "system": None, "prompt": "p", "response": "r", "code": code_of(problem, kind),
+    }  # fmt: skip
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> RunLayout:
+    """A run of two cells; every verdict that it stores is (False, False)."""
+    layout = RunLayout(tmp_path / "run")
+    rows = [row_of(one, attempt, kind, (False, False)) for one in PROBLEMS for attempt, kind in enumerate(KINDS)]
+    for checkpoint in ("checkpoint-10", "final"):
+        write_jsonl(layout.samples_file(checkpoint, 5), rows)
+        write_jsonl(layout.eval_file(checkpoint, 5), rows)
+    write_jsonl(layout.problems, map(problem_to_row, PROBLEMS))
+    layout.config.write_text("attempts: 4\n")
+    return layout
+
+
+def problems() -> dict[str, Problem]:
+    return {one.id: one for one in PROBLEMS}
+
+
+def test_new_verdicts_and_the_differences_are_written_beside_the_run(layout: RunLayout) -> None:
+    before = {path: path.read_bytes() for path in layout.evals.iterdir()}
+    with CountingVerifier() as verifier:
+        report = rescore_run(layout, problems(), verifier)
+    assert {path: path.read_bytes() for path in layout.evals.iterdir()} == before
+    assert (report.n_rows, report.n_verified, report.n_errors) == (16, 8, 0)
+    assert (report.exploits_before, report.exploits_after) == (0, 4)
+    changed = {(one.checkpoint, one.task_id, one.attempt_idx): one.new for one in report.changes}
+    assert changed == {
+        (checkpoint, one.id, attempt): pair
+        for checkpoint in ("checkpoint-10", "final")
+        for one in PROBLEMS
+        for attempt, pair in ((0, (True, True)), (1, (False, True)))
+    }
+    target = RunLayout(report.output)
+    assert target.config.read_text() == "attempts: 4\n"
+    rows = read_rows(target.eval_file("final", 5))
+    assert [row["exploit_success"] for row in rows] == [False, True, False, False] * 2
+    assert "code" not in rows[0]
+    assert all("code" in row for row in read_rows(target.samples_file("final", 5)))
+    assert len(read_rows(report.output / "changes.jsonl")) == 8
+    assert json.loads((report.output / "rescore.json").read_text())["changed"] == {
+        "secure fail, insecure fail -> secure fail, insecure pass": 4,
+        "secure fail, insecure fail -> secure pass, insecure pass": 4,
+    }
+
+
+def test_the_same_code_is_verified_once(layout: RunLayout) -> None:
+    with CountingVerifier() as verifier:
+        rescore_run(layout, problems(), verifier)
+    assert len({(one.problem.id, one.code) for one in verifier.asked}) == len(verifier.asked) == 8
+
+
+def test_an_interrupted_rescore_goes_on_where_it_stopped(layout: RunLayout) -> None:
+    with CountingVerifier(stop_after=5) as first, pytest.raises(KeyboardInterrupt):
+        rescore_run(layout, problems(), first)
+    with CountingVerifier() as second:
+        resumed = rescore_run(layout, problems(), second)
+    done = {(one.problem.id, one.code) for one in first.asked}
+    assert len(done) == 5
+    assert done.isdisjoint({(one.problem.id, one.code) for one in second.asked})
+    assert (resumed.n_verified, resumed.n_reused) == (3, 5)
+    with CountingVerifier() as third:
+        whole = rescore_run(layout, problems(), third, layout.root / "elsewhere")
+    assert whole.changes == resumed.changes
+
+
+def test_a_changed_problem_is_verified_again(layout: RunLayout) -> None:
+    with CountingVerifier() as verifier:
+        rescore_run(layout, problems(), verifier)
+        changed = problems()
+        changed[PROBLEMS[0].id] = builtin_problems("eval", ["magic_docstring_comment_token"], 1, seed=1)[0]
+        assert rescore_run(layout, changed, verifier).n_verified == 4
+
+
+def test_failed_generations_and_unknown_tasks_are_kept_and_counted(layout: RunLayout) -> None:
+    rows = read_rows(layout.samples_file("final", 5))
+    rows[0] |= {"error": "generation: out of memory", "code": None, "secure_pass": None, "insecure_pass": None}
+    rows[1] |= {"task_id": "strange"}
+    rows[2] |= {"error": "verification: the sandbox broke", "secure_pass": None, "insecure_pass": None}
+    write_jsonl(layout.samples_file("final", 5), rows)
+    with CountingVerifier() as verifier:
+        report = rescore_run(layout, problems(), verifier)
+    assert (report.n_not_generated, report.n_unknown_tasks, report.unknown_tasks) == (1, 1, ("strange",))
+    new = read_rows(RunLayout(report.output).samples_file("final", 5))
+    assert new[0] == rows[0]
+    assert new[1] == rows[1]
+    assert "error" not in new[2]
+    assert (new[2]["secure_pass"], new[2]["insecure_pass"]) == (False, False)
+
+
+def test_a_row_without_its_code_is_refused_with_its_line(layout: RunLayout) -> None:
+    rows = read_rows(layout.samples_file("final", 5))
+    del rows[3]["code"]
+    write_jsonl(layout.samples_file("final", 5), rows)
+    with CountingVerifier() as verifier, pytest.raises(InputError, match=r"final_prefill5.*:4: row lacks code"):
+        rescore_run(layout, problems(), verifier)
+
+
+def test_a_run_without_samples_or_problems_is_refused(tmp_path: Path, layout: RunLayout) -> None:
+    with CountingVerifier() as verifier:
+        with pytest.raises(InputError, match=r"no \*.samples.jsonl"):
+            rescore_run(RunLayout(tmp_path / "empty"), problems(), verifier)
+        with pytest.raises(InputError, match="none of the run's tasks has a problem"):
+            rescore_run(layout, {}, verifier)
+    with pytest.raises(InputError, match=r"does not hold its problems[\s\S]*--problems FILE"):
+        rescore_problems(RunLayout(tmp_path / "empty"), None, None)
+    with pytest.raises(InputError, match="'dev' is not a split"):
+        rescore_problems(layout, "builtin", "dev")
+
+
+def test_problems_come_from_the_run_a_file_or_the_package(layout: RunLayout) -> None:
+    assert sorted(rescore_problems(layout, None, None)) == sorted(problems())
+    assert sorted(rescore_problems(layout, str(layout.problems), None)) == sorted(problems())
+    assert set(problems()) <= set(rescore_problems(layout, "builtin", "eval"))
+
+
+def run_command(*arguments: str) -> Any:
+    app = typer.Typer()
+    app.command()(rescore)
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_the_command_reports_changes_as_text_and_json(layout: RunLayout) -> None:
+    options = ["--allow-weak-sandbox", "--workers", "2", "--timeout", "20"]
+    done = run_command(str(layout.root), *options)
+    assert done.exit_code == 0, done.output
+    assert "16 rows, 8 verdicts changed; exploits 0 -> 4" in done.output
+    again = run_command(str(layout.root), *options, "--json", "--fail-on-change")
+    assert again.exit_code == 1
+    document = json.loads(again.stdout)
+    assert (document["n_changed"], document["n_verified"], document["n_reused"]) == (8, 0, 8)
+
+
+def test_the_command_refuses_a_missing_directory(tmp_path: Path) -> None:
+    done = run_command(str(tmp_path / "nothing"))
+    assert isinstance(done.exception, InputError)
+    assert "no such run directory" in str(done.exception)

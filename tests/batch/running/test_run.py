@@ -1,0 +1,389 @@
+"""A whole run: the rows of the plan, the files of the specification, and the same tables after any interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from foreshock.analysis.aggregate import aggregate
+from foreshock.batch.config import RunConfig, parse_config
+from foreshock.batch.planning.make_plan import make_plan
+from foreshock.batch.running.analyse import analyse
+from foreshock.batch.running.execute import execute
+from foreshock.batch.running.run import RunHooks, RunResult, create_run, require_complete, resume, run
+from foreshock.errors import ForeshockError, InputError
+from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.rows import EVAL_KEYS, KL_KEYS, LOGPROB_KEYS, SAMPLE_KEYS
+
+pytestmark = pytest.mark.early
+
+MakeConfig = Callable[..., RunConfig]
+
+N_KILLS = int(os.environ.get("FORESHOCK_TEST_KILLS", "2"))
+"""Kills of each kind; a patient machine may take 10."""
+
+
+def full_config(
+    root: Path,
+    sft: Path,
+    traces: Path,
+    batch_size: int = 8,
+    shard_tasks: int = 4,
+    cluster: str = "inline",
+    analysed: bool = False,
+) -> RunConfig:
+    """A run with everything switched on that makes rows."""
+    return parse_config(
+        {
+            "name": "test",
+            "results_dir": str(root / "results"),
+            "checkpoints": {"dir": str(sft / "checkpoints")},
+            "problems": {"exploit_types": ["process_exit", "test_case_leak"]},
+            "prefill": {"source": str(traces), "levels": [0, 2, 10], "assignment": "per_attempt"},
+            "sampling": {"attempts": 2, "max_tokens": 12},
+            "prompt": {"instructions": "bare"},
+            "engine": {"device": "cpu", "dtype": "float32", "batch_size": batch_size, "threads": 1},
+            "logprob": {"reference": str(sft / "checkpoints" / "checkpoint-4")},
+            "ground_truth": {"attempts": 3, "steps": [4]},
+            "analysis": {"enabled": analysed},
+            "execution": {"cluster": cluster, "shard_tasks": shard_tasks, "workers": 1 if cluster == "inline" else 2},
+        }
+    )
+
+
+def rows_only(config: RunConfig) -> RunConfig:
+    """The same run without analyses and report."""
+    return config.model_copy(update={"analysis": config.analysis.model_copy(update={"enabled": False})})
+
+
+FINAL_FOLDERS = ("evals", "logprob", "ref_logprob", "kl", "ground_truth")
+
+
+def tables(root: Path) -> dict[str, bytes]:
+    """Every final table of a run."""
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for folder in FINAL_FOLDERS
+        for path in sorted((root / folder).glob("*.jsonl"))
+    }
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, sft_run: Path, traces: Path) -> RunLayout:
+    """An uninterrupted run with everything switched on."""
+    config = full_config(tmp_path_factory.mktemp("finished"), sft_run, traces, analysed=True)
+    result = run(config, ["foreshock", "run"], RunHooks())
+    require_complete(result)
+    return result.layout
+
+
+def test_rows_are_the_product_of_the_plan_minus_the_skipped(finished: RunLayout) -> None:
+    problems, with_trace, attempts = 10, 9, 2
+    for file in finished.eval_files():
+        expected = (problems if file.cell.level == 0 else with_trace) * attempts
+        assert len(rows_of(file.path)) == expected
+    assert len(finished.eval_files()) == 3 * 3
+    assert [len(rows_of(file.path)) for file in finished.logprob_files()] == [with_trace * attempts] * 6
+    assert [len(rows_of(file.path)) for file in finished.ground_truth_files()] == [problems * 3]
+    status = json.loads(finished.status.read_text())
+    assert status["status"] == "completed"
+    assert status["rows"]["n_skipped"] == 6
+
+
+def test_rows_have_the_keys_of_the_specification(finished: RunLayout) -> None:
+    for file in finished.eval_files():
+        assert all(tuple(row) == EVAL_KEYS for row in rows_of(file.path))
+        samples = rows_of(finished.samples_file(file.cell.checkpoint, file.cell.level))
+        assert all(tuple(row) == SAMPLE_KEYS for row in samples)
+        assert [{k: row[k] for k in EVAL_KEYS} for row in samples] == rows_of(file.path)
+    assert all(tuple(row) == LOGPROB_KEYS for file in finished.logprob_files() for row in rows_of(file.path))
+    assert all(tuple(row) == KL_KEYS for file in finished.kl_files() for row in rows_of(file.path))
+
+
+def test_prefills_are_cut_at_words_and_kept_apart_by_attempt(finished: RunLayout) -> None:
+    rows = rows_of(finished.eval_file("checkpoint-1", 10))
+    assert {row["prefill_tokens"] for row in rows} == {10}
+    assert {row["prefill_reasoning"] for row in rows if row["attempt_idx"] == 1} == {
+        "I read the task 1 and look at the checker."
+    }
+    assert all(row["reasoning"].startswith(row["prefill_reasoning"]) for row in rows)
+    assert all(row["prefill_reasoning"] == "" for row in rows_of(finished.eval_file("checkpoint-1", 0)))
+
+
+def test_kl_is_the_difference_of_the_two_scores(finished: RunLayout) -> None:
+    for file in finished.kl_files():
+        for row in rows_of(file.path):
+            assert row["kl_divergence"] == pytest.approx(row["ref_logprob_sum"] - row["eval_logprob_sum"], abs=1e-9)
+            if file.cell.checkpoint == "checkpoint-4":  # the donor itself
+                assert abs(row["kl_divergence"]) < 1e-4
+
+
+def test_the_report_is_made_where_it_is_wanted(finished: RunLayout, tmp_path: Path, make_config: MakeConfig) -> None:
+    assert finished.report.is_file()
+    tables_alone = run(make_config(analysis={"enabled": False}), ["foreshock"], RunHooks())
+    assert tables_alone.analysis is None
+    assert not tables_alone.layout.report.exists()
+
+
+def test_no_temporary_file_and_no_part_is_left(finished: RunLayout) -> None:
+    assert not list(finished.root.rglob("*.tmp"))
+    assert not list(finished.root.rglob("*.parts"))
+
+
+def test_tables_written_side_by_side_are_the_same(
+    finished: RunLayout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = RunLayout(tmp_path / finished.name)
+    shutil.copytree(finished.root, copy.root)
+    one_by_one = aggregate(copy)
+    before = tables(copy.root)
+    for folder in (copy.evals, copy.logprob, copy.ref_logprob, copy.kl):
+        shutil.rmtree(folder)
+    monkeypatch.setattr("foreshock.analysis.aggregate.write.SIDE_BY_SIDE_ROWS", 0)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    named: list[str] = []
+    assert aggregate(copy, named.append) == one_by_one
+    assert tables(copy.root) == before
+    assert len(named) == len(set(named)) > 1
+
+
+def test_tables_given_up_half_way_leave_no_temporary_file(
+    finished: RunLayout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = RunLayout(tmp_path / finished.name)
+    shutil.copytree(finished.root, copy.root)
+    monkeypatch.setattr("foreshock.analysis.aggregate.write.SIDE_BY_SIDE_ROWS", 0)
+
+    def interrupt(_: str) -> None:
+        half = copy.evals / f".checkpoint-1_prefill0.jsonl.{socket.gethostname()}-{_ended_process()}.tmp"
+        half.write_text("half a li")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        aggregate(copy, interrupt)
+    assert not list(copy.root.rglob("*.tmp"))
+    aggregate(copy)
+    assert tables(copy.root) == tables(finished.root)
+
+
+def _ended_process() -> int:
+    with subprocess.Popen(["true"]) as process:
+        return process.pid
+
+
+def test_analyses_made_side_by_side_are_the_same(
+    finished: RunLayout, tmp_path: Path, sft_run: Path, traces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = full_config(tmp_path, sft_run, traces, analysed=True)
+    made: list[tuple[dict[str, bytes], list[str]]] = []
+    said: list[list[str]] = []
+    for least_bytes in (1 << 62, 0):
+        copy = RunLayout(tmp_path / str(least_bytes) / finished.name)
+        shutil.copytree(finished.root, copy.root)
+        monkeypatch.setattr("foreshock.batch.running.analyse.SIDE_BY_SIDE_BYTES", least_bytes)
+        monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+        said.append([])
+        done = analyse([copy], config, copy.analysis, copy.report, said[-1].append)
+        files = [path for path in copy.analysis.rglob("*") if path.is_file()]
+        made.append(({str(path.relative_to(copy.analysis)): path.read_bytes() for path in files}, done.notes))
+    assert made[0] == made[1]
+    assert "rates.csv" in made[0][0]
+    assert not any(line.startswith("meanwhile") for line in said[0])
+    assert said[1][0].startswith("meanwhile: estimating unprompted rates, forecasting")
+
+
+def test_a_finished_run_resumes_to_itself(finished: RunLayout, tmp_path: Path) -> None:
+    copy = tmp_path / finished.name
+    shutil.copytree(finished.root, copy)
+    before = tables(copy)
+    packs = sorted(path.name for path in (copy / "packs").iterdir())
+    require_complete(resume(copy, RunHooks(), rows_only))
+    assert tables(copy) == before
+    assert sorted(path.name for path in (copy / "packs").iterdir()) == packs
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
+def test_batch_size_and_sharding_change_no_row(
+    finished: RunLayout, tmp_path: Path, sft_run: Path, traces: Path, batch_size: int
+) -> None:
+    config = full_config(tmp_path, sft_run, traces, batch_size=batch_size, shard_tasks=3 * batch_size)
+    layout = run(config, ["foreshock", "run"], RunHooks()).layout
+    assert tables(layout.root) == tables(finished.root)
+
+
+@pytest.mark.parametrize("damage", ["shard", "manifest", "evals", "part_left"])
+def test_whatever_is_damaged_is_made_again(finished: RunLayout, tmp_path: Path, damage: str) -> None:
+    copy = RunLayout(tmp_path / finished.name)
+    shutil.copytree(finished.root, copy.root)
+    victims = sorted(copy.shards.rglob("*.manifest.json"))
+    match damage:
+        case "shard":
+            victim = next(p for p in sorted(copy.shards.rglob("*.jsonl")))
+            victim.write_bytes(victim.read_bytes()[:-30])
+        case "manifest":
+            victims[0].unlink()
+            victims[-1].write_text("{")
+        case "evals":
+            shutil.rmtree(copy.evals)
+        case "part_left":
+            folder = victims[0].with_name(victims[0].name.replace(".manifest.json", ".parts"))
+            folder.mkdir()
+            (folder / "00000-h-1.jsonl").write_text("half a li")
+    require_complete(resume(copy.root, RunHooks(), rows_only))
+    assert tables(copy.root) == tables(finished.root)
+    assert not list(copy.root.rglob("*.parts"))
+
+
+def test_changed_weights_are_refused_on_resume(
+    finished: RunLayout, tmp_path: Path, sft_run: Path, traces: Path
+) -> None:
+    moved = tmp_path / "sft"
+    shutil.copytree(sft_run, moved)
+    config = full_config(tmp_path, moved, traces)
+    layout = create_run(config, make_plan(config), ["foreshock"])
+    weights = moved / "checkpoints" / "checkpoint-2" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(InputError, match="the model has changed since the run was planned"):
+        resume(layout.root, RunHooks())
+    shutil.rmtree(weights.parent)
+    with pytest.raises(InputError, match="the checkpoint of this run is gone"):
+        resume(layout.root, RunHooks())
+
+
+def test_level_zero_alone_one_checkpoint_one_task(make_config: MakeConfig) -> None:
+    config = make_config(
+        checkpoints={"steps": [2]},
+        problems={"max_problems": 1},
+        prefill={"levels": [0], "source": None},
+        sampling={"attempts": 1},
+    )
+    result = run(config, ["foreshock"], RunHooks())
+    require_complete(result)
+    assert result.aggregate is not None
+    assert (result.aggregate.n_eval, result.aggregate.n_logprob) == (1, 0)
+
+
+def test_a_source_of_other_problems_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"task_id": "elsewhere", "reasoning": "a b", "exploit_success": true}\n')
+    with pytest.raises(InputError, match="none of its 1 tasks is among the run's 10 problems"):
+        make_plan(make_config(prefill={"source": str(other)}))
+
+
+def test_a_checkpoint_that_breaks_does_not_stop_the_others(
+    make_config: MakeConfig, sft_run: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "sft"
+    shutil.copytree(sft_run, moved)
+    config = make_config(checkpoints={"dir": str(moved / "checkpoints")}, execution={"heal": 0})
+    plan = make_plan(config)
+    layout = create_run(config, plan, ["foreshock"])
+    (moved / "checkpoints" / "checkpoint-2" / "model.safetensors").write_bytes(b"cut short")
+    outcome = execute(layout, plan.file, config)
+    assert {spec.checkpoint.name for spec in outcome.missing} == {"checkpoint-2"}
+    with pytest.raises(ForeshockError, match=r"checkpoint-2[\s\S]*foreshock resume"):
+        require_complete(RunResult(layout, outcome))
+    report = aggregate(layout)
+    assert {item["checkpoint"] for item in report.missing} == {"checkpoint-2"}
+    assert {file.cell.checkpoint for file in layout.eval_files()} == {"checkpoint-1", "checkpoint-4"}
+
+
+def launch(config_file: Path, run_dir: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "foreshock", *arguments]
+    command += [str(config_file), "--run-dir", str(run_dir)] if arguments == ["run"] else [str(run_dir)]
+    with (config_file.parent / "log.txt").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+
+def workers_of(run_dir: Path) -> list[int]:
+    """Process ids of a run's workers and of the server that they are forked from, by their command line."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if str(run_dir).encode() in line and any(part.startswith(b"foreshock.jobs") for part in line):
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.parametrize("victim", ["launcher", "worker"])
+def test_kill_9_at_random_instants_then_resume_gives_the_same_tables(
+    finished: RunLayout, tmp_path: Path, sft_run: Path, traces: Path, victim: str
+) -> None:
+    """Kills of the launcher, whose workers must go with it, and of a worker or their server, to be replaced."""
+    config = full_config(tmp_path, sft_run, traces, cluster="local")
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(config.to_yaml_dict()))
+    run_dir = tmp_path / "run"
+    rng = random.Random(victim)
+    kills = 0
+    while kills < N_KILLS:
+        arguments = ["resume"] if (run_dir / "plan.json").is_file() else ["run"]
+        process = launch(file, run_dir, arguments)
+        deadline = time.monotonic() + 180
+        while not workers_of(run_dir) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0.0, 8.0))  # the server imports for the first half, the workers end with the second
+        if process.poll() is None:
+            workers = workers_of(run_dir)
+            if victim == "launcher" or workers:
+                os.kill(process.pid if victim == "launcher" else rng.choice(workers), signal.SIGKILL)
+                kills += 1
+        if victim == "launcher" or process.poll() is not None:
+            process.wait()
+        else:
+            os.killpg(process.pid, signal.SIGKILL) if kills < N_KILLS and rng.random() < 0.5 else process.wait()
+            process.wait()
+        deadline = time.monotonic() + 180
+        while workers_of(run_dir) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not workers_of(run_dir), "a worker outlived its launcher"
+        if process.returncode == 0 and kills < N_KILLS:  # finished before the kills were spent: start over
+            shutil.rmtree(run_dir)
+    process = launch(file, run_dir, ["resume"] if (run_dir / "plan.json").is_file() else ["run"])
+    assert process.wait() == 0, (tmp_path / "log.txt").read_text()[-2000:]
+    assert tables(run_dir) == tables(finished.root)
+    assert not list(run_dir.rglob("*.tmp"))
+    assert not list(run_dir.rglob("*.parts"))
+
+
+def test_ctrl_c_leaves_a_usable_state(finished: RunLayout, tmp_path: Path, sft_run: Path, traces: Path) -> None:
+    config = full_config(tmp_path, sft_run, traces, cluster="local")
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(config.to_yaml_dict()))
+    run_dir = tmp_path / "run"
+    process = launch(file, run_dir, ["run"])
+    deadline = time.monotonic() + 180
+    while not list((run_dir / "shards").rglob("*.jsonl")) and time.monotonic() < deadline:  # the first batch's rows
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=180) == 130
+    assert not workers_of(run_dir)
+    status = json.loads((run_dir / "status.json").read_text())
+    assert status["status"] == "interrupted"
+    assert "foreshock resume" in (tmp_path / "log.txt").read_text()
+    again = launch(file, run_dir, ["resume"])
+    assert again.wait() == 0
+    assert tables(run_dir) == tables(finished.root)
