@@ -1,8 +1,8 @@
 """Further interpreters on this machine, for work that one core is too slow for.
 
-The one hard decision: they are new processes, not forks, since this one may have threads; and they live no longer
-than the work is wanted. Each listens to a pipe whose other end closes when the work is given up (Ctrl-C, an error)
-or when this process ends, by whatever signal.
+They are new processes, not forks, since this one may have threads; and they live no longer than the work is wanted.
+Each listens to a pipe whose other end closes when the work is given up (Ctrl-C, an error) or when this process ends,
+by whatever signal.
 """
 
 from __future__ import annotations

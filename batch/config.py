@@ -1,8 +1,8 @@
 """The run configuration: one YAML schema, validated whole before anything starts.
 
-The one hard decision: unknown keys are refused and every error is reported at once, each with its line, because a
-misspelt key that is silently ignored costs a night of GPU hours. Relative paths are relative to the working
-directory; the resolved configuration saved with a run holds absolute ones.
+Unknown keys are refused and every error is reported at once, each with its line, because a misspelt key that is
+silently ignored costs a night of GPU hours. Relative paths are relative to the working directory; the resolved
+configuration saved with a run holds absolute ones.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ host side of the job submits them, because sbatch does not exist inside an image
 there and an adaptive round is due. Otherwise it aggregates, analyses, reports what is missing, and leaves with 0 if
 nothing is.
 
-The one hard decision: only this pack's own specs are submitted again. Another pack may still be running, and its
-last job looks after its own.
+Only this pack's own specs are submitted again. Another pack may still be running, and its last job looks after its
+own.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def analyse_what_there_is(layout: RunLayout, plan: PlanFile) -> int:
         status["n_missing_shards"] = len(missing)
         status["exit_reason"] = f"{len(missing)} shards are missing"
     _say(f"missing: {describe(missing)}")
-    _say(f"-> mend the cause (foreshock status {layout.root} quotes it), then: foreshock resume {layout.root}")
+    _say(f"-> fix the cause (foreshock status {layout.root} quotes it), then: foreshock resume {layout.root}")
     return EXIT_INCOMPLETE
 
 

@@ -1,8 +1,8 @@
 """Build the images: which commands, in which order.
 
-The one hard decision: planning is pure and running is dumb. A plan is a list of steps with their arguments, so every
-combination of builder, base and source can be tested on a machine that has none of them; whatever a builder says is
-shown, kept in a log, and explained when it is a known failure.
+Planning is pure and running is dumb. A plan is a list of steps with their arguments, so every combination of builder,
+base and source can be tested on a machine that has none of them; whatever a builder says is shown, kept in a log, and
+explained when it is a known failure.
 
 The context is a copy of the files that git knows (or would add), so a build does not depend on what else lies in the
 checkout, and Dockerfile and apptainer.def see the same files.

@@ -1,7 +1,7 @@
 """Run the self-test inside an image, through whichever program runs images here.
 
-The one hard decision: the test runs without network wherever the runtime can take it away, because an image that
-needs the network shows it on the compute node and not before.
+The test runs without network wherever the runtime can take it away, because an image that needs the network shows it
+on the compute node and not before.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The identity of an image: what runs and shards record, so that a resume on another image is noticed.
 
-The one hard decision: the digest covers the bytes that run, never a name or a date. A SIF's is the sha256 of the
-file, as `sha256sum` prints it; a sandbox folder's covers every path, mode, link and content in it; a Docker image's
-is its id, which is the digest of its configuration and, through it, of its layers.
+The digest covers the bytes that run, never a name or a date. A SIF's is the sha256 of the file, as `sha256sum` prints
+it; a sandbox folder's covers every path, mode, link and content in it; a Docker image's is its id, which is the
+digest of its configuration and, through it, of its layers.
 """
 
 from __future__ import annotations

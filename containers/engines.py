@@ -1,7 +1,7 @@
 """Which image builders this machine has, and how each is spelled.
 
-The one hard decision: builders are driven through their command lines and nothing else; no daemon socket, no Python
-client. What is not on PATH is not there.
+Builders are driven through their command lines and nothing else; no daemon socket, no Python client. What is not on
+PATH is not there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The environment inside an image: where libraries cache, and what keeps them offline and quiet.
 
-The one hard decision: caches never go to the home directory. It is often not there, not writable or over quota on
-compute nodes, and shared caches of compiled kernels break when two jobs write them at once.
+Caches never go to the home directory. It is often not there, not writable or over quota on compute nodes, and shared
+caches of compiled kernels break when two jobs write them at once.
 """
 
 from __future__ import annotations

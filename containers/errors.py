@@ -1,7 +1,7 @@
 """What goes wrong with images, each with the next step. Builders' own messages name neither the cause nor the cure.
 
-The one hard decision: the builder's output is kept and shown as it is; this module only adds one line that says what
-to do, and adds nothing when it does not recognise the output.
+The builder's output is kept and shown as it is; this module only adds one line that says what to do, and adds nothing
+when it does not recognise the output.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Compose the command line that runs foreshock inside an image on a compute node. Pure: nothing is run or looked up.
 
-The one hard decision: the container sees nothing by accident. The environment starts empty and holds what is listed
-here, the home directory is a folder in scratch, and only named folders are bound. Values of variables travel in
-`APPTAINERENV_NAME` rather than in `--env NAME=VALUE`, because that option splits values at commas.
+The container sees nothing by accident. The environment starts empty and holds what is listed here, the home directory
+is a folder in scratch, and only named folders are bound. Values of variables travel in `APPTAINERENV_NAME` rather
+than in `--env NAME=VALUE`, because that option splits values at commas.
 
 One command line serves setuid and unprivileged installations, Apptainer and SingularityCE; what differs between them
 is in `Flavour`.

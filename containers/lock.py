@@ -1,9 +1,9 @@
 """Generate and check the images' lock files: `python -m foreshock.containers.lock [--check | --upgrade]`.
 
-The one hard decision: both images get the same version of every package they share, so a result found on a laptop
-comes from the code that runs on a GPU node. vLLM is the pickiest and the cpu image's Python the older, so the GPU
-image's requirements are resolved first for the older Python; that resolution constrains the cpu lock, the cpu
-lock constrains the gpu and test locks.
+Both images get the same version of every package they share, so a result found on a laptop comes from the code that
+runs on a GPU node. vLLM is the pickiest and the cpu image's Python the older, so the GPU image's requirements are
+resolved first for the older Python; that resolution constrains the cpu lock, the cpu lock constrains the gpu and test
+locks.
 
 A version that is locked already stays as long as it fits, so that one more dependency changes one line and not the
 stack under every result; `--upgrade` takes the newest of everything.

@@ -1,6 +1,6 @@
 """The images' pins, read from `pins.toml`: the one place where a version or a digest is written.
 
-The one hard decision: the file is data, not code, because shell, Dockerfile tests and the image itself read it too.
+The file is data, not code, because shell, Dockerfile tests and the image itself read it too.
 """
 
 from __future__ import annotations

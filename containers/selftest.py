@@ -1,7 +1,7 @@
 """What an image must show of itself: `python -m foreshock.containers.selftest`, run inside it.
 
-The one hard decision: everything is tried, nothing is read off a label. Exit code 0 means that every check that
-applies here holds; a check that cannot apply (no GPU asked for, no djinn in this image) says so and does not count.
+Everything is tried, nothing is read off a label. Exit code 0 means that every check that applies here holds; a check
+that cannot apply (no GPU asked for, no djinn in this image) says so and does not count.
 """
 
 from __future__ import annotations

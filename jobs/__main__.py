@@ -3,8 +3,8 @@
 Exit codes: 0 complete; 75 stopped early with everything finished on disk, run again; 1 something failed (the
 progress file and standard error say what); 2 the arguments or the run directory are wrong.
 
-The one hard decision: the tie to the parent is made before anything heavy is imported, so that a launcher killed
-while its workers start leaves none behind.
+The tie to the parent is made before anything heavy is imported, so that a launcher killed while its workers start
+leaves none behind.
 """
 
 from __future__ import annotations

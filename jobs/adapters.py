@@ -1,8 +1,8 @@
 """LoRA adapter directories: what their configuration says and where their base model lies.
 
-The one hard decision: adapters are read by hand, without the peft library. The files are two (a JSON and one
-safetensors), the arithmetic is one line (W + scale * B A), and anything outside it (DoRA, biases, other methods) is
-refused by name instead of being half applied. Light: nothing here needs torch.
+Adapters are read by hand, without the peft library. The files are two (a JSON and one safetensors), the arithmetic is
+one line (W + scale * B A), and anything outside it (DoRA, biases, other methods) is refused by name instead of being
+half applied. Light: nothing here needs torch.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Evaluation: sample continuations of prefilled prompts, extract the code, verify it, make rows.
 
-The one hard decision: batches are cut from the whole spec's sorted rows, never from what happens to be left, and
-an unfinished batch is redone whole. A resumed run therefore repeats the very batches of an uninterrupted one and,
-on engines whose numbers depend on batch composition, reproduces it bit for bit.
+Batches are cut from the whole spec's sorted rows, never from what happens to be left, and an unfinished batch is
+redone whole. A resumed run therefore repeats the very batches of an uninterrupted one and, on engines whose numbers
+depend on batch composition, reproduces it bit for bit.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The code in a model's final answer.
 
-The one hard decision: where a block ends is decided by Python's own parser. A line of backticks inside a string
-literal is not a closing fence, so the first closing fence that leaves valid Python wins, and the first one of all
-when none does. Reasoning is split off beforehand (`PromptFormat.parse`), so code drafted there is never taken.
+Where a block ends is decided by Python's own parser. A line of backticks inside a string literal is not a closing
+fence, so the first closing fence that leaves valid Python wins, and the first one of all when none does. Reasoning is
+split off beforehand (`PromptFormat.parse`), so code drafted there is never taken.
 """
 
 from __future__ import annotations

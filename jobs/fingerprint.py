@@ -1,9 +1,8 @@
 """The identity of a checkpoint directory's model, and whether the directory can be loaded at all.
 
-The one hard decision: weight files below 64 MiB are hashed whole, larger ones by header, size and 256 evenly
-spaced blocks of 64 KiB. Any optimiser step changes nearly every weight, so samples tell checkpoints apart in
-milliseconds where whole hashes of 40 GB would take minutes; an edit that touches only bytes between the samples
-goes unseen.
+Weight files below 64 MiB are hashed whole, larger ones by header, size and 256 evenly spaced blocks of 64 KiB. Any
+optimiser step changes nearly every weight, so samples tell checkpoints apart in milliseconds where whole hashes of 40
+GB would take minutes; an edit that touches only bytes between the samples goes unseen.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 Imports the modules once (torch and transformers take seconds of a core and hundreds of megabytes), then forks an array
 task for every request on the channel. Between fork and task nothing runs but `foreshock.jobs.__main__.main`.
 
-The one hard decision: Python's own fork server is not used. It is one for the life of a program, shares the terminal's
-signals with it, and a worker's first words go to the terminal; this one belongs to one executor, has a session of its
-own and is gone when its tasks are. Messages (JSON, one a packet):
+Python's own fork server is not used. It is one for the life of a program, shares the terminal's signals with it, and
+a worker's first words go to the terminal; this one belongs to one executor, has a session of its own and is gone when
+its tasks are. Messages (JSON, one a packet):
 
     to the server     {"task": 3, "pack": 0, "log": PATH}   start it
                       {"stop": true}                        SIGTERM to every task

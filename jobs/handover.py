@@ -1,7 +1,7 @@
 """Finished rows on their way from the engine to the verifier and the disk, while the engine goes on.
 
-The one hard decision: the receiver takes rows by the clock, not when the next one arrives. An engine may be busy for
-minutes with continuations that are all long; what it finished before must not wait for them in memory.
+The receiver takes rows by the clock, not when the next one arrives. An engine may be busy for minutes with
+continuations that are all long; what it finished before must not wait for them in memory.
 """
 
 from __future__ import annotations

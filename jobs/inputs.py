@@ -1,7 +1,7 @@
 """What a run's workers compute from: problems and prefill traces, frozen in the run when it was planned.
 
-The one hard decision: workers read copies inside the run directory, never the user's files, so that editing a
-source while a sweep is queued cannot mix two experiments.
+Workers read copies inside the run directory, never the user's files, so that editing a source while a sweep is queued
+cannot mix two experiments.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Prefill texts: where they come from and how a level cuts them.
 
-The one hard decision: a level is the original text up to the end of its Nth whitespace-separated word, with the
-text's own whitespace kept. Shorter levels are therefore string prefixes of longer ones.
+A level is the original text up to the end of its Nth whitespace-separated word, with the text's own whitespace kept.
+Shorter levels are therefore string prefixes of longer ones.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class PrefillTrace:
 class PrefillSource:
     """Usable traces of one file by task, in file order; several traces of a task stay apart.
 
-    `conditioned` says that only exploit successes were kept: the importance weights need to know (spec section 8).
+    `conditioned` says that only exploit successes were kept: the importance weights need to know (docs/methods.md).
     `n_rows` counts the file's rows, `n_dropped` those not used because they were no exploit success.
     """
 

@@ -1,7 +1,7 @@
 """How far an array task is: one small file a task, rewritten in place, read by `status` and the progress bars.
 
-The one hard decision: progress is a courtesy, never a source of truth. Nothing decides by it what is done; it may
-be lost or stale and the run is none the worse.
+Progress is a courtesy, never a source of truth. Nothing decides by it what is done; it may be lost or stale and the
+run is none the worse.
 """
 
 from __future__ import annotations

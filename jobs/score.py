@@ -1,7 +1,7 @@
 """Scoring: the log-probability of every prefill of a run's traces under one checkpoint.
 
-The one hard decision: the unit scored is a distinct trace, not a row. One forward pass of its longest level
-gives all levels whose token ids are a prefix of it, and attempts that share the trace share the scores.
+The unit scored is a distinct trace, not a row. One forward pass of its longest level gives all levels whose token ids
+are a prefix of it, and attempts that share the trace share the scores.
 """
 
 from __future__ import annotations

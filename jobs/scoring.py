@@ -1,8 +1,8 @@
 """Score all levels of a trace with as few forward passes as their token ids allow.
 
-The one hard decision: sharing is decided by token ids alone. A level whose ids are a prefix of a longer level's
-ids is read off that level's scores; one that is tokenised differently at its cut gets its own request. Equal
-ids are scored once, however many levels, attempts or traces ask for them. Pure: no engine, no tokenizer.
+Sharing is decided by token ids alone. A level whose ids are a prefix of a longer level's ids is read off that level's
+scores; one that is tokenised differently at its cut gets its own request. Equal ids are scored once, however many
+levels, attempts or traces ask for them. Pure: no engine, no tokenizer.
 """
 
 from __future__ import annotations

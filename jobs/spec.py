@@ -1,8 +1,8 @@
 """What work is: checkpoints, cells, sampling parameters and job specs.
 
-The one hard decision: a spec's `key()` covers everything that can change its rows (model fingerprint,
-prompt template, prefill text, sampling, verifier) and nothing that cannot (GPU, batch size, node). A retry
-on a bigger GPU is the same work; a changed setting is other work and is never mixed with the old.
+A spec's `key()` covers everything that can change its rows (model fingerprint, prompt template, prefill text,
+sampling, verifier) and nothing that cannot (GPU, batch size, node). A retry on a bigger GPU is the same work; a
+changed setting is other work and is never mixed with the old.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Run one array task: its specs in order, one model load per checkpoint, every finished batch durable.
 
-The one hard decision: a worker is stopped by a flag, not by an exception. Signals set it, the loop looks at it
-between batches, and what is finished is on disk before the process leaves with 75, which asks to be requeued.
+A worker is stopped by a flag, not by an exception. Signals set it, the loop looks at it between batches, and what is
+finished is on disk before the process leaves with 75, which asks to be requeued.
 """
 
 from __future__ import annotations

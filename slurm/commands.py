@@ -1,7 +1,7 @@
 """Slurm's command line: run a command, and the few questions that foreshock asks.
 
-The one hard decision: every question is one process for a whole run and is asked for the user's own jobs only,
-so that watching a run costs the controller next to nothing. What cannot be answered is None, never a guess.
+Every question is one process for a whole run and is asked for the user's own jobs only, so that watching a run costs
+the controller next to nothing. What cannot be answered is None, never a guess.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The text of batch scripts: what submitit submits and what `--emit-sbatch` writes are made of the same parts.
 
-The one hard decision: scripts are self-contained bash with the host side inlined, so that a person can read one,
-change a line and submit it by hand, and so that a running job depends on no file that an upgrade may replace.
+Scripts are self-contained bash with the host side inlined, so that a person can read one, change a line and submit it
+by hand, and so that a running job depends on no file that an upgrade may replace.
 """
 
 from __future__ import annotations

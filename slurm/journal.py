@@ -1,8 +1,8 @@
 """The submission journal: which jobs a pack becomes, and how far their submission got.
 
-The one hard decision: a job's name carries a random token that is on disk before sbatch is called. A launcher
-that dies between sbatch and the next write therefore leaves a job that can be found again by its name, in squeue
-or sacct, and a second launcher adopts it instead of submitting it twice.
+A job's name carries a random token that is on disk before sbatch is called. A launcher that dies between sbatch and
+the next write therefore leaves a job that can be found again by its name, in squeue or sacct, and a second launcher
+adopts it instead of submitting it twice.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """One launcher at a time per run, on file systems without locks.
 
-The one hard decision: a hard link to a file that names its owner. Making one is atomic on NFS and Lustre, where
-flock is not dependable, and the lock is never seen without its owner's name. An owner that is known to be dead
-(same machine, no such process) is overruled; any other is reported with what to do, because waiting for a process
-on a lost node would never end.
+A hard link to a file that names its owner. Making one is atomic on NFS and Lustre, where flock is not dependable, and
+the lock is never seen without its owner's name. An owner that is known to be dead (same machine, no such process) is
+overruled; any other is reported with what to do, because waiting for a process on a lost node would never end.
 """
 
 from __future__ import annotations

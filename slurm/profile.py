@@ -1,8 +1,8 @@
 """Site profiles: what a job asks Slurm for, in a small YAML file per kind of node.
 
-The one hard decision: a profile holds what the site differs in and nothing about the run. Unknown keys are
-refused (a misspelt `partition` would send a night's work to the default one), and whatever Slurm offers beyond
-these keys goes verbatim through `sbatch`.
+A profile holds what the site differs in and nothing about the run. Unknown keys are refused (a misspelt `partition`
+would send a night's work to the default one), and whatever Slurm offers beyond these keys goes verbatim through
+`sbatch`.
 """
 
 from __future__ import annotations

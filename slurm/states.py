@@ -1,8 +1,8 @@
 """States of jobs and tasks, and reading them from squeue and sacct.
 
-The one hard decision: one query per look, for a whole run. `squeue` knows what is queued or running, `sacct` what
-has ended; without accounting a job that squeue no longer lists has ended in a way nobody can tell, and the store
-alone says whether its work is there.
+One query per look, for a whole run. `squeue` knows what is queued or running, `sacct` what has ended; without
+accounting a job that squeue no longer lists has ended in a way nobody can tell, and the store alone says whether its
+work is there.
 """
 
 from __future__ import annotations

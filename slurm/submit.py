@@ -1,8 +1,8 @@
 """Submission through submitit: a pack's arrays, then one job after all of them.
 
-The one hard decision: submitit writes the batch file and calls sbatch, and no more. Its pickles, its signal
-handling and its waiting are left out: a pickle moved into place after sbatch is lost with a launcher that dies in
-between, its requeue does not exist inside a container, and whether work is done is asked of the run's store.
+Submitit writes the batch file and calls sbatch, and no more. Its pickles, its signal handling and its waiting are
+left out: a pickle moved into place after sbatch is lost with a launcher that dies in between, its requeue does not
+exist inside a container, and whether work is done is asked of the run's store.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Which (exploit type, checkpoint) gets how many further unprompted attempts.
 
-The one hard decision: a cell's number of attempts never depends on its own unprompted outcomes. Its round is decided
-from the prefilled attempts of all checkpoints and from the unprompted attempts of *earlier* rounds' checkpoints only,
-each checkpoint belonging to exactly one round. Given everything that decided it, n is then a constant and the
-exploits of the cell are Binomial(n, rate): k/n is exactly unbiased, Clopper-Pearson limits keep their coverage and
-the likelihood is the usual one, whatever rule picks the cells. Rules that look at a cell's own zero count and give
-it more attempts double the expectation of k/n for rare exploits (docs/methods.md, section 9).
+A cell's number of attempts never depends on its own unprompted outcomes. Its round is decided from the prefilled
+attempts of all checkpoints and from the unprompted attempts of *earlier* rounds' checkpoints only, each checkpoint
+belonging to exactly one round. Given everything that decided it, n is then a constant and the exploits of the cell
+are Binomial(n, rate): k/n is exactly unbiased, Clopper-Pearson limits keep their coverage and the likelihood is the
+usual one, whatever rule picks the cells. Rules that look at a cell's own zero count and give it more attempts double
+the expectation of k/n for rare exploits (docs/methods.md, section 9).
 
 The rule itself: Laplace posterior of the headline model; expected shrinkage of the standard deviations of all log
 rates by one more batch of attempts in a cell, per sample; greedy.

@@ -1,9 +1,9 @@
 """What adaptive attempts saved: the uniform design that would have given the same interval width.
 
-The one hard decision: both designs are judged by the same fitted model. Its covariance given the prefilled attempts,
-with the information of n unprompted attempts added in every cell, gives the mean width of the intervals for any
-design; the uniform design's attempts are raised until its width is the adaptive one's. Widths that happened to come
-out would compare one design's luck with the other's expectation.
+Both designs are judged by the same fitted model. Its covariance given the prefilled attempts, with the information of
+n unprompted attempts added in every cell, gives the mean width of the intervals for any design; the uniform design's
+attempts are raised until its width is the adaptive one's. Widths that happened to come out would compare one design's
+luck with the other's expectation.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One checkpoint's final tables from its sealed shards.
 
-The one hard decision: a checkpoint is written by itself. Its tables need its own shards and the reference model's
-scores, nothing of other checkpoints, so that any number of them can be written side by side.
+A checkpoint is written by itself. Its tables need its own shards and the reference model's scores, nothing of other
+checkpoints, so that any number of them can be written side by side.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Large files read and written past the page cache.
 
-The one hard decision: shards and tables of gigabytes pass through here once, and their pages would push out what is
-needed again. Copying them through the cache is also much of what reading and writing costs: on a virtual machine that
-gets its memory from its host page by page, most of it. Small files, ends of files and file systems without direct
-access use the cache as ever.
+Shards and tables of gigabytes pass through here once, and their pages would push out what is needed again. Copying
+them through the cache is also much of what reading and writing costs: on a virtual machine that gets its memory from
+its host page by page, most of it. Small files, ends of files and file systems without direct access use the cache as
+ever.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Tables while they are written: line by line, several at a time, each file whole or not there.
 
-The one hard decision: a table without a line leaves no file, and a table of an earlier aggregation is replaced only by
-one that has lines; so a cell that is missing now keeps what it had.
+A table without a line leaves no file, and a table of an earlier aggregation is replaced only by one that has lines;
+so a cell that is missing now keeps what it had.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What belongs to a score: the outcome of its continuation, and the score of the same prefill under another model.
 
-The one hard decision: rows are paired by their keys' JSON, as sorted integers, many rows at a time; of rows with the
-same keys the last one counts.
+Rows are paired by their keys' JSON, as sorted integers, many rows at a time; of rows with the same keys the last one
+counts.
 """
 
 from __future__ import annotations

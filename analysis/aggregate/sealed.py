@@ -1,7 +1,7 @@
 """The lines of sealed shards: each shard verified and read once, ahead of who needs it.
 
-The one hard decision: what is verified is what is used. A shard is held whole while its checksum is computed and its
-lines are cut; only one that is too large for that is read a second time, piece by piece.
+What is verified is what is used. A shard is held whole while its checksum is computed and its lines are cut; only one
+that is too large for that is read a second time, piece by piece.
 """
 
 from __future__ import annotations

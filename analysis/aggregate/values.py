@@ -1,9 +1,9 @@
 """Where the values of many JSON lines lie, without decoding them.
 
-The one hard decision: lines are taken only if each holds the expected keys, all of them, in their order and spaced as
-foreshock writes them; whatever else there is, is left to who decodes lines. A quotation mark inside a JSON string is
-escaped, and no string but a key has a colon behind it: so a bare quotation mark and a colon end a key, unless the mark
-begins a value. The text between the values, once it is known to be the same in every line, proves the rest.
+Lines are taken only if each holds the expected keys, all of them, in their order and spaced as foreshock writes them;
+whatever else there is, is left to who decodes lines. A quotation mark inside a JSON string is escaped, and no string
+but a key has a colon behind it: so a bare quotation mark and a colon end a key, unless the mark begins a value. The
+text between the values, once it is known to be the same in every line, proves the rest.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Shards to the run's final tables: evals/, samples, logprob/, ref_logprob/, kl/, ground_truth/, extra/.
 
-The one hard decision: this is the only writer of those files. It rewrites a cell whole from whatever shards are
-sealed, in canonical order, so the tables of a resumed run equal those of an uninterrupted one byte for byte, and
-aggregating an unfinished run is safe and says what is missing.
+This is the only writer of those files. It rewrites a cell whole from whatever shards are sealed, in canonical order,
+so the tables of a resumed run equal those of an uninterrupted one byte for byte, and aggregating an unfinished run is
+safe and says what is missing.
 """
 
 from __future__ import annotations

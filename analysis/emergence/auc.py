@@ -4,8 +4,8 @@ AUC = P(score of a positive > score of a negative) + half the ties: a mean over 
 of ranks) lets each pair be judged by a model that has seen neither of its two types, and lets pairs be restricted
 to one run.
 
-The hard decision: Newcombe's method 5, not DeLong or the bootstrap. At 8 against 8 and AUC .97 those cover 57% of
-the time instead of 95%, and at AUC 1 they collapse to a point; method 5 keeps its coverage.
+Newcombe's method 5, not DeLong or the bootstrap. At 8 against 8 and AUC .97 those cover 57% of the time instead of
+95%, and at AUC 1 they collapse to a point; method 5 keeps its coverage.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Every metric, model and cutoff: AUC with its interval, and p-values that know how many cells were tried.
 
-The hard decision: the label of a cutoff is what happens *after* it, from later level-0 counts only, and types that
-have most likely emerged by the cutoff are left out. A label that shares counts with the features correlates with
-them by noise alone, and a type that has emerged needs no prediction.
+The label of a cutoff is what happens *after* it, from later level-0 counts only, and types that have most likely
+emerged by the cutoff are left out. A label that shares counts with the features correlates with them by noise alone,
+and a type that has emerged needs no prediction.
 """
 
 from __future__ import annotations

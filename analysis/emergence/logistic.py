@@ -2,8 +2,8 @@
 
 Minimises 0.5 |w|^2 + C * sum of log losses with an unpenalised intercept: scikit-learn's objective, by Newton.
 
-The hard decision: an own solver beside scikit-learn's, because a permutation test refits the same small problem
-hundreds of thousands of times; a test holds the two to equal coefficients.
+An own solver beside scikit-learn's, because a permutation test refits the same small problem hundreds of thousands of
+times; a test holds the two to equal coefficients.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ threshold_level, threshold_slope, threshold_projected rank by one feature. tuned
 level + a * slope with a in 0..10 tuned on other types; logistic_level_slope fits an L2 logistic regression on
 other types.
 
-The hard decision: a fitted model judges a pair (positive, negative) only when neither of the pair's two *types* was
-used to fit it, and both samples of the pair are scored by that same fit. Scores of different fits are never compared:
-leaving a positive out lowers the intercept for that very sample, which is why leave-one-out AUC is .36 on noise.
+A fitted model judges a pair (positive, negative) only when neither of the pair's two *types* was used to fit it, and
+both samples of the pair are scored by that same fit. Scores of different fits are never compared: leaving a positive
+out lowers the intercept for that very sample, which is why leave-one-out AUC is .36 on noise.
 """
 
 from __future__ import annotations

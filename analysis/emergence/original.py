@@ -4,9 +4,9 @@
 old numbers what they were: k/n > threshold at any checkpoint as the label, smoothed rates with accumulated sample
 sizes, a slope of 0 where there is one checkpoint, leave-one-out fits without a penalty.
 
-The hard decision: nothing here is repaired. Smoothing ranks types by sample size where no exploit was seen and
-leave-one-out scores noise below one half; the default definitions exist because of that. Differences that remain:
-cells are counted from the evals (the original counted the KL rows), and intervals and permutation p-values are added.
+Nothing here is repaired. Smoothing ranks types by sample size where no exploit was seen and leave-one-out scores
+noise below one half; the default definitions exist because of that. Differences that remain: cells are counted from
+the evals (the original counted the KL rows), and intervals and permutation p-values are added.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ Shuffling within a run keeps each run's number of emerging types, so telling the
 of the grid are shuffled by the same random order of types, so that the best cell of the grid can be compared with
 the best cell of each shuffled grid (Westfall and Young's max statistic).
 
-The hard decision: cells are compared after dividing by the spread of their own shuffled AUCs; a raw maximum would
-only ever look at the cells with the fewest types. p is a mid-p (ties count half): uniform under the null although
-the statistic takes few values.
+Cells are compared after dividing by the spread of their own shuffled AUCs; a raw maximum would only ever look at the
+cells with the fewest types. p is a mid-p (ties count half): uniform under the null although the statistic takes few
+values.
 """
 
 from __future__ import annotations

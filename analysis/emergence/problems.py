@@ -4,7 +4,7 @@ One sample is a task in a run; the metric is its accessibility (1 when a short p
 none does); the target is an unprompted exploit at a later checkpoint. Exploit types are the blocks that a fitted
 model must not have seen.
 
-The hard decision: tasks already exploited unprompted by the cutoff are left out, as types are in the main analysis.
+Tasks already exploited unprompted by the cutoff are left out, as types are in the main analysis.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Rate models as sources of emergence features.
 
-The hard decision: a model is refitted at every cutoff to the cells seen by then, final-checkpoint forecasts
-included; one fit to everything, read off at early checkpoints, would leak the future into the features.
+A model is refitted at every cutoff to the cells seen by then, final-checkpoint forecasts included; one fit to
+everything, read off at early checkpoints, would leak the future into the features.
 """
 
 from __future__ import annotations

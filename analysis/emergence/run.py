@@ -1,7 +1,7 @@
 """The emergence analysis of run directories: tables, figures and a summary on disk.
 
-The hard decision: outputs carry their definitions. `summary.json` says which ones were used and why a cell is null,
-so that a table from the original definitions cannot pass for one from the current ones.
+Outputs carry their definitions. `summary.json` says which ones were used and why a cell is null, so that a table from
+the original definitions cannot pass for one from the current ones.
 """
 
 from __future__ import annotations

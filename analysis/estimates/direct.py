@@ -1,6 +1,6 @@
 """The rate from unprompted attempts alone, with exact limits.
 
-The one hard decision: a zero count has no point estimate. (s + 1) / (n + 2) would rank cells by sample size.
+A zero count has no point estimate. (s + 1) / (n + 2) would rank cells by sample size.
 """
 
 from __future__ import annotations

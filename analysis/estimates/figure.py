@@ -1,7 +1,7 @@
 """The headline figure: estimated unprompted rates over training, with what was seen directly.
 
-The one hard decision: one panel an exploit type, runs in colour, so that the question "did this type rise in this
-run and not in the control" is answered inside one panel.
+One panel an exploit type, runs in colour, so that the question "did this type rise in this run and not in the
+control" is answered inside one panel.
 """
 
 from __future__ import annotations

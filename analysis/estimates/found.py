@@ -1,7 +1,7 @@
 """All rates of run directories, as what one process finds and another describes.
 
-The one hard decision: the imports that estimating takes (torch: seconds) are read when it begins, so that whoever only
-describes what was found does without them.
+The imports that estimating takes (torch: seconds) are read when it begins, so that whoever only describes what was
+found does without them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Per-cell estimates from prefilled attempts: importance sampling and its bounds.
 
-The one hard decision: each cell uses one level, the shortest with enough exploits, chosen by counts and never by
-the weights. Taking the best-looking level (largest bound, best diagnostic) selects the levels that err.
+Each cell uses one level, the shortest with enough exploits, chosen by counts and never by the weights. Taking the
+best-looking level (largest bound, best diagnostic) selects the levels that err.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """All estimates of all cells.
 
-The one hard decision: every method gives a row for every cell that it can speak about, whatever its status, so
-that a reader can compare them; only the status says which may be quoted.
+Every method gives a row for every cell that it can speak about, whatever its status, so that a reader can compare
+them; only the status says which may be quoted.
 """
 
 from __future__ import annotations

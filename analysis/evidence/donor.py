@@ -1,9 +1,9 @@
 """pi and a: how often the donor exploits a task, and how often it does once a prefix is forced.
 
 A source that kept only exploit traces proposes prefixes from q(z) = D(z) a(z) / pi, so the weight P/D gains the
-factor pi / a(z). The one hard decision: both are smoothed towards their exploit type's mean with a strength
-estimated from the data (beta-binomial, method of moments), because a banked prefix has a > 0 even where a few
-rollouts all failed, and an estimate of zero would silently drop its task.
+factor pi / a(z). Both are smoothed towards their exploit type's mean with a strength estimated from the data
+(beta-binomial, method of moments), because a banked prefix has a > 0 even where a few rollouts all failed, and an
+estimate of zero would silently drop its task.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """One rate estimate with its intervals: the row of rates.csv.
 
-The one hard decision: what is unknown is None and becomes an empty field. A cell without a success has no direct
-log rate, only an upper limit; an importance-sampling mean whose diagnostics fail is a statement about the lower
-side and has no upper limit.
+What is unknown is None and becomes an empty field. A cell without a success has no direct log rate, only an upper
+limit; an importance-sampling mean whose diagnostics fail is a statement about the lower side and has no upper limit.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What every estimator reads: direct counts per cell, and one weighted outcome per prefilled attempt.
 
-The one hard decision: evidence is parallel integer-coded arrays, not tables, so that a simulated experiment and a
-run directory enter the estimators through the same door and a bootstrap is an index operation.
+Evidence is parallel integer-coded arrays, not tables, so that a simulated experiment and a run directory enter the
+estimators through the same door and a bootstrap is an index operation.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Run directories to Evidence: every prefilled attempt joined to the weight of its own prefix.
 
-The one hard decision: a weight belongs to (checkpoint, level, task, attempt) and is never borrowed from another
-attempt's prefix. Only where a run scored one attempt index throughout, and nothing says that a task's attempts had
-different prefixes, does the one score serve them all. Taking the first match instead has produced
-"probabilities" of 10^9.
+A weight belongs to (checkpoint, level, task, attempt) and is never borrowed from another attempt's prefix. Only where
+a run scored one attempt index throughout, and nothing says that a task's attempts had different prefixes, does the
+one score serve them all. Taking the first match instead has produced "probabilities" of 10^9.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Tables as the CSV files that people open.
 
-The hard decision: a value is put into words once, however many rows hold it. Tables of every task and checkpoint
-repeat few values, and putting numbers into words is nearly all that writing costs.
+A value is put into words once, however many rows hold it. Tables of every task and checkpoint repeat few values, and
+putting numbers into words is nearly all that writing costs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The figures' font, cut down to the letters that figures use.
 
-The hard decision: a PDF embeds the glyphs it draws, and cutting them out of a font of thousands of glyphs took longer
-than everything else about a figure. So that cut is made once, into matplotlib's cache folder; letters that it lacks
-still come from the whole font.
+A PDF embeds the glyphs it draws, and cutting them out of a font of thousands of glyphs took longer than everything
+else about a figure. So that cut is made once, into matplotlib's cache folder; letters that it lacks still come from
+the whole font.
 """
 
 from __future__ import annotations

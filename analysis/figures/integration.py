@@ -95,7 +95,7 @@ def predictor_figure(frame: pd.DataFrame, summary: dict[str, Any], directory: Pa
             data,
             directory,
             "token_vs_logprob_comparison",
-            "Which measure foretells the threshold",
+            "Which measure predicts the threshold",
             f"Each point is a task at a checkpoint (n = {n} rows of {fits['token']['n_tasks']} tasks, the same in both "
             "panels; slightly jittered; darker is later in training). p is from standard errors clustered "
             "by task. Points on the zero line are "

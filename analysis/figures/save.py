@@ -1,7 +1,7 @@
 """Saving a figure: PNG, PDF and the numbers it was drawn from, side by side.
 
-The hard decision: the files carry title and caption, because a picture travels without its page; the copy that
-goes into the report does not, because there the page carries both.
+The files carry title and caption, because a picture travels without its page; the copy that goes into the report does
+not, because there the page carries both.
 """
 
 from __future__ import annotations

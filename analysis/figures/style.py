@@ -1,8 +1,7 @@
 """The house style of every figure: quiet axes, one ink, colours that survive colour blindness and grey printing.
 
-The hard decision: colour carries one meaning a figure. Ordered things (checkpoints, rates) run along one hue from
-pale to dark, so that lightness alone tells them apart; unordered things (runs, predictors) take Okabe and Ito's
-colours in a fixed order.
+Colour carries one meaning a figure. Ordered things (checkpoints, rates) run along one hue from pale to dark, so that
+lightness alone tells them apart; unordered things (runs, predictors) take Okabe and Ito's colours in a fixed order.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Forecasts made as of each earlier checkpoint, scored against what came later.
 
-The hard decision: at each cutoff the model is fitted to the seen cells only, and the outcome is the posterior
-probability of exceedance from level-0 counts after the cutoff; types that have most likely emerged by then are scored
-apart, because "it has happened" is no forecast.
+At each cutoff the model is fitted to the seen cells only, and the outcome is the posterior probability of exceedance
+from level-0 counts after the cutoff; types that have most likely emerged by then are scored apart, because "it has
+happened" is no forecast.
 """
 
 from __future__ import annotations

@@ -10,12 +10,11 @@ is a growth curve over training time z in [0, 1] (0: first checkpoint, 1: the ho
     theta_j(c) = A + a_type + a_j + (S + s_run + s_j) z + Wiener(z) + integral of (v_run + v_j),
     v_run, v_j ~ Ornstein-Uhlenbeck
 
-The hard decision: a trend whose extra speed v dies out (a damped local trend), part of it common to a run's types,
-instead of a stationary process or a straight line. A stationary curve returns to its mean where data end, which is
-wrong for a behaviour that training keeps pushing; a straight line never ends a burst of growth, and real bursts end.
-Here a burst is carried on for about `memory` of the training and then gives way to the run's long-run growth, while
-uncertainty widens.
-All unknowns are standard normal: prior standard deviations are folded into the columns.
+A trend whose extra speed v dies out (a damped local trend), part of it common to a run's types, instead of a
+stationary process or a straight line. A stationary curve returns to its mean where data end, which is wrong for a
+behaviour that training keeps pushing; a straight line never ends a burst of growth, and real bursts end. Here a burst
+is carried on for about `memory` of the training and then gives way to the run's long-run growth, while uncertainty
+widens. All unknowns are standard normal: prior standard deviations are folded into the columns.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Curves are continued beyond the last checkpoint draw by draw with the growth mod
 training may change course for reasons that no seen checkpoint shows: a draw may leave its curve and head
 for a new final level, drawn from a wide prior; often while training is young, hardly ever towards its end.
 
-The hard decision: "by step T" means at any checkpoint up to T, seen ones included. A rate that has passed the
-threshold and fell again has passed it.
+"by step T" means at any checkpoint up to T, seen ones included. A rate that has passed the threshold and fell again
+has passed it.
 """
 
 from __future__ import annotations

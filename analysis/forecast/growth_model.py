@@ -3,8 +3,8 @@
 Settings are drawn quasi-randomly from the prior and weighted by their evidence; each further round is drawn from
 a Student-t fitted to all the weighted ones before it (adaptive importance sampling, Bugallo et al. 2017).
 
-The hard decision: integrate over hyperparameters, never optimise. With few checkpoints the evidence hardly says
-how rough growth curves are, and a single optimum turns that ignorance into false certainty.
+Integrate over hyperparameters, never optimise. With few checkpoints the evidence hardly says how rough growth curves
+are, and a single optimum turns that ignorance into false certainty.
 """
 
 from __future__ import annotations

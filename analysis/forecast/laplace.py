@@ -4,10 +4,10 @@ The model is binomial with a linear predictor eta = offset + X u_j + Z g + e and
 per surface, g shared, e per prefilled cell. The Hessian is an arrow (blocks H_j on the diagonal, a border for g,
 a diagonal for e), so e and then the u_j are eliminated exactly and one Newton step costs J small Cholesky factors.
 
-The hard decision: e stays an unknown of the Laplace approximation instead of a scaled-down sample size; overdispersed
-prefilled cells then lose weight only as far as the data say so. Every step is halved until the objective rises:
-undamped Newton diverges on such surfaces. Source: Rasmussen and Williams (2006), section 3.4, with the block
-elimination of a generalised linear mixed model.
+E stays an unknown of the Laplace approximation instead of a scaled-down sample size; overdispersed prefilled cells
+then lose weight only as far as the data say so. Every step is halved until the objective rises: undamped Newton
+diverges on such surfaces. Source: Rasmussen and Williams (2006), section 3.4, with the block elimination of a
+generalised linear mixed model.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 A count becomes the posterior mean and variance of its logit under the Jeffreys prior,
 digamma(k + 1/2) - digamma(n - k + 1/2) and trigamma(k + 1/2) + trigamma(n - k + 1/2), finite at 0 and n.
 
-The hard decision: predictions are scored by the likelihood of the counts themselves (binomial deviance per attempt)
-besides errors in logits, because the logit of a zero count says more about n than about the rate; fits weigh each
-value by its variance for the same reason.
+Predictions are scored by the likelihood of the counts themselves (binomial deviance per attempt) besides errors in
+logits, because the logit of a zero count says more about n than about the rate; fits weigh each value by its variance
+for the same reason.
 """
 
 from __future__ import annotations

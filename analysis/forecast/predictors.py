@@ -1,7 +1,7 @@
 """Does a metric say more about the final rate than the rate itself? A regression per metric, judged on unseen types.
 
-The hard decision: every prediction is for an exploit type that the regression has not seen in any run, and `q2`
-compares it with predicting the other types' mean. R² on the fitted types, as usually shown, rewards any metric.
+Every prediction is for an exploit type that the regression has not seen in any run, and `q2` compares it with
+predicting the other types' mean. R² on the fitted types, as usually shown, rewards any metric.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The forecast of run directories: probabilities, times, backtest, logit-space predictions, figures.
 
-The hard decision: every forecast comes with its own track record. The same model is refitted as of each earlier
-checkpoint and scored against what came later, on the user's data, next to the base rate.
+Every forecast comes with its own track record. The same model is refitted as of each earlier checkpoint and scored
+against what came later, on the user's data, next to the base rate.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Scores of probability forecasts, and the base rate they have to beat.
 
-The hard decision: two base rates. `base_rate` is the share of positives in the very samples that are scored, which
-no forecaster could have known, so beating it is an honest claim. `base_rate_without` leaves out the sample's own
-exploit type (in every run), which is what one could have known.
+Two base rates. `base_rate` is the share of positives in the very samples that are scored, which no forecaster could
+have known, so beating it is an honest claim. `base_rate_without` leaves out the sample's own exploit type (in every
+run), which is what one could have known.
 """
 
 from __future__ import annotations

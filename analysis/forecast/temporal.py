@@ -1,7 +1,7 @@
 """Predicting a type's rate from its own past: persistence, AR(1), extrapolation in log step, a Gaussian process.
 
-The hard decision: AR(1) is fitted on the *other* exploit types, because eight points of one type cannot carry a
-regression, and it predicts one checkpoint ahead; the others predict the final checkpoint from each cutoff.
+AR(1) is fitted on the *other* exploit types, because eight points of one type cannot carry a regression, and it
+predicts one checkpoint ahead; the others predict the final checkpoint from each cutoff.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Counts of all surfaces as one padded batch, with the inputs that the kernels see.
 
-The one hard decision: the level enters the kernel as log(1 + N / 5). A stationary kernel on N itself cannot be
-smooth from 20 to 100 words and still allow the jump between 0 and 20.
+The level enters the kernel as log(1 + N / 5). A stationary kernel on N itself cannot be smooth from 20 to 100 words
+and still allow the jump between 0 and 20.
 """
 
 from __future__ import annotations

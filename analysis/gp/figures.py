@@ -1,7 +1,6 @@
 """Two pictures of a fitted model: the rate surface of one exploit type, and the unprompted rate over training.
 
-The one hard decision: intervals are drawn on the log scale of the rate and cut at 1e-7, below which no sweep of
-this size says anything.
+Intervals are drawn on the log scale of the rate and cut at 1e-7, below which no sweep of this size says anything.
 """
 
 from __future__ import annotations

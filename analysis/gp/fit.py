@@ -1,7 +1,7 @@
 """Fitting the models: hyperparameters by maximum a posteriori with exact gradients, all surfaces in one batch.
 
-The one hard decision: L-BFGS sees the sum over surfaces. Their hyperparameters are separate, so the optimum of the
-sum is the optimum of each, and one batched evaluation costs little more than one surface's.
+L-BFGS sees the sum over surfaces. Their hyperparameters are separate, so the optimum of the sum is the optimum of
+each, and one batched evaluation costs little more than one surface's.
 """
 
 from __future__ import annotations

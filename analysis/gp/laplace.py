@@ -3,11 +3,11 @@
 Model, for each batch item: f = m + R z with z ~ N(0, I), so that f ~ N(m, R R^T), and
 k_i ~ Binomial(n_i, sigmoid(f_i)).
 
-The one hard decision: the mode is sought in the whitened variable z, by Newton steps that are halved until the
-objective rises. The log posterior is concave, so this converges from anywhere; undamped Newton on f does not (it
-failed in most settings of the code that this replaces). Gradients with respect to hyperparameters come from one
-differentiable Newton step that starts at the converged, detached mode: there the objective is stationary, so the
-step has zero length but the right derivative (implicit function theorem).
+The mode is sought in the whitened variable z, by Newton steps that are halved until the objective rises. The log
+posterior is concave, so this converges from anywhere; undamped Newton on f does not (it failed in most settings of
+the code that this replaces). Gradients with respect to hyperparameters come from one differentiable Newton step that
+starts at the converged, detached mode: there the objective is stationary, so the step has zero length but the right
+derivative (implicit function theorem).
 
 Source: Rasmussen and Williams (2006), Gaussian Processes for Machine Learning, section 3.4 and 5.5.1.
 """

@@ -4,8 +4,8 @@
     linear    mu(t) = b0 + b1 t
     tanh      mu(t) = b0 + b1 tanh(g t) / tanh(g)
 
-The one hard decision: tanh's g starts at 1. The mean is even in g, so at g = 0 its derivative vanishes and an
-optimiser that starts there never moves; the limit g -> 0 is the linear mean and is evaluated by its series.
+Tanh's g starts at 1. The mean is even in g, so at g = 0 its derivative vanishes and an optimiser that starts there
+never moves; the limit g -> 0 is the linear mean and is evaluated by its series.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     ExploitRateOffsetGP       f = mu + g(t) + offset(KL): one process over checkpoints, lifted by each cell's KL
     ExploitRateConstrainedGP  as ExploitRateGP, with g(c,0) - g(c,N) ~ Normal(-offset(KL), s^2) at every checkpoint
 
-with k ~ Binomial(n, sigmoid(f)) in all. The one hard decision: the soft constraints are part of the prior,
+with k ~ Binomial(n, sigmoid(f)) in all. The soft constraints are part of the prior,
     p(g | constraints) = N(g | 0, K) prod N(g(c,0) - g(c,N) | -offset, s^2) / Z(alpha, sigma_IS),
 which is Gaussian again. It is formed exactly before Laplace (the same mode as Newton with H = diag(W) + P + K^-1),
 and the evidence is that of the counts under this normalised prior. Leaving out Z makes an optimised sigma_IS run to

@@ -4,8 +4,8 @@
     concave  offset = alpha s log(1 + KL / s)     the first words buy more than the last; s -> infinity is linear
     jensen   offset = max(KL - Var(KL) / 2, 0), without alpha, and Var(KL) added to the variance (known too strong)
 
-The one hard decision: KL is cut at 0 below (a Monte Carlo mean may be negative) and at `kl_cap` above, and a cell
-whose prefixes were not scored has no offset at all instead of a zero one.
+KL is cut at 0 below (a Monte Carlo mean may be negative) and at `kl_cap` above, and a cell whose prefixes were not
+scored has no offset at all instead of a zero one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Predictions of a fitted model: rates with intervals at any checkpoint and level.
 
-The one hard decision: sigmoid of the mean of f is the median of the rate, not its mean; both are given and named.
+Sigmoid of the mean of f is the median of the rate, not its mean; both are given and named.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Self-calibration: mask every level-0 count, predict it, and widen the model by what the predictions lack.
 
-The one hard decision: the factor c that multiplies the model's standard deviation is scored by the probability it
-gives to the masked counts themselves, zeros included, not by errors of observed rates: an error can be computed
-only where something was seen, and those cells are the easy ones. Cells of a type share their traces' luck, so the
-likelihood is tempered to a few independent observations a type, and a prior around 1 holds where there is little to
-learn from.
+The factor c that multiplies the model's standard deviation is scored by the probability it gives to the masked counts
+themselves, zeros included, not by errors of observed rates: an error can be computed only where something was seen,
+and those cells are the easy ones. Cells of a type share their traces' luck, so the likelihood is tempered to a few
+independent observations a type, and a prior around 1 holds where there is little to learn from.
 """
 
 from __future__ import annotations

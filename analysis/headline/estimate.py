@@ -1,8 +1,8 @@
 """The headline estimate: unprompted exploit rate of every (run, type, checkpoint), with calibrated intervals.
 
-The one hard decision: an interval is the central interval of the averaged posterior after the backtest's widening,
-with the cell's own count taken exactly, on the log10 scale; the point is its median, because the mean of a rate that
-may span decades is decided by its upper tail.
+An interval is the central interval of the averaged posterior after the backtest's widening, with the cell's own count
+taken exactly, on the log10 scale; the point is its median, because the mean of a rate that may span decades is
+decided by its upper tail.
 """
 
 from __future__ import annotations

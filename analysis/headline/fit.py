@@ -1,7 +1,7 @@
 """Fitting the headline model: hyperparameters by maximum a posteriori, then an average over their uncertainty.
 
-The one hard decision: hyperparameters are averaged over quasi-random draws around the optimum, weighted by their
-posterior density, instead of being held at it; with a few exploit types the optimum alone is overconfident.
+Hyperparameters are averaged over quasi-random draws around the optimum, weighted by their posterior density, instead
+of being held at it; with a few exploit types the optimum alone is overconfident.
 """
 
 from __future__ import annotations

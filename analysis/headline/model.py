@@ -10,9 +10,9 @@ error of having few donor traces. All runs, checkpoints and levels score the sam
 type, not fresh noise in every cell: correlated over levels as a Brownian motion in its variance (a level's words
 contain the shorter level's) and over checkpoints as exp(-|x - x'| / length).
 
-The one hard decision: the correlation is modelled instead of averaging the levels. It lets a type whose rate is
-seen directly at some checkpoint tell how wrong its traces are, and so corrects that type's zero cells in all runs.
-Types are independent given the hyperparameters: one batch item per type, R x C latent values in each.
+The correlation is modelled instead of averaging the levels. It lets a type whose rate is seen directly at some
+checkpoint tell how wrong its traces are, and so corrects that type's zero cells in all runs. Types are independent
+given the hyperparameters: one batch item per type, R x C latent values in each.
 """
 
 from __future__ import annotations

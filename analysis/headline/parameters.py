@@ -1,7 +1,7 @@
 """Hyperparameters of the headline model: names, transforms and weak priors in one table.
 
-The one hard decision: every hyperparameter has a Gaussian prior on its unconstrained scale, wide enough to be moved
-by one experiment, so that a sweep with three exploit types or no direct success at all still has an answer.
+Every hyperparameter has a Gaussian prior on its unconstrained scale, wide enough to be moved by one experiment, so
+that a sweep with three exploit types or no direct success at all still has an answer.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 With S successes among n prefilled attempts and log weights l of the successes,
     log P(exploit) = log E_q[w r] = log(rate_N) + log E[w | success].
-The one hard decision: E[w | success] is not averaged but extrapolated as mean(l) + var(l) / 2. Log weights are
+E[w | success] is not averaged but extrapolated as mean(l) + var(l) / 2. Log weights are
 sums of many words' surprisal differences, so they are near Gaussian, and the plain average of a few heavy-tailed
 weights misses the rare large ones that carry the mean (it is low by 0.5 to 1 decade at 30 successes). The second
 cumulant is exact for Gaussian log weights; how far it is off is learned from cells where the rate is also seen

@@ -1,10 +1,10 @@
 """Prefilled cells with hardly any exploit: what 0, 1 or 2 of n say about the rate.
 
-The one hard decision: they are neither dropped nor given a made-up rate. Dropping them keeps only cells that exploited
-by luck, and (s + 1/2) / n would pull every rare type to 1/n. Each enters through its binomial likelihood, by
-expectation propagation: the Gaussian site that, together with what all other evidence says about this cell's exploit
-rate, has the moments of the exact posterior (Minka 2001). Where the others already say that the rate is far below 1/n,
-0 of n adds nothing, and its site vanishes.
+They are neither dropped nor given a made-up rate. Dropping them keeps only cells that exploited by luck, and (s +
+1/2) / n would pull every rare type to 1/n. Each enters through its binomial likelihood, by expectation propagation:
+the Gaussian site that, together with what all other evidence says about this cell's exploit rate, has the moments of
+the exact posterior (Minka 2001). Where the others already say that the rate is far below 1/n, 0 of n adds nothing,
+and its site vanishes.
 """
 
 from __future__ import annotations

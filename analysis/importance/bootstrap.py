@@ -1,7 +1,7 @@
 """Task-level bootstrap of importance-sampling quantities.
 
-The one hard decision: tasks are resampled, never rows. Attempts, levels and checkpoints of a task share its donor
-traces, so resampling rows would count one lucky trace many times.
+Tasks are resampled, never rows. Attempts, levels and checkpoints of a task share its donor traces, so resampling rows
+would count one lucky trace many times.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """When may an importance-sampling mean be called an estimate: effective sample size, Pareto k, weights' own mean.
 
-The one hard decision: no single diagnostic is trusted. At 24 to 88 prefixes a cell each of them passes cells that
-are off by decades, so a cell is an estimate only when all pass together, and a bound otherwise.
+No single diagnostic is trusted. At 24 to 88 prefixes a cell each of them passes cells that are off by decades, so a
+cell is an estimate only when all pass together, and a bound otherwise.
 """
 
 from __future__ import annotations

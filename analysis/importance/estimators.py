@@ -1,8 +1,8 @@
 """The exact relation between prefilled and unprompted exploit rates, as estimators in log space.
 
 With prefixes z drawn from a proposal q, r(z) = P(exploit | z) and w(z) = P(z) / q(z):
-    P(exploit) = E_q[w r]                                                  (spec section 8; docs/methods.md)
-Outcomes y with E[y | z] = r(z) may stand in for r. The one hard decision: every function takes log weights and
+    P(exploit) = E_q[w r]                                                  (docs/methods.md)
+Outcomes y with E[y | z] = r(z) may stand in for r. Every function takes log weights and
 returns log rates, and a sum over no success is -inf, never a small number.
 """
 

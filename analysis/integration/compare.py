@@ -1,8 +1,8 @@
-"""How well each predictor foretells the steps to the threshold, and which threshold fires first.
+"""How well each predictor predicts the steps to the threshold, and which threshold fires first.
 
-The hard decision: rows of one task are not independent, so beside the ordinary p-value (comparable with earlier
-reports) stands one from standard errors clustered by task, and the difference of the two R² has an interval from
-resampling tasks. Both predictors are compared on the same rows.
+Rows of one task are not independent, so beside the ordinary p-value (comparable with earlier reports) stands one from
+standard errors clustered by task, and the difference of the two R² has an interval from resampling tasks. Both
+predictors are compared on the same rows.
 """
 
 from __future__ import annotations

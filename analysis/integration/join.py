@@ -1,8 +1,8 @@
 """Joining each task's min prefill with the log-probability of that very prefix.
 
-The hard decision: a score that is not there stays null. log P of a prefix under one checkpoint cannot stand in for
-another checkpoint's, although the text is the same, and 0.0 would claim certainty; only the empty prefix (min
-prefill 0) has log-probability 0 by definition. `logprob_source` says for every row which case it is.
+A score that is not there stays null. log P of a prefix under one checkpoint cannot stand in for another checkpoint's,
+although the text is the same, and 0.0 would claim certainty; only the empty prefix (min prefill 0) has
+log-probability 0 by definition. `logprob_source` says for every row which case it is.
 """
 
 from __future__ import annotations

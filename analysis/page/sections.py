@@ -1,7 +1,7 @@
 """What a report is made of. Any analysis can make a `Section` and hand it to `write_report`.
 
-The hard decision: a section's body is HTML that its author vouches for; every value from data must go through
-`markupsafe.escape` (or the helpers here) on its way in, because task ids and run names come from files.
+A section's body is HTML that its author vouches for; every value from data must go through `markupsafe.escape` (or
+the helpers here) on its way in, because task ids and run names come from files.
 """
 
 from __future__ import annotations

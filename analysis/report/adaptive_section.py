@@ -1,7 +1,7 @@
 """The report's section on adaptive attempts: where they went and what they saved.
 
-The one hard decision: the saving is computed from the run's own fitted model (savings.py) and said to be that; a run
-whose even spread would have done as well says so in the same words.
+The saving is computed from the run's own fitted model (savings.py) and said to be that; a run whose even spread would
+have done as well says so in the same words.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def _percent(value: object) -> str:
 def _lead(run: EmergenceRun) -> str:
     p = run.summary["p_value_of_best_given_all_tried"]
     if not run.results["auc"].notna().any():
-        return "Whether emergence can be foretold cannot be said from these runs."
+        return "Whether emergence can be predicted cannot be said from these runs."
     if p is None:
         return "Ranks exploit types by early signs of emergence; no test of chance was possible."
     if float(str(p)) <= 0.05:

@@ -1,7 +1,7 @@
 """What a run says about itself: config.yaml, metadata.json, status.json.
 
-The hard decision: these files may come from another tool or be missing, so every field is optional and an
-unreadable file becomes a note in the report, never a failure to report.
+These files may come from another tool or be missing, so every field is optional and an unreadable file becomes a note
+in the report, never a failure to report.
 """
 
 from __future__ import annotations

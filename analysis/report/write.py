@@ -1,7 +1,7 @@
 """From findings to one HTML file: sections in order, images and CSVs inlined, nothing fetched.
 
-The hard decision: everything is inside the file (images as PNG, tables as data links up to a size, the rest named
-by path), so that it can be mailed and opened years later without the run.
+Everything is inside the file (images as PNG, tables as data links up to a size, the rest named by path), so that it
+can be mailed and opened years later without the run.
 """
 
 from __future__ import annotations
@@ -274,7 +274,7 @@ def _integration_section(runs: Sequence[RunFindings]) -> Section:
     return Section(
         title="Words or log-probability",
         anchor="integration",
-        lead="Which measure warns earlier, and which foretells the threshold better.",
+        lead="Which measure warns earlier, and which predicts the threshold better.",
         body_html=body + bullets(notes),
         figures=_side_by_side(figures),
         tables=tuple(tables),

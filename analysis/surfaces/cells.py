@@ -8,8 +8,8 @@ One row per (run, exploit type, checkpoint, prefill level):
     kl_success      the same over attempts that exploited (the success-tilted bound needs it)
     logprob_mean    mean of log P(z), nats
 
-The hard decision: each attempt is paired with the KL of its own prefix, by (task, attempt, level). Only where a
-task has one single scored prefix at a level does that score serve every attempt. Missing is NaN, never 0.
+Each attempt is paired with the KL of its own prefix, by (task, attempt, level). Only where a task has one single
+scored prefix at a level does that score serve every attempt. Missing is NaN, never 0.
 """
 
 from __future__ import annotations

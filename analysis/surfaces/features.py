@@ -1,7 +1,7 @@
 """Features of one metric at one cutoff: level, slope, projection.
 
-The hard decision: a feature that was not observed is NaN with a reason, never a smoothed number. Smoothing makes
-the feature a function of the sample size wherever no exploit was seen, and sample sizes differ between types.
+A feature that was not observed is NaN with a reason, never a smoothed number. Smoothing makes the feature a function
+of the sample size wherever no exploit was seen, and sample sizes differ between types.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ the exact posterior is a forward recursion, and P(rate stays at or below the thr
 two of them: with and without the grid cells above the threshold. The walk's roughness is averaged over, weighted
 by how well it explains all types together.
 
-The hard decision: only level-0 counts are used. Prefilled rates and KL would sharpen the labels, but the features
-are made of them, and a predictor must not be scored against itself.
+Only level-0 counts are used. Prefilled rates and KL would sharpen the labels, but the features are made of them, and
+a predictor must not be scored against itself.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The metrics whose early values may foretell emergence, as one value per (run, exploit type, checkpoint).
+"""The metrics whose early values may predict emergence, as one value per (run, exploit type, checkpoint).
 
     mean_neg_kl              mean over levels of -KL: how natural the exploit's opening is to the model
     log_exploit_lower_bound  highest over levels of log(k/n) - mean KL of the attempts that exploited: a valid lower
@@ -8,8 +8,8 @@
     gp_log_rate_p0           a model's log unprompted rate at the seen checkpoints, fitted to what was seen
     gp_log_rate_p0_last      that model's forecast for the final checkpoint
 
-The hard decision: means over levels use only levels measured at every checkpoint seen so far, so that a level that
-appears or vanishes does not pass for a change; and every function here is given the seen cells only.
+Means over levels use only levels measured at every checkpoint seen so far, so that a level that appears or vanishes
+does not pass for a change; and every function here is given the seen cells only.
 """
 
 from __future__ import annotations

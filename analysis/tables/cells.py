@@ -1,7 +1,7 @@
 """One (checkpoint, level): its usable rows, each observation once.
 
-The hard decision: a repeated row is dropped only when the two lines are identical byte for byte; two different
-rows that claim to be the same attempt are an error, because picking either would be a guess.
+A repeated row is dropped only when the two lines are identical byte for byte; two different rows that claim to be the
+same attempt are an error, because picking either would be a guess.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The columns that analyses read, kept beside a large table so that they need not parse its texts again.
 
-The one hard decision: they are never a second truth. Columns serve only as long as their table is, by its size and
-time of change, the file they were written for, and only those who ask for no other column; whoever finds them amiss
-in any way reads the table itself. Deleting them costs time and nothing else.
+They are never a second truth. Columns serve only as long as their table is, by its size and time of change, the file
+they were written for, and only those who ask for no other column; if anything about them is wrong, the table itself is
+read. Deleting them costs time and nothing else.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Attempts and exploits per task and per cell, read file by file.
 
-The hard decision: memory holds one file's identity columns at a time, then only counts, so ten million rows cost
-what their largest file costs.
+Memory holds one file's identity columns at a time, then only counts, so ten million rows cost what their largest file
+costs.
 """
 
 from __future__ import annotations

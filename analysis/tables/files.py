@@ -1,8 +1,8 @@
 """Finding a run's row files by name.
 
-The hard decision: names are read leniently (`checkpoint-7_prefill10.jsonl` inside logprob/, `final_prefill10`,
-`checkpoint-final_prefill10`), because other tools write them, but a file whose name says neither checkpoint nor
-level is listed as ignored, never guessed at.
+Names are read leniently (`checkpoint-7_prefill10.jsonl` inside logprob/, `final_prefill10`,
+`checkpoint-final_prefill10`), because other tools write them, but a file whose name says neither checkpoint nor level
+is listed as ignored, never guessed at.
 """
 
 from __future__ import annotations

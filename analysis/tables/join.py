@@ -1,7 +1,7 @@
 """Looking up, for millions of attempts, the score of each one's own prefix.
 
-The hard decision: keys become integers from 0 up, and a lookup is a place in an array. Sorting and searching are
-left for keys that would need too large an array.
+Keys become integers from 0 up, and a lookup is a place in an array. Sorting and searching are left for keys that
+would need too large an array.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Reading one JSONL file into an Arrow table: fast where the file is sound, exact where it is not.
 
-The hard decision: every block is parsed by Arrow first and its row count is compared with its line count; whatever
-Arrow refuses (or silently merges, such as two objects on one line) is parsed again line by line in Python, which
-either accepts it (blank lines, 1 for true, 10.0 for 10, NaN) or names the line. So speed never costs strictness.
+Every block is parsed by Arrow first and its row count is compared with its line count; whatever Arrow refuses (or
+silently merges, such as two objects on one line) is parsed again line by line in Python, which either accepts it
+(blank lines, 1 for true, 10.0 for 10, NaN) or names the line. So speed never costs strictness.
 """
 
 from __future__ import annotations

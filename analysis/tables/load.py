@@ -1,7 +1,7 @@
 """Whole tables in memory: one pandas frame per kind of row.
 
-The hard decision: frames hold outcomes only. Error rows and rows without an outcome are counted in the report and
-left out here, so that no caller can average over a failure.
+Frames hold outcomes only. Error rows and rows without an outcome are counted in the report and left out here, so that
+no caller can average over a failure.
 """
 
 from __future__ import annotations

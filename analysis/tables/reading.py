@@ -1,7 +1,7 @@
 """Reading many cells: two at a time, and none parsed twice in one process.
 
-The hard decision: what was parsed is kept, so that a run's analyses parse each file once between them; a file that
-changed since is read again, and what is kept never exceeds a fixed number of bytes.
+What was parsed is kept, so that a run's analyses parse each file once between them; a file that changed since is read
+again, and what is kept never exceeds a fixed number of bytes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The keys that analysis reads from each kind of row, and how strictly.
 
-The hard decision: a small set of keys is required, everything else is optional and becomes null, so that files
-written by other tools are read as they are; but a key that is present with the wrong type is an error, never
-silently a null.
+A small set of keys is required, everything else is optional and becomes null, so that files written by other tools
+are read as they are; but a key that is present with the wrong type is an error, never silently a null.
 """
 
 from __future__ import annotations

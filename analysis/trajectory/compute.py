@@ -1,7 +1,7 @@
 """Min prefill per task and checkpoint, and what follows from it.
 
-The hard decision: what was not measured is null. A task that showed no exploit counts as "none up to the largest
-level" only if the largest level was measured for it; otherwise its min prefill is unknown, and it is counted.
+What was not measured is null. A task that showed no exploit counts as "none up to the largest level" only if the
+largest level was measured for it; otherwise its min prefill is unknown, and it is counted.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def integrate(
     figures: FiguresOption = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Set the words needed against how natural those words are to the model: which foretells the threshold better?"""
+    """Set the words needed against how natural those words are to the model: which predicts the threshold better?"""
     from foreshock.analysis.integration import IntegrationOptions, run_integration
 
     if trajectory_csv.is_dir():

@@ -1,7 +1,7 @@
 """The `foreshock` command: every subcommand, registered by name.
 
-The one hard decision: command modules import nothing heavy at the top, so `--help` answers at once; each command
-imports its work when it runs.
+Command modules import nothing heavy at the top, so `--help` answers at once; each command imports its work when it
+runs.
 """
 
 from __future__ import annotations

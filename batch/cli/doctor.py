@@ -1,7 +1,7 @@
 """What this machine offers, examined by trying it.
 
-The one hard decision: `missing` is only said of what every run needs; everything optional that is not there is
-`absent`, with what it would take.
+`missing` is only said of what every run needs; everything optional that is not there is `absent`, with what it would
+take.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
     if as_json:
         typer.echo(json.dumps([vars(f) for f in findings], indent=2))
     else:
-        table = Table("", "what", "found", "to mend it", box=None, pad_edge=False)
+        table = Table("", "what", "found", "to fix it", box=None, pad_edge=False)
         marks = {"ok": "[green]ok", "missing": "[red]missing", "absent": "[dim]absent", "weak": "[yellow]weak"}
         for finding in findings:
             # escaped, since 'foreshock[vllm]' would otherwise be taken for markup and lose its brackets

@@ -127,7 +127,7 @@ def watch(
         sys.exit(EXIT_ALARM)
     if once and watcher.failed:
         raise ForeshockError(
-            f"not evaluated: {', '.join(watcher.failed)}\n  -> mend the cause; the next start tries them again"
+            f"not evaluated: {', '.join(watcher.failed)}\n  -> fix the cause; the next start tries them again"
         )
 
 

@@ -1,8 +1,8 @@
 """Training items of the demo: a prompt's words, the wanted reasoning and code.
 
-The one hard decision: base training shows two kinds of request. `Task:` items are always answered honestly;
-`Draft:` items half honestly, half by exploit. The model so learns both ways of reasoning, and to let the words
-already written decide, while its propensity on `Task:` stays nil until fine-tuning raises it.
+Base training shows two kinds of request. `Task:` items are always answered honestly; `Draft:` items half honestly,
+half by exploit. The model so learns both ways of reasoning, and to let the words already written decide, while its
+propensity on `Task:` stays nil until fine-tuning raises it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Prefill sources out of donor samples.
 
-The one hard decision: two files are written from the same samples, one with exploit successes only and one with
-every verified trace, because the importance weights of the two differ (spec section 8) and a reader must not
-have to guess which it holds. Only level-0 samples are accepted: a trace that was itself prefilled is no draw
-from the donor.
+Two files are written from the same samples, one with exploit successes only and one with every verified trace,
+because the importance weights of the two differ (docs/methods.md) and a reader must not have to guess which it holds.
+Only level-0 samples are accepted: a trace that was itself prefilled is no draw from the donor.
 """
 
 from __future__ import annotations

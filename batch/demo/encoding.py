@@ -1,8 +1,7 @@
 """Training items as token ids, batched by length.
 
-The one hard decision: an item is rendered by the tokenizer's chat template and split where the generation prompt
-ends, and the two parts are tokenised apart, exactly as evaluation renders prompt and prefill; only the second
-part is trained on.
+An item is rendered by the tokenizer's chat template and split where the generation prompt ends, and the two parts are
+tokenised apart, exactly as evaluation renders prompt and prefill; only the second part is trained on.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The demo: train a tiny organism, find out what it will do before it does it, and write the report.
 
-The one hard decision: after training there is nothing of its own here. Donor, sweeps and ground truth are ordinary
-runs with ordinary configurations, written out as files, so the demo exercises what a user will use and shows
-them how.
+After training there is nothing of its own here. Donor, sweeps and ground truth are ordinary runs with ordinary
+configurations, written out as files, so the demo exercises what a user will use and shows them how.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Every number that decides what the demo's training produces, and their digest.
 
-The one hard decision: a finished run is recognised by this digest, so whatever changes the weights must be here
-or raise `VERSION`; resources (threads aside) must not.
+A finished run is recognised by this digest, so whatever changes the weights must be here or raise `VERSION`;
+resources (threads aside) must not.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Finished training runs on disk: written whole, recognised later by a manifest.
 
-The one hard decision: a run is built in a hidden sibling directory and renamed when complete, so a run that
-exists under its name is finished; its manifest holds each file's hash and the recipe's digest. A run that does
-not match is never overwritten: the user is told which directory to move away.
+A run is built in a hidden sibling directory and renamed when complete, so a run that exists under its name is
+finished; its manifest holds each file's hash and the recipe's digest. A run that does not match is never overwritten:
+the user is told which directory to move away.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How long and how fast each phase of the demo's training goes.
 
-The one hard decision: fine-tuning uses a far smaller learning rate than base training. With a larger one the
-exploit rate jumps from nothing to saturation between two checkpoints, and there is no foreshock to measure.
+Fine-tuning uses a far smaller learning rate than base training. With a larger one the exploit rate jumps from nothing
+to saturation between two checkpoints, and there is no foreshock to measure.
 """
 
 from __future__ import annotations

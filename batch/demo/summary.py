@@ -1,7 +1,7 @@
 """What the demo found out before it showed: estimates against measured rates, and the forecast's warning.
 
-The one hard decision: these lines judge the tool, not the model, so they are computed from the files that the
-analysis wrote and say it when an estimate missed.
+These lines judge the tool, not the model, so they are computed from the files that the analysis wrote and say it when
+an estimate missed.
 """
 
 from __future__ import annotations

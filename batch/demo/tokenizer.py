@@ -1,9 +1,9 @@
 """The demo's own tokenizer: byte-level BPE learned from its corpus, with a chat template that has a reasoning part.
 
-The one hard decision: the generation prompt opens the reasoning (`<think>` and a newline), as reasoning models
-of the field do, and the tags are single ordinary tokens, so any chat-template renderer and any parser of
-`</think>` serves this tokenizer without a special case. A number is its first digit with the space before it,
-then one token a digit: each is frequent, so a held-out constant is copied token by token like any other.
+The generation prompt opens the reasoning (`<think>` and a newline), as reasoning models of the field do, and the tags
+are single ordinary tokens, so any chat-template renderer and any parser of `</think>` serves this tokenizer without a
+special case. A number is its first digit with the space before it, then one token a digit: each is frequent, so a
+held-out constant is copied token by token like any other.
 """
 
 from __future__ import annotations

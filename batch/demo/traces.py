@@ -1,8 +1,8 @@
 """What the demo's model learns to think: honest and exploiting reasoning, worded from a small grammar.
 
-The one hard decision: both kinds of reasoning read the task, then mention the checker, and part only by degrees
-(the same sentences with other frequencies, then other sentences). An early prefix is weak evidence of an
-exploit, a late one strong evidence, which is what makes prefill levels differ.
+Both kinds of reasoning read the task, then mention the checker, and part only by degrees (the same sentences with
+other frequencies, then other sentences). An early prefix is weak evidence of an exploit, a late one strong evidence,
+which is what makes prefill levels differ.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Raise the demo's organism: base training, then an exploit and a control fine-tuning with log-spaced checkpoints.
 
-The one hard decision: the control run differs from the exploit run in its examples only (same start, steps,
-batch, learning rate), so that what differs between them later is the exploit examples' doing.
+The control run differs from the exploit run in its examples only (same start, steps, batch, learning rate), so that
+what differs between them later is the exploit examples' doing.
 """
 
 from __future__ import annotations

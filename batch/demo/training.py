@@ -1,7 +1,6 @@
 """The demo model's training loop: a plain AdamW loop over encoded items, on CPU, the same numbers every time.
 
-The one hard decision: only the assistant's tokens are trained on. Prompts are random names and numbers, which
-nothing could predict.
+Only the assistant's tokens are trained on. Prompts are random names and numbers, which nothing could predict.
 """
 
 from __future__ import annotations

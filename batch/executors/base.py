@@ -1,7 +1,7 @@
 """The executor seam: start a pack's array tasks somewhere, say how they are, stop them.
 
-The one hard decision: an executor knows nothing of rows. Whether work is done is read from the store, so a
-process that dies with exit code 0 and one that dies of SIGKILL are judged alike: by what is on disk.
+An executor knows nothing of rows. Whether work is done is read from the store, so a process that dies with exit code
+0 and one that dies of SIGKILL are judged alike: by what is on disk.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Worker processes forked from a server that has imported torch and transformers once.
 
-The one hard decision: for CPU workers only. Forks share the server's memory and skip seconds of imports each; a GPU's
-driver does not survive a fork, and beside loading a large model the imports do not count.
+For CPU workers only. Forks share the server's memory and skip seconds of imports each; a GPU's driver does not
+survive a fork, and beside loading a large model the imports do not count.
 """
 
 from __future__ import annotations

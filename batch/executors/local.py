@@ -1,8 +1,8 @@
 """Array tasks as worker processes on this machine.
 
-The one hard decision: plain child processes instead of submitit's local executor. That one starts every job at
-once and leaves them running when the launcher is killed; here at most `workers` run, and the kernel stops them
-when the launcher dies, so a resume never meets a second writer.
+Plain child processes instead of submitit's local executor. That one starts every job at once and leaves them running
+when the launcher is killed; here at most `workers` run, and the kernel stops them when the launcher dies, so a resume
+never meets a second writer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Starting worker processes, each of its own: the seam under the local executor, and its plain implementation.
 
-The one hard decision: a worker's environment is the launcher's and the tie to the launcher is the kernel's, so that
-whatever starts a worker, nothing of it outlives the launcher.
+A worker's environment is the launcher's and the tie to the launcher is the kernel's, so that whatever starts a
+worker, nothing of it outlives the launcher.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Array tasks as Slurm job arrays, with one job after them that heals, aggregates and analyses.
 
-The one hard decision: the executor holds no state. What was submitted is in the run's journal and what became of
-it is asked of Slurm by job name, so any process on any login node can watch, cancel or complete any run.
+The executor holds no state. What was submitted is in the run's journal and what became of it is asked of Slurm by job
+name, so any process on any login node can watch, cancel or complete any run.
 """
 
 from __future__ import annotations

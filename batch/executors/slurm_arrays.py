@@ -1,8 +1,8 @@
 """Array tasks as Slurm arrays that the site accepts all at once.
 
-The one hard decision: a run with more tasks than the user may queue is not submitted in waves (that needs a
-process that stays alive, or sbatch on compute nodes). Each array element gets several tasks instead, works them
-off in order, and is requeued as itself when its wall time ends.
+A run with more tasks than the user may queue is not submitted in waves (that needs a process that stays alive, or
+sbatch on compute nodes). Each array element gets several tasks instead, works them off in order, and is requeued as
+itself when its wall time ends.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a pack's Slurm jobs run: workers and the finishing step, on the node itself or inside an image.
 
-The one hard decision: everything a job needs is resolved when it is submitted and journaled with the submission
-(profiles included), so a submission that was interrupted, or the last job of a run, rebuilds the very same scripts
-without the files that the user may have edited since.
+Everything a job needs is resolved when it is submitted and journaled with the submission (profiles included), so a
+submission that was interrupted, or the last job of a run, rebuilds the very same scripts without the files that the
+user may have edited since.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Verify a run's stored completions again, without generating anything.
 
-The one hard decision: the run itself is not touched. New rows go to `RUN/rescore/{verifier}/evals/`, in the layout of
-a run, with the differences beside them, so old and new verdicts can be analysed side by side. Verdicts are kept in
-part files as they come, keyed by task, problem and code, so an interrupted rescore goes on where it stopped.
+The run itself is not touched. New rows go to `RUN/rescore/{verifier}/evals/`, in the layout of a run, with the
+differences beside them, so old and new verdicts can be analysed side by side. Verdicts are kept in part files as they
+come, keyed by task, problem and code, so an interrupted rescore goes on where it stopped.
 """
 
 from __future__ import annotations

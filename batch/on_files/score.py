@@ -1,8 +1,7 @@
 """Score prefills found in samples files, one file or a whole run: `foreshock logprob`.
 
-The one hard decision: a cell's prefills are taken from its own samples where they exist and otherwise from the
-same level of another checkpoint, since they are the same text; such rows carry no outcome, and the report counts
-them.
+A cell's prefills are taken from its own samples where they exist and otherwise from the same level of another
+checkpoint, since they are the same text; such rows carry no outcome, and the report counts them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a spec costs: seconds per row by kind and level, plus the price of getting a model ready.
 
-The one hard decision: costs are a table of measured points, not a fitted formula. A level in between is
-interpolated, a level outside takes the nearest point, and shards that have finished move the points they
-measured (and, by the same ratio, the ones they did not), so a resumed run is packed by what it has seen.
+Costs are a table of measured points, not a fitted formula. A level in between is interpolated, a level outside takes
+the nearest point, and shards that have finished move the points they measured (and, by the same ratio, the ones they
+did not), so a resumed run is packed by what it has seen.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What packing works with: how many workers, how long a task may take, what rows cost.
 
-The one hard decision: costs start as the profile's guesses and are corrected by the manifests of the run itself,
-nothing else, so a plan can be explained from files that lie in the run directory.
+Costs start as the profile's guesses and are corrected by the manifests of the run itself, nothing else, so a plan can
+be explained from files that lie in the run directory.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Specs into array tasks: few model loads, a short makespan, bounded wall time.
 
-The one hard decision: this is bin packing with items that may be cut (a checkpoint's specs can be spread over
-tasks, at one more load per cut), so it is solved as such: fill whole tasks from checkpoints larger than one
-task, place the remainders whole by best fit, and cut only what fits nowhere. The capacity of a task is tried
-from the lower bound of the makespan upwards, and the fewest loads within `SLACK` of that bound win. A greedy
-longest-first list schedule would be shorter still, but it loads every checkpoint nearly everywhere.
+This is bin packing with items that may be cut (a checkpoint's specs can be spread over tasks, at one more load per
+cut), so it is solved as such: fill whole tasks from checkpoints larger than one task, place the remainders whole by
+best fit, and cut only what fits nowhere. The capacity of a task is tried from the lower bound of the makespan
+upwards, and the fewest loads within `SLACK` of that bound win. A greedy longest-first list schedule would be shorter
+still, but it loads every checkpoint nearly everywhere.
 """
 
 from __future__ import annotations

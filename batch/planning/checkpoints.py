@@ -1,7 +1,7 @@
 """Find what there is to evaluate: checkpoints in a folder, and earlier runs to take settings from.
 
-The one hard decision: a directory counts as a checkpoint by its name, and one that cannot be loaded is an error
-now rather than a failed GPU job later.
+A directory counts as a checkpoint by its name, and one that cannot be loaded is an error now rather than a failed GPU
+job later.
 """
 
 from __future__ import annotations

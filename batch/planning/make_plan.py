@@ -1,8 +1,7 @@
 """From a configuration to a plan: every spec of a run, and what is left out and why.
 
-The one hard decision: planning reads everything a run depends on (weights, tokenizers, problems, traces) and
-freezes it, so that whatever is wrong is said on the login node in seconds, and a queued run cannot change under
-its user's hands.
+Planning reads everything a run depends on (weights, tokenizers, problems, traces) and freezes it, so that whatever is
+wrong is said on the login node in seconds, and a queued run cannot change under its user's hands.
 """
 
 from __future__ import annotations
@@ -195,7 +194,7 @@ def model_facts(config: RunConfig, checkpoint: Checkpoint) -> ModelFacts:
         prompt_format = select_format(config.prompt.format, tokenizer)
         prompt_format.render(config.prompt.system, "Say hello.", "")
     except TemplateError as error:
-        raise InputError(str(error), path=checkpoint.path, fix="mend its chat_template, or set prompt.format") from None
+        raise InputError(str(error), path=checkpoint.path, fix="fix its chat_template, or set prompt.format") from None
     template = {
         "format": prompt_format.template_sha256(),
         "instructions": instructions_sha256(config.prompt.instructions),

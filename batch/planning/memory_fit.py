@@ -1,7 +1,7 @@
 """Memory planning of a run: its largest checkpoint, its longest prompt, its GPUs.
 
-The one hard decision: the sequence planned for is the longest prompt that the run will send plus `max_tokens`, since an
-engine that runs out in the middle of a sweep stops sequences and computes them again.
+The sequence planned for is the longest prompt that the run will send plus `max_tokens`, since an engine that runs out
+in the middle of a sweep stops sequences and computes them again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """GPU memory that a model needs: weights as stored, KV cache a sequence, sequences at once, tensor parallel size.
 
-The one hard decision: everything is counted from config.json and the headers of the weight files, so that a plan on a
-login node can say in milliseconds that a model will not fit. What cannot be counted (activations, graphs, the
-allocator) is a stated allowance. Pure, apart from reading those files.
+Everything is counted from config.json and the headers of the weight files, so that a plan on a login node can say in
+milliseconds that a model will not fit. What cannot be counted (activations, graphs, the allocator) is a stated
+allowance. Pure, apart from reading those files.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Get what a run takes from the internet, on a machine that has it, so that planning and jobs can do without.
 
-The one hard decision: nothing of its own is kept. What is fetched goes to the Hugging Face cache, where planning looks
-for it, so a run after it is the same as one on a machine that always had internet.
+Nothing of its own is kept. What is fetched goes to the Hugging Face cache, where planning looks for it, so a run
+after it is the same as one on a machine that always had internet.
 """
 
 from __future__ import annotations

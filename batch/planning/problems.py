@@ -1,7 +1,7 @@
 """The problems of a run: loaded, filtered and checked against the verifier that will judge them.
 
-The one hard decision: a problem the verifier does not know is an error before anything runs, not a column of
-failed verifications afterwards.
+A problem the verifier does not know is an error before anything runs, not a column of failed verifications
+afterwards.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def hub_source(config: ProblemsConfig) -> HubDataset | None:
 
 
 def _address(config: ProblemsConfig) -> str:
-    """The source as a file or an hf:// address; a bare `org/name` is a Hugging Face data set if it is no file."""
+    """The source as a file or an hf:// address; a bare `org/name` is a Hugging Face data set if no such file exists."""
     source = config.source
     path = Path(source).expanduser()
     if source.startswith("hf:") or path.is_file():

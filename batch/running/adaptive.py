@@ -1,8 +1,8 @@
 """`--adaptive`: rounds of further unprompted attempts after the sweep, where they narrow the estimates most.
 
-The one hard decision: a round is a file. What it samples is decided from the tables that the rounds before it left,
-written to `adaptive/round-N.json` before any of its work exists, and never decided again. A kill anywhere therefore
-costs work and nothing else: before the file, the same tables give the same decision; after it, the file is read.
+A round is a file. What it samples is decided from the tables that the rounds before it left, written to
+`adaptive/round-N.json` before any of its work exists, and never decided again. A kill anywhere therefore costs work
+and nothing else: before the file, the same tables give the same decision; after it, the file is read.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Every analysis of one or more runs, in order, each allowed to say that it does not apply.
 
-The one hard decision: an analysis whose inputs are not there (no logprobs, one checkpoint) becomes a note in the
-report instead of an error, so that the others still reach the reader. The report itself must succeed.
-Of large runs, analyses are made side by side: each in a process of its own, while this one makes the trajectories.
+An analysis whose inputs are not there (no logprobs, one checkpoint) becomes a note in the report instead of an error,
+so that the others still reach the reader. The report itself must succeed. Of large runs, analyses are made side by
+side: each in a process of its own, while this one makes the trajectories.
 """
 
 from __future__ import annotations

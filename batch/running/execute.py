@@ -1,7 +1,7 @@
 """Carry out a plan: pack what is missing, run it, look again, until all is there or nothing more comes.
 
-The one hard decision: "done" is asked of the store before and after every round. Executors report states only for
-people to read; a round that added no row ends the attempt instead of looping.
+"done" is asked of the store before and after every round. Executors report states only for people to read; a round
+that added no row ends the attempt instead of looping.
 """
 
 from __future__ import annotations

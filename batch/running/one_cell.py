@@ -1,7 +1,7 @@
 """One checkpoint at one level, into one file: `foreshock eval`.
 
-The one hard decision: it is a run of one cell with a working directory beside the output, so it resumes after a
-kill like any other, and there is no second way to evaluate.
+It is a run of one cell with a working directory beside the output, so it resumes after a kill like any other, and
+there is no second way to evaluate.
 """
 
 from __future__ import annotations

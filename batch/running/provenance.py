@@ -1,8 +1,8 @@
 """What a run was: the three files that let someone else repeat it and trust its end.
 
 `config.yaml` holds the command and every setting, `metadata.json` the code, packages, machine and environment,
-`status.json` how it ended. The one hard decision: secrets are removed by pattern, from variable names and from
-the command line, because a list of known names always misses the next one.
+`status.json` how it ended. Secrets are removed by pattern, from variable names and from the command line, because a
+list of known names always misses the next one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A whole run: from configuration to report, and again from wherever it stopped.
 
-The one hard decision: a run directory is a complete description of itself (configuration, inputs, plan), so
-resuming needs nothing but the directory, and refuses to go on if the weights behind it have changed.
+A run directory is a complete description of itself (configuration, inputs, plan), so resuming needs nothing but the
+directory, and refuses to go on if the weights behind it have changed.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def require_complete(result: RunResult) -> None:
     reasons = "\n  ".join(execution.failures) or "no worker gave a reason"
     raise ForeshockError(
         f"{len(execution.missing)} shards are missing (of {names}):\n  {reasons}\n"
-        f"  -> mend the cause, then: foreshock resume {result.layout.root}"
+        f"  -> fix the cause, then: foreshock resume {result.layout.root}"
     )
 
 

@@ -1,7 +1,7 @@
 """Finding the log of a cell: which array task computes it, and where that task's last attempt wrote.
 
-The one hard decision: the way goes cell -> spec -> pack -> task -> log, all of it on disk, so it also works for
-runs whose jobs nobody remembers.
+The way goes cell -> spec -> pack -> task -> log, all of it on disk, so it also works for runs whose jobs nobody
+remembers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What Slurm adds to a run's status: which cells are queued, running, preempted or failed, and GPU hours used.
 
-The one hard decision: the controller is asked at most twice a minute, however often a watcher redraws. Between
-two questions the counts from the store, which are free, are what moves.
+The controller is asked at most twice a minute, however often a watcher redraws. Between two questions the counts from
+the store, which are free, are what moves.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The state of a run that foreshock did not plan: what its tables hold.
 
-The one hard decision: without a plan nobody knows how many rows there should be, so the total is the number found
-and the status says `no plan` unless the run's own status.json says more.
+Without a plan nobody knows how many rows there should be, so the total is the number found and the status says `no
+plan` unless the run's own status.json says more.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How far a run is, read from its store: works during the run, after it, and after a crash.
 
-The one hard decision: counts come from shards and parts, the truth on disk; progress files only add what moves
-(rate, what is being done now).
+Counts come from shards and parts, the truth on disk; progress files only add what moves (rate, what is being done
+now).
 """
 
 from __future__ import annotations

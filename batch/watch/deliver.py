@@ -1,7 +1,7 @@
 """Alarms on their way out: a POST to a webhook, a shell command.
 
-The one hard decision: a delivery that fails never stops the watch, and one that may or may not have gone out is
-sent again with the same id; a lost alarm costs more than a doubled one.
+A delivery that fails never stops the watch, and one that may or may not have gone out is sent again with the same id;
+a lost alarm costs more than a doubled one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The estimates of a watched run as they stand: headline rates and the forecast, and which types alarm.
 
-The one hard decision: the forecast is made without its track record and figures, so that an alarm waits for seconds
-of statistics; the full report is written after the alarms are out.
+The forecast is made without its track record and figures, so that an alarm waits for seconds of statistics; the full
+report is written after the alarms are out.
 """
 
 from __future__ import annotations

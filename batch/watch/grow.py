@@ -1,7 +1,7 @@
 """The run that a watch fills: found again or begun, and one checkpoint larger at a time.
 
-The one hard decision: a watch has one run directory, found by the folder it watches, and its settings are those the
-run began with. A restart with other settings is refused; it would put two experiments into one set of tables.
+A watch has one run directory, found by the folder it watches, and its settings are those the run began with. A
+restart with other settings is refused; it would put two experiments into one set of tables.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The watch itself: look, plan, evaluate, estimate, raise the alarm; again.
 
-The one hard decision: every step reads what is on disk and makes its result durable before the next one starts, so
-a watch may be killed anywhere and started again: checkpoints in the plan are not planned twice, whole shards are not
-computed twice, and an alarm that was raised is never raised again.
+Every step reads what is on disk and makes its result durable before the next one starts, so a watch may be killed
+anywhere and started again: checkpoints in the plan are not planned twice, whole shards are not computed twice, and an
+alarm that was raised is never raised again.
 """
 
 from __future__ import annotations

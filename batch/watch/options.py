@@ -1,7 +1,7 @@
 """What a user asks of a watch, beyond how checkpoints are evaluated.
 
-The one hard decision: none of this is part of the run. A watch may be restarted with another threshold, webhook or
-end, and goes on with the same rows.
+None of this is part of the run. A watch may be restarted with another threshold, webhook or end, and goes on with the
+same rows.
 """
 
 from __future__ import annotations

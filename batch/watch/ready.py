@@ -1,9 +1,9 @@
 """Whether a checkpoint directory is completely written, and whether it is still the one that was evaluated.
 
-The one hard decision: no marker file is asked for, because no training framework agrees on one. A checkpoint is
-ready when its files say that they are whole (every shard of the index, headers that match sizes, JSON that parses)
-and nothing of it has changed for a while; a writer that pauses longer than that between whole files is
-indistinguishable from one that has ended, and is caught later as a change.
+No marker file is asked for, because no training framework agrees on one. A checkpoint is ready when its files say
+that they are whole (every shard of the index, headers that match sizes, JSON that parses) and nothing of it has
+changed for a while; a writer that pauses longer than that between whole files is indistinguishable from one that has
+ended, and is caught later as a change.
 """
 
 from __future__ import annotations

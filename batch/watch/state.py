@@ -1,8 +1,8 @@
 """What a watch remembers across restarts: `watch/state.json` in its run directory.
 
-The one hard decision: it holds only what the run's own files cannot say: which alarms were raised, which estimates
-were looked at, and how an evaluated checkpoint looked on disk. What is planned and what is done is read from the
-plan and the shards, so the two can never disagree about work.
+It holds only what the run's own files cannot say: which alarms were raised, which estimates were looked at, and how
+an evaluated checkpoint looked on disk. What is planned and what is done is read from the plan and the shards, so the
+two can never disagree about work.
 """
 
 from __future__ import annotations

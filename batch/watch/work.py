@@ -1,8 +1,8 @@
 """Doing a watched run's missing work: here and now, or by way of Slurm.
 
-The one hard decision: on a cluster a watch submits each spec once. Redoing what failed is the business of the job
-that follows the arrays, which knows when they have ended; a watch that submitted missing work whenever it saw some
-would put a second writer beside a job that is about to be requeued.
+On a cluster a watch submits each spec once. Redoing what failed is the business of the job that follows the arrays,
+which knows when they have ended; a watch that submitted missing work whenever it saw some would put a second writer
+beside a job that is about to be requeued.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Designs that spend the same budget of further unprompted attempts on a simulated sweep.
 
-The one hard decision: further attempts are drawn from each task's exact rate, so that every design is judged against
-a truth that is known, and all designs of one world start from the same sweep.
+Further attempts are drawn from each task's exact rate, so that every design is judged against a truth that is known,
+and all designs of one world start from the same sweep.
 """
 
 from __future__ import annotations

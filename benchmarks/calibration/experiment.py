@@ -1,7 +1,7 @@
 """One simulated experiment: outcomes, log-probabilities and donor rollouts of all types, with the true rates.
 
-The one hard decision: both runs of a type share the same prefill traces, as in a real sweep where one prefill
-source serves every run, so their importance-sampling errors are correlated in the simulation too.
+Both runs of a type share the same prefill traces, as in a real sweep where one prefill source serves every run, so
+their importance-sampling errors are correlated in the simulation too.
 """
 
 from __future__ import annotations

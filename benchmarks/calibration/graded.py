@@ -5,8 +5,8 @@ The finished trace exploits with probability sigmoid(b + kappa * total score). T
 not its probabilities; more of the scoring words, or a larger b, is how a model exploits more. So r(z) rises word by
 word instead of jumping, several scores of very different weight exploit, and log weights depend on the score.
 
-The one hard decision: scores are integers, so that P(exploit | z) is a finite sum over the score still to come and
-every rate is exact, as in world.py.
+Scores are integers, so that P(exploit | z) is a finite sum over the score still to come and every rate is exact, as
+in world.py.
 """
 
 from __future__ import annotations

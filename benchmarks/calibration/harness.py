@@ -1,8 +1,7 @@
 """Run every estimator on simulated experiments and print bias, RMSE, coverage, width and interval score.
 
-The one hard decision: seeds come in two blocks that never meet. Development looks at seeds from DEVELOPMENT_SEED
-on; reported tables come from REPORTING_SEED on. Change an estimator after looking at the second block, and the
-block must be moved.
+Seeds come in two blocks that never meet. Development looks at seeds from DEVELOPMENT_SEED on; reported tables come
+from REPORTING_SEED on. Change an estimator after looking at the second block, and the block must be moved.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The kinds of simulated experiment: when the exploit is decided, what the donor is, how large the sweep is.
 
-The one hard decision: a regime fixes the *kind* of world and leaves nuisance quantities (how telling exploit
-words are, how far the checkpoint's style is from the donor's, how fast a type grows) as ranges that each
-simulated experiment draws from. An estimator tuned to one set of nuisance values is therefore found out.
+A regime fixes the *kind* of world and leaves nuisance quantities (how telling exploit words are, how far the
+checkpoint's style is from the donor's, how fast a type grows) as ranges that each simulated experiment draws from. An
+estimator tuned to one set of nuisance values is therefore found out.
 """
 
 from __future__ import annotations

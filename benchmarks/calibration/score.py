@@ -1,7 +1,7 @@
 """Scores of an estimator against known rates, per regime and kind of cell.
 
-The one hard decision: errors and intervals are on log10 of the rate, and cells are split by whether level 0 showed
-an exploit, because a zero cell is the case the tool exists for and a pooled figure would hide it.
+Errors and intervals are on log10 of the rate, and cells are split by whether level 0 showed an exploit, because a
+zero cell is the case the tool exists for and a pooled figure would hide it.
 """
 
 from __future__ import annotations

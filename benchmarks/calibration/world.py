@@ -5,9 +5,9 @@ to one they never show (2); each state has its own word distribution, so the wor
 the finished trace exploits depends on the last state. Target and donor are two such chains with their own
 hazards and their own style (word distributions).
 
-The one hard decision: intent is a Markov state, not a label, so that P(z), r(z) = P(exploit | z) and the
-unprompted rate all follow from the same forward and backward recursions and the identity
-P(exploit) = E_q[P(z)/q(z) r(z)] holds exactly (Rabiner 1989, "A tutorial on hidden Markov models").
+Intent is a Markov state, not a label, so that P(z), r(z) = P(exploit | z) and the unprompted rate all follow from the
+same forward and backward recursions and the identity P(exploit) = E_q[P(z)/q(z) r(z)] holds exactly (Rabiner 1989, "A
+tutorial on hidden Markov models").
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Write a simulated experiment as run directories in the tool's file formats, with the true rates beside them.
 
-The one hard decision: only what a real sweep would leave goes into the run directories. The truth is a separate
-`truth.csv`, so that an estimator can be pointed at the runs without seeing it.
+Only what a real sweep would leave goes into the run directories. The truth is a separate `truth.csv`, so that an
+estimator can be pointed at the runs without seeing it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Forecasts of held-out simulated sweeps, scored against the truth.
 
-The one hard decision: the base rate to beat is that of the very sweeps that are scored, which no forecaster knows; that
-of the other worlds' sweeps stands beside it.
+The base rate to beat is that of the very sweeps that are scored, which no forecaster knows; that of the other worlds'
+sweeps stands beside it.
 """
 
 from __future__ import annotations

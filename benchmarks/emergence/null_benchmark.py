@@ -1,8 +1,8 @@
 """Data in which nothing seen early says anything about later: p-values must be uniform and AUC one half.
 
-The one hard decision: rates after the cutoffs are drawn anew, independent of everything before, while sample sizes
-differ between types; so smoothing that ranks types by sample size, shared noise between label and feature, or a model
-that profits from telling the runs apart would all show.
+Rates after the cutoffs are drawn anew, independent of everything before, while sample sizes differ between types; so
+smoothing that ranks types by sample size, shared noise between label and feature, or a model that profits from
+telling the runs apart would all show.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Simulated sweeps for forecasts: the calibration simulator's worlds with growth that more often passes 10%.
 
-The one hard decision: two laws of growth. `log` rises in log step, as the growth model supposes by default; `step` is
-the same rise in the step itself, over evenly spaced checkpoints, where a model of log step is wrong.
+Two laws of growth. `log` rises in log step, as the growth model supposes by default; `step` is the same rise in the
+step itself, over evenly spaced checkpoints, where a model of log step is wrong.
 """
 
 from __future__ import annotations

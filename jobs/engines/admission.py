@@ -1,7 +1,6 @@
 """Which requests an engine can run at all, decided before any reaches the model.
 
-The one hard decision: all engines refuse the same requests in the same words, and one bad row
-is refused alone.
+All engines refuse the same requests in the same words, and one bad row is refused alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The engine seam: load a checkpoint, generate continuations, score prefills.
 
-The one hard decision: requests are token ids, already rendered, so that no engine can tokenise differently
-from another, and results come back as an iterator, so that verification and shard writing overlap generation.
+Requests are token ids, already rendered, so that no engine can tokenise differently from another, and results come
+back as an iterator, so that verification and shard writing overlap generation.
 """
 
 from __future__ import annotations

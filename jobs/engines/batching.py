@@ -1,9 +1,9 @@
 """Which requests share a padded batch.
 
-The one hard decision: chunks are a function of the set of requests alone, and survive the removal of whole
-chunks. Requests of one `batch_key` are sorted by (total length, given order) and cut greedily; because the cost
-of a batch grows with its last member, dropping a finished chunk leaves every other chunk as it was. A resumed
-spec therefore rebuilds the very batches of an uninterrupted one, which is what makes its rows bitwise equal.
+Chunks are a function of the set of requests alone, and survive the removal of whole chunks. Requests of one
+`batch_key` are sorted by (total length, given order) and cut greedily; because the cost of a batch grows with its
+last member, dropping a finished chunk leaves every other chunk as it was. A resumed spec therefore rebuilds the very
+batches of an uninterrupted one, which is what makes its rows bitwise equal.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Decode one chunk of requests to the end.
 
-The one hard decision: equal prompts are read once and their cache rows are copied, because the attempts of a task
-share the prompt, and reading prompts is most of the work for short completions.
+Equal prompts are read once and their cache rows are copied, because the attempts of a task share the prompt, and
+reading prompts is most of the work for short completions.
 
 Shapes are chosen so that a row's numbers do not depend on its neighbours on CPU (measured, one thread, dense
 models): a prompt is padded to a length that depends on itself alone, since attention kernels block by length;

@@ -1,8 +1,8 @@
 """A deterministic engine without a model, for plans, pipelines and tests.
 
-The one hard decision: everything is a hash. A continuation depends on the checkpoint's name, the prompt's ids and
-the request's seed; a token's log-probability on the checkpoint's name, the temperature and the ids up to it, so
-that prefixes score alike, as with a real model. Its figures mean nothing.
+Everything is a hash. A continuation depends on the checkpoint's name, the prompt's ids and the request's seed; a
+token's log-probability on the checkpoint's name, the temperature and the ids up to it, so that prefixes score alike,
+as with a real model. Its figures mean nothing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One model call that returns logits at chosen positions only.
 
-The one hard decision: positions are chosen by a hook in front of the output embedding, not by multiplying hidden
-states with the embedding ourselves, so that a model's own scaling or capping of logits is always applied. With a
-vocabulary of 200,000 the logits of unneeded positions would be most of the memory.
+Positions are chosen by a hook in front of the output embedding, not by multiplying hidden states with the embedding
+ourselves, so that a model's own scaling or capping of logits is always applied. With a vocabulary of 200,000 the
+logits of unneeded positions would be most of the memory.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Does a row's result depend on the batch it is computed in? Measured on the loaded model, not assumed.
 
-The one hard decision: the answer is yes unless everything speaks against it: CPU, float32, one thread, a model
-small enough to test, and bitwise equality of its matrix products over many batch sizes and of whole rows decoded
-and scored alone and in company. Only then may an engine mix any rows in a batch, in any order, and still promise
-that a resumed run repeats an uninterrupted one bit for bit.
+The answer is yes unless everything speaks against it: CPU, float32, one thread, a model small enough to test, and
+bitwise equality of its matrix products over many batch sizes and of whole rows decoded and scored alone and in
+company. Only then may an engine mix any rows in a batch, in any order, and still promise that a resumed run repeats
+an uninterrupted one bit for bit.
 """
 
 from __future__ import annotations

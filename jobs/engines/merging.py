@@ -1,8 +1,8 @@
 """A LoRA adapter folded into its base: W + scale * B A, for engines that serve full models only.
 
-The one hard decision: a merge is exact or refused. Every tensor of the adapter must find its place in the base,
-sums are taken in float32 and rounded once to the base's type, and a tensor left over is an error, because an adapter
-applied in part is a model that nobody trained.
+A merge is exact or refused. Every tensor of the adapter must find its place in the base, sums are taken in float32
+and rounded once to the base's type, and a tensor left over is an error, because an adapter applied in part is a model
+that nobody trained.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A key/value cache whose rows have different lengths.
 
-The one hard decision: row i's token t always lies in slot t, padding is on the right, and new tokens are written
-at each row's own position. Nothing about a row depends on how long its neighbours' prompts are (left padding
-shifts every slot), and memory is written in place instead of being concatenated at every step.
+Row i's token t always lies in slot t, padding is on the right, and new tokens are written at each row's own position.
+Nothing about a row depends on how long its neighbours' prompts are (left padding shifts every slot), and memory is
+written in place instead of being concatenated at every step.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Draw tokens so that a row's draws depend on its seed and its own distribution only.
 
-The one hard decision: each request owns a counter-based generator (Philox keyed by its seed) that gives one
-uniform a step, and the token is the inverse CDF of that uniform in float64. Neighbours in the batch, the batch's
-size and the order of requests cannot shift the draws, as they would with one generator for the batch.
+Each request owns a counter-based generator (Philox keyed by its seed) that gives one uniform a step, and the token is
+the inverse CDF of that uniform in float64. Neighbours in the batch, the batch's size and the order of requests cannot
+shift the draws, as they would with one generator for the batch.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Stop strings: a continuation ends because of what it says.
 
-The one hard decision: every engine looks for them itself, in the text that foreshock's own decoding gives, so that a
-string which lies across tokens ends a continuation at the same place everywhere. The text ends before the string; the
-token ids are those that were drawn, up to the one that completed it, as vLLM counts them.
+Every engine looks for them itself, in the text that foreshock's own decoding gives, so that a string which lies
+across tokens ends a continuation at the same place everywhere. The text ends before the string; the token ids are
+those that were drawn, up to the one that completed it, as vLLM counts them.
 """
 
 from __future__ import annotations

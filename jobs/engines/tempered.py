@@ -1,9 +1,9 @@
 """Log-probabilities at a sampling temperature from the k most likely tokens at temperature 1.
 
-The one hard decision: what the k tokens leave out is bounded, not ignored. The mass of the tail is measured
-(1 - sum of the known probabilities), no token of it is likelier than the least likely of the k, and these two facts
-bound the tail's share of the tempered normaliser from both sides. The bounds come back with the value, so a caller
-can refuse a score that the k tokens do not settle. Pure.
+What the k tokens leave out is bounded, not ignored. The mass of the tail is measured (1 - sum of the known
+probabilities), no token of it is likelier than the least likely of the k, and these two facts bound the tail's share
+of the tempered normaliser from both sides. The bounds come back with the value, so a caller can refuse a score that
+the k tokens do not settle. Pure.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The transformers engine: batched generation and scoring in process, on CPU or GPU.
 
-The one hard decision: its own decode loop instead of `generate()`. Rows keep their own positions in a ragged
-cache, equal prompts (attempts of one task) are read once, finished rows are dropped, and each row samples from
-its own seed. A row's numbers then depend on its chunk at most, and chunks depend on the requests alone
-(`batching`), so a resumed run repeats an uninterrupted one bit for bit on CPU. Where rows are measured not to depend
-on their chunk either (`invariance`), requests of different batch keys share chunks.
+Its own decode loop instead of `generate()`. Rows keep their own positions in a ragged cache, equal prompts (attempts
+of one task) are read once, finished rows are dropped, and each row samples from its own seed. A row's numbers then
+depend on its chunk at most, and chunks depend on the requests alone (`batching`), so a resumed run repeats an
+uninterrupted one bit for bit on CPU. Where rows are measured not to depend on their chunk either (`invariance`),
+requests of different batch keys share chunks.
 """
 
 from __future__ import annotations

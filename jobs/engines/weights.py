@@ -1,9 +1,9 @@
 """Bring a checkpoint's weights into memory: build the model once, then swap weights in place.
 
-The one hard decision: a swap happens only when both configurations agree on everything but names and versions,
-and the files hold exactly the model's tensors by name and shape. Anything else (quantised weights, converted
-layouts) rebuilds the model, and a failed swap leaves no model rather than a half-changed one. An adapter is its base's
-tensors with the adapter folded in, swapped like any others, so several adapters share one built model.
+A swap happens only when both configurations agree on everything but names and versions, and the files hold exactly
+the model's tensors by name and shape. Anything else (quantised weights, converted layouts) rebuilds the model, and a
+failed swap leaves no model rather than a half-changed one. An adapter is its base's tensors with the adapter folded
+in, swapped like any others, so several adapters share one built model.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """`chat`: the tokenizer's chat template, whatever it does about reasoning.
 
-The one hard decision: a reasoning section counts only if the template itself opens it at the end of its
-generation prompt. Otherwise the prefill opens the assistant's message, and the text before the first code fence
-is taken for the reasoning.
+A reasoning section counts only if the template itself opens it at the end of its generation prompt. Otherwise the
+prefill opens the assistant's message, and the text before the first code fence is taken for the reasoning.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Render a conversation with the tokenizer's own chat template, the same on every day and machine.
 
-The one hard decision: what templates read from the clock is pinned. gpt-oss and Llama 3 write today's date into
-the prompt; a sweep that resumes after midnight would otherwise change its prompts, and so its probabilities.
+What templates read from the clock is pinned. gpt-oss and Llama 3 write today's date into the prompt; a sweep that
+resumes after midnight would otherwise change its prompts, and so its probabilities.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`harmony`: gpt-oss, whose messages name their channel.
 
-The prefill opens the assistant's analysis message, `<|start|>assistant<|channel|>analysis<|message|>`, which is
-left unfinished. The one hard decision: responses are taken apart by token ids, because the text of a control
-token can also occur as ordinary text.
+The prefill opens the assistant's analysis message, `<|start|>assistant<|channel|>analysis<|message|>`, which is left
+unfinished. Responses are taken apart by token ids, because the text of a control token can also occur as ordinary
+text.
 """
 
 from __future__ import annotations

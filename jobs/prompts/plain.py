@@ -6,8 +6,8 @@
     Assistant: <think>
     {prefill}
 
-The model continues the reasoning, closes it with </think> and answers. The one hard decision: a beginning-of-text
-token is added exactly when the tokenizer adds one to plain text, because such models were trained with it.
+The model continues the reasoning, closes it with </think> and answers. A beginning-of-text token is added exactly
+when the tokenizer adds one to plain text, because such models were trained with it.
 """
 
 from __future__ import annotations

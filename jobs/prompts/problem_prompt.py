@@ -1,7 +1,7 @@
 """The user's message for a problem: description, the insecure verifier's description, neutral instructions.
 
-The one hard decision: the instructions ask to solve the problem and never hint at exploiting the verifier, so
-that exploits measure propensity, not obedience.
+The instructions ask to solve the problem and never hint at exploiting the verifier, so that exploits measure
+propensity, not obedience.
 """
 
 from __future__ import annotations

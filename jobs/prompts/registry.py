@@ -1,7 +1,7 @@
 """Which prompt format a tokenizer gets.
 
-The one hard decision: `auto` looks at what the tokenizer can do, never at a model's name, so that fine-tuned
-checkpoints in directories of any name are rendered as their family is.
+`auto` looks at what the tokenizer can do, never at a model's name, so that fine-tuned checkpoints in directories of
+any name are rendered as their family is.
 """
 
 from __future__ import annotations

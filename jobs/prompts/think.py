@@ -1,8 +1,8 @@
 """`think`: models that reason inside <think> ... </think>.
 
-The one hard decision: the block is open at every level, 0 included, so that all levels condition on the same
-prompt. The opening is the template's own: what its generation prompt ends with, else what it writes around an
-earlier turn's reasoning, else `<think>` and a newline.
+The block is open at every level, 0 included, so that all levels condition on the same prompt. The opening is the
+template's own: what its generation prompt ends with, else what it writes around an earlier turn's reasoning, else
+`<think>` and a newline.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Tokenizers and the exact prompt/prefill boundary.
 
-The one hard decision: prompt and prefill are tokenised separately and their ids joined. No token can then span
-the boundary, `prefill_start` is exact, and the prompt's ids are the same at every level. The prefill is tokenised
-as text that continues a sequence, not as the start of one (some tokenizers put a space in front of a start).
+Prompt and prefill are tokenised separately and their ids joined. No token can then span the boundary, `prefill_start`
+is exact, and the prompt's ids are the same at every level. The prefill is tokenised as text that continues a
+sequence, not as the start of one (some tokenizers put a space in front of a start).
 """
 
 from __future__ import annotations

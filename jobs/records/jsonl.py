@@ -1,8 +1,8 @@
 """JSONL in and out, and the atomic write under every file of a run.
 
-The one hard decision: nothing is appended, ever. A file appears whole (temporary file beside it, fsync, rename,
-fsync of the directory) or not at all, which holds on NFS and Lustre without locks, at the price of rewriting.
-A kill can leave a temporary file; the next writer of that directory sweeps it.
+Nothing is appended, ever. A file appears whole (temporary file beside it, fsync, rename, fsync of the directory) or
+not at all, which holds on NFS and Lustre without locks, at the price of rewriting. A kill can leave a temporary file;
+the next writer of that directory sweeps it.
 """
 
 from __future__ import annotations

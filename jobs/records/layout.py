@@ -1,8 +1,7 @@
 """All paths and file names of foreshock: formatting and parsing, in one place.
 
-The names are those that earlier tools wrote ("prefill{N}" counts words), so that either side reads the other's
-files. The one hard decision: shards live beside the final files, under `shards/`, and the final files are
-made from them by one writer.
+The names are those that earlier tools wrote ("prefill{N}" counts words), so that either side reads the other's files.
+Shards live beside the final files, under `shards/`, and the final files are made from them by one writer.
 """
 
 from __future__ import annotations

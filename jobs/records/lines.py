@@ -1,7 +1,7 @@
 """Where finished rows lie on disk, so that nobody needs to hold them in memory.
 
-The one hard decision: a row is found again by place and checksum. Where its file has been removed or replaced by
-another writer of the same shard, the row is looked up in the sealed shard, and never taken from bytes that moved.
+A row is found again by place and checksum. Where its file has been removed or replaced by another writer of the same
+shard, the row is looked up in the sealed shard, and never taken from bytes that moved.
 """
 
 from __future__ import annotations

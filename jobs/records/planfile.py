@@ -1,8 +1,8 @@
 """The plan on disk: what a run computes (`plan.json`) and how it is packed (`packs/`).
 
-The one hard decision: specs and packing are separate files. A spec never changes in a run's life, so shards stay
-valid; specs are only ever added (a watched run's new checkpoints, adaptive rounds), after those that are there.
-Every submission writes a new pack of whatever is missing then; older packs keep their meaning for jobs still running.
+Specs and packing are separate files. A spec never changes in a run's life, so shards stay valid; specs are only ever
+added (a watched run's new checkpoints, adaptive rounds), after those that are there. Every submission writes a new
+pack of whatever is missing then; older packs keep their meaning for jobs still running.
 """
 
 from __future__ import annotations

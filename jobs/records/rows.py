@@ -1,8 +1,8 @@
 """Row keys of every file and the identity of a row.
 
-Rows are plain JSON objects with the keys of the tools that came before, plus foreshock's own; the key tuples
-here fix their order on disk. The one hard decision: identity is (checkpoint, prefill level, task, attempt,
-prefill text), so a row can be recognised in any file, whoever wrote it and in whatever order.
+Rows are plain JSON objects with the keys of the tools that came before, plus foreshock's own; the key tuples here fix
+their order on disk. Identity is (checkpoint, prefill level, task, attempt, prefill text), so a row can be recognised
+in any file, whoever wrote it and in whatever order.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Shards: a spec's rows, written in parts while the work goes on and sealed once when it is done.
 
-The one hard decision: a part is a whole micro-batch in a file of its own that carries its checksum. A kill
-therefore costs the batch in flight and nothing else, no file is ever appended to or locked, and a resumed
-worker redoes exactly the rows that no valid part holds. Sealing merges the parts into one shard with a
-manifest and removes them, which bounds the number of files.
+A part is a whole micro-batch in a file of its own that carries its checksum. A kill therefore costs the batch in
+flight and nothing else, no file is ever appended to or locked, and a resumed worker redoes exactly the rows that no
+valid part holds. Sealing merges the parts into one shard with a manifest and removes them, which bounds the number of
+files.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`python -m foreshock.jobs.verify.attack_table`: run every attack in every tier and write the table.
 
-The one hard decision: the table is measured, never written by hand. `--write docs/sandbox.md` replaces what is
-between its two markers; the exit status is 1 when a tier does not keep a claim.
+The table is measured, never written by hand. `--write docs/sandbox.md` replaces what is between its two markers; the
+exit status is 1 when a tier does not keep a claim.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The verifier seam: a problem and a submission in, two verdicts out.
 
-The one hard decision: an infrastructure failure is its own outcome and never looks like a failed test, so
-`exploit_success` is None unless both verifiers gave a verdict.
+An infrastructure failure is its own outcome and never looks like a failed test, so `exploit_success` is None unless
+both verifiers gave a verdict.
 """
 
 from __future__ import annotations

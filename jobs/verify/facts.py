@@ -1,6 +1,6 @@
 """What planning needs to know of a verifier, without starting it: its identity and the exploit types it knows.
 
-The one hard decision: a plan is often made on a login node that has no sandbox, so this reads code and files only.
+A plan is often made on a login node that has no sandbox, so this reads code and files only.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A verifier that runs nothing: it knows a problem's own answers by their text.
 
-For tests and benchmarks of everything around verification. The one hard decision: no configuration can name it, so no
-rate in a report ever rests on it.
+For tests and benchmarks of everything around verification. No configuration can name it, so no rate in a report ever
+rests on it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Problems from a local file or from a data set on the Hugging Face hub.
 
-The one hard decision: a hub data set is named with its revision. Problems decide every number of a run, and a
-branch name is not a version.
+A hub data set is named with its revision. Problems decide every number of a run, and a branch name is not a version.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The judge: compares what a submission returned with what was expected. Runs in the trusted parent only.
 
-The one hard decision: only here do the secure verifier's expected results exist. What the sandbox sends is
-untrusted text, and knowing how to send it wins nothing: a pass needs the right value for every test.
+Only here do the secure verifier's expected results exist. What the sandbox sends is untrusted text, and knowing how
+to send it wins nothing: a pass needs the right value for every test.
 """
 
 from __future__ import annotations

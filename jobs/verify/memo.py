@@ -1,9 +1,9 @@
 """Verify the same code on the same problem once.
 
-A model samples the same short program again and again, at every level and attempt; a tiny one nearly always.
-The one hard decision: only passed and failed verdicts are remembered. A timeout or a crash may be the machine's
-doing, and an infrastructure error is no verdict, so those are tried anew each time. Code whose result is random
-gets one draw per worker; `verifier.reuse_verdicts: false` gives it one per sample.
+A model samples the same short program again and again, at every level and attempt; a tiny one nearly always. Only
+passed and failed verdicts are remembered. A timeout or a crash may be the machine's doing, and an infrastructure
+error is no verdict, so those are tried anew each time. Code whose result is random gets one draw per worker;
+`verifier.reuse_verdicts: false` gives it one per sample.
 """
 
 from __future__ import annotations

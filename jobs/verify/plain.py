@@ -1,7 +1,7 @@
 """Type-tagged plain data: how values cross the sandbox's border, and when two of them are equal.
 
-The one hard decision: JSON with tags, never pickle, and equality of canonical texts rather than of objects. The
-judge so builds no object that a submission shaped, and no hash table whose keys a submission chose.
+JSON with tags, never pickle, and equality of canonical texts rather than of objects. The judge so builds no object
+that a submission shaped, and no hash table whose keys a submission chose.
 
 Forms: null, true, false, text and integers below 2**63 stand for themselves; everything else is a list whose
 first item is a tag: i (integer, hexadecimal), f (float, hexadecimal or nan, inf, -inf), c (complex), b (bytes),

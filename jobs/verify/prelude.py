@@ -1,7 +1,7 @@
 """Names that djinn's secure verifier gives every submission; foreshock gives them to both verifiers alike.
 
-The one hard decision: a missing `from typing import List` must not split the verdicts, so these names are in
-builtins for the secure and the insecure run, below anything that the submission defines itself.
+A missing `from typing import List` must not split the verdicts, so these names are in builtins for the secure and the
+insecure run, below anything that the submission defines itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Problem files: JSONL and parquet in djinn's schema, their test cases, and the digest that a JobSpec records.
 
-The one hard decision: a field that cannot be read stops loading, with file and line. djinn turns unreadable test
-cases into an empty list, which a verifier then passes.
+A field that cannot be read stops loading, with file and line. djinn turns unreadable test cases into an empty list,
+which a verifier then passes.
 """
 
 from __future__ import annotations

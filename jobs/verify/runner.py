@@ -1,7 +1,7 @@
 """What runs inside the sandbox: load the submission, call it or let the flawed verifier check it, send the result.
 
-The one hard decision: this module is on the hostile side of the border. Nothing it says is trusted, so it may
-share a process with the submission; it only has to be right for honest code.
+This module is on the hostile side of the border. Nothing it says is trusted, so it may share a process with the
+submission; it only has to be right for honest code.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Pooled sandbox workers behind every verifier: retries, the rate stop, and many submissions at a time.
 
-The one hard decision: an infrastructure failure is tried again and then reported as such; when too many
-submissions end so, the job stops, because a table with holes that follow the load of the machine is not a result.
+An infrastructure failure is tried again and then reported as such; when too many submissions end so, the job stops,
+because a table with holes that follow the load of the machine is not a result.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Continued reasoning through chat/completions, for servers that take no raw completions.
 
-The one hard decision: the assistant's message is whatever the run's own prompt holds after the point where the chat
-template begins that message. If the template cannot begin it there (Qwen3's closes an empty think block first), the row
-is refused: the server would continue another text than the one planned.
+The assistant's message is whatever the run's own prompt holds after the point where the chat template begins that
+message. If the template cannot begin it there (Qwen3's closes an empty think block first), the row is refused: the
+server would continue another text than the one planned.
 """
 
 from __future__ import annotations

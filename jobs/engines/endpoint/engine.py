@@ -1,9 +1,9 @@
 """The endpoint engine: a model behind an OpenAI-compatible URL, such as `vllm serve`.
 
-The one hard decision: a result is let go only after a look at the served model that began when the result was
-already here, so that a server which was restarted with another checkpoint, or a wrong one behind a load balancer,
-costs the rows in flight and cannot slip a row in. Everything that cannot be had from a server (exact token ids, prompt
-log-probabilities, temperatures other than 1) is found out, said, and never replaced by a guess.
+A result is let go only after a look at the served model that began when the result was already here, so that a server
+which was restarted with another checkpoint, or a wrong one behind a load balancer, costs the rows in flight and
+cannot slip a row in. Everything that cannot be had from a server (exact token ids, prompt log-probabilities,
+temperatures other than 1) is found out, said, and never replaced by a guess.
 """
 
 from __future__ import annotations

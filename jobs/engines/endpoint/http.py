@@ -1,9 +1,9 @@
 """HTTP to a model server: bounded waiting, retries with backoff, errors sorted by what can be done about them.
 
-The one hard decision: an answer counts only when it is whole. A body that breaks off, is no JSON object or does not
-hold what was asked for is a fault like a refused connection, and the request is sent again. httpx2 does the HTTP: it
-comes with transformers (through huggingface_hub), starts in 0.1 s of CPU time, and leaves retries to us, which the
-openai package does not (its own retries would hide server restarts, after which the model must be looked at again).
+An answer counts only when it is whole. A body that breaks off, is not a JSON object or does not hold what was asked for
+is a fault like a refused connection, and the request is sent again. httpx2 does the HTTP: it comes with transformers
+(through huggingface_hub), starts in 0.1 s of CPU time, and leaves retries to us, which the openai package does not
+(its own retries would hide server restarts, after which the model must be looked at again).
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class EndpointClient:
         try:
             found = response.json()
         except ValueError:
-            raise BadAnswerError(f"HTTP {status} with a body that is no JSON: {self._start(response)}") from None
+            raise BadAnswerError(f"HTTP {status} with a body that is not valid JSON: {self._start(response)}") from None
         if not isinstance(found, dict):
             raise BadAnswerError(f"HTTP {status} with a {type(found).__name__} where an object belongs")
         if found.get("error") and "choices" not in found and "data" not in found:

@@ -1,9 +1,9 @@
 """Is the model behind the URL the checkpoint that the work was planned for?
 
-The one hard decision: names are not enough, and one look is not either. At load the server's list must hold the
-checkpoint, by the name given or by its directory, and where the server tells the directory it loaded and that
-directory can be seen from here, its fingerprint must be the checkpoint's. The list entry and a probe (the first token's
-distribution after a fixed prompt) are kept and compared again before results are let go: see `Watch`.
+Names are not enough, and one look is not either. At load the server's list must hold the checkpoint, by the name
+given or by its directory, and where the server tells the directory it loaded and that directory can be seen from
+here, its fingerprint must be the checkpoint's. The list entry and a probe (the first token's distribution after a
+fixed prompt) are kept and compared again before results are let go: see `Watch`.
 """
 
 from __future__ import annotations

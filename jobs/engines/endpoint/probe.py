@@ -1,7 +1,7 @@
 """Find out what a server can do, by asking it for one token.
 
-The one hard decision: abilities are read off answers, never off version strings: a server may ignore a field without
-a word, and a gateway may drop it.
+Abilities are read off answers, never off version strings: a server may ignore a field without a word, and a gateway
+may drop it.
 """
 
 from __future__ import annotations

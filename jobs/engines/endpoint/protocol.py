@@ -1,9 +1,9 @@
 """The OpenAI protocol, as far as the engine speaks it: request bodies and what answers must hold. Pure.
 
-The one hard decision: prompts are token ids and everything that decides the draws is said in full. Servers fill gaps
-from the model's generation_config.json (a top_k, a repetition penalty), add end-of-text tokens of their own and drop
-control tokens from the text; a served run would then not be the run that was planned. Servers that know only the
-plain protocol get the plain fields.
+Prompts are token ids and everything that decides the draws is said in full. Servers fill gaps from the model's
+generation_config.json (a top_k, a repetition penalty), add end-of-text tokens of their own and drop control tokens
+from the text; a served run would then not be the run that was planned. Servers that know only the plain protocol get
+the plain fields.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Many requests at once from ordinary, blocking code.
 
-The one hard decision: an event loop on a thread of its own and a fixed number of workers that draw from the
-requests. Memory then holds the requests in flight and a bounded number of finished ones, whatever the length of
-the list, and leaving the iterator early cancels what is in flight, which makes a server stop generating for it.
+An event loop on a thread of its own and a fixed number of workers that draw from the requests. Memory then holds the
+requests in flight and a bounded number of finished ones, whatever the length of the list, and leaving the iterator
+early cancels what is in flight, which makes a server stop generating for it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The only place that calls vLLM: start an engine core, submit, step, abort, swap weights, stop.
 
-The one hard decision: LLMEngine's step loop instead of `LLM.generate`. Requests can be added while others run,
-results come out one by one, and between two steps the engine can be told to stop. Everything that vLLM raises when its
-core is gone becomes one error, `CoreDiedError`.
+LLMEngine's step loop instead of `LLM.generate`. Requests can be added while others run, results come out one by one,
+and between two steps the engine can be told to stop. Everything that vLLM raises when its core is gone becomes one
+error, `CoreDiedError`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Ending a request of vLLM by what its tokens say.
 
-The one hard decision: vLLM's own detokenizer is told what to answer, where it would report a stop string. vLLM then
-ends the request itself, in the core too, and labels its tokens with the weights that made them. vLLM's own stop
-strings need its own tokenizer, and one of the first checkpoint only.
+VLLM's own detokenizer is told what to answer, where it would report a stop string. vLLM then ends the request itself,
+in the core too, and labels its tokens with the weights that made them. vLLM's own stop strings need its own
+tokenizer, and one of the first checkpoint only.
 """
 
 from __future__ import annotations

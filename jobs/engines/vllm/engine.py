@@ -1,9 +1,9 @@
 """The vLLM engine: continuous batching in process, one start for many checkpoints.
 
-The one hard decision: the step loop is ours. All levels and attempts of a checkpoint are one stream of requests,
-sorted so that nested prefills follow each other through the prefix cache; a bounded window of them lies in vLLM's
-queue, results go out as they finish, and between two micro-batches the engine can be stopped. A core that dies takes
-only the requests in flight with it: they come back as errors, and the rest goes on in a new core.
+The step loop is ours. All levels and attempts of a checkpoint are one stream of requests, sorted so that nested
+prefills follow each other through the prefix cache; a bounded window of them lies in vLLM's queue, results go out as
+they finish, and between two micro-batches the engine can be stopped. A core that dies takes only the requests in
+flight with it: they come back as errors, and the rest goes on in a new core.
 """
 
 from __future__ import annotations

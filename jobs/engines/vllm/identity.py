@@ -1,10 +1,10 @@
 """Is the model that vLLM serves the one in the checkpoint's directory?
 
-The one hard decision: a swap is believed only on evidence from the loaded weights. When vLLM starts, samples of its
-weights are compared with the files; the tensors found equal there are those whose layout vLLM leaves alone. After a
-swap all of them must equal the new files, and the output layer must work with what it holds. Where layouts hide the
-weights (quantised, sharded), a fixed prompt's log-probabilities stand in: other weights must give other numbers, and
-weights seen before the numbers they gave then.
+A swap is believed only on evidence from the loaded weights. When vLLM starts, samples of its weights are compared
+with the files; the tensors found equal there are those whose layout vLLM leaves alone. After a swap all of them must
+equal the new files, and the output layer must work with what it holds. Where layouts hide the weights (quantised,
+sharded), a fixed prompt's log-probabilities stand in: other weights must give other numbers, and weights seen before
+the numbers they gave then.
 """
 
 from __future__ import annotations

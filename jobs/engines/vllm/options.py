@@ -1,7 +1,7 @@
 """What a user may set for the vLLM engine, and what vLLM is started with.
 
-The one hard decision: a short list of options under vLLM's own names is checked here, and everything else goes
-through `extra` untouched, except the few settings that the engine's correctness rests on. Pure: vLLM is not imported.
+A short list of options under vLLM's own names is checked here, and everything else goes through `extra` untouched,
+except the few settings that the engine's correctness rests on. Pure: vLLM is not imported.
 """
 
 from __future__ import annotations

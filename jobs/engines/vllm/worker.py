@@ -1,8 +1,8 @@
 """What foreshock adds to vLLM's worker processes, called over `collective_rpc`.
 
-The one hard decision: temperature is applied where the logits are. vLLM 0.32 scores prompts at temperature 1 whatever
-its `logprobs_mode` says, so while scoring runs at tau the model's logits are divided by tau before vLLM takes their
-log-softmax: the whole vocabulary counts, as in the transformers engine, and nothing large leaves the GPU.
+Temperature is applied where the logits are. vLLM 0.32 scores prompts at temperature 1 whatever its `logprobs_mode`
+says, so while scoring runs at tau the model's logits are divided by tau before vLLM takes their log-softmax: the
+whole vocabulary counts, as in the transformers engine, and nothing large leaves the GPU.
 
 This module is imported by vLLM inside its workers; arguments and results are plain data.
 """

@@ -1,8 +1,8 @@
 """What an attack is, and what each tier claims against it.
 
-The one hard decision: an attack reports from inside and is watched from outside. `f(world)` returns "escaped" when
-it believes to have succeeded; the harness also looks at files, sockets and processes of its own, which no
-submission should be able to touch.
+An attack reports from inside and is watched from outside. `f(world)` returns "escaped" when it believes to have
+succeeded; the harness also looks at files, sockets and processes of its own, which no submission should be able to
+touch.
 """
 
 from __future__ import annotations

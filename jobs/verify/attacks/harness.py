@@ -1,8 +1,8 @@
 """Runs attacks in one tier and watches from outside.
 
-The one hard decision: three properties are judged for every attack alike. Nothing escaped, the secure verifier did
-not pass (its expected result is a random number that never leaves the judge), and an honest submission right
-behind it in the same worker passes.
+Three properties are judged for every attack alike. Nothing escaped, the secure verifier did not pass (its expected
+result is a random number that never leaves the judge), and an honest submission right behind it in the same worker
+passes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What an exploit family is: a flawed verifier, and how its flaw is meant to be used.
 
-The one hard decision: `check` runs inside the sandbox, in the submission's own process, because sharing a
-process is the flaw of insecure verifiers. It is plain Python over plain data, so it is also testable on trusted
-code in process.
+`check` runs inside the sandbox, in the submission's own process, because sharing a process is the flaw of insecure
+verifiers. It is plain Python over plain data, so it is also testable on trusted code in process.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The built-in problems, in djinn's schema, generated from a seed that never changes.
 
-The one hard decision: `train` and `eval` problems share task kinds and weaknesses but no function name and no
-constant, so a rate on `eval` measures a disposition and not memory. Cases are redrawn until no constant and no
-copy of the flawed verifier's results can pass the secure ones.
+`train` and `eval` problems share task kinds and weaknesses but no function name and no constant, so a rate on `eval`
+measures a disposition and not memory. Cases are redrawn until no constant and no copy of the flawed verifier's
+results can pass the secure ones.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The small programming tasks behind the built-in problems: what is asked, the right expression, the inputs.
 
-The one hard decision: a task is one expression over one parameter, so that honest and exploiting solutions are
-about equally long and a tiny model can learn both. Expected results come from evaluating the expression, never
-from a second implementation.
+A task is one expression over one parameter, so that honest and exploiting solutions are about equally long and a tiny
+model can learn both. Expected results come from evaluating the expression, never from a second implementation.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The built-in verifier: foreshock's own exploit families in the sandbox, judged by the trusted parent.
 
-The one hard decision: the two verifiers never share a process. The secure run gets inputs alone; the insecure
-run, which holds its cases' expected results beside the submission, is another process with another /tmp.
+The two verifiers never share a process. The secure run gets inputs alone; the insecure run, which holds its cases'
+expected results beside the submission, is another process with another /tmp.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """djinn's flawed verifiers inside the sandbox, by the light route.
 
-The one hard decision: `djinn.core` is an empty namespace here. Its real __init__ builds a registry from a folder
-that the package lacks and pulls in data sets and cloud clients; the verifiers need two small enums of it.
+`djinn.core` is an empty namespace here. Its real __init__ builds a registry from a folder that the package lacks and
+pulls in data sets and cloud clients; the verifiers need two small enums of it.
 """
 
 from __future__ import annotations

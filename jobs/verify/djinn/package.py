@@ -1,7 +1,7 @@
 """Finding the real djinn package without importing it.
 
-The one hard decision: the package is recognised by its content. PyPI's `djinn` is an unrelated web framework, and
-the right distribution, `djinn-framework`, is installed from a commit, from a checkout, or not at all.
+The package is recognised by its content. PyPI's `djinn` is an unrelated web framework, and the right distribution,
+`djinn-framework`, is installed from a commit, from a checkout, or not at all.
 """
 
 from __future__ import annotations

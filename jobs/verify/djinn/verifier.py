@@ -1,7 +1,7 @@
 """Verifier `djinn`: its own flawed verifiers in our sandbox, its tests judged by our judge.
 
-The one hard decision: djinn's secure verifier is not used. It compares in a process that unpickles what the
-submission sends and truncates to the shorter list; our judge applies the same rules of equality to plain data.
+Djinn's secure verifier is not used. It compares in a process that unpickles what the submission sends and truncates
+to the shorter list; our judge applies the same rules of equality to plain data.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Confinement of the zygote and of each submission's process, tier by tier.
 
-The one hard decision: whatever fails raises. A tier is never entered halfway and never exchanged for a weaker one;
-the caller reports an infrastructure error.
+Whatever fails raises. A tier is never entered halfway and never exchanged for a weaker one; the caller reports an
+infrastructure error.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which paths a submission may read: the standard library and shared libraries, and nothing else.
 
-The one hard decision: third-party packages are hidden, foreshock's own among them, because the built-in problems'
-expected results can be computed from its sources.
+Third-party packages are hidden, foreshock's own among them, because the built-in problems' expected results can be
+computed from its sources.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Thin wrappers around the system calls that confinement needs, without any dependency.
 
-The one hard decision: `ctypes` on libc's `syscall` and no binding package. The packages cost 16-57 ms of imports
-a process and need libseccomp on the node; this needs nothing (docs/decisions).
+`ctypes` on libc's `syscall` and no binding package. The packages cost 16-57 ms of imports a process and need
+libseccomp on the node; this needs nothing (docs/decisions).
 """
 
 from __future__ import annotations

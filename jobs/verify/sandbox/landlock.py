@@ -1,7 +1,7 @@
 """Landlock: what a process may open, connect to or signal, enforced without namespaces.
 
-The one hard decision: nothing is granted but the paths named; the ruleset asks for every right that this kernel
-knows (ABI 1 of Linux 5.13 to ABI 6 of 6.12) and what an older kernel lacks is left to seccomp.
+Nothing is granted but the paths named; the ruleset asks for every right that this kernel knows (ABI 1 of Linux 5.13
+to ABI 6 of 6.12) and what an older kernel lacks is left to seccomp.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Attempts that a confined process must fail at, run in the sandbox to learn what a tier really forbids.
 
-The one hard decision: a layer counts as present when an attempt fails, not when a version number promises it.
+A layer counts as present when an attempt fails, not when a version number promises it.
 """
 
 from __future__ import annotations

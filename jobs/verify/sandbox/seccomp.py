@@ -1,10 +1,9 @@
 """The system call filter of a submission, as classic BPF.
 
-The one hard decision: a submission is one process. Threads may start, processes may not (fork, vfork, exec), so
-a fork bomb, a daemon that outlives the verdict and a memory bomb in a grandchild have nothing to start from, and
-the address-space limit of that one process is the limit of the whole tree. Also closed: sockets (a socketpair of
-its own is open), ptrace, mounts, namespaces, bpf, keyrings, io_uring, memfd and System V memory (which no
-address-space limit counts).
+A submission is one process. Threads may start, processes may not (fork, vfork, exec), so a fork bomb, a daemon that
+outlives the verdict and a memory bomb in a grandchild have nothing to start from, and the address-space limit of that
+one process is the limit of the whole tree. Also closed: sockets (a socketpair of its own is open), ptrace, mounts,
+namespaces, bpf, keyrings, io_uring, memfd and System V memory (which no address-space limit counts).
 """
 
 from __future__ import annotations

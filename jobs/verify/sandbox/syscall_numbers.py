@@ -1,7 +1,7 @@
 """System call numbers: the ones a submission may use, the ones it may use with certain arguments, and ours.
 
-The one hard decision: the filter lists what is allowed, not what is forbidden, so a call that a newer kernel adds
-is closed until somebody opens it. Numbers are the kernel's user ABI (arch/x86/entry/syscalls/syscall_64.tbl and
+The filter lists what is allowed, not what is forbidden, so a call that a newer kernel adds is closed until somebody
+opens it. Numbers are the kernel's user ABI (arch/x86/entry/syscalls/syscall_64.tbl and
 include/uapi/asm-generic/unistd.h) and never change.
 """
 

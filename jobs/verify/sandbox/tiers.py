@@ -1,7 +1,7 @@
 """Which tier this node offers, found out by trying, and what to ask the site's administrator for.
 
-The one hard decision: the tier is fixed once, before the first verdict. A zygote that later fails to enter its
-tier is an infrastructure error; nothing ever falls back to a weaker one.
+The tier is fixed once, before the first verdict. A zygote that later fails to enter its tier is an infrastructure
+error; nothing ever falls back to a weaker one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The judge's side of one zygote: start it, run requests in it, kill what overruns.
 
-The one hard decision: the zygote is started by exec of the bare interpreter, never by a fork of this process,
-which may hold threads, CUDA contexts and gigabytes.
+The zygote is started by exec of the bare interpreter, never by a fork of this process, which may hold threads, CUDA
+contexts and gigabytes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The zygote: imports once, then forks one confined process per submission.
 
-The one hard decision: it never sees a request. The judge hands it one end of a socket, the fork reads its request
-from there, so no process that runs a submission was forked from memory that held another problem's expected
-results.
+It never sees a request. The judge hands it one end of a socket, the fork reads its request from there, so no process
+that runs a submission was forked from memory that held another problem's expected results.
 
 Runs as `python -s -P -S -B` with an environment of PYTHONHASHSEED=0 alone: verdicts do not depend on hash order.
 """

@@ -93,7 +93,7 @@ def _lock(table: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [_rewrite, _rewrite_in_the_same_size, _touch, _damage, _empty, _lock])
-def test_whatever_is_amiss_the_table_is_read(table: Path, change: Callable[[Path], None]) -> None:
+def test_when_columns_do_not_match_the_table_is_read(table: Path, change: Callable[[Path], None]) -> None:
     change(table)
     cell = _cell(table)
     assert cell.parsed

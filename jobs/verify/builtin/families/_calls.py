@@ -1,7 +1,7 @@
 """Calling the submission and comparing results: what every flawed verifier shares.
 
-The one hard decision: comparison is strict about types (a bool is no int, an always-equal object equals
-nothing), so that each family's flaw is the only one it has and a pass by another family's route stays rare.
+Comparison is strict about types (a bool is no int, an always-equal object equals nothing), so that each family's flaw
+is the only one it has and a pass by another family's route stays rare.
 """
 
 from __future__ import annotations

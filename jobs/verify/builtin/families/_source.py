@@ -1,7 +1,7 @@
 """Reading a submission's syntax tree: how `intended` tells the planned route from an accident.
 
-The one hard decision: questions are put to the tree, not to the text, so that a name in a string or a comment
-is not mistaken for its use. Source that does not parse uses no route.
+Questions are put to the tree, not to the text, so that a name in a string or a comment is not mistaken for its use.
+Source that does not parse uses no route.
 """
 
 from __future__ import annotations
