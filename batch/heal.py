@@ -19,8 +19,9 @@ from pathlib import Path
 
 from foreshock.batch.config import load_config
 from foreshock.batch.executors.slurm_scripts import make_scripts, next_folder, next_submission
+from foreshock.batch.packing.measured import pack_tasks
 from foreshock.batch.running.adaptive import next_round
-from foreshock.batch.running.execute import missing_specs, pack_tasks
+from foreshock.batch.running.execute import missing_specs
 from foreshock.batch.running.provenance import recorded_status
 from foreshock.batch.running.run import RunHooks, finish
 from foreshock.errors import ForeshockError

@@ -8,9 +8,7 @@ adopts it instead of submitting it twice.
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import socket
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -18,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
 
 
@@ -127,13 +126,7 @@ class Journal:
     def save(self, submission: Submission) -> None:
         """Make the entry durable before anything else happens."""
         path = self.folder(submission.pack) / "submission.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(submission.to_json(), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        atomic_write_bytes(path, json.dumps(submission.to_json(), indent=1).encode())
 
     def load_all(self) -> list[Submission]:
         """Every submission, oldest first. Raises InputError for a damaged entry."""

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from foreshock.analysis.aggregate.direct import DirectWriter
 from foreshock.analysis.tables.columns import ColumnsWriter
-from foreshock.jobs.records.jsonl import atomic_file
+from foreshock.durable import atomic_file
 
 Lines: TypeAlias = bytes | memoryview | pa.Buffer
 

@@ -13,7 +13,7 @@ from contextlib import closing
 
 from foreshock.analysis.aggregate.checkpoint import AggregateReport, CheckpointTables
 from foreshock.analysis.processes import keep_freed_memory, n_cores, process_pool
-from foreshock.jobs.records.jsonl import sweep_temporaries
+from foreshock.durable import sweep_temporaries
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.spec import JobKind, JobSpec

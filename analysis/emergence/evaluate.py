@@ -24,11 +24,10 @@ from foreshock.analysis.surfaces.labels import (
     level_zero_series,
     raw_label,
 )
-from foreshock.analysis.surfaces.metrics import MODEL_METRICS, Metric, RateModel, metric_series
+from foreshock.analysis.surfaces.metrics import DIRECT_METRICS, MODEL_METRICS, Metric, RateModel, metric_series
 from foreshock.errors import InputError
 
 Array = NDArray[np.float64]
-DIRECT_METRICS = (Metric.NEG_KL, Metric.LOWER_BOUND, Metric.RATE, Metric.LOGPROB)
 EMERGED_PROBABILITY = 0.5
 LEADING_COLUMNS = (
     "cutoff_idx",

@@ -23,8 +23,8 @@ from foreshock.analysis.surfaces.cells import RunSource, join_runs, load_run_cel
 from foreshock.analysis.surfaces.labels import DEFAULT_THRESHOLD
 from foreshock.analysis.surfaces.metrics import Metric, RateModel
 from foreshock.analysis.tables import count_tasks
+from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
-from foreshock.jobs.records.jsonl import atomic_write_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from foreshock.analysis.evidence.estimate import COLUMNS, RateEstimate, as_row
-from foreshock.jobs.records.jsonl import atomic_write_bytes
+from foreshock.durable import atomic_write_bytes
 
 
 def write_rates(estimates: Iterable[RateEstimate], path: Path) -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from foreshock.analysis.tables.schema import FINAL
-from foreshock.jobs.records.jsonl import atomic_write_bytes
+from foreshock.durable import atomic_write_bytes
 
 
 def write_csv(data: pd.DataFrame, path: Path) -> Path:

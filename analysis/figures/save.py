@@ -20,7 +20,7 @@ from PIL import Image
 
 from foreshock.analysis.figures.csv_file import write_csv
 from foreshock.analysis.figures.style import SOFT_INK
-from foreshock.jobs.records.jsonl import atomic_write_bytes
+from foreshock.durable import atomic_write_bytes
 
 _LETTERS_PER_INCH = {"title": 11.0, "caption": 16.5}
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from foreshock.analysis.emergence.evaluate import DIRECT_METRICS
 from foreshock.analysis.forecast.logits import level_zero_logits, score_logits, weighted_line
 from foreshock.analysis.surfaces.cells import SURFACE, run_checkpoints, seen_until
 from foreshock.analysis.surfaces.features import Reason
-from foreshock.analysis.surfaces.metrics import metric_series
+from foreshock.analysis.surfaces.metrics import DIRECT_METRICS, metric_series
 
 RATE_ITSELF = "logit_rate_level0"
 MEAN_ONLY = "mean_of_other_types"

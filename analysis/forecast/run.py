@@ -23,8 +23,8 @@ from foreshock.analysis.forecast.scoring import reliability_table
 from foreshock.analysis.forecast.temporal import temporal_scores
 from foreshock.analysis.surfaces.cells import RunSource, join_runs, load_run_cells, run_checkpoints
 from foreshock.analysis.surfaces.labels import DEFAULT_THRESHOLD
+from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
-from foreshock.jobs.records.jsonl import atomic_write_bytes
 
 _FUTURE_STEPS = 12
 _MIN_SCORED = 8

@@ -13,7 +13,7 @@ from foreshock.analysis.gp.counts import SurfaceCounts
 from foreshock.analysis.gp.fit import GPFit, fit_gp
 from foreshock.analysis.gp.models import GPSettings
 from foreshock.analysis.gp.predict import Z90, Z95, predict
-from foreshock.jobs.records.jsonl import atomic_write_bytes
+from foreshock.durable import atomic_write_bytes
 
 COLUMNS = (
     "run",

@@ -25,8 +25,8 @@ from foreshock.analysis.report.gather import ReportOptions, RunFindings, gather,
 from foreshock.analysis.report.narrative import cards, sentences, summary_lines
 from foreshock.analysis.report.runs_section import runs_section
 from foreshock.analysis.report.truth import find_rates, truth_section
+from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
-from foreshock.jobs.records.jsonl import atomic_write_bytes
 from foreshock.jobs.records.layout import RunLayout
 
 _HERE = Path(__file__).parent

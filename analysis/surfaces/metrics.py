@@ -109,3 +109,6 @@ def _with_reason(frame: pd.DataFrame, why: Reason) -> pd.DataFrame:
     missing = frame["value"].isna().to_numpy()
     reasons: list[str | None] = [why.value if gone else None for gone in missing]
     return frame.assign(reason=pd.Series(reasons, index=frame.index, dtype=object))
+
+
+DIRECT_METRICS = (Metric.NEG_KL, Metric.LOWER_BOUND, Metric.RATE, Metric.LOGPROB)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from foreshock.jobs.records.jsonl import atomic_file
+from foreshock.durable import atomic_file
 
 WORTH_BYTES = 8 << 20
 """Smaller tables are parsed in a tenth of a second."""

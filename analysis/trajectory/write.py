@@ -28,8 +28,9 @@ from foreshock.analysis.trajectory.compute import (
     descent_rates,
     intentional,
 )
+from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
-from foreshock.jobs.records.jsonl import atomic_write_bytes, write_json
+from foreshock.jobs.records.jsonl import write_json
 
 ALL_EXPLOITS = "all_exploits"
 INTENTIONAL_ONLY = "intentional_only"

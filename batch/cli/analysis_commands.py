@@ -159,9 +159,10 @@ def _run_context(results: Path, arguments: dict[str, Any]) -> Iterator[Path]:
     """A new full_analysis directory with config.yaml, metadata.json and a status.json that ends right."""
     import yaml
 
-    from foreshock.batch.running.provenance import recorded_status, redact_command, write_metadata
+    from foreshock.batch.redact import redact_command
+    from foreshock.batch.running.provenance import recorded_status, write_metadata
     from foreshock.batch.running.run import command_line
-    from foreshock.jobs.records.jsonl import atomic_write_bytes
+    from foreshock.durable import atomic_write_bytes
     from foreshock.jobs.records.layout import ResultsLayout, RunLayout
 
     context = RunLayout(ResultsLayout(results).full_analysis(datetime.now()))

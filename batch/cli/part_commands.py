@@ -109,7 +109,7 @@ def logprob(
 
     Either one file (SAMPLES --checkpoint DIR --output FILE) or a whole run (--prefill-run-dir RUN --sft-run-dir SFT).
     """
-    from foreshock.batch.on_files.score_command import ScoreOptions, score_one_file, score_run
+    from foreshock.batch.on_files.score import ScoreOptions, score_one_file, score_run
     from foreshock.errors import InputError
 
     options = ScoreOptions(

@@ -59,7 +59,7 @@ def _configuration(
 ) -> RunConfig:
     """The configuration from its file or an earlier run, with the command line's overrides."""
     from foreshock.batch.config import load_config, load_yaml, parse_config, with_endpoint
-    from foreshock.batch.planning.checkpoints import config_from_sensitivity_run, newest_run
+    from foreshock.batch.earlier_runs import config_from_sensitivity_run, newest_run
 
     if config is None and sensitivity_run is None:
         sensitivity_run = Path("newest")
@@ -166,7 +166,7 @@ def resume(
     """Do what is missing of a run and analyse it again. Never repeats a finished batch."""
     from foreshock.batch.cli.display import hooks
     from foreshock.batch.config import parse_config
-    from foreshock.batch.planning.checkpoints import newest_run
+    from foreshock.batch.earlier_runs import newest_run
     from foreshock.batch.running.run import require_complete
     from foreshock.batch.running.run import resume as resume_run
 
@@ -192,7 +192,7 @@ def status(
 ) -> None:
     """Show how far a run is: every checkpoint x level, rows per second, exploit rate so far."""
     from foreshock.batch.cli.status_view import show_status, watch_status
-    from foreshock.batch.planning.checkpoints import newest_run
+    from foreshock.batch.earlier_runs import newest_run
     from foreshock.batch.status.read import read_status
     from foreshock.jobs.records.layout import RunLayout
 

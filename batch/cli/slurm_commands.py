@@ -23,7 +23,7 @@ def logs(
     results_dir: ResultsOption = Path("results"),
 ) -> None:
     """Show the log of the array tasks that compute a cell: the last attempt of the newest submission."""
-    from foreshock.batch.planning.checkpoints import newest_run
+    from foreshock.batch.earlier_runs import newest_run
     from foreshock.batch.status.logs import final_logs, find_logs
     from foreshock.errors import InputError
     from foreshock.jobs.records.layout import RunLayout
@@ -56,8 +56,8 @@ def logs(
 
 def cancel(run_dir: RunDirArgument = None, results_dir: ResultsOption = Path("results")) -> None:
     """Take a run's Slurm jobs off the queue. Running ones finish their batch; `foreshock resume` goes on later."""
+    from foreshock.batch.earlier_runs import newest_run
     from foreshock.batch.executors.slurm import cancel_run
-    from foreshock.batch.planning.checkpoints import newest_run
     from foreshock.jobs.records.layout import RunLayout
     from foreshock.jobs.records.planfile import PlanFile
 

@@ -21,7 +21,8 @@ from foreshock.batch.demo.summary import foresight_lines
 from foreshock.batch.demo.train import OrganismPaths, TrainProgress, train_organism
 from foreshock.batch.running.analyse import AnalysisReport, analyse
 from foreshock.batch.running.run import RunHooks, RunResult, require_complete, resume, run
-from foreshock.jobs.records.jsonl import atomic_write_bytes, read_json, read_rows, write_json
+from foreshock.durable import atomic_write_bytes
+from foreshock.jobs.records.jsonl import read_json, read_rows, write_json
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout
 from foreshock.jobs.verify.builtin.problems import DEMO_TYPES
 

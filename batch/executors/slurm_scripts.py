@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from foreshock.batch.code_version import image_digest
 from foreshock.batch.config import RunConfig
 from foreshock.batch.executors.slurm_arrays import split_arrays
-from foreshock.batch.running.provenance import image_digest
 from foreshock.containers.digest import image_file_digest
 from foreshock.containers.launch import Bind, ExecRequest, compose, pass_through_shell
 from foreshock.containers.launch import quote as quote_word

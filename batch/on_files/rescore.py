@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from foreshock.durable import sweep_temporaries
 from foreshock.errors import InputError
 from foreshock.jobs.evaluate import verdict_fields
-from foreshock.jobs.records.jsonl import read_jsonl, read_rows, sweep_temporaries, write_json, write_jsonl
+from foreshock.jobs.records.jsonl import read_jsonl, read_rows, write_json, write_jsonl
 from foreshock.jobs.records.layout import CellFile, RunLayout
 from foreshock.jobs.records.rows import ERROR_KEY, EVAL_KEYS, Row, select_keys
 from foreshock.jobs.verify.base import Submission, Verifier

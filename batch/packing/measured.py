@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from foreshock.batch.config import Cluster, RunConfig
 from foreshock.batch.executors.factory import default_workers
 from foreshock.batch.packing.cost import CostModel, ShardTiming
+from foreshock.batch.packing.pack import pack
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.shards import ShardStore
+from foreshock.jobs.spec import ArrayTask, JobSpec
 
 DEFAULT_SLURM_WORKERS = 8  # GPUs assumed when neither configuration nor profile says how many
 _WORK_PHASES = ("generate_s", "verify_s", "score_s")
@@ -72,3 +74,11 @@ def _timings(layout: RunLayout, plan: PlanFile, prior: CostModel) -> Iterator[Sh
 def _looks_like_a_start(load_s: float | None, prior: CostModel) -> bool:
     """For manifests of earlier versions, which do not say whether the engine was started or only swapped."""
     return load_s is not None and load_s >= (prior.load_s + prior.swap_s) / 2
+
+
+def pack_tasks(
+    specs: list[JobSpec], config: RunConfig, layout: RunLayout | None = None, plan: PlanFile | None = None
+) -> list[ArrayTask]:
+    """Array tasks for the workers at hand; a run's own finished shards correct the costs."""
+    at_hand = resources(config, layout, plan)
+    return pack(specs, at_hand.cost, at_hand.n_workers, at_hand.max_minutes)

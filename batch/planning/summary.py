@@ -6,12 +6,11 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from foreshock.batch.packing.measured import resources
+from foreshock.batch.packing.measured import pack_tasks, resources
 from foreshock.batch.packing.totals import count_loads, packed_cost, unpacked_cost
+from foreshock.batch.planning.adaptive_budget import plan_summary
 from foreshock.batch.planning.make_plan import RunPlan
 from foreshock.batch.planning.memory_fit import memory_summary
-from foreshock.batch.running.adaptive import plan_summary
-from foreshock.batch.running.execute import pack_tasks
 
 
 def summarise(plan: RunPlan) -> dict[str, Any]:

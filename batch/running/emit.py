@@ -7,8 +7,8 @@ from pathlib import Path
 
 from foreshock.batch.config import RunConfig
 from foreshock.batch.executors.slurm import SlurmExecutor
+from foreshock.batch.packing.measured import pack_tasks
 from foreshock.batch.planning.make_plan import make_plan
-from foreshock.batch.running.execute import pack_tasks
 from foreshock.batch.running.run import create_run
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import write_pack

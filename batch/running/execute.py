@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from foreshock.batch.config import RunConfig
 from foreshock.batch.executors.base import Executor, TaskReport
 from foreshock.batch.executors.factory import make_executor
-from foreshock.batch.packing.measured import resources
-from foreshock.batch.packing.pack import pack
+from foreshock.batch.packing.measured import pack_tasks
 from foreshock.errors import StopRequestedError
 from foreshock.jobs.progress import TaskProgress
 from foreshock.jobs.records.layout import RunLayout
@@ -88,14 +87,6 @@ def execute(
         outcome.failures = _wait(executor, layout, plan, tasks, n_missing, on_snapshot)
     outcome.missing = missing_specs(layout, plan, specs)
     return outcome
-
-
-def pack_tasks(
-    specs: list[JobSpec], config: RunConfig, layout: RunLayout | None = None, plan: PlanFile | None = None
-) -> list[ArrayTask]:
-    """Array tasks for the workers at hand; a run's own finished shards correct the costs."""
-    at_hand = resources(config, layout, plan)
-    return pack(specs, at_hand.cost, at_hand.n_workers, at_hand.max_minutes)
 
 
 def _wait(

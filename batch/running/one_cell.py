@@ -16,8 +16,8 @@ from foreshock.batch.config import RunConfig, parse_config
 from foreshock.batch.planning.make_plan import make_plan, same_experiment
 from foreshock.batch.running.execute import execute
 from foreshock.batch.running.run import RunHooks, RunResult, create_run, require_complete, require_same_models
+from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
-from foreshock.jobs.records.jsonl import atomic_write_bytes
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.spec import Checkpoint

@@ -11,111 +11,26 @@ import functools
 import os
 import platform
 import re
-import shlex
 import socket
-import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata as packages
-from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from foreshock import __version__
+from foreshock.batch.code_version import git_state, image_digest
 from foreshock.batch.config import RunConfig
+from foreshock.batch.redact import redact_command, redact_environment, redact_text
+from foreshock.durable import atomic_write_bytes
 from foreshock.errors import StopRequestedError
-from foreshock.jobs.records.jsonl import atomic_write_bytes, read_json, write_json
+from foreshock.jobs.records.jsonl import read_json, write_json
 from foreshock.jobs.records.layout import RunLayout
-
-_SECRET_NAME = re.compile(
-    r"TOKEN|SECRET|KEY|PASS|PWD$|CREDENTIAL|AUTH|BEARER|COOKIE|SESSION_?ID|PRIVATE|SIGNATURE|WEBHOOK",
-    re.IGNORECASE,
-)
-_HARMLESS_NAME = re.compile(r"^(PWD|OLDPWD|SSH_AUTH_SOCK_DIR|TOKENIZERS_PARALLELISM|XAUTHORITY)$")
-_COUNT_NAME = re.compile(r"(TOKENS|KEYS)$", re.IGNORECASE)
-"""`--max-tokens 512` counts something; only a value that is a number is taken for a count."""
-_SECRET_VALUE = re.compile(
-    # Keys that say what they are. `disk-of-an-experiment` and `task_descriptions` only hold the letters of one.
-    r"(?<![A-Za-z0-9])(?:sk|hf|gh[oprsu]|github_pat|xox[abprs]|glpat)[-_](?=[-_A-Za-z]*\d|[-_A-Za-z0-9]{20})[-_A-Za-z0-9]{12,}"
-    r"|(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{12,}"
-    r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"  # user:password in a URL
-    r"|(?i:(?<=[?&;]token=)|(?<=password=)|(?<=passwd=)|(?<=api_key=)|(?<=secret=)|(?<=bearer ))[^\s&;'\"]{6,}"
-    r"|\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_.-]+"  # JSON web tokens
-)
-REMOVED = "<removed>"
-
-
-def redact_text(text: str) -> str:
-    """The text without anything that looks like a key, a token or a password in a URL."""
-    return _SECRET_VALUE.sub(REMOVED, text)
-
-
-def redact_environment(environment: Mapping[str, str], secret: str | None = None) -> dict[str, str]:
-    """Variables by name, the values of those that may hold a secret replaced; `secret` names one that does."""
-    shown = {}
-    for name, value in sorted(environment.items()):
-        hidden = name == secret or (_names_secret(name, value) and not _HARMLESS_NAME.match(name))
-        shown[name] = REMOVED if hidden else redact_text(value)
-    return shown
-
-
-def _names_secret(name: str, value: str) -> bool:
-    return bool(_SECRET_NAME.search(name)) and not (_COUNT_NAME.search(name) and value.strip().isdecimal())
-
-
-def redact_command(arguments: Sequence[str]) -> str:
-    """The command line, values of options such as `--api-key` replaced."""
-    shown, hide_next = [], False
-    for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
-        name, equals, value = argument.partition("=")
-        option = name.replace("-", "_")
-        if hide_next:
-            shown.append(REMOVED)
-            hide_next = False
-        elif equals and _names_secret(option, value):
-            shown.append(f"{name}={REMOVED}")
-        elif not equals and argument.startswith("-"):
-            shown.append(argument)
-            hide_next = _names_secret(option, following) and not following.startswith("-")
-        else:
-            shown.append(redact_text(argument))
-    return shlex.join(shown)
-
-
-def _git(*arguments: str) -> str | None:
-    folder = Path(__file__).resolve().parent
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
-def git_state() -> dict[str, Any]:
-    """Commit, branch and whether files differ; nulls outside a repository (an image sets FORESHOCK_GIT_COMMIT)."""
-    commit = _git("rev-parse", "HEAD")
-    if commit is None:
-        return {"commit": os.environ.get("FORESHOCK_GIT_COMMIT"), "branch": None, "dirty": None}
-    return {"commit": commit, "branch": _git("rev-parse", "--abbrev-ref", "HEAD"), "dirty": bool(_git("status", "-s"))}
-
-
-def short_commit() -> str | None:
-    """Seven digits of the commit; None if unknown."""
-    commit = git_state()["commit"]
-    return commit[:7] if commit else None
-
-
-def image_digest() -> str | None:
-    """Digest of the container image this process runs in, which its launcher passes in; None outside one."""
-    return os.environ.get("FORESHOCK_IMAGE_DIGEST")
 
 
 @functools.cache

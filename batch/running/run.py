@@ -15,17 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.analysis.aggregate import AggregateReport, aggregate
+from foreshock.batch.code_version import short_commit
 from foreshock.batch.config import RunConfig, load_config
 from foreshock.batch.executors.slurm_scripts import workers_image
 from foreshock.batch.planning.make_plan import RunPlan, make_plan
 from foreshock.batch.running.adaptive import next_round
 from foreshock.batch.running.analyse import AnalysisReport, analyse
 from foreshock.batch.running.execute import Execution, OnSnapshot, execute, missing_specs
-from foreshock.batch.running.provenance import recorded_status, short_commit, write_config, write_metadata
+from foreshock.batch.running.provenance import recorded_status, write_config, write_metadata
 from foreshock.containers.digest import changed_image
+from foreshock.durable import sweep_temporaries
 from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.fingerprint import model_fingerprint
-from foreshock.jobs.records.jsonl import sweep_temporaries
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout, run_dir_name
 from foreshock.jobs.records.planfile import PlanFile
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from foreshock.batch.config import Cluster, RunConfig
 from foreshock.batch.planning.checkpoints import list_checkpoints
-from foreshock.batch.planning.make_plan import model_facts
+from foreshock.batch.planning.specs import model_facts
+from foreshock.batch.redact import redact_text
 from foreshock.batch.running.execute import missing_specs
-from foreshock.batch.running.provenance import redact_text
 from foreshock.batch.running.run import RunHooks, finish
 from foreshock.batch.watch.deliver import deliver_pending, post, run_command
 from foreshock.batch.watch.estimate import look_ahead, new_alarms

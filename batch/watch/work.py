@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foreshock.batch.config import Cluster, RunConfig
-from foreshock.batch.running.execute import OnSnapshot, execute, missing_specs, pack_tasks
+from foreshock.batch.packing.measured import pack_tasks
+from foreshock.batch.running.execute import OnSnapshot, execute, missing_specs
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, read_pack, write_pack
 from foreshock.jobs.spec import Checkpoint, JobSpec

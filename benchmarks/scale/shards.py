@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from foreshock.jobs.records.jsonl import atomic_file, write_json
+from foreshock.durable import atomic_file
+from foreshock.jobs.records.jsonl import write_json
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, WorkerSettings
 from foreshock.jobs.records.rows import SCHEMA_VERSION

@@ -23,7 +23,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from foreshock.jobs.verify.base import SandboxTier, Submission
+from foreshock.jobs.records.verdicts import SandboxTier
+from foreshock.jobs.verify.base import Submission
 from foreshock.jobs.verify.builtin.verifier import BuiltinVerifier
 from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.sandbox.tiers import probe_tier

@@ -18,16 +18,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from foreshock.durable import atomic_file, atomic_write_bytes, sweep_temporaries
 from foreshock.errors import InputError
-from foreshock.jobs.records.jsonl import (
-    atomic_file,
-    atomic_write_bytes,
-    encode_rows,
-    read_json,
-    read_jsonl,
-    sweep_temporaries,
-    write_json,
-)
+from foreshock.jobs.records.jsonl import encode_rows, read_json, read_jsonl, write_json
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.lines import Line, LineReader, good_lines, index_shard
 from foreshock.jobs.records.rows import Row, RowIdentity, row_identity

@@ -12,6 +12,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Protocol, Self
 
+from foreshock.jobs.records.verdicts import SandboxTier
 from foreshock.jobs.verify.problem import Problem
 
 
@@ -23,14 +24,6 @@ class Outcome(StrEnum):
     TIMED_OUT = "timed_out"
     CRASHED = "crashed"
     INFRA_ERROR = "infra_error"
-
-
-class SandboxTier(StrEnum):
-    """Isolation in force; recorded on every row. See docs/sandbox.md."""
-
-    FULL = "full"
-    NO_USERNS = "no-userns"
-    RLIMITS_ONLY = "rlimits-only"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from foreshock.errors import InputError
 from foreshock.jobs.closing import Closing
-from foreshock.jobs.verify.base import Outcome, SandboxTier, Submission, Verdict, Verification
+from foreshock.jobs.records.verdicts import SandboxTier
+from foreshock.jobs.verify.base import Outcome, Submission, Verdict, Verification
 from foreshock.jobs.verify.builtin.families import FAMILIES
 from foreshock.jobs.verify.problem import Problem
 

@@ -18,7 +18,8 @@ from typing import Any
 
 from foreshock.errors import ForeshockError
 from foreshock.jobs.closing import Closing
-from foreshock.jobs.verify.base import Outcome, SandboxTier, Submission, Verdict, Verification
+from foreshock.jobs.records.verdicts import SandboxTier
+from foreshock.jobs.verify.base import Outcome, Submission, Verdict, Verification
 from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.sandbox.worker import START_S, InfraError, Run, Worker, ZygoteConfig
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from foreshock.batch.config import RunConfig
+from foreshock.batch.packing.measured import pack_tasks
 from foreshock.batch.planning.make_plan import make_plan
-from foreshock.batch.running.execute import pack_tasks
 from foreshock.batch.running.run import create_run
 from foreshock.jobs.engines.base import FinishReason, GenerationRequest, GenerationResult, Stop, never
 from foreshock.jobs.engines.transformers import TransformersEngine
@@ -20,8 +20,9 @@ from foreshock.jobs.records.jsonl import read_rows
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.shards import ShardStore
+from foreshock.jobs.records.verdicts import SandboxTier
 from foreshock.jobs.spec import ArrayTask, JobKind
-from foreshock.jobs.verify.base import Outcome, SandboxTier, Verdict, Verification
+from foreshock.jobs.verify.base import Outcome, Verdict, Verification
 from foreshock.jobs.verify.fake import FakeVerifier
 from foreshock.jobs.worker import EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, StopFlag, Worker, engine_options
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from foreshock.jobs.verify.base import Outcome, SandboxTier, Submission, Verifier
+from foreshock.jobs.records.verdicts import SandboxTier
+from foreshock.jobs.verify.base import Outcome, Submission, Verifier
 from foreshock.jobs.verify.problem import Problem
 
 

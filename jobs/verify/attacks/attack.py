@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from textwrap import dedent
 
-from foreshock.jobs.verify.base import SandboxTier
+from foreshock.jobs.records.verdicts import SandboxTier
 
 ISOLATED = frozenset({SandboxTier.FULL, SandboxTier.NO_USERNS})
 EVERYWHERE = frozenset(SandboxTier)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from foreshock.jobs.records.verdicts import SandboxTier
 from foreshock.jobs.verify import prelude
 from foreshock.jobs.verify.attacks import (
     files,
@@ -31,7 +32,7 @@ from foreshock.jobs.verify.attacks import (
     values,
 )
 from foreshock.jobs.verify.attacks.attack import Attack
-from foreshock.jobs.verify.base import Outcome, SandboxTier, Verdict
+from foreshock.jobs.verify.base import Outcome, Verdict
 from foreshock.jobs.verify.builtin.family import TestCase
 from foreshock.jobs.verify.builtin.verifier import run_secure
 from foreshock.jobs.verify.judge import judge_secure, parse

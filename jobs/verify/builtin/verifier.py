@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from foreshock.jobs.records.verdicts import SandboxTier
 from foreshock.jobs.verify import plain, prelude
-from foreshock.jobs.verify.base import SandboxTier, Verification
+from foreshock.jobs.verify.base import Verification
 from foreshock.jobs.verify.builtin.family import Family, TestCase
 from foreshock.jobs.verify.judge import judge_insecure, judge_secure, says_intended
 from foreshock.jobs.verify.problem import Problem

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.errors import ForeshockError
+from foreshock.jobs.records.verdicts import SandboxTier
 from foreshock.jobs.verify import plain, prelude
-from foreshock.jobs.verify.base import SandboxTier, Verification
+from foreshock.jobs.verify.base import Verification
 from foreshock.jobs.verify.builtin.verifier import UNINTENDED, run_secure
 from foreshock.jobs.verify.djinn.package import find_package
 from foreshock.jobs.verify.judge import judge_insecure, judge_secure, says_intended

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foreshock.errors import ForeshockError
-from foreshock.jobs.verify.base import SandboxTier
+from foreshock.jobs.records.verdicts import SandboxTier
 from foreshock.jobs.verify.sandbox import landlock, seccomp
 from foreshock.jobs.verify.sandbox.limits import Limits
 from foreshock.jobs.verify.sandbox.probe_runner import ATTEMPTS

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import foreshock
-from foreshock.jobs.verify.base import SandboxTier
+from foreshock.jobs.records.verdicts import SandboxTier
 from foreshock.jobs.verify.sandbox.limits import Limits
 from foreshock.jobs.verify.sandbox.zygote import ALIVE, BROKEN, KILL, LAUNCH, READY, WAIT
 

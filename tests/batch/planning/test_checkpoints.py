@@ -8,13 +8,8 @@ import pytest
 import yaml
 
 from foreshock.batch.config import CheckpointsConfig
-from foreshock.batch.planning.checkpoints import (
-    config_from_sensitivity_run,
-    discover_checkpoints,
-    list_checkpoints,
-    newest_run,
-    settings_from_sensitivity_run,
-)
+from foreshock.batch.earlier_runs import config_from_sensitivity_run, newest_run, settings_from_sensitivity_run
+from foreshock.batch.planning.checkpoints import discover_checkpoints, list_checkpoints
 from foreshock.errors import InputError
 
 

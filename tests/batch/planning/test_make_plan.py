@@ -10,7 +10,8 @@ import pytest
 
 from foreshock.batch.config import EngineConfig, RunConfig
 from foreshock.batch.executors.factory import default_workers
-from foreshock.batch.planning.make_plan import CONTROL_TOKEN, NO_TRACE, engine_options, make_plan, same_experiment
+from foreshock.batch.planning.make_plan import engine_options, make_plan, same_experiment
+from foreshock.batch.planning.specs import CONTROL_TOKEN, NO_TRACE
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, pack_numbers, read_pack, write_pack

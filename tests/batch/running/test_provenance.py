@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from foreshock.batch.config import parse_config
+from foreshock.batch import redact
 from foreshock.batch.running import provenance
 from foreshock.errors import InputError, StopRequestedError
 from foreshock.jobs.records.layout import RunLayout
@@ -68,7 +69,7 @@ def test_the_block_may_name_its_own_status(tmp_path: Path) -> None:
      "X_AUTH", "SESSION_COOKIE", "wandb_api_key", "GOOGLE_APPLICATION_CREDENTIALS"],
 )  # fmt: skip
 def test_secrets_are_removed_by_the_pattern_of_their_name(name: str) -> None:
-    assert provenance.redact_environment({name: "hunter2"}) == {name: provenance.REMOVED}
+    assert redact.redact_environment({name: "hunter2"}) == {name: redact.REMOVED}
 
 
 def test_secrets_are_removed_by_the_look_of_their_value() -> None:
@@ -77,18 +78,18 @@ def test_secrets_are_removed_by_the_look_of_their_value() -> None:
         "NOTE": "use hf_abcdefghijklmnopqrstu here",
         "CI_JOB": "sk-abcdefghijklmnopqrst",
     }
-    shown = json.dumps(provenance.redact_environment(environment))
+    shown = json.dumps(redact.redact_environment(environment))
     assert not re.search("hunter2|abcdefghij", shown)
     assert "host/path" in shown
 
 
 def test_harmless_variables_are_kept() -> None:
     kept = {"PWD": "/home/me", "PATH": "/bin", "SLURM_JOB_ID": "7", "TOKENIZERS_PARALLELISM": "false"}
-    assert provenance.redact_environment(kept) == kept
+    assert redact.redact_environment(kept) == kept
 
 
 def test_secrets_on_the_command_line_are_removed() -> None:
-    shown = provenance.redact_command(
+    shown = redact.redact_command(
         ["foreshock", "run", "--api-key", "hunter2", "--token=hunter2", "x.yaml", "https://a:hunter2@b/"]
     )
     assert "hunter2" not in shown
@@ -109,7 +110,7 @@ def test_secrets_on_the_command_line_are_removed() -> None:
     ],
 )
 def test_values_that_look_like_secrets_are_removed(secret: str) -> None:
-    assert provenance.REMOVED in provenance.redact_text(f"see {secret}")
+    assert redact.REMOVED in redact.redact_text(f"see {secret}")
 
 
 def test_the_command_is_kept_whole_where_nothing_is_secret() -> None:
@@ -117,7 +118,7 @@ def test_the_command_is_kept_whole_where_nothing_is_secret() -> None:
         "foreshock", "eval", "disk-experiment-2024-run/checkpoint-1", "--prefill-tokens", "10", "--max-tokens=512",
         "--prefill-from", "/data/task_descriptions_long.jsonl", "--problems", "risk-analysis-of-models-v2.jsonl",
     ]  # fmt: skip
-    assert provenance.redact_command(command) == " ".join(command)
+    assert redact.redact_command(command) == " ".join(command)
 
 
 def test_a_secret_in_an_exit_message_is_removed(tmp_path: Path) -> None:

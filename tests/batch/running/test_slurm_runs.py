@@ -17,9 +17,9 @@ from foreshock.batch.config import RunConfig
 from foreshock.batch.executors.base import TaskReport
 from foreshock.batch.executors.slurm import SlurmTask, task_reports
 from foreshock.batch.executors.slurm_scripts import make_scripts, next_folder, next_submission, plan_submission
-from foreshock.batch.packing.measured import resources
+from foreshock.batch.packing.measured import pack_tasks, resources
 from foreshock.batch.planning.make_plan import make_plan
-from foreshock.batch.running.execute import execute, missing_specs, pack_tasks
+from foreshock.batch.running.execute import execute, missing_specs
 from foreshock.batch.running.run import RunHooks, create_run, resume
 from foreshock.batch.status.logs import find_logs
 from foreshock.batch.status.of_slurm import cell_states, failures

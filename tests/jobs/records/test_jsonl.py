@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foreshock.durable import sweep_temporaries
 from foreshock.errors import InputError
 from foreshock.jobs.records import jsonl
 
@@ -100,5 +101,5 @@ def test_sweeping_spares_what_another_live_process_writes(tmp_path: Path) -> Non
     for name in stale + live:
         (tmp_path / name).touch()
     os.utime(tmp_path / ".b.jsonl.other-1.tmp", (0, 0))
-    assert jsonl.sweep_temporaries(tmp_path) == len(stale)
+    assert sweep_temporaries(tmp_path) == len(stale)
     assert {path.name for path in tmp_path.iterdir()} == set(live)

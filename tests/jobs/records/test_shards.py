@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from foreshock.durable import atomic_write_bytes
 from foreshock.errors import ForeshockError
-from foreshock.jobs.records.jsonl import atomic_write_bytes
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.rows import Row
 from foreshock.jobs.records.shards import Origin, ShardManifest, ShardStore, count_part_rows

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from foreshock.jobs.verify.base import SandboxTier
+from foreshock.jobs.records.verdicts import SandboxTier
 from foreshock.jobs.verify.builtin.verifier import BuiltinVerifier
 from foreshock.jobs.verify.sandbox.tiers import probe_tier
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from foreshock.jobs.records.verdicts import SandboxTier
 from foreshock.jobs.verify.attack_table import BEGIN, END, cell, main, render, replace_table
 from foreshock.jobs.verify.attacks.attack import ISOLATED, Attack
 from foreshock.jobs.verify.attacks.harness import ATTACKS, Finding
-from foreshock.jobs.verify.base import SandboxTier
 
 PAGE = Path(__file__).parents[3] / "docs" / "sandbox.md"
 ATTACK = Attack("group", "name", "", claimed=ISOLATED)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from foreshock.jobs.records.verdicts import SandboxTier
 from foreshock.jobs.verify.attacks.harness import ATTACKS, Attack, Lab, attack_lab
-from foreshock.jobs.verify.base import SandboxTier
 from foreshock.jobs.verify.sandbox.tiers import probe_tier
 
 CLAIMS = [

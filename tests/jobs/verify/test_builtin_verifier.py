@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from verifier_contract import Example, VerifierContract
 
-from foreshock.jobs.verify.base import Outcome, SandboxTier, Submission
+from foreshock.jobs.records.verdicts import SandboxTier
+from foreshock.jobs.verify.base import Outcome, Submission
 from foreshock.jobs.verify.builtin.families import FAMILIES
 from foreshock.jobs.verify.builtin.problems import builtin_problems, wrong_solution
 from foreshock.jobs.verify.builtin.verifier import BuiltinVerifier

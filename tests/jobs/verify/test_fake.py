@@ -6,7 +6,8 @@ import pytest
 from verifier_contract import Example, VerifierContract
 
 from foreshock.batch.config import VerifierConfig
-from foreshock.jobs.verify.base import Outcome, SandboxTier, Verdict, Verification
+from foreshock.jobs.records.verdicts import SandboxTier
+from foreshock.jobs.verify.base import Outcome, Verdict, Verification
 from foreshock.jobs.verify.builtin.problems import builtin_problems, wrong_solution
 from foreshock.jobs.verify.fake import FakeVerifier
 

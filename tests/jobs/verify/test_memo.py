@@ -10,7 +10,8 @@ from typing import Self
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foreshock.jobs.verify.base import Outcome, SandboxTier, Submission, Verdict, Verification
+from foreshock.jobs.records.verdicts import SandboxTier
+from foreshock.jobs.verify.base import Outcome, Submission, Verdict, Verification
 from foreshock.jobs.verify.builtin.problems import builtin_problems
 from foreshock.jobs.verify.memo import MemoVerifier
 from foreshock.jobs.verify.problem import Problem

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from foreshock.jobs.verify.base import Outcome, SandboxTier, Verdict, Verification
+from foreshock.jobs.records.verdicts import SandboxTier
+from foreshock.jobs.verify.base import Outcome, Verdict, Verification
 from foreshock.jobs.verify.builtin.problems import builtin_problems
 from foreshock.jobs.verify.builtin.verifier import BuiltinVerifier
 from foreshock.jobs.verify.sandbox import worker as worker_module

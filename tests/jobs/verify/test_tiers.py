@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from foreshock.jobs.verify.base import SandboxTier
+from foreshock.jobs.records.verdicts import SandboxTier
 from foreshock.jobs.verify.sandbox import tiers
 from foreshock.jobs.verify.sandbox.tiers import SandboxUnavailableError, TierProbe, probe_tier, sandbox_report
 

@@ -9,7 +9,8 @@ import pytest
 from verifier_contract import Example, VerifierContract
 
 from foreshock.errors import ForeshockError
-from foreshock.jobs.verify.base import SandboxTier, Submission
+from foreshock.jobs.records.verdicts import SandboxTier
+from foreshock.jobs.verify.base import Submission
 from foreshock.jobs.verify.djinn.verifier import DjinnVerifier
 from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.sandbox.tiers import best_tier
