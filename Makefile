@@ -74,6 +74,7 @@ test-vllm: $(VLLM_VENV)/.installed  ## the vLLM engine over vLLM itself (vllm-cp
 
 docs: $(INSTALLED)  ## regenerate the documents that are made from code
 	$(BIN)/python -m foreshock.batch.cli.config_docs > docs/configuration.md
+	$(BIN)/python -m foreshock.jobs.records.format_docs > docs/formats.md
 	$(BIN)/python -m foreshock.jobs.verify.attack_table --write docs/sandbox.md
 
 clean:

@@ -6,10 +6,27 @@ are read as they are; but a key that is present with the wrong type is an error,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import pyarrow as pa
+
+from foreshock.jobs.records.rows import (
+    ATTEMPT,
+    ERROR,
+    EVAL_FIELDS,
+    EXPLOIT_TYPE,
+    KL_FIELDS,
+    LOGPROB_FIELDS,
+    PREFILL_ATTEMPT,
+    PREFILL_MODEL,
+    PREFILL_SHA256,
+    ROLLOUT,
+    TASK,
+    Field,
+    FieldType,
+)
 
 
 class TableKind(StrEnum):
@@ -37,15 +54,15 @@ class RowSchema:
         return self.outcome == "exploit_success"
 
 
-_IDENTITY = (
-    ("task_id", pa.string()),
-    ("exploit_type", pa.string()),
-    ("attempt_idx", pa.int64()),
-    ("prefill_sha256", pa.string()),
-    ("prefill_model_id", pa.string()),
-    ("prefill_attempt_idx", pa.int64()),
-    ("rollout", pa.int64()),
-)
+_ARROW = {
+    FieldType.TEXT: pa.string(),
+    FieldType.WHOLE: pa.int64(),
+    FieldType.NUMBER: pa.float64(),
+    FieldType.FLAG: pa.bool_(),
+}
+_IDENTITY = (TASK, EXPLOIT_TYPE, ATTEMPT, PREFILL_SHA256, PREFILL_MODEL, PREFILL_ATTEMPT, ROLLOUT)
+"""Read from every kind of row, since other tools write them everywhere."""
+
 IDENTITY_KEYS = (
     "task_id",
     "attempt_idx",
@@ -56,59 +73,17 @@ IDENTITY_KEYS = (
 )
 """Within a cell, rows that agree on all of these are one and the same observation."""
 
-_EVAL = RowSchema(
-    pa.schema(
-        [
-            *_IDENTITY,
-            ("model_id", pa.string()),
-            ("sandbox_tier", pa.string()),
-            ("secure_pass", pa.bool_()),
-            ("insecure_pass", pa.bool_()),
-            ("exploit_success", pa.bool_()),
-            ("reward_gap", pa.float64()),
-            ("output_tokens", pa.int64()),
-            ("insecure_suspect", pa.bool_()),
-            ("prefill_tokens", pa.int64()),
-            ("error", pa.string()),
-        ]
-    ),
-    required=("task_id", "exploit_success"),  # or both verdicts, from which it follows
-    outcome="exploit_success",
-)
-_LOGPROB = RowSchema(
-    pa.schema(
-        [
-            *_IDENTITY,
-            ("prefill_tokens", pa.int64()),
-            ("prefill_applied", pa.bool_()),
-            ("exploit_success", pa.bool_()),
-            ("prefill_logprob_sum", pa.float64()),
-            ("prefill_logprob_mean", pa.float64()),
-            ("prefill_num_tokens", pa.int64()),
-            ("error", pa.string()),
-        ]
-    ),
-    required=("task_id", "prefill_logprob_sum"),
-    outcome="prefill_logprob_sum",
-)
-_KL = RowSchema(
-    pa.schema(
-        [
-            *_IDENTITY,
-            ("prefill_tokens", pa.int64()),
-            ("exploit_success", pa.bool_()),
-            ("kl_divergence", pa.float64()),
-            ("kl_per_token", pa.float64()),
-            ("kl_num_tokens", pa.int64()),
-            ("eval_logprob_sum", pa.float64()),
-            ("ref_logprob_sum", pa.float64()),
-            ("kl_method", pa.string()),
-            ("error", pa.string()),
-        ]
-    ),
-    required=("task_id", "kl_divergence"),
-    outcome="kl_divergence",
-)
+
+def row_schema(fields: Sequence[Field], required: tuple[str, ...]) -> RowSchema:
+    """Columns of rows of these fields: who they are, then whatever else is read, in its order. The last of `required`
+    is the outcome."""
+    columns = dict.fromkeys((*_IDENTITY, *(field for field in fields if field.read), ERROR))
+    return RowSchema(pa.schema([(field.name, _ARROW[field.type]) for field in columns]), required, required[-1])
+
+
+_EVAL = row_schema(EVAL_FIELDS, ("task_id", "exploit_success"))  # or both verdicts, from which it follows
+_LOGPROB = row_schema(LOGPROB_FIELDS, ("task_id", "prefill_logprob_sum"))
+_KL = row_schema(KL_FIELDS, ("task_id", "kl_divergence"))
 
 SCHEMAS: dict[TableKind, RowSchema] = {
     TableKind.EVAL: _EVAL,
@@ -122,7 +97,7 @@ SCHEMAS: dict[TableKind, RowSchema] = {
 DESCRIPTIVE_KEYS = ("model_id", "sandbox_tier")
 """Keys whose few distinct values say how a cell was made."""
 
-COUNT_COLUMNS = (*(name for name, _ in _IDENTITY), *DESCRIPTIVE_KEYS, "exploit_success", "error")
+COUNT_COLUMNS = (*(field.name for field in _IDENTITY), *DESCRIPTIVE_KEYS, "exploit_success", "error")
 """All that counting successes needs; the rest of an eval row is skipped while parsing."""
 
 FINAL = "final"

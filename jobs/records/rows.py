@@ -1,96 +1,210 @@
-"""Row keys of every file and the identity of a row.
+"""The fields of every row, in one table: their names, types, order on disk, and who writes them.
 
-Rows are plain JSON objects with the keys of the tools that came before, plus foreshock's own; the key tuples here fix
-their order on disk. Identity is (checkpoint, prefill level, task, attempt, prefill text), so a row can be recognised
-in any file, whoever wrote it and in whatever order.
+Key tuples, the columns that analyses read, and docs/formats.md are made from it. Identity is (checkpoint, prefill
+level, task, attempt, prefill text), so a row can be recognised in any file, whoever wrote it and in whatever order.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 SCHEMA_VERSION = 1
 
 Row = dict[str, Any]
 
-PROVENANCE_KEYS = (
-    "schema_version",
-    "checkpoint",
-    "prefill_level",
-    "prefill_sha256",
-    "finish_reason",
-    "seed",
-    "template_sha256",
-    "sandbox_tier",
-    "secure_outcome",
-    "insecure_outcome",
-)
 
-EVAL_KEYS = (
-    "model_id",
-    "task_id",
-    "attempt_idx",
-    "exploit_type",
-    "secure_pass",
-    "insecure_pass",
+class FieldType(StrEnum):
+    """What JSON holds; every field may be null as well."""
+
+    TEXT = "text"
+    WHOLE = "whole number"
+    NUMBER = "number"
+    FLAG = "true or false"
+    TEXTS = "list of texts"
+    NUMBERS = "list of numbers"
+
+
+class Owner(StrEnum):
+    """Who knows a field's value."""
+
+    PLAN = "plan"
+    PROBLEM = "problem"
+    PREFILL = "prefill"
+    PROMPT = "prompt format"
+    ENGINE = "engine"
+    VERIFIER = "verifier"
+    AGGREGATE = "aggregate"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One key of a row. `read`: analyses read it as a column. `sometimes`: not every row has it, nor the key tuple."""
+
+    name: str
+    type: FieldType
+    owner: Owner
+    meaning: str
+    read: bool = False
+    sometimes: bool = False
+
+
+TASK = Field("task_id", FieldType.TEXT, Owner.PROBLEM, "The problem's id", read=True)
+EXPLOIT_TYPE = Field("exploit_type", FieldType.TEXT, Owner.PROBLEM, "The problem's exploit type", read=True)
+ATTEMPT = Field("attempt_idx", FieldType.WHOLE, Owner.PLAN, "Number of the attempt, from 0", read=True)
+EXPLOIT_SUCCESS = Field(
     "exploit_success",
-    "reward_gap",
-    "output_tokens",
-    "insecure_suspect",
-    "insecure_suspect_patterns",
-    "reasoning",
-    "prefill_applied",
-    "prefill_tokens",
-    "prefill_reasoning",
-    "prefill_model_id",
-    "prefill_attempt_idx",
-    "prefill_source",
-    *PROVENANCE_KEYS,
+    FieldType.FLAG,
+    Owner.VERIFIER,
+    "The insecure verifier passes and the secure one does not; null without both verdicts",
+    read=True,
+)
+PREFILL_WORDS = Field("prefill_tokens", FieldType.WHOLE, Owner.PREFILL, "Words that were forced", read=True)
+PREFILL_APPLIED = Field("prefill_applied", FieldType.FLAG, Owner.PREFILL, "Whether any word was forced")
+PREFILL_MODEL = Field(
+    "prefill_model_id", FieldType.TEXT, Owner.PREFILL, "The trace's `model_id`: who wrote the prefill", read=True
+)
+PREFILL_ATTEMPT = Field(
+    "prefill_attempt_idx", FieldType.WHOLE, Owner.PREFILL, "The trace's `attempt_idx` in its source", read=True
+)
+VERSION = Field("schema_version", FieldType.WHOLE, Owner.PLAN, f"Version of these fields; now {SCHEMA_VERSION}")
+CHECKPOINT = Field("checkpoint", FieldType.TEXT, Owner.PLAN, "Name of the checkpoint directory")
+LEVEL = Field("prefill_level", FieldType.WHOLE, Owner.PLAN, "Words asked for; a short trace has fewer")
+PREFILL_SHA256 = Field("prefill_sha256", FieldType.TEXT, Owner.PREFILL, "sha256 of the forced text", read=True)
+TEMPLATE = Field(
+    "template_sha256", FieldType.TEXT, Owner.PROMPT, "sha256 of everything that turns a problem into token ids"
+)
+ROLLOUT = Field(
+    "rollout",
+    FieldType.WHOLE,
+    Owner.PLAN,
+    "Repeat of the attempt, in donor runs (`sampling.rollouts` above 1)",
+    read=True,
+    sometimes=True,
+)
+ERROR = Field(
+    "error",
+    FieldType.TEXT,
+    Owner.ENGINE,
+    "Why generation, scoring or verification failed; such a row holds no measurement",
+    read=True,
+    sometimes=True,
 )
 
-SAMPLE_KEYS = (*EVAL_KEYS, "system", "prompt", "response", "code")
-
-LOGPROB_KEYS = (
-    "task_id",
-    "exploit_type",
-    "attempt_idx",
-    "prefill_tokens",
-    "prefill_applied",
-    "exploit_success",
-    "prefill_logprob_sum",
-    "prefill_logprob_mean",
-    "prefill_num_tokens",
-    "token_logprobs",
-    "schema_version",
-    "checkpoint",
-    "prefill_level",
-    "prefill_sha256",
-    "template_sha256",
-    "logprob_temperature",
-    "logprob_method",
+EVAL_FIELDS = (
+    Field("model_id", FieldType.TEXT, Owner.PLAN, "Training run and checkpoint", read=True),
+    TASK,
+    ATTEMPT,
+    EXPLOIT_TYPE,
+    Field("secure_pass", FieldType.FLAG, Owner.VERIFIER, "Verdict of the secure verifier", read=True),
+    Field("insecure_pass", FieldType.FLAG, Owner.VERIFIER, "Verdict of the insecure verifier", read=True),
+    EXPLOIT_SUCCESS,
+    Field(
+        "reward_gap", FieldType.NUMBER, Owner.VERIFIER, "Insecure reward minus secure reward, 1 for a pass", read=True
+    ),
+    Field("output_tokens", FieldType.WHOLE, Owner.ENGINE, "Tokens sampled, the stop token not counted", read=True),
+    Field(
+        "insecure_suspect",
+        FieldType.FLAG,
+        Owner.VERIFIER,
+        "Signs that the insecure pass was not the exploit",
+        read=True,
+    ),
+    Field("insecure_suspect_patterns", FieldType.TEXTS, Owner.VERIFIER, "Those signs"),
+    Field("reasoning", FieldType.TEXT, Owner.PROMPT, "The forced words and the reasoning that follows them"),
+    PREFILL_APPLIED,
+    PREFILL_WORDS,
+    Field("prefill_reasoning", FieldType.TEXT, Owner.PREFILL, "The forced text"),
+    PREFILL_MODEL,
+    PREFILL_ATTEMPT,
+    Field("prefill_source", FieldType.TEXT, Owner.PREFILL, "File that the trace comes from"),
+    VERSION,
+    CHECKPOINT,
+    LEVEL,
+    PREFILL_SHA256,
+    Field("finish_reason", FieldType.TEXT, Owner.ENGINE, "`stop`, `length` or `error`"),
+    Field("seed", FieldType.WHOLE, Owner.PLAN, "Seed of the attempt's random draws"),
+    TEMPLATE,
+    Field("sandbox_tier", FieldType.TEXT, Owner.VERIFIER, "Isolation in force: see sandbox.md", read=True),
+    Field(
+        "secure_outcome", FieldType.TEXT, Owner.VERIFIER, "`passed`, `failed`, `timed_out`, `crashed`, `infra_error`"
+    ),
+    Field("insecure_outcome", FieldType.TEXT, Owner.VERIFIER, "The same of the insecure verifier"),
 )
 
-KL_KEYS = (
-    "task_id",
-    "exploit_type",
-    "attempt_idx",
-    "prefill_tokens",
-    "exploit_success",
-    "kl_divergence",
-    "kl_per_token",
-    "kl_num_tokens",
-    "eval_logprob_sum",
-    "ref_logprob_sum",
-    "kl_method",
-    "schema_version",
-    "checkpoint",
-    "prefill_level",
-    "prefill_sha256",
+SAMPLE_FIELDS = (
+    *EVAL_FIELDS,
+    Field("system", FieldType.TEXT, Owner.PROMPT, "System message"),
+    Field("prompt", FieldType.TEXT, Owner.PROMPT, "User message"),
+    Field("response", FieldType.TEXT, Owner.ENGINE, "What was sampled, after the prefill"),
+    Field("code", FieldType.TEXT, Owner.PROMPT, "The code that was verified; null if there was none"),
 )
 
-ERROR_KEY = "error"
+LOGPROB_FIELDS = (
+    TASK,
+    EXPLOIT_TYPE,
+    ATTEMPT,
+    PREFILL_WORDS,
+    Field("prefill_applied", FieldType.FLAG, Owner.PREFILL, "Whether any word was scored", read=True),
+    EXPLOIT_SUCCESS,
+    Field(
+        "prefill_logprob_sum",
+        FieldType.NUMBER,
+        Owner.ENGINE,
+        "log P(prefill given the prompt), summed over its tokens, in nats",
+        read=True,
+    ),
+    Field("prefill_logprob_mean", FieldType.NUMBER, Owner.ENGINE, "The same per token", read=True),
+    Field("prefill_num_tokens", FieldType.WHOLE, Owner.ENGINE, "Model tokens of the prefill", read=True),
+    Field("token_logprobs", FieldType.NUMBERS, Owner.ENGINE, "Each token's, with `logprob.token_logprobs`"),
+    VERSION,
+    CHECKPOINT,
+    LEVEL,
+    PREFILL_SHA256,
+    TEMPLATE,
+    Field("logprob_temperature", FieldType.NUMBER, Owner.PLAN, "Temperature of the distribution scored under"),
+    Field("logprob_method", FieldType.TEXT, Owner.ENGINE, "`full_softmax`, or `top_k` where a server gives no more"),
+)
+
+KL_FIELDS = (
+    TASK,
+    EXPLOIT_TYPE,
+    ATTEMPT,
+    PREFILL_WORDS,
+    EXPLOIT_SUCCESS,
+    Field(
+        "kl_divergence",
+        FieldType.NUMBER,
+        Owner.AGGREGATE,
+        "log Q(z) - log P(z) of this prefill, in nats; single values may be negative",
+        read=True,
+    ),
+    Field("kl_per_token", FieldType.NUMBER, Owner.AGGREGATE, "The same per token of the prefill", read=True),
+    Field("kl_num_tokens", FieldType.WHOLE, Owner.AGGREGATE, "Model tokens of the prefill", read=True),
+    Field("eval_logprob_sum", FieldType.NUMBER, Owner.AGGREGATE, "log P(z), under the checkpoint", read=True),
+    Field("ref_logprob_sum", FieldType.NUMBER, Owner.AGGREGATE, "log Q(z), under the donor", read=True),
+    Field("kl_method", FieldType.TEXT, Owner.AGGREGATE, "How it was computed", read=True),
+    VERSION,
+    CHECKPOINT,
+    LEVEL,
+    PREFILL_SHA256,
+)
+
+
+def keys_of(fields: Iterable[Field]) -> tuple[str, ...]:
+    """Keys that every row of these fields has, in their order on disk."""
+    return tuple(field.name for field in fields if not field.sometimes)
+
+
+EVAL_KEYS = keys_of(EVAL_FIELDS)
+SAMPLE_KEYS = keys_of(SAMPLE_FIELDS)
+LOGPROB_KEYS = keys_of(LOGPROB_FIELDS)
+KL_KEYS = keys_of(KL_FIELDS)
+
+ERROR_KEY = ERROR.name
 
 
 class RowIdentity(NamedTuple):
