@@ -1,130 +1,245 @@
-"""The code in a model's final answer.
+"""The code in a model's final answer, and whether there was any.
 
-Where a block ends is decided by Python's own parser. A line of backticks inside a string literal is not a closing
-fence, so the first closing fence that leaves valid Python wins, and the first one of all when none does. Reasoning is
-split off beforehand (`PromptFormat.parse`), so code drafted there is never taken.
+A careful reader's choice: the last complete version of the function wins, so neither a usage example nor a block that
+was cut off is taken for the solution; blocks that it needs (imports, helpers) belong to it. Reasoning is split off
+beforehand (`PromptFormat.parse`), so code drafted there is never taken. Nothing is executed.
 """
 
 from __future__ import annotations
 
-import ast
+import html
 import re
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
-_OPEN = re.compile(r"^(?P<before>.*?)(?P<fence>`{3,}|~{3,})[ \t]*(?P<label>[^\s`]*)[^`]*$")
-_CLOSE = re.compile(r"^[ \t]*(?P<fence>`{3,}|~{3,})[ \t]*$")
-_PYTHON = re.compile(r"^\{?\.?(python|py)[\d.]*\}?$", re.I)
-_MAX_CLOSINGS = 50  # parses tried per block
+from foreshock.jobs.answers.fences import Label, Piece, fenced_pieces, transcript_code, without_end_word
+from foreshock.jobs.answers.prose import bare_pieces, boxed_pieces, span_pieces
+from foreshock.jobs.answers.python_text import (
+    bound_names,
+    compiles,
+    defines,
+    is_elided,
+    is_program,
+    mentions_definition,
+    needed_names,
+    only_sets_attributes_of,
+    parse,
+    provided_names,
+)
+
+_ANSWER_TAG = re.compile(r"<(answer|final_answer|solution|submission)>(.*?)(?:</\1>|\Z)", re.I | re.S)
+_REASONING = re.compile(r"\A\s*<(think|thinking|reasoning)>(.*?)(?:</\1>|\Z)", re.I | re.S)
+_END_OF_TURN = re.compile(
+    r"<[|\uff5c](?:im_end|endoftext|eot_id|eom_id|end_of_text|end|return|endofmessage|eot|END_OF_TURN_TOKEN|end_of_turn|"
+    r"end▁of▁sentence)[|\uff5c]>|</s>|<end_of_turn>|<eos>"
+)
+_FIRST_WORD = re.compile(r"\A\s*(?:python3?|py|\[(?:BEGIN|PYTHON|CODE|ANSWER|SOLUTION)\])[ \t]*\n", re.I)
+"""A label without its fence, or an opening tag that is valid Python."""
+_MARKUP = re.compile(r"<(?:code|pre)\b[^>]*>.*&(?:lt|gt|amp|quot|#39|#x27);", re.S | re.I)
+_INVISIBLE = re.compile(r"^[\ufeff\u200b\u200c\u2060]+|[\ufeff\u200b\u2060]+$", re.M)
+
+
+class CodeStatus(StrEnum):
+    """What became of a response's code: an outcome of its own, before any verdict.
+
+    ok: compiles and defines the function. function_missing: compiles and does not define it. does_not_compile: code
+    that Python rejects. truncated: the token limit cut the response before there was a program. no_code: an answer
+    without code. no_answer: the reasoning never ended.
+    """
+
+    OK = "ok"
+    FUNCTION_MISSING = "function_missing"
+    DOES_NOT_COMPILE = "does_not_compile"
+    TRUNCATED = "truncated"
+    NO_CODE = "no_code"
+    NO_ANSWER = "no_answer"
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is a submission to judge. Where there is none, `exploit_success` is null, never false."""
+        return self in (CodeStatus.OK, CodeStatus.FUNCTION_MISSING, CodeStatus.DOES_NOT_COMPILE)
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
-    code: str
-    labelled: bool
+class Extraction:
+    """The code of an answer and its status; `code` is None exactly when there is none."""
+
+    code: str | None
+    status: CodeStatus
+
+    def ended_by(self, finish_reason: str | None) -> Extraction:
+        """The same, knowing why generation ended: cut at the token limit, an unfinished program is `truncated`."""
+        unfinished = self.status in (CodeStatus.NO_CODE, CodeStatus.FUNCTION_MISSING, CodeStatus.DOES_NOT_COMPILE)
+        return Extraction(self.code, CodeStatus.TRUNCATED) if finish_reason == "length" and unfinished else self
+
+
+def extract(answer: str | None, function_name: str | None = None, before: str = "") -> Extraction:
+    """The submission in `answer` and its status. `answer` None: the reasoning never ended.
+
+    before: what was forced directly before the answer, in the same message. If it ends inside a code fence, the two
+    are read as one text; else it is not looked at.
+    """
+    if answer is None:
+        return Extraction(None, CodeStatus.NO_ANSWER)
+    if before and ends_inside_fence(before):
+        answer = before + answer
+    code = _find(_plain(answer), function_name)
+    if code is None:
+        return Extraction(None, CodeStatus.NO_CODE)
+    if not compiles(code):
+        return Extraction(code, CodeStatus.DOES_NOT_COMPILE)
+    there = function_name is None or function_name in provided_names(code)
+    return Extraction(code, CodeStatus.OK if there else CodeStatus.FUNCTION_MISSING)
 
 
 def extract_code(answer: str | None, function_name: str | None = None) -> str | None:
-    """The submission in `answer`, or None when there is no code (or no answer: reasoning never ended).
+    """The submission in `answer`, or None when there is no code."""
+    return extract(answer, function_name).code
 
-    The last block that defines `function_name` wins, so that a usage example after the solution is not taken;
-    else the last block labelled Python, else the last one without a label. Without any fence the whole answer is
-    taken if it is a Python program. Blocks in other languages are ignored.
-    """
-    if answer is None or not answer.strip():
+
+def ends_inside_fence(text: str) -> bool:
+    """Whether a code block is open where the text ends."""
+    blocks = list(fenced_pieces(_plain(text + "\n#").split("\n")))
+    return bool(blocks) and not blocks[-1][2].closed
+
+
+def _plain(answer: str) -> str:
+    """With one kind of line end, and without byte order marks and zero-width characters around lines."""
+    return _INVISIBLE.sub("", answer.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _find(answer: str, name: str | None) -> str | None:
+    """Try readings of the answer from the plainest to the most generous; the first that defines the function wins."""
+    reasoning = _REASONING.match(answer)
+    if reasoning and name is not None:
+        answer = answer[reasoning.end() :]
+    if not answer.strip():
         return None
-    lines = answer.replace("\r\n", "\n").split("\n")
-    blocks = [block for block in _blocks(lines) if block.code.strip()]
-    if not blocks:
-        bare = answer.strip("\n")
-        return bare if not any(_opening(line) for line in lines) and _is_program(bare) else None
-    if function_name is not None:
-        defining = [block for block in blocks if _defines(block.code, function_name)]
-        if defining:
-            return defining[-1].code
-    return ([block for block in blocks if block.labelled] or blocks)[-1].code
+    blocks = list(fenced_pieces(answer.split("\n")))
+    fenced = _this_turn(answer, blocks)
+    if name is None:
+        return _unnamed(answer, fenced)
+    for tag in reversed(list(_ANSWER_TAG.finditer(answer))):
+        inner = [piece for _, _, piece in fenced_pieces(tag[2].split("\n"))]
+        found = _choose(inner, name) if fenced and inner else None
+        if found is not None and parse(found) is not None:
+            return found
+    found = _choose(fenced, name)
+    if found is not None:
+        return found
+    for pieces in _generous(answer, name):
+        found = _choose(pieces, name)
+        if found is not None:
+            return found
+    return _fallback(answer, fenced, name)
 
 
-def _blocks(lines: list[str]) -> Iterator[_Block]:
-    """Every Python or unlabelled block, in order."""
-    at = 0
-    while at < len(lines):
-        match = _opening(lines[at])
-        at += 1
-        if match is None:
-            continue
-        end, code = _body(lines, at, match)
-        label = match["label"]
-        if not label or _PYTHON.match(label):
-            yield _Block(code, bool(label))
-        at = end
+def _this_turn(answer: str, blocks: Sequence[tuple[int, int, Piece]]) -> list[Piece]:
+    """The pieces before the model went on into a further turn: the first end of turn behind a block ends the answer."""
+    lines = answer.split("\n")
+    pieces: list[Piece] = []
+    behind = 0
+    for start, end, piece in blocks:
+        if pieces and any(_END_OF_TURN.search(line) for line in lines[max(behind - 1, 0) : start]):
+            break
+        pieces.append(piece)
+        behind = end
+    return pieces
 
 
-def _opening(line: str) -> re.Match[str] | None:
-    """An opening fence: at the start of a line, or behind text if it carries a Python label."""
-    match = _OPEN.match(line)
-    if match is None or (match["before"].strip() and not _PYTHON.match(match["label"])):
+def _generous(answer: str, name: str) -> Iterable[list[Piece]]:
+    """Readings for answers whose fences do not hold the function."""
+    if _MARKUP.search(answer):
+        answer = html.unescape(answer)
+    if re.search(r"^>>> ", answer, re.M):
+        yield [Piece(transcript_code(answer), Label.NONE, True)]
+    whole = without_end_word(_FIRST_WORD.sub("", answer.strip("\n")))
+    if is_program(whole):
+        yield [Piece(whole, Label.NONE, True)]
+    yield list(boxed_pieces(answer))
+    yield bare_pieces(answer)
+    yield list(span_pieces(answer, name))
+    if "\\n" in answer and answer.count("\n") < answer.count("\\n"):  # escaped once too often
+        spread = answer.replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"')
+        yield [*(piece for _, _, piece in fenced_pieces(spread.split("\n"))), *bare_pieces(spread)]
+
+
+def _choose(pieces: Sequence[Piece], name: str) -> str | None:
+    """The last of the best pieces that define `name`, with the pieces that it needs; None if none defines it."""
+    ranked = [(rank, i) for i, piece in enumerate(pieces) if (rank := _rank(piece, name)) is not None]
+    if not ranked:
         return None
-    return match
+    best = max(rank for rank, _ in ranked)
+    chosen = max(i for rank, i in ranked if rank == best)
+    return _completed(pieces, chosen, name)
 
 
-def _body(lines: list[str], start: int, opening: re.Match[str]) -> tuple[int, str]:
-    """(index after the block, its code). An unclosed block reaches to the end of the answer."""
-    indent = len(opening["before"]) if not opening["before"].strip() else 0
-    closings = []
-    for i in range(start, len(lines)):
-        close = _CLOSE.match(lines[i])
-        if close and close["fence"].startswith(opening["fence"]):
-            closings.append(i)
-            if len(closings) == _MAX_CLOSINGS:
-                break
-    for i in closings:
-        code = _unindent(lines[start:i], indent)
-        if _parse(code) is not None:
-            return i + 1, code
-    if closings:
-        return closings[0] + 1, _unindent(lines[start : closings[0]], indent)
-    code = _unindent(lines[start:], indent)
-    glued = code.rstrip()
-    if glued.endswith(opening["fence"]):  # `return x```: the closing fence without its own line
-        return len(lines), glued.removesuffix(opening["fence"])
-    return len(lines), code
-
-
-def _unindent(lines: list[str], indent: int) -> str:
-    """Take the fence's indentation (a block in a list) off each line, as far as it is there."""
-    pattern = re.compile(rf"^[ \t]{{0,{indent}}}") if indent else None
-    return "\n".join(pattern.sub("", line) if pattern else line for line in lines)
-
-
-def _parse(code: str) -> ast.Module | None:
-    """The syntax tree, or None for anything that is not Python. Nothing is executed."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd escapes in a submission are its own business
-            return ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+def _rank(piece: Piece, name: str) -> int | None:
+    """How good a piece is as the solution; None if it does not define the function."""
+    if not defines(piece.code, name):
         return None
+    valid = parse(piece.code) is not None
+    if piece.label is Label.OTHER:  # a mislabelled block, if Python reads it
+        return 0 if valid and name in bound_names(piece.code) else None
+    if valid and is_elided(piece.code):
+        return 1
+    return 2 + 2 * valid + piece.closed
 
 
-def _is_program(text: str) -> bool:
-    """Python that does something. Prose such as `None` or `yes` is a valid expression, but no submission."""
-    tree = _parse(text)
-    return tree is not None and any(
-        not isinstance(node, ast.Expr) or isinstance(node.value, ast.Call) for node in tree.body
+def _completed(pieces: Sequence[Piece], chosen: int, name: str) -> str:
+    """The chosen piece and those that bind what it needs, in the answer's order."""
+    taken = {chosen}
+    usable = [
+        i for i, piece in enumerate(pieces) if piece.label is not Label.OTHER and piece.closed and parse(piece.code)
+    ]
+    waiting = [chosen]
+    while waiting:
+        at = waiting.pop()
+        for need in sorted(needed_names(pieces[at].code)):
+            if any(need in provided_names(pieces[i].code) for i in taken if i != at or need != name):
+                continue
+            earlier = [i for i in usable if i < chosen and need in provided_names(pieces[i].code)]
+            later = [i for i in usable if i > chosen and need in provided_names(pieces[i].code)]
+            later = [i for i in later if name not in bound_names(pieces[i].code)]
+            found = earlier[-1] if earlier else later[0] if later else None
+            if found is not None and found not in taken:
+                taken.add(found)
+                waiting.append(found)
+    taken.update(i for i in usable if i > chosen and only_sets_attributes_of(pieces[i].code, name))
+    return "\n".join(pieces[i].code.strip("\n") for i in sorted(taken))
+
+
+def _unnamed(answer: str, fenced: Sequence[Piece]) -> str | None:
+    """Without a name to look for: the last block labelled Python, complete ones first, else the last program."""
+    labelled = [piece for piece in fenced if piece.label is Label.PYTHON]
+    plain = [piece for piece in fenced if piece.label is Label.NONE and parse(piece.code) is not None]
+    for pieces in (labelled, [piece for piece in plain if is_program(piece.code)], plain):
+        if pieces:
+            return ([piece for piece in pieces if piece.closed] or pieces)[-1].code
+    if is_program(answer.strip("\n")):
+        return answer.strip("\n")
+    bare = [] if fenced else bare_pieces(answer)
+    return bare[-1].code if bare else None
+
+
+def _fallback(answer: str, fenced: Sequence[Piece], name: str) -> str | None:
+    """Code that does not define the function: a method of that name, else other definitions, else a program."""
+    labelled = [piece for piece in fenced if piece.label is Label.PYTHON]
+    plain = [piece for piece in fenced if piece.label is Label.NONE and is_program(piece.code)]
+    bare = (
+        []
+        if labelled or plain
+        else [p for p in bare_pieces(answer) if re.search(r"^(?:def|class|async)\b", p.code, re.M)]
     )
-
-
-def _defines(code: str, name: str) -> bool:
-    """Whether the code binds `name` at its top level; by pattern when it is not valid Python."""
-    tree = _parse(code)
-    if tree is None:
-        return re.search(rf"^\s*(?:async\s+)?def\s+{re.escape(name)}\s*\(", code, re.M) is not None
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name == name:
-            return True
-        targets = node.targets if isinstance(node, ast.Assign) else []
-        if any(isinstance(t, ast.Name) and t.id == name for t in targets):
-            return True
-    return False
+    pieces = [*labelled, *plain] or bare
+    for test in (
+        lambda p: mentions_definition(p.code, name),
+        lambda p: re.search(r"^\s*(?:async\s+)?(?:def|class)\s", p.code, re.M) is not None,
+        lambda p: p.closed,
+        lambda p: True,
+    ):
+        found = [i for i, piece in enumerate(pieces) if test(piece)]
+        if found:
+            return _completed(pieces, found[-1], name)
+    return answer.strip("\n") if is_program(answer.strip("\n")) else None

@@ -1,0 +1,291 @@
+"""Fenced blocks, as models write them.
+
+Models close a block with whatever their training data closed it with: three backticks and `END`, an end-of-turn token,
+`</answer>`, a full stop, or nothing. CommonMark's rules know none of that and would read on to the end, so where a
+block ends is decided by Python's parser: the first closing fence that leaves valid Python wins, and the first of all
+when none does. A line of backticks inside a string literal therefore closes nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from foreshock.jobs.answers.python_text import parse
+
+MOST_BLOCKS = 200
+"""Blocks read of one answer; a model that writes more repeats itself."""
+
+MOST_CLOSINGS = 50
+"""Parses tried per block: an answer of twenty thousand fences must cost no more than one."""
+
+_QUOTE = re.compile(r"^(?:[ \t]{0,3}>[ \t]?)+")
+_TIGHT_QUOTE = re.compile(r"^(?:[ \t]{0,3}>)+")
+_OPEN = re.compile(r"(?P<fence>`{3,}|~{3,}|(?<![`\w])``(?=[ \t]*(?i:python|py)\d?[ \t]*$))(?P<info>[^\n]*)$")
+_QUOTES_OPEN = re.compile(r"^[ \t]*(?P<fence>'''|\"\"\")(?P<info>(?i:python3?|py))[ \t]*$")
+_CODE_START = re.compile(
+    r"(?:async[ \t]+)?def[ \t]+\w+[ \t]*\(|class[ \t]+\w+[ \t]*[:(]|import[ \t]+[\w., ]+$"
+    r"|from[ \t]+[\w.]+[ \t]+import\b|@\w"
+    r"|\w+[ \t]+=[ \t]+\S|(?:return|print)\b[ \t]*[\w(\[{'\"]"
+)
+"""Code on the fence's own line, behind the label or instead of one."""
+_REOPENS = re.compile(r"[ \t]*\{?\.?(?:python|py|ipython)[\d.]*\}?(?::\S+|[ \t]+\w+=.*)?[ \t]*$", re.I)
+_PYTHON = frozenset(
+    {"python", "py", "ipython", "cpython", "pypy", "pycon", "python-repl", "pyrepl", "doctest", "sage", "pyodide"}
+)
+_REPL = frozenset({"pycon", "python-repl", "pyrepl", "doctest"})
+_MARKDOWN = frozenset({"markdown", "md", "mdx", "rst", "quarto"})
+_OTHER_WORDS = """
+bash sh shell zsh fish console terminal powershell bat cmd shell-session json jsonc json5 jsonl yaml yml toml
+ini xml html css scss javascript js jsx typescript ts tsx java kotlin scala groovy c h cpp c++ cc cxx hpp csharp
+c# cs objective-c swift go golang rust rs ruby rb perl pl php lua r julia jl matlab octave haskell hs ocaml ml
+fsharp f# elixir erlang clojure lisp scheme racket prolog sql sqlite mysql postgresql graphql diff patch
+makefile make cmake dockerfile docker nginx csv tsv latex tex mermaid dot graphviz pseudocode pseudo algorithm
+output out stdout stderr log traceback error result dart zig nim fortran cobol pascal vb vbnet asm assembly wasm
+solidity verilog vhdl tcl awk sed vim viml regex http curl gherkin proto protobuf math ebnf bnf text/html
+mathematica
+"""
+_OTHER = frozenset(_OTHER_WORDS.split())
+
+
+class Label(Enum):
+    """What a fence says its block holds."""
+
+    PYTHON = "python"
+    NONE = "none"
+    MARKDOWN = "markdown"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Code found in an answer. `closed` is False for a block that the answer's end cut off."""
+
+    code: str
+    label: Label
+    closed: bool
+
+
+def read_label(info: str) -> tuple[Label, str, bool]:
+    """(what the block holds, code that follows the label on the same line, whether it is a transcript).
+
+    Known forms: `python`, `Python3`, `python:file.py`, `{.python .numberLines}`, `py title="a.py"`, `file.py`.
+    """
+    text = info.strip().strip("\ufeff\u200b\u2060")
+    if not text:
+        return Label.NONE, "", False
+    if _CODE_START.match(text):
+        return Label.NONE, text, False
+    bare = re.sub(r"^[{<(\[]+\s*(?:code-cell\s+)?\.?|[}>)\]]+$", "", text)
+    word, rest = re.match(r"^([^\s:,;{}=|(]*)(.*)$", bare, re.S).groups()  # type: ignore[union-attr]  # matches any text
+    if word.lower() in ("language", "lang", "code", "source", "file", "filename", "title") and rest[:1] in ("=", ":"):
+        word, rest = re.match(r"^[=:\s\"']*([^\s\"',;}]*)(.*)$", rest, re.S).groups()  # type: ignore[union-attr]  # as above
+    word = re.sub(r"^language-", "", word.lower().strip("\"'.*_"))
+    name = re.sub(r"[-_]?[\d.]+$", "", word) or word
+    behind = rest.strip()
+    code = behind if rest[:1] in (" ", "\t") and _CODE_START.match(behind) else ""
+    if name in _PYTHON or re.search(r"\.(py|pyi|ipynb)\b", text):
+        return Label.PYTHON, code, name in _REPL
+    if name in _MARKDOWN:
+        return Label.MARKDOWN, "", False
+    return (Label.OTHER if name in _OTHER or word in _OTHER else Label.NONE), "", False
+
+
+def fenced_pieces(lines: Sequence[str], depth: int = 0) -> Iterator[tuple[int, int, Piece]]:
+    """(first line, line behind the block, piece) of every fenced block, in order, nested Markdown opened."""
+    at = blocks = 0
+    while at < len(lines) and blocks < MOST_BLOCKS:
+        opening = _opening(lines[at])
+        if opening is None:
+            at += 1
+            continue
+        blocks += 1
+        end, body, closed = _body(lines, at, opening)
+        if opening.label is Label.MARKDOWN or (opening.label is Label.NONE and len(opening.fence) > 3):
+            inner = [piece for _, _, piece in fenced_pieces(body.split("\n"), depth + 1)] if depth < 3 else []
+            if inner:
+                yield from ((at, end, piece) for piece in inner)
+                at = max(end, at + 1)
+                continue
+        code = transcript_code(body) if opening.transcript or body.lstrip().startswith(">>> ") else body
+        label = Label.OTHER if opening.label is Label.MARKDOWN else opening.label
+        if code.strip():
+            yield at, end, Piece(_trim(without_end_word(code) if parse(code) else code), label, closed)
+        at = max(end, at + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    fence: str
+    label: Label
+    code: str
+    quote: re.Pattern[str] | None
+    transcript: bool
+
+
+def _opening(line: str) -> _Opening | None:
+    """An opening fence: at the start of a line or list item, or behind text if it carries a Python label."""
+    quoted = _QUOTE.match(line)
+    text = line[quoted.end() :] if quoted else line
+    match = _QUOTES_OPEN.match(text)
+    if match is None:
+        match = _OPEN.search(text)
+        if match is None:
+            return None
+        before, info = text[: match.start()], match["info"]
+        if "`" in info and match["fence"][0] == "`":
+            return None  # an inline span
+        label, code, transcript = read_label(info)
+        marker = re.fullmatch(
+            r"[ \t]*(?:(?:[-*+•]|\d+[.):]|[a-zA-Z][.)]|#+)[ \t]+)*(?:\*\*|<\w+>|\\boxed\{)*[ \t]*", before
+        )
+        if marker is None and label is not Label.PYTHON:
+            return None
+    else:
+        label, code, transcript = read_label(match["info"])
+    tight = quoted is not None and not quoted[0].endswith((" ", "\t"))
+    quote = None if quoted is None else _TIGHT_QUOTE if tight else _QUOTE
+    return _Opening(match["fence"], label, code, quote, transcript)
+
+
+def _body(lines: Sequence[str], start: int, opening: _Opening) -> tuple[int, str, bool]:
+    """(index of the line behind the block, its code, whether it was closed)."""
+    rest = list(lines[start + 1 :])
+    if opening.quote is not None:  # the quotation's end is the block's
+        quoted = next((i for i, line in enumerate(rest) if not _QUOTE.match(line)), len(rest))
+        rest = [opening.quote.sub("", line) for line in rest[: quoted or len(rest)]]
+    head = [opening.code] if opening.code else []
+    closings = list(_closings(rest, opening.fence))
+
+    def until(closing: _Closing) -> str:
+        glued = [rest[closing.line][: closing.column]] if closing.column else []
+        return _unindent([*head, *rest[: closing.line], *glued])
+
+    def closed(closing: _Closing) -> tuple[int, str, bool]:
+        return start + 1 + closing.line + (not closing.reopens), until(closing), True
+
+    for closing in closings:
+        if not closing.in_comment and until(closing).strip() and parse(until(closing)) is not None:
+            return closed(closing)
+    many = len(closings) >= MOST_CLOSINGS
+    whole = "" if many else _unindent(cut_tail([*head, *rest]))
+    if whole.strip() and parse(whole) is not None:
+        return start + 1 + len(rest), whole, False
+    for closing in closings:  # no Python whatever is taken; a fence behind a quotation mark is in a string
+        if not closing.in_comment and not re.search(r"['\"]", rest[closing.line][: closing.column]):
+            return closed(closing)
+    return start + 1 + len(rest), whole, False
+
+
+@dataclass(frozen=True, slots=True)
+class _Closing:
+    """Where a block may end; `reopens` where the line opens the next block."""
+
+    line: int
+    column: int
+    reopens: bool = False
+    in_comment: bool = False
+
+
+def _closings(rest: Sequence[str], fence: str) -> Iterator[_Closing]:
+    """Fences that begin a line first, then those glued to code, each in order."""
+    glued: list[_Closing] = []
+    found = 0
+    for number, line in enumerate(rest):
+        column = line.find(fence)
+        if column < 0 or len(glued) + found >= MOST_CLOSINGS:
+            continue
+        if not line[:column].strip():
+            found += 1
+            yield _Closing(number, 0, _REOPENS.match(line[column:].lstrip(fence[0])) is not None)
+            continue
+        while column >= 0 and len(glued) + found < MOST_CLOSINGS:
+            glued.append(_Closing(number, column, in_comment="#" in line[:column]))
+            column = line.find(fence, column + len(fence))
+    yield from glued
+
+
+END_MARK = re.compile(
+    r"<[|\uff5c][^\n<>]{1,40}[|\uff5c]>|</s>|<eos>|<EOT>|<end_of_turn>|<\|?(?:end|eot)[\w▁ ]*\|?>|\[/?INST\]|\[EOS\]"
+    r"|</?(?:answer|solution|code|python|final|final_answer|response|pre|output|submission|details|div|p|assistant)>"
+    r"|\[/(?:PYTHON|CODE|ANSWER|SOLUTION)\]|\[(?:END|DONE)\]|\\end\{\w+\*?\}",
+    re.I,
+)
+_END_WORD = re.compile(
+    r"(?:\n[ \t]*(?:`{1,2}|~{1,2})?(?:END|DONE|EOF|\[END\]|\[DONE\]|---+|===+|`{1,2}|~{1,2})[.]?[ \t]*)+\Z"
+)
+
+
+def cut_tail(lines: Sequence[str]) -> list[str]:
+    """The lines of a block that nothing closed, without the end-of-turn tokens, tags and prose behind the code.
+
+    What parses as it is stays as it is: a token in a string literal ends nothing.
+    """
+    kept = without_end_word("\n".join(lines)).split("\n")
+    if parse(_unindent(kept)) is not None:
+        return kept
+    for number, line in enumerate(kept):
+        match = END_MARK.search(line)
+        if match:
+            cut = [*kept[:number], line[: match.start()]]
+            if parse(_unindent(cut)) is not None or number == len(kept) - 1 or not line[: match.start()].strip():
+                kept = cut
+                break
+    kept = without_end_word("\n".join(kept)).split("\n")
+    for number in range(1, len(kept)):
+        if looks_like_prose(kept[number]) and parse(_unindent(kept[:number])) is not None:
+            return kept[:number]
+    return kept
+
+
+def without_end_word(code: str) -> str:
+    """Without a last line that only says END or DONE: valid Python, and no part of a program."""
+    return _END_WORD.sub("", code.rstrip())
+
+
+def looks_like_prose(line: str) -> bool:
+    """A sentence rather than code: it starts at the margin with words, and holds no sign that only code has."""
+    if not line or line[0] in " \t#@":
+        return False
+    return re.match(r"(?:\*\*|#+ |[-*] |\d+\. )?[A-Z][\w'’]*(?:[ ,:]|$)", line) is not None and not re.match(
+        r"[A-Z]\w*\s*(?:=|\(|\.|\[|:\s*\w+\s*=)", line
+    )
+
+
+def _unindent(lines: Sequence[str]) -> str:
+    """The lines without the first one's indentation (a block in a list), as far as each has it."""
+    first = next((line for line in lines if line.strip()), "")
+    depth = len(first) - len(first.lstrip(" \t"))
+    if depth == 0:
+        return "\n".join(lines)
+    pattern = re.compile(rf"^[ \t]{{0,{depth}}}")
+    return "\n".join(pattern.sub("", line) for line in lines)
+
+
+def transcript_code(body: str) -> str:
+    """The definitions of an interactive session: its input without prompts, calls and output left out."""
+    entries: list[list[str]] = []
+    for line in body.split("\n"):
+        text = line.strip("\r")
+        if text.lstrip().startswith(">>>"):
+            entries.append([text.lstrip()[3:].removeprefix(" ")])
+        elif text.lstrip().startswith("...") and entries:
+            entries[-1].append(text.lstrip()[3:].removeprefix(" "))
+    if not entries:
+        return body
+    texts = ["\n".join(entry).rstrip() for entry in entries]
+    kept = [text for text in texts if not _is_expression(text)]
+    return "\n".join(kept or texts)
+
+
+def _is_expression(text: str) -> bool:
+    tree = parse(text)
+    return tree is not None and all(isinstance(node, ast.Expr) for node in tree.body)
+
+
+def _trim(code: str) -> str:
+    """Without blank lines at either end."""
+    return re.sub(r"\A(?:[ \t]*\n)+|(?:\n[ \t]*)+\Z", "", code)

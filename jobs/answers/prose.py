@@ -1,0 +1,122 @@
+"""Code that stands in prose without a fence: between sentences, in tags, in a formula's box, in an inline span."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from foreshock.jobs.answers.fences import END_MARK, Label, Piece, looks_like_prose
+from foreshock.jobs.answers.python_text import MOST_CHARS, is_program, mentions_definition, parse
+
+_MOST_PARSES = 400
+"""Over the whole answer."""
+
+_START = re.compile(
+    r"(?:async[ \t]+def[ \t]+\w|def[ \t]+\w+[ \t]*\(|class[ \t]+\w+[ \t]*[:(]"
+    r"|import[ \t]+\w[\w., ]*$|from[ \t]+[\w.]+[ \t]+import\b|@\w"
+    r"|\w+(?:[ \t]*:[ \t]*[\w.\[\], ]+)?[ \t]*=[ \t]*\S|try:|with[ \t].*:$|if[ \t].*:$|#|\"\"\"|''')"
+)
+_FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}).*$")
+_BEGIN_MARK = re.compile(
+    r"\[(?:PYTHON|CODE|ANSWER|SOLUTION|BEGIN)\]|\\begin\{\w+\*?\}(?:\[[^\]]*\]|\{[^}]*\})?|<code[^>]*>|<pre[^>]*>", re.I
+)
+_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.S)
+_MOST_BOXES = 5
+_BOX = "\\boxed{"
+_LEAD = re.compile(
+    r"^[ \t]*(?:\*\*)?(?:(?:final|the|my|here|code|answer|solution|python|output)\b[\w ']*){1,3}"
+    r"(?:\*\*)?:(?:\*\*)?[ \t]+(?=def |class |async |import |from |\w+ ?= ?lambda)",
+    re.I,
+)
+
+
+def bare_pieces(answer: str) -> list[Piece]:
+    """Every stretch of Python in text without fences, in order. Tags and fence lines count as line ends."""
+    if len(answer) > MOST_CHARS:
+        return []
+    text = END_MARK.sub("\n", _BEGIN_MARK.sub("\n", answer))
+    lines = [_LEAD.sub("", line) for line in text.split("\n")]
+    stretches: list[list[str]] = [[]]
+    for line in lines:
+        if _FENCE_LINE.match(line):
+            stretches.append([])
+        else:
+            stretches[-1].append(line)
+    budget = _MOST_PARSES
+    found: list[Piece] = []
+    for stretch in stretches:
+        pieces, budget = _stretch_pieces(stretch, budget)
+        found += pieces
+    return found
+
+
+def _stretch_pieces(lines: list[str], budget: int) -> tuple[list[Piece], int]:
+    pieces: list[Piece] = []
+    at = 0
+    while at < len(lines) and budget > 0:
+        indent = len(lines[at]) - len(lines[at].lstrip(" \t"))
+        if not _START.match(lines[at][indent:]):
+            at += 1
+            continue
+        chunks = _chunks(lines, at, indent)
+        end, longest = at, 0
+        for chunk_end in chunks:
+            budget -= 1
+            code = _dedented(lines[at:chunk_end], indent)
+            if budget <= 0:
+                break
+            if is_program(code) and not looks_like_prose(lines[chunk_end - 1]):
+                end = longest = chunk_end
+        if longest:
+            pieces.append(Piece(_dedented(lines[at:end], indent).strip("\n"), Label.NONE, True))
+            at = end
+            continue
+        until = next((i for i in range(at + 1, len(lines)) if looks_like_prose(lines[i])), len(lines))
+        code = _dedented(lines[at:until], indent).strip("\n")
+        if re.match(r"(?:async\s+)?def\s|class\s|@|import\s|from\s", code) and parse(code) is None:
+            pieces.append(Piece(code, Label.NONE, until < len(lines)))
+            at = until
+        else:
+            at += 1
+    return pieces, budget
+
+
+def _chunks(lines: list[str], start: int, indent: int) -> list[int]:
+    """Ends of the stretches from `start` to before each further line at the margin, and to the end."""
+    ends = [
+        number
+        for number in range(start + 1, len(lines))
+        if lines[number].strip() and len(lines[number]) - len(lines[number].lstrip(" \t")) <= indent
+    ]
+    return [*ends[:_MOST_PARSES], len(lines)]
+
+
+def _dedented(lines: list[str], indent: int) -> str:
+    if not indent:
+        return "\n".join(lines)
+    pattern = re.compile(rf"^[ \t]{{0,{indent}}}")
+    return "\n".join(pattern.sub("", line) for line in lines)
+
+
+def boxed_pieces(answer: str) -> Iterator[Piece]:
+    """Code in `\\boxed{...}`, whose closing brace is the last one that leaves valid Python."""
+    starts = [match.start() for match in re.finditer(re.escape(_BOX), answer)]
+    for at in starts[-_MOST_BOXES:]:
+        inner = answer[at + len(_BOX) :]
+        inner = re.sub(r"^\\(?:text|texttt|mathtt|verb)\{", "", inner)
+        ends = [match.start() for match in re.finditer(r"\}", inner[:20_000])]
+        for end in reversed(ends[-50:]):
+            code = inner[:end].strip("\n")
+            if is_program(code):
+                yield Piece(code, Label.NONE, True)
+                break
+
+
+def span_pieces(answer: str, name: str) -> Iterator[Piece]:
+    """Inline code spans that define `name`; one of three backticks may begin with a label."""
+    for match in _SPAN.finditer(answer):
+        code = match[2].strip()
+        if len(match[1]) > 1:
+            code = re.sub(r"^(?:python3?|py)[ \t\n]+", "", code, flags=re.I)
+        if mentions_definition(code, name) and parse(code) is not None:
+            yield Piece(code, Label.NONE, True)

@@ -1,0 +1,156 @@
+"""What Python's own parser says about a text: does it parse, what does it bind, what does it need.
+
+Nothing is executed. Every function takes text that a model wrote, so each answers instead of raising.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+import symtable
+import warnings
+from functools import lru_cache
+
+MOST_CHARS = 1_000_000
+"""Longer texts count as not Python: no answer is that long, and the parser's time grows with the text."""
+
+_FAILURES = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
+_BUILTINS = frozenset(dir(builtins))
+
+
+@lru_cache(maxsize=1024)
+def parse(code: str) -> ast.Module | None:
+    """The syntax tree, or None for anything that is not Python."""
+    if len(code) > MOST_CHARS:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd escapes in a submission are its own business
+            return ast.parse(code)
+    except _FAILURES:
+        return None
+
+
+def compiles(code: str) -> bool:
+    """Whether Python would run the text at all; stricter than `parse` (a `return` outside a function, say)."""
+    if len(code) > MOST_CHARS:
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(code, "submission.py", "exec", dont_inherit=True)
+    except _FAILURES:
+        return False
+    return True
+
+
+def is_program(code: str) -> bool:
+    """Python that does something. Prose such as `None` or `yes` is a valid expression, but no submission."""
+    tree = parse(code)
+    return tree is not None and any(
+        not isinstance(node, ast.Expr) or isinstance(node.value, ast.Call | ast.Await | ast.NamedExpr)
+        for node in tree.body
+    )
+
+
+def defines(code: str, name: str) -> bool:
+    """Whether the module binds `name` itself, under `if`, `try` or `with` too; an import of it does not count.
+
+    By pattern where the text is not valid Python.
+    """
+    if parse(code) is None:
+        return mentions_definition(code, name)
+    return name in bound_names(code)
+
+
+def mentions_definition(code: str, name: str) -> bool:
+    """Whether a line reads like a definition of `name`, at any depth."""
+    word = re.escape(name)
+    return (
+        re.search(rf"^[^\w\n]*(?:async\s+)?(?:def|class)\s+{word}\b|^{word}\s*(?::[^\n=]*)?=[^=]", code, re.M)
+        is not None
+    )
+
+
+@lru_cache(maxsize=1024)
+def bound_names(code: str) -> frozenset[str]:
+    """Names that the module binds otherwise than by importing them; empty when it does not parse."""
+    table = _symbols(code)
+    return frozenset() if table is None else frozenset(s.get_name() for s in table.get_symbols() if s.is_assigned())
+
+
+@lru_cache(maxsize=1024)
+def provided_names(code: str) -> frozenset[str]:
+    """Names that the module binds in any way; empty when it does not parse."""
+    table = _symbols(code)
+    if table is None:
+        return frozenset()
+    return frozenset(s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported())
+
+
+@lru_cache(maxsize=1024)
+def needed_names(code: str) -> frozenset[str]:
+    """Global names that the text reads and neither binds nor has from Python; empty when it does not parse."""
+    table = _symbols(code)
+    if table is None:
+        return frozenset()
+    found: set[str] = set()
+    waiting: list[symtable.SymbolTable] = [table]
+    while waiting:
+        scope = waiting.pop()
+        module = scope is table
+        found.update(s.get_name() for s in scope.get_symbols() if s.is_referenced() and (module or s.is_global()))
+        waiting += scope.get_children()
+    return frozenset(found - provided_names(code) - _BUILTINS | _read_before_bound(code))
+
+
+def _read_before_bound(code: str) -> frozenset[str]:
+    """Names that a top-level statement reads to bind anew, as in `solve = cache(solve)`."""
+    tree = parse(code)
+    seen: set[str] = set()
+    early: set[str] = set()
+    for node in tree.body if tree is not None else ():
+        if isinstance(node, ast.Assign) and all(isinstance(target, ast.Name) for target in node.targets):
+            names = {target.id for target in node.targets if isinstance(target, ast.Name)}
+            read = {part.id for part in ast.walk(node.value) if isinstance(part, ast.Name)}
+            early |= (names & read) - seen
+            seen |= names
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            seen.add(node.name)
+    return frozenset(early)
+
+
+def is_elided(code: str) -> bool:
+    """Whether a function's body holds a bare `...`: an excerpt or a signature, not a solution."""
+    tree = parse(code)
+    return tree is not None and any(
+        isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and statement.value.value is ...
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for statement in node.body
+    )
+
+
+def only_sets_attributes_of(code: str, name: str) -> bool:
+    """Whether the text does nothing but set attributes of `name`: `solve.checked = True`."""
+    tree = parse(code)
+    return bool(tree and tree.body) and all(
+        isinstance(node, ast.Assign)
+        and all(
+            isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id == name
+            for target in node.targets
+        )
+        for node in (tree.body if tree is not None else ())
+    )
+
+
+def _symbols(code: str) -> symtable.SymbolTable | None:
+    if parse(code) is None:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return symtable.symtable(code, "submission.py", "exec")
+    except _FAILURES:
+        return None
