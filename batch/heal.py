@@ -18,12 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from foreshock.batch.config import load_config
-from foreshock.batch.executors.slurm_scripts import make_scripts, next_folder, next_submission
+from foreshock.batch.executors.slurm_scripts import journaled_site, make_scripts, next_folder, next_submission
 from foreshock.batch.packing.measured import pack_tasks
 from foreshock.batch.running.adaptive import next_round
 from foreshock.batch.running.execute import missing_specs
 from foreshock.batch.running.provenance import recorded_status
 from foreshock.batch.running.run import RunHooks, finish
+from foreshock.batch.site import Site, resolve_site
 from foreshock.errors import ForeshockError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, read_pack, write_pack
@@ -54,7 +55,7 @@ def prepare_next_round(layout: RunLayout, plan: PlanFile, submission: Submission
     if submission.settings.get("healing") and rows >= submission.settings["rows_missing"]:
         _say("the last round added nothing; not submitting the same again")
         return False
-    tasks = pack_tasks(missing, load_config(layout.config), layout, plan)
+    tasks = pack_tasks(missing, _site(layout, submission), layout, plan)
     entry = next_submission(submission, write_pack(layout, tasks), tasks, _limits(submission), rows)
     emit(Journal(layout.root), entry, make_scripts(layout, plan, entry), next_folder(layout, submission))
     _say(f"{len(missing)} shards ({rows} rows) are missing; {entry.rounds_left} more rounds after the next one")
@@ -82,7 +83,7 @@ def prepare_adaptive_round(layout: RunLayout, plan: PlanFile, submission: Submis
     fresh = [spec for spec in missing if spec.kind is JobKind.EXTRA and spec.key() not in submitted]
     if not fresh or len(fresh) < len(missing):
         return False
-    tasks = pack_tasks(fresh, config, layout, plan)
+    tasks = pack_tasks(fresh, _site(layout, submission), layout, plan)
     rows = sum(spec.n_rows for spec in fresh)
     entry = next_submission(submission, write_pack(layout, tasks), tasks, _limits(submission), rows)
     entry = replace(entry, rounds_left=config.execution.heal, settings=entry.settings | {"healing": False})
@@ -135,6 +136,11 @@ def main(argv: list[str] | None = None) -> int:
     except ForeshockError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+
+
+def _site(layout: RunLayout, submission: Submission) -> Site:
+    """The run's site with the profiles that it was submitted with: their files may be out of reach here."""
+    return resolve_site(load_config(layout.config), journaled_site(submission))
 
 
 def _limits(submission: Submission) -> SiteLimits:

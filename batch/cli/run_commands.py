@@ -229,8 +229,10 @@ def _show_plan(settings: RunConfig, as_json: bool) -> None:
     from foreshock.batch.cli.plan_view import print_plan
     from foreshock.batch.planning.make_plan import make_plan
     from foreshock.batch.planning.summary import summarise
+    from foreshock.batch.site import resolve_site
 
-    summary = summarise(make_plan(settings))
+    site = resolve_site(settings)
+    summary = summarise(make_plan(settings, image_digest=site.image_digest), site)
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
     else:

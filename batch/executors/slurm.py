@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from foreshock.batch.config import RunConfig
 from foreshock.batch.executors.base import TaskReport
-from foreshock.batch.executors.slurm_scripts import DEFAULT_PROFILE, make_scripts, plan_submission
+from foreshock.batch.executors.slurm_scripts import make_scripts, plan_submission
+from foreshock.batch.site import Site
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, read_pack
 from foreshock.jobs.records.shards import ShardStore
@@ -22,7 +22,6 @@ from foreshock.slurm.commands import SlurmError, cancel_jobs, ended_jobs, queued
 from foreshock.slurm.journal import Journal, Submission
 from foreshock.slurm.lock import LauncherLock
 from foreshock.slurm.logs import failure_text
-from foreshock.slurm.profile import load_profile
 from foreshock.slurm.states import JobRecord, JobState
 from foreshock.slurm.submit import emit, submit
 
@@ -33,8 +32,8 @@ class SlurmExecutor:
     name = "slurm"
     detached = True
 
-    def __init__(self, config: RunConfig) -> None:
-        self._config = config
+    def __init__(self, site: Site) -> None:
+        self._site = site
         self._layout: RunLayout | None = None
 
     def queued(self, layout: RunLayout, plan: PlanFile) -> frozenset[str]:
@@ -93,9 +92,9 @@ class SlurmExecutor:
         return lock
 
     def _plan(self, pack: int, tasks: Sequence[ArrayTask]) -> Submission:
-        limits = site_limits(load_profile(self._config.execution.profile or DEFAULT_PROFILE))
+        limits = site_limits(self._site.require_slurm().profile)
         rows = sum(spec.n_rows for task in tasks for spec in task.specs)
-        return plan_submission(pack, tasks, self._config, limits, self._config.execution.heal, rows)
+        return plan_submission(pack, tasks, self._site, limits, self._site.heal, rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from foreshock.batch.code_version import image_digest
-from foreshock.batch.config import RunConfig
 from foreshock.batch.executors.slurm_arrays import split_arrays
-from foreshock.containers.digest import image_file_digest
+from foreshock.batch.site import Site, SlurmSite
 from foreshock.containers.launch import Bind, ExecRequest, compose, pass_through_shell
 from foreshock.containers.launch import quote as quote_word
 from foreshock.jobs.adapters import base_of, hub_cache_of, is_adapter
@@ -25,38 +23,22 @@ from foreshock.jobs.spec import ArrayTask
 from foreshock.slurm.commands import SiteLimits
 from foreshock.slurm.jobscript import ArrayScript, FinalScript, Program
 from foreshock.slurm.journal import Journal, Submission, new_submission
-from foreshock.slurm.profile import Profile, load_profile, parse_profile
+from foreshock.slurm.profile import Profile, parse_profile
 from foreshock.slurm.submit import Scripts
-
-DEFAULT_PROFILE = "gpu"
 
 
 def plan_submission(
-    pack: int, tasks: Sequence[ArrayTask], config: RunConfig, limits: SiteLimits, rounds_left: int, rows_missing: int
+    pack: int, tasks: Sequence[ArrayTask], site: Site, limits: SiteLimits, rounds_left: int, rows_missing: int
 ) -> Submission:
-    """A journal entry for `tasks`, in arrays that the site accepts. Raises InputError for a bad profile."""
-    name = config.execution.profile or DEFAULT_PROFILE
-    profile = load_profile(name)
+    """A journal entry for `tasks`, in arrays that the site accepts."""
+    slurm = site.require_slurm()
     settings = {
-        "profile": profile.model_dump(mode="json"),
-        "final_profile": load_profile(profile.final).model_dump(mode="json"),
+        "profile": slurm.profile.model_dump(mode="json"),
+        "final_profile": slurm.final.model_dump(mode="json"),
         "rows_missing": rows_missing,
-        "image_digest": workers_image(config),
+        "image_digest": site.image_digest,
     }
-    return _entry(pack, tasks, limits, name, rounds_left, settings)
-
-
-def workers_image(config: RunConfig) -> str | None:
-    """Digest of the image that a run's workers start in; None outside of images and for one that is not to be seen.
-
-    Of Slurm jobs it is their profile's, of worker processes this process's own, which its launcher passed in.
-    """
-    if config.execution.cluster != "slurm":
-        return image_digest()
-    container = load_profile(config.execution.profile or DEFAULT_PROFILE).container
-    if container is None or not Path(container.image).exists():
-        return None
-    return image_file_digest(Path(container.image))
+    return _entry(pack, tasks, limits, slurm.name, rounds_left, settings)
 
 
 def next_submission(
@@ -75,10 +57,16 @@ def _entry(
     return new_submission(pack, arrays, profile, rounds_left, settings)
 
 
+def journaled_site(submission: Submission) -> SlurmSite:
+    """The profiles that `submission` was planned with."""
+    profile, final = (parse_profile(submission.settings[key]) for key in ("profile", "final_profile"))
+    return SlurmSite(submission.profile, profile, final)
+
+
 def make_scripts(layout: RunLayout, plan: PlanFile, submission: Submission) -> Scripts:
     """The scripts of a journal entry."""
-    profile = parse_profile(submission.settings["profile"])
-    final_profile = parse_profile(submission.settings["final_profile"])
+    site = journaled_site(submission)
+    profile, final_profile = site.profile, site.final
     root = layout.root.absolute()
     pack = str(submission.pack)
     digest = submission.settings.get("image_digest")

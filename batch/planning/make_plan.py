@@ -13,7 +13,6 @@ from typing import Any
 
 from foreshock.batch.code_version import git_state
 from foreshock.batch.config import EngineConfig, RunConfig
-from foreshock.batch.executors.slurm_scripts import workers_image
 from foreshock.batch.planning.checkpoints import discover_checkpoints, select_steps
 from foreshock.batch.planning.problems import load_run_problems
 from foreshock.batch.planning.specs import CONTROL_TOKEN, SpecBuilder, model_facts
@@ -53,14 +52,16 @@ class RunPlan:
         self.file.write(layout)
 
 
-def make_plan(config: RunConfig, checkpoints: Sequence[Checkpoint] | None = None) -> RunPlan:
+def make_plan(
+    config: RunConfig, checkpoints: Sequence[Checkpoint] | None = None, *, image_digest: str | None = None
+) -> RunPlan:
     """Plan a run. Raises InputError for anything that would make it fail later.
 
     `checkpoints` are those that are there so far, of a run that `grow_plan` will extend; by default all that the
-    configuration names must be there.
+    configuration names must be there. `image_digest` is the image that workers will start in (`Site.image_digest`).
     """
     require_engine(config.engine.name, config.engine.options)
-    settings = _settings(config)
+    settings = _settings(config, image_digest)
     if settings.engine == "openai":  # the values too: nothing is loaded or asked for by making this engine
         create_engine(settings.engine, settings.engine_options).close()
     growing = checkpoints is not None
@@ -199,7 +200,7 @@ def engine_options(engine: EngineConfig) -> dict[str, Any]:
     return options | engine.options
 
 
-def _settings(config: RunConfig) -> WorkerSettings:
+def _settings(config: RunConfig, image_digest: str | None) -> WorkerSettings:
     engine = config.engine
     package = config.verifier.package
     djinn = {"package": str(package)} if package is not None and config.verifier.name == "djinn" else {}
@@ -219,7 +220,7 @@ def _settings(config: RunConfig) -> WorkerSettings:
         assignment=config.prefill.assignment.value,
         token_logprobs=config.logprob.token_logprobs,
         git_commit=git_state()["commit"],
-        image_digest=workers_image(config),
+        image_digest=image_digest,
         reuse_verdicts=config.verifier.reuse_verdicts,
     )
 

@@ -6,15 +6,12 @@ in the middle of a sweep stops sequences and computes them again.
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from dataclasses import asdict
 from typing import Any
 
-from foreshock.batch.config import Cluster, RunConfig
-from foreshock.batch.executors.factory import gpus_per_worker
 from foreshock.batch.planning.make_plan import RunPlan
-from foreshock.batch.planning.model_memory import GIB, ModelMemory, plan_memory, read_model_memory
+from foreshock.batch.planning.model_memory import ModelMemory, plan_memory, read_model_memory
+from foreshock.batch.site import Site
 from foreshock.errors import InputError
 from foreshock.jobs.adapters import is_adapter
 from foreshock.jobs.fingerprint import check_checkpoint
@@ -27,7 +24,7 @@ _LONGEST = 32
 """Prompts of the most characters that are tokenised to find the longest."""
 
 
-def memory_summary(plan: RunPlan) -> dict[str, Any] | None:
+def memory_summary(plan: RunPlan, site: Site) -> dict[str, Any] | None:
     """The memory plan as plain data; None where no GPU holds the model (servers, the fake engine, a CPU run)."""
     config = plan.config
     if config.engine.name not in _LOCAL_ENGINES or config.engine.device == "cpu":
@@ -45,8 +42,8 @@ def memory_summary(plan: RunPlan) -> dict[str, Any] | None:
     found = plan_memory(
         model,
         longest_prompt(plan) + config.sampling.max_tokens,
-        gpu_memory_gib(config),
-        tensor_parallel=gpus_per_worker(config) if config.engine.name == "vllm" else 1,
+        site.gpu_memory_gib,
+        tensor_parallel=site.gpus_per_worker if config.engine.name == "vllm" else 1,
         dtype=config.engine.dtype,
         kv_bytes_each=1 if fp8 else None,
         share=share if isinstance(share, float) else 0.9,
@@ -73,32 +70,3 @@ def longest_prompt(plan: RunPlan) -> int:
     drafts.sort(key=lambda draft: -len(draft[0]) - len(draft[1]))
     rendered = (prompt_format.render(config.prompt.system, *draft) for draft in drafts[:_LONGEST])
     return max((len(prompt.token_ids) for prompt in rendered), default=0)
-
-
-def gpu_memory_gib(config: RunConfig) -> float | None:
-    """Memory of one GPU: the Slurm profile's figure, else what this machine's smallest GPU has, else None."""
-    if config.execution.cluster is Cluster.SLURM:
-        from foreshock.slurm.profile import load_profile
-
-        return load_profile(config.execution.profile or "gpu").gpu_memory_gib
-    return _from_torch() or _from_nvidia_smi()
-
-
-def _from_torch() -> float | None:
-    import torch
-
-    sizes = [torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())]
-    return round(min(sizes) / GIB, 1) if sizes else None
-
-
-def _from_nvidia_smi() -> float | None:
-    """For machines whose torch is built without CUDA."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return None
-    query = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
-        return round(min(float(line) for line in done.stdout.split()) / 1024, 1)
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return None

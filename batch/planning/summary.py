@@ -11,14 +11,15 @@ from foreshock.batch.packing.totals import count_loads, packed_cost, unpacked_co
 from foreshock.batch.planning.adaptive_budget import plan_summary
 from foreshock.batch.planning.make_plan import RunPlan
 from foreshock.batch.planning.memory_fit import memory_summary
+from foreshock.batch.site import Site
 
 
-def summarise(plan: RunPlan) -> dict[str, Any]:
+def summarise(plan: RunPlan, site: Site) -> dict[str, Any]:
     """Cells, rows, packing and what is left out."""
     config = plan.config
     specs = list(plan.file.specs)
-    tasks = pack_tasks(specs, config)
-    at_hand = resources(config)
+    tasks = pack_tasks(specs, site)
+    at_hand = resources(site)
     workers = at_hand.n_workers
     rows: Counter[str] = Counter()
     for spec in specs:
@@ -54,7 +55,7 @@ def summarise(plan: RunPlan) -> dict[str, Any]:
             for task in tasks
         ],
         "model_loads": count_loads(tasks),
-        "memory": memory_summary(plan),
+        "memory": memory_summary(plan, site),
         "adaptive": plan_summary(config, plan.file),
         "estimate": {"packed": asdict(packed), "unpacked": asdict(unpacked)},
     }

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from foreshock.batch.config import RunConfig
 from foreshock.batch.executors.base import Executor, TaskReport
 from foreshock.batch.executors.factory import make_executor
 from foreshock.batch.packing.measured import pack_tasks
+from foreshock.batch.site import Site
 from foreshock.errors import StopRequestedError
 from foreshock.jobs.progress import TaskProgress
 from foreshock.jobs.records.layout import RunLayout
@@ -56,7 +56,7 @@ def missing_specs(layout: RunLayout, plan: PlanFile, specs: Sequence[JobSpec] | 
 def execute(
     layout: RunLayout,
     plan: PlanFile,
-    config: RunConfig,
+    site: Site,
     on_snapshot: OnSnapshot = lambda _: None,
     specs: Sequence[JobSpec] | None = None,
 ) -> Execution:
@@ -65,9 +65,9 @@ def execute(
     Raises StopRequestedError on Ctrl-C, with finished batches on disk.
     """
     outcome = Execution()
-    executor = make_executor(config)
+    executor = make_executor(site)
     before: int | None = None
-    while outcome.rounds <= config.execution.heal:
+    while outcome.rounds <= site.heal:
         queued = executor.queued(layout, plan)
         outcome.submitted = bool(queued)
         missing = [spec for spec in missing_specs(layout, plan, specs) if spec.key() not in queued]
@@ -77,7 +77,7 @@ def execute(
                 return outcome
             break
         before = n_missing
-        tasks = pack_tasks(missing, config, layout, plan)
+        tasks = pack_tasks(missing, site, layout, plan)
         number = write_pack(layout, tasks)
         executor.submit(layout, number, tasks)
         outcome.rounds += 1

@@ -16,6 +16,7 @@ from foreshock.batch.config import RunConfig, parse_config
 from foreshock.batch.planning.make_plan import make_plan, same_experiment
 from foreshock.batch.running.execute import execute
 from foreshock.batch.running.run import RunHooks, RunResult, create_run, require_complete, require_same_models
+from foreshock.batch.site import resolve_site
 from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import RunLayout
@@ -62,7 +63,8 @@ def evaluate_one(config: RunConfig, output: Path, command: list[str], hooks: Run
     if output.exists() and not force:
         raise InputError("the output is there already", path=output, fix="choose another --output, or add --force")
     layout = RunLayout(output.absolute().parent / f".{output.name}.work")
-    plan = make_plan(config)
+    site = resolve_site(config)
+    plan = make_plan(config, image_digest=site.image_digest)
     if layout.plan.is_file():
         stored = PlanFile.read(layout)
         changed = same_experiment(plan.file, stored)
@@ -76,7 +78,7 @@ def evaluate_one(config: RunConfig, output: Path, command: list[str], hooks: Run
     else:
         create_run(config, plan, command, layout.root)
     with hooks.display(f"eval {plan.checkpoints[0].name}") as on_snapshot:
-        execution = execute(layout, plan.file, config, on_snapshot)
+        execution = execute(layout, plan.file, site, on_snapshot)
     require_complete(RunResult(layout, execution))
     report = aggregate(layout)
     cell = layout.eval_files()[0]

@@ -17,12 +17,12 @@ from typing import Any
 from foreshock.analysis.aggregate import AggregateReport, aggregate
 from foreshock.batch.code_version import short_commit
 from foreshock.batch.config import RunConfig, load_config
-from foreshock.batch.executors.slurm_scripts import workers_image
 from foreshock.batch.planning.make_plan import RunPlan, make_plan
 from foreshock.batch.running.adaptive import next_round
 from foreshock.batch.running.analyse import AnalysisReport, analyse
 from foreshock.batch.running.execute import Execution, OnSnapshot, execute, missing_specs
 from foreshock.batch.running.provenance import recorded_status, write_config, write_metadata
+from foreshock.batch.site import Site, resolve_site
 from foreshock.containers.digest import changed_image
 from foreshock.durable import sweep_temporaries
 from foreshock.errors import ForeshockError, InputError
@@ -84,10 +84,11 @@ def run(
     config: RunConfig, command: Sequence[str], hooks: RunHooks, run_dir: Path | None = None, *, analysed: bool = True
 ) -> RunResult:
     """Plan, execute, aggregate, analyse and report; without `analysed`, stop at the tables."""
-    plan = make_plan(config)
+    site = resolve_site(config)
+    plan = make_plan(config, image_digest=site.image_digest)
     layout = create_run(config, plan, command, run_dir)
     hooks.say(f"run directory: {layout.root}")
-    return _carry_out(layout, config, plan.file, hooks, analysed)
+    return _carry_out(layout, config, site, plan.file, hooks, analysed)
 
 
 def resume(
@@ -102,11 +103,12 @@ def resume(
     plan = PlanFile.read(layout)
     config = overrides(load_config(layout.config))
     require_same_models(plan, layout)
-    changed = changed_image(plan.settings.image_digest, workers_image(config))
+    site = resolve_site(config)
+    changed = changed_image(plan.settings.image_digest, site.image_digest)
     if changed is not None:
         hooks.say(changed)
     write_metadata(layout, config.engine.options.get("api_key_env"))
-    return _carry_out(layout, config, plan, hooks, analysed)
+    return _carry_out(layout, config, site, plan, hooks, analysed)
 
 
 def require_same_models(plan: PlanFile, layout: RunLayout | None = None) -> None:
@@ -140,17 +142,19 @@ def finish(layout: RunLayout, config: RunConfig, hooks: RunHooks) -> tuple[Aggre
     return aggregated, analyse([layout], config, layout.analysis, layout.report, hooks.say)
 
 
-def _carry_out(layout: RunLayout, config: RunConfig, plan: PlanFile, hooks: RunHooks, analysed: bool) -> RunResult:
+def _carry_out(
+    layout: RunLayout, config: RunConfig, site: Site, plan: PlanFile, hooks: RunHooks, analysed: bool
+) -> RunResult:
     with recorded_status(layout) as status:
         sweep_temporaries(layout.root)
         sweep_temporaries(layout.root / "packs")
         with hooks.display(f"sweep {layout.name}") as on_snapshot:
-            execution = execute(layout, plan, config, on_snapshot)
+            execution = execute(layout, plan, site, on_snapshot)
         while not (execution.submitted or execution.missing) and (larger := next_round(layout, plan, config)):
             hooks.say(f"adaptive: {len(larger.specs) - len(plan.specs)} shards more")
             plan = larger
             with hooks.display(f"adaptive {layout.name}") as on_snapshot:
-                execution = execute(layout, plan, config, on_snapshot)
+                execution = execute(layout, plan, site, on_snapshot)
         status |= _execution_status(execution)
         result = RunResult(layout, execution)
         if execution.submitted:

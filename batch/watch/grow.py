@@ -13,6 +13,7 @@ from typing import Any
 from foreshock.batch.config import RunConfig, load_config, load_yaml, parse_config
 from foreshock.batch.planning.make_plan import grow_plan, make_plan
 from foreshock.batch.running.run import create_run
+from foreshock.batch.site import Site
 from foreshock.batch.watch.state import WatchState, state_file
 from foreshock.errors import InputError
 from foreshock.jobs.inputs import RunInputs
@@ -80,10 +81,10 @@ def find_run(folder: Path, results_dir: Path) -> RunLayout | None:
 
 
 def begin(
-    config: RunConfig, checkpoints: Sequence[Checkpoint], command: Sequence[str], run_dir: Path
+    config: RunConfig, site: Site, checkpoints: Sequence[Checkpoint], command: Sequence[str], run_dir: Path
 ) -> tuple[RunLayout, PlanFile, WatchState]:
     """Make the run directory from the first checkpoints."""
-    plan = make_plan(config, checkpoints)
+    plan = make_plan(config, checkpoints, image_digest=site.image_digest)
     layout, state = RunLayout(run_dir), WatchState(str(config.checkpoints.dir))
     state.write(layout)  # before the plan: a watch killed in between finds its directory again
     create_run(config, plan, command, run_dir)

@@ -19,6 +19,7 @@ from foreshock.batch.planning.specs import model_facts
 from foreshock.batch.redact import redact_text
 from foreshock.batch.running.execute import missing_specs
 from foreshock.batch.running.run import RunHooks, finish
+from foreshock.batch.site import Site, resolve_site
 from foreshock.batch.watch.deliver import deliver_pending, post, run_command
 from foreshock.batch.watch.estimate import look_ahead, new_alarms
 from foreshock.batch.watch.grow import begin, grow
@@ -57,6 +58,7 @@ class Watcher:
     alarmed: bool = False
     failed: list[str] = field(default_factory=list)
     waiting: bool = False
+    site: Site = field(init=False)
     _settling: Settling = field(init=False)
     _started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _said: dict[str, str] = field(default_factory=dict)
@@ -65,6 +67,7 @@ class Watcher:
 
     def __post_init__(self) -> None:
         self._settling = Settling(self.options.settle_s)
+        self.site = resolve_site(self.config)
         if self.config.adaptive.enabled:
             raise InputError(
                 "adaptive.enabled: adaptive rounds come after a sweep, and a watched one has no end",
@@ -191,7 +194,9 @@ class Watcher:
             self._say_once("unusable", checkpoint.name, f"{checkpoint.name}: cannot be evaluated: {error}")
             return
         if self.plan is None or self.state is None:
-            self.layout, self.plan, self.state = begin(self.config, [checkpoint], self.command, self.layout.root)
+            self.layout, self.plan, self.state = begin(
+                self.config, self.site, [checkpoint], self.command, self.layout.root
+            )
             watch_lock(self.layout).acquire()
             self._say("run", f"run directory: {self.layout.root}", run_dir=str(self.layout.root))
         else:
@@ -245,7 +250,7 @@ class Watcher:
         self._status("running", None)
         try:
             with self.hooks.display(f"watch {self.layout.name}") as on_snapshot:
-                work = work_on(self.layout, plan, self.config, specs, on_snapshot)
+                work = work_on(self.layout, plan, self.site, specs, on_snapshot)
         except StopRequestedError:
             raise KeyboardInterrupt from None
         except ForeshockError as error:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from foreshock.batch.config import Cluster, RunConfig
+from foreshock.batch.config import Cluster
 from foreshock.batch.packing.measured import pack_tasks
 from foreshock.batch.running.execute import OnSnapshot, execute, missing_specs
+from foreshock.batch.site import Site
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, read_pack, write_pack
 from foreshock.jobs.spec import Checkpoint, JobSpec
@@ -32,22 +33,20 @@ class Work:
         return sorted({spec.checkpoint for spec in self.missing if spec.key() not in self.waiting})
 
 
-def work_on(
-    layout: RunLayout, plan: PlanFile, config: RunConfig, specs: Sequence[JobSpec], on_snapshot: OnSnapshot
-) -> Work:
+def work_on(layout: RunLayout, plan: PlanFile, site: Site, specs: Sequence[JobSpec], on_snapshot: OnSnapshot) -> Work:
     """Do `specs`, or have them done. Raises StopRequestedError on Ctrl-C, SlurmError when Slurm does not answer."""
-    if config.execution.cluster is Cluster.SLURM:
-        return _submit_once(layout, plan, config, specs)
-    outcome = execute(layout, plan, config, on_snapshot, specs)
+    if site.cluster is Cluster.SLURM:
+        return _submit_once(layout, plan, site, specs)
+    outcome = execute(layout, plan, site, on_snapshot, specs)
     return Work(tuple(outcome.missing), frozenset(), tuple(outcome.failures))
 
 
-def _submit_once(layout: RunLayout, plan: PlanFile, config: RunConfig, specs: Sequence[JobSpec]) -> Work:
+def _submit_once(layout: RunLayout, plan: PlanFile, site: Site, specs: Sequence[JobSpec]) -> Work:
     from foreshock.batch.executors.slurm import SlurmExecutor
     from foreshock.slurm.commands import queued_jobs
     from foreshock.slurm.journal import Journal
 
-    executor = SlurmExecutor(config)
+    executor = SlurmExecutor(site)
     try:
         executor.queued(layout, plan)  # completes what an earlier watch left half submitted
         journal = Journal(layout.root)
@@ -59,7 +58,7 @@ def _submit_once(layout: RunLayout, plan: PlanFile, config: RunConfig, specs: Se
         missing = missing_specs(layout, plan, specs)
         fresh = [spec for spec in missing if spec.key() not in submitted]
         if fresh:
-            tasks = pack_tasks(fresh, config, layout, plan)
+            tasks = pack_tasks(fresh, site, layout, plan)
             executor.submit(layout, write_pack(layout, tasks), tasks)
         alive = {record.name for record in queued_jobs("fs-")}
         # The last job counts as well: while it is there, it may still submit another round.

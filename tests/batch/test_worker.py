@@ -13,6 +13,7 @@ from foreshock.batch.config import RunConfig
 from foreshock.batch.packing.measured import pack_tasks
 from foreshock.batch.planning.make_plan import make_plan
 from foreshock.batch.running.run import create_run
+from foreshock.batch.site import resolve_site
 from foreshock.jobs.engines.base import FinishReason, GenerationRequest, GenerationResult, Stop, never
 from foreshock.jobs.engines.transformers import TransformersEngine
 from foreshock.jobs.progress import ProgressReporter, TaskProgress
@@ -36,7 +37,7 @@ class Setup:
     def __init__(self, config: RunConfig) -> None:
         self.plan = make_plan(config)
         self.layout: RunLayout = create_run(config, self.plan, ["foreshock"])
-        self.task: ArrayTask = pack_tasks(list(self.plan.file.specs), config)[0]
+        self.task: ArrayTask = pack_tasks(list(self.plan.file.specs), resolve_site(config))[0]
         self.engine = TransformersEngine(device="cpu", batch_size=8)
         self.stop = StopFlag()
         self.verifier = FakeVerifier()

@@ -16,6 +16,7 @@ from foreshock.batch.planning.make_plan import make_plan
 from foreshock.batch.running import execute as execution
 from foreshock.batch.running.execute import execute, missing_specs
 from foreshock.batch.running.run import create_run
+from foreshock.batch.site import resolve_site
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.slurm.states import JobState
 
@@ -37,7 +38,7 @@ class TestLocal(ExecutorContract):
 class TestLocalForked(ExecutorContract):
     @pytest.fixture
     def make_executor(self, make_config: Callable[..., RunConfig]) -> MakeExecutor:
-        return lambda: LocalExecutor(workers=2, preload=preload(make_config(engine={"name": "fake"})))
+        return lambda: LocalExecutor(workers=2, preload=preload("fake"))
 
 
 class TestFake(ExecutorContract):
@@ -69,7 +70,7 @@ def test_what_was_lost_is_done_again_as_often_as_allowed(
     layout = create_run(config, plan, ["foreshock"])
     fake = FakeExecutor([Ending(JobState.OUT_OF_MEMORY, works=False)])
     monkeypatch.setattr(execution, "make_executor", lambda _: fake)
-    outcome = execute(layout, PlanFile.read(layout), config)
+    outcome = execute(layout, PlanFile.read(layout), resolve_site(config))
     assert outcome.rounds == 1 + heal
     assert len(outcome.missing) == 1 - heal
     assert outcome.missing == missing_specs(layout, plan.file)

@@ -133,7 +133,7 @@ def test_with_all_of_it_imported_the_server_has_one_thread(
     tmp_path: Path, tasks_that_wait: str, make_config: Callable[..., RunConfig]
 ) -> None:
     """A fork copies one thread alone; locks that others held would stay locked."""
-    processes = ForkedProcesses(tmp_path, [*preload(make_config()), tasks_that_wait])
+    processes = ForkedProcesses(tmp_path, [*preload("transformers"), tasks_that_wait])
     processes.start(0, 0, tmp_path / "task-0.log", {"OMP_NUM_THREADS": "1"})
     until(lambda: (tmp_path / "started-0").exists())
     processes.ended()

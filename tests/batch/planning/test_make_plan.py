@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from foreshock.batch.config import EngineConfig, RunConfig
-from foreshock.batch.executors.factory import default_workers
 from foreshock.batch.planning.make_plan import engine_options, make_plan, same_experiment
 from foreshock.batch.planning.specs import CONTROL_TOKEN, NO_TRACE
+from foreshock.batch.site import resolve_site
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, pack_numbers, read_pack, write_pack
@@ -125,7 +125,7 @@ def test_settings_reach_each_engine_by_its_own_names(engine: dict[str, object], 
 def test_vllm_workers_share_the_gpus_in_groups_and_a_cpu_not_at_all(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, gpus: int, parallel: int, workers: int
 ) -> None:
-    monkeypatch.setattr("foreshock.batch.executors.factory.count_gpus", lambda: gpus)
+    monkeypatch.setattr("foreshock.batch.site.count_gpus", lambda: gpus)
     engine = {"name": "vllm", "device": "auto", "options": {"tensor_parallel_size": parallel}}
     config = make_config(engine=engine, execution={"workers": None, "cluster": "local"})
-    assert default_workers(config) == workers
+    assert resolve_site(config).workers == workers

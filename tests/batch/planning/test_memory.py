@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from foreshock.batch.planning import memory_fit
 from foreshock.batch.planning.make_plan import make_plan
 from foreshock.batch.planning.memory_fit import longest_prompt, memory_summary
 from foreshock.batch.planning.model_memory import GIB, ModelMemory, model_memory, plan_memory, read_model_memory
+from foreshock.batch.site import resolve_site
 from foreshock.errors import InputError
 from foreshock.jobs.fingerprint import check_checkpoint
 from foreshock.jobs.spec import Checkpoint
@@ -148,9 +148,10 @@ def test_a_config_without_sizes_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_plan_carries_it(make_config: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = make_plan(make_config(engine={"device": "auto"}))
-    monkeypatch.setattr(memory_fit, "gpu_memory_gib", lambda config: 40.0)
-    found = memory_summary(plan)
+    config = make_config(engine={"device": "auto"})
+    plan = make_plan(config)
+    monkeypatch.setattr("foreshock.batch.site._from_torch", lambda: 40.0)
+    found = memory_summary(plan, resolve_site(config))
     assert found is not None
     assert found["fits"] is True
     assert found["tokens_per_sequence"] == longest_prompt(plan) + 12
@@ -158,5 +159,6 @@ def test_a_plan_carries_it(make_config: Callable[..., Any], monkeypatch: pytest.
     assert math.isclose(
         found["kv_mib_per_sequence"], 2 * 2 * 16 * 4 * 2 * found["tokens_per_sequence"] / 2**20, abs_tol=0.01
     )
-    assert memory_summary(make_plan(make_config(engine={"device": "cpu"}))) is None
-    assert memory_summary(make_plan(make_config(engine={"name": "fake", "device": "auto"}))) is None
+    for engine in ({"device": "cpu"}, {"name": "fake", "device": "auto"}):
+        config = make_config(engine=engine)
+        assert memory_summary(make_plan(config), resolve_site(config)) is None

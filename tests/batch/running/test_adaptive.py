@@ -17,11 +17,11 @@ from foreshock.batch import heal
 from foreshock.batch.config import RunConfig, parse_config
 from foreshock.batch.executors.slurm_scripts import plan_submission
 from foreshock.batch.planning.make_plan import make_plan
-from foreshock.batch.planning.summary import summarise
 from foreshock.batch.running import adaptive
 from foreshock.batch.running.adaptive import read_rounds, round_file
 from foreshock.batch.running.execute import execute
 from foreshock.batch.running.run import RunHooks, create_run, require_complete, resume, run
+from foreshock.batch.site import resolve_site
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, write_pack
@@ -153,8 +153,14 @@ def test_the_report_says_where_attempts_went_and_what_they_saved(finished: RunLa
     assert "checkpoint-4" in section.body_html
 
 
+def planned(config: RunConfig) -> dict[str, Any]:
+    from foreshock.batch.planning.summary import summarise
+
+    return summarise(make_plan(config), resolve_site(config))
+
+
 def test_the_plan_says_what_may_be_spent(tmp_path: Path, sft_run: Path, traces: Path) -> None:
-    shown = summarise(make_plan(settings(tmp_path, sft_run, traces)))["adaptive"]
+    shown = planned(settings(tmp_path, sft_run, traces))["adaptive"]
     assert shown == {
         "budget_samples": BUDGET,
         "rounds": [["checkpoint-4"], ["checkpoint-2"], ["checkpoint-1"]],
@@ -162,8 +168,8 @@ def test_the_plan_says_what_may_be_spent(tmp_path: Path, sft_run: Path, traces: 
         "max_attempts": 64,
     }
     fraction = settings(tmp_path, sft_run, traces, adaptive={"enabled": True, "budget_fraction": 0.5})
-    assert summarise(make_plan(fraction))["adaptive"]["budget_samples"] == 57  # of 3 x 2 x (10 + 9) rows
-    assert summarise(make_plan(settings(tmp_path, sft_run, traces, adaptive={})))["adaptive"] is None
+    assert planned(fraction)["adaptive"]["budget_samples"] == 57  # of 3 x 2 x (10 + 9) rows
+    assert planned(settings(tmp_path, sft_run, traces, adaptive={}))["adaptive"] is None
 
 
 @pytest.mark.parametrize(
@@ -191,11 +197,11 @@ def test_on_slurm_the_last_job_submits_the_next_round(
     plan = make_plan(config)
     layout = create_run(config, plan, ["foreshock", "run"])
     inline = make_config()
-    tasks = heal.pack_tasks(list(plan.file.specs), inline)
+    tasks = heal.pack_tasks(list(plan.file.specs), resolve_site(inline))
     journal = Journal(layout.root)
-    journal.save(plan_submission(write_pack(layout, tasks), tasks, config, SiteLimits(9, None), 0, 1))
+    journal.save(plan_submission(write_pack(layout, tasks), tasks, resolve_site(config), SiteLimits(9, None), 0, 1))
     for number in range(3):
-        assert not execute(layout, PlanFile.read(layout), inline).missing
+        assert not execute(layout, PlanFile.read(layout), resolve_site(inline)).missing
         assert heal.main([str(layout.root), "--pack", str(journal.load_all()[-1].pack)]) == heal.EXIT_HEAL
         # the job is killed while it submits and runs again: the same round, not another one
         entries = journal.load_all()
@@ -204,5 +210,5 @@ def test_on_slurm_the_last_job_submits_the_next_round(
         assert len(entries) == number + 2
         assert entries[-1].rounds_left == config.execution.heal
         assert round_file(layout, number + 1).is_file()
-    assert not execute(layout, plan_now := PlanFile.read(layout), inline).missing
+    assert not execute(layout, plan_now := PlanFile.read(layout), resolve_site(inline)).missing
     assert not heal.prepare_adaptive_round(layout, plan_now, journal.load_all()[-1])

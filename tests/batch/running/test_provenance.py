@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from foreshock.batch.config import parse_config
 from foreshock.batch import redact
+from foreshock.batch.config import parse_config
 from foreshock.batch.running import provenance
 from foreshock.errors import InputError, StopRequestedError
 from foreshock.jobs.records.layout import RunLayout

@@ -24,6 +24,7 @@ from foreshock.batch.planning.make_plan import make_plan
 from foreshock.batch.running.analyse import analyse
 from foreshock.batch.running.execute import execute
 from foreshock.batch.running.run import RunHooks, RunResult, create_run, require_complete, resume, run
+from foreshock.batch.site import resolve_site
 from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.rows import EVAL_KEYS, KL_KEYS, LOGPROB_KEYS, SAMPLE_KEYS
@@ -298,7 +299,7 @@ def test_a_checkpoint_that_breaks_does_not_stop_the_others(
     plan = make_plan(config)
     layout = create_run(config, plan, ["foreshock"])
     (moved / "checkpoints" / "checkpoint-2" / "model.safetensors").write_bytes(b"cut short")
-    outcome = execute(layout, plan.file, config)
+    outcome = execute(layout, plan.file, resolve_site(config))
     assert {spec.checkpoint.name for spec in outcome.missing} == {"checkpoint-2"}
     with pytest.raises(ForeshockError, match=r"checkpoint-2[\s\S]*foreshock resume"):
         require_complete(RunResult(layout, outcome))

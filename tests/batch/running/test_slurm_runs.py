@@ -21,6 +21,7 @@ from foreshock.batch.packing.measured import pack_tasks, resources
 from foreshock.batch.planning.make_plan import make_plan
 from foreshock.batch.running.execute import execute, missing_specs
 from foreshock.batch.running.run import RunHooks, create_run, resume
+from foreshock.batch.site import resolve_site
 from foreshock.batch.status.logs import find_logs
 from foreshock.batch.status.of_slurm import cell_states, failures
 from foreshock.errors import InputError
@@ -48,14 +49,14 @@ def profile(tmp_path: Path) -> Callable[..., str]:
 
 def planned(config: RunConfig) -> tuple[RunLayout, PlanFile]:
     """A run directory with a plan, nothing done."""
-    plan = make_plan(config)
+    plan = make_plan(config, image_digest=resolve_site(config).image_digest)
     return create_run(config, plan, ["foreshock", "run"]), plan.file
 
 
 def done(config: RunConfig) -> tuple[RunLayout, PlanFile]:
     """A run whose shards are all there."""
     layout, plan = planned(config)
-    outcome = execute(layout, plan, config)
+    outcome = execute(layout, plan, resolve_site(config))
     assert not outcome.missing, outcome.failures
     return layout, plan
 
@@ -63,9 +64,9 @@ def done(config: RunConfig) -> tuple[RunLayout, PlanFile]:
 def submission(layout: RunLayout, plan: PlanFile, config: RunConfig, rounds: int = 2) -> Submission:
     """Everything in one journaled submission."""
     specs = list(plan.specs)
-    tasks = pack_tasks(specs, config, layout, plan)
+    tasks = pack_tasks(specs, resolve_site(config), layout, plan)
     rows = sum(spec.n_rows for spec in specs)
-    entry = plan_submission(write_pack(layout, tasks), tasks, config, SiteLimits(4, None), rounds, rows)
+    entry = plan_submission(write_pack(layout, tasks), tasks, resolve_site(config), SiteLimits(4, None), rounds, rows)
     Journal(layout.root).save(entry)
     return entry
 
@@ -196,8 +197,10 @@ def test_a_complete_pack_needs_no_round_and_costs_are_learnt_from_it(
     config = slurm(make_config, profile(costs={"load_s": 500, "swap_s": 100}))
     assert missing_specs(layout, plan) == []
     assert not heal.prepare_next_round(layout, plan, submission(layout, plan, config))
-    assert resources(config).cost.load_s == 500
-    assert resources(config, layout, plan).cost.row_seconds(plan.specs[0].kind, 0) < 1.0  # tiny models are quick
+    assert resources(resolve_site(config)).cost.load_s == 500
+    assert (
+        resources(resolve_site(config), layout, plan).cost.row_seconds(plan.specs[0].kind, 0) < 1.0
+    )  # tiny models are quick
     assert all(task.report.state is JobState.COMPLETED for task in task_reports(layout))
 
 
@@ -214,7 +217,7 @@ def test_rounds_keep_the_profile_and_count_down(make_config: MakeConfig, profile
     config = slurm(make_config, profile())
     layout, plan = planned(config)
     first = submission(layout, plan, config)
-    later = next_submission(first, 1, pack_tasks(list(plan.specs)[:1], config), SiteLimits(4, None), 5)
+    later = next_submission(first, 1, pack_tasks(list(plan.specs)[:1], resolve_site(config)), SiteLimits(4, None), 5)
     assert (later.rounds_left, later.pack, later.settings["healing"]) == (1, 1, True)
     assert later.token != first.token
 

@@ -15,6 +15,7 @@ from foreshock.batch.config import RunConfig
 from foreshock.batch.planning.make_plan import make_plan
 from foreshock.batch.running.execute import execute
 from foreshock.batch.running.run import create_run
+from foreshock.batch.site import resolve_site
 from foreshock.batch.watch.work import work_on
 from foreshock.slurm.journal import Journal
 from foreshock.slurm.lock import LauncherLock
@@ -86,7 +87,7 @@ def test_each_spec_is_submitted_once_and_waited_for(
     layout = create_run(slurm_settings, plan, ["foreshock", "watch"])
 
     def step(specs: Any) -> Any:
-        return work_on(layout, plan.file, slurm_settings, specs, lambda snapshot: None)
+        return work_on(layout, plan.file, resolve_site(slurm_settings), specs, lambda snapshot: None)
 
     first, second = plan.file.specs
     one = step([first])
@@ -102,7 +103,7 @@ def test_each_spec_is_submitted_once_and_waited_for(
     queue.clear()
     # the arrays and their last jobs have ended: the second checkpoint was done, the first failed for good
     local = make_config(execution={"cluster": "inline"})
-    assert not execute(layout, plan.file, local, specs=[second]).missing
+    assert not execute(layout, plan.file, resolve_site(local), specs=[second]).missing
     ended = step([first, second])
     assert [spec.key() for spec in ended.missing] == [first.key()]
     assert [checkpoint.name for checkpoint in ended.failed_checkpoints()] == ["checkpoint-1"]

@@ -1,0 +1,165 @@
+"""Where a run's work is done: the cluster, its profiles, the image, the GPUs and how many workers share them.
+
+Resolved once, at the edge (the commands, the last job of a Slurm run), from the configuration and this machine; what
+needs it takes it. What costs time to find out (counting GPUs, hashing an image) is found out when first asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from foreshock.batch.code_version import image_digest
+from foreshock.batch.config import Cluster, RunConfig
+from foreshock.containers.digest import image_file_digest
+from foreshock.slurm.profile import Profile, load_profile
+
+DEFAULT_PROFILE = "gpu"
+DEFAULT_SLURM_WORKERS = 8
+"""GPUs assumed when neither configuration nor profile says how many."""
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class SlurmSite:
+    """The profiles of a Slurm run: `name` is the workers' as the configuration gives it, `final` the last job's."""
+
+    name: str
+    profile: Profile
+    final: Profile
+
+
+@dataclass(frozen=True)
+class Site:
+    """The resolved place of a run. `slurm` is there exactly when `cluster` is Slurm.
+
+    `gpus_per_worker` GPUs hold one model; a worker works at most `max_minutes`, and failed work is tried again in
+    `heal` rounds.
+    """
+
+    cluster: Cluster
+    engine: str
+    uses_gpus: bool
+    gpus_per_worker: int
+    max_minutes: float
+    heal: int
+    slurm: SlurmSite | None
+    wanted_workers: int | None
+    wanted_threads: int | None
+
+    @cached_property
+    def gpus(self) -> int:
+        """GPUs of this machine that workers may use."""
+        return count_gpus() if self.uses_gpus else 0
+
+    @cached_property
+    def gpu_memory_gib(self) -> float | None:
+        """Memory of one GPU: the Slurm profile's figure, else what this machine's smallest GPU has, else None."""
+        if self.slurm is not None:
+            return self.slurm.profile.gpu_memory_gib
+        return _from_torch() or _from_nvidia_smi()
+
+    @cached_property
+    def workers(self) -> int:
+        """One worker per GPU, or per group that holds one model; without GPUs one per core (vLLM uses them all)."""
+        if self.wanted_workers is not None:
+            return self.wanted_workers
+        if self.slurm is not None:
+            return self.slurm.profile.array_throttle or DEFAULT_SLURM_WORKERS
+        if self.cluster is Cluster.INLINE or self.engine == "openai":  # the server is the parallel one
+            return 1
+        if self.gpus:
+            return max(1, self.gpus // self.gpus_per_worker)
+        return 1 if self.engine == "vllm" else usable_cpus()
+
+    @property
+    def threads(self) -> int:
+        """Threads of one CPU worker."""
+        return self.wanted_threads or max(1, usable_cpus() // self.workers)
+
+    @property
+    def wall_minutes(self) -> float:
+        """How long one array task may take, the time to stop in left out."""
+        if self.slurm is None:
+            return self.max_minutes
+        return min(self.slurm.profile.time - self.slurm.profile.signal_lead_s / 60, self.max_minutes)
+
+    @cached_property
+    def image_digest(self) -> str | None:
+        """Digest of the image that workers start in; None outside of images and for one that is not to be seen.
+
+        Of Slurm jobs it is their profile's, of worker processes this process's own, which its launcher passed in.
+        """
+        if self.slurm is None:
+            return image_digest()
+        container = self.slurm.profile.container
+        if container is None or not Path(container.image).exists():
+            return None
+        return image_file_digest(Path(container.image))
+
+    def require_slurm(self) -> SlurmSite:
+        """The Slurm part, of a site that has one."""
+        if self.slurm is None:
+            raise ValueError(f"cluster {self.cluster.value} has no Slurm profile")
+        return self.slurm
+
+
+def resolve_site(config: RunConfig, slurm: SlurmSite | None = None) -> Site:
+    """The place of a run. Raises InputError for a profile that is not there or not valid.
+
+    `slurm` are profiles that were journaled with a submission and hold in place of the configuration's, whose files
+    may have changed since or lie out of reach of a job.
+    """
+    execution, engine = config.execution, config.engine
+    if execution.cluster is Cluster.SLURM and slurm is None:
+        name = execution.profile or DEFAULT_PROFILE
+        profile = load_profile(name)
+        slurm = SlurmSite(name, profile, load_profile(profile.final))
+    parallel = engine.options.get("tensor_parallel_size", 1)
+    return Site(
+        cluster=execution.cluster,
+        engine=engine.name,
+        uses_gpus=engine.device != "cpu",
+        gpus_per_worker=parallel if isinstance(parallel, int) and parallel > 0 else 1,  # engines refuse anything else
+        max_minutes=execution.max_minutes,
+        heal=execution.heal,
+        slurm=slurm,
+        wanted_workers=execution.workers,
+        wanted_threads=engine.threads,
+    )
+
+
+def count_gpus() -> int:
+    """GPUs that this machine's torch can use."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def usable_cpus() -> int:
+    """Processors this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def _from_torch() -> float | None:
+    import torch
+
+    sizes = [torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())]
+    return round(min(sizes) / _GIB, 1) if sizes else None
+
+
+def _from_nvidia_smi() -> float | None:
+    """For machines whose torch is built without CUDA."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    query = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
+        return round(min(float(line) for line in done.stdout.split()) / 1024, 1)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
