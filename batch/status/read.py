@@ -15,7 +15,7 @@ from foreshock.batch.status.document import CellStatus, RunStatus, status_docume
 from foreshock.batch.status.of_slurm import cell_states, gpu_hours, slurm_tasks
 from foreshock.batch.status.of_slurm import failures as slurm_failures
 from foreshock.batch.status.of_tables import has_tables, status_of_tables
-from foreshock.batch.watch.state import watch_lock
+from foreshock.batch.status.watched import watch_lock
 from foreshock.errors import InputError
 from foreshock.jobs.progress import TaskProgress
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout

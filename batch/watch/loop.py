@@ -20,12 +20,13 @@ from foreshock.batch.redact import redact_text
 from foreshock.batch.running.execute import missing_specs
 from foreshock.batch.running.run import RunHooks, finish
 from foreshock.batch.site import Site, resolve_site
+from foreshock.batch.status.watched import watch_lock
 from foreshock.batch.watch.deliver import deliver_pending, post, run_command
 from foreshock.batch.watch.estimate import look_ahead, new_alarms
 from foreshock.batch.watch.grow import begin, grow
 from foreshock.batch.watch.options import WatchOptions
 from foreshock.batch.watch.ready import Readiness, Settling, signature
-from foreshock.batch.watch.state import SeenCheckpoint, WatchState, watch_lock
+from foreshock.batch.watch.state import SeenCheckpoint, WatchState
 from foreshock.batch.watch.work import Work, work_on
 from foreshock.errors import ForeshockError, InputError, StopRequestedError
 from foreshock.jobs.records.jsonl import write_json

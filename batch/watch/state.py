@@ -14,7 +14,6 @@ from typing import Any
 from foreshock.errors import InputError
 from foreshock.jobs.records.jsonl import read_json, write_json
 from foreshock.jobs.records.layout import RunLayout
-from foreshock.slurm.lock import LauncherLock
 
 
 @dataclass
@@ -88,8 +87,3 @@ class WatchState:
 def state_file(layout: RunLayout) -> Path:
     """Where the state lies."""
     return layout.root / "watch" / "state.json"
-
-
-def watch_lock(layout: RunLayout) -> LauncherLock:
-    """Held by the one watch of a run while it lives."""
-    return LauncherLock(layout.root / "watch" / "lock")

@@ -13,8 +13,9 @@ import pytest
 from foreshock.batch.config import RunConfig
 from foreshock.batch.running.run import RunHooks, require_complete, resume, run
 from foreshock.batch.status.read import read_status
+from foreshock.batch.status.watched import watch_lock
 from foreshock.batch.watch.grow import find_run
-from foreshock.batch.watch.state import WatchState, watch_lock
+from foreshock.batch.watch.state import WatchState
 from foreshock.errors import ForeshockError, InputError, StopRequestedError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, pack_numbers
