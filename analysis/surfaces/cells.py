@@ -25,12 +25,11 @@ from foreshock.analysis.tables import TableKind, numbered_checkpoints, read_samp
 from foreshock.analysis.tables.join import look_up
 from foreshock.analysis.tables.load import run_name
 from foreshock.errors import InputError
+from foreshock.jobs.records.exploit_types import UNINTENTIONAL_TYPES
 
 SURFACE = ["run", "exploit_type"]
 KEYS = [*SURFACE, "checkpoint", "prefill_level"]
 COLUMNS = [*KEYS, "n", "k", "kl_mean", "kl_success", "logprob_mean"]
-UNINTENTIONAL_TYPES = frozenset({"inadequate_test_coverage", "resource_exhaustion"})
-"""Exploits that a model commits without meaning to; left out unless asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from foreshock.analysis.trajectory.attempts import expected_by_attempts
 from foreshock.analysis.trajectory.compute import (
-    UNINTENTIONAL_TYPES,
     Trajectory,
     TrajectoryOptions,
     compute_trajectory,
@@ -21,7 +20,6 @@ from foreshock.analysis.trajectory.write import SUBSETS, TrajectoryRun, run_traj
 
 __all__ = [
     "SUBSETS",
-    "UNINTENTIONAL_TYPES",
     "Trajectory",
     "TrajectoryOptions",
     "TrajectoryRun",

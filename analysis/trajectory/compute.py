@@ -14,9 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from foreshock.errors import InputError
-
-UNINTENTIONAL_TYPES = ("inadequate_test_coverage", "resource_exhaustion")
-"""Exploit types that honest code can fall into; every other type takes intent."""
+from foreshock.jobs.records.exploit_types import UNINTENTIONAL_TYPES
 
 DEFAULT_THRESHOLD = 10
 

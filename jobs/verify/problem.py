@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-INTENTIONAL_EXCLUDES = frozenset({"inadequate_test_coverage", "resource_exhaustion"})
-"""Exploit types that a model can hit without meaning to; every other type counts as intentional."""
-
 
 @dataclass(frozen=True, slots=True)
 class Problem:
