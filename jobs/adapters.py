@@ -1,8 +1,7 @@
-"""LoRA adapter directories: what their configuration says and where their base model lies.
+"""LoRA adapter directories: rank and scale of each module, and where their base model lies.
 
-Adapters are read by hand, without the peft library. The files are two (a JSON and one safetensors), the arithmetic is
-one line (W + scale * B A), and anything outside it (DoRA, biases, other methods) is refused by name instead of being
-half applied. Light: nothing here needs torch.
+Read without the peft library: the files are two (a JSON and one safetensors) and the arithmetic is one line
+(W + scale * B A); `adapter_config` refuses what lies outside it. Light: nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -14,16 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from foreshock.errors import InputError
+from foreshock.jobs.adapter_config import AdapterError as AdapterError
+from foreshock.jobs.adapter_config import check_config
 
 _LISTED_BASES = "base_model_name_or_path"
 _CONFIG = "adapter_config.json"
 _NEEDED = ("*.json", "model*.safetensors", "*.model", "*.jinja", "*.txt")
 """A model's files, without the other formats of its weights that many repositories on the hub hold beside them."""
-
-
-class AdapterError(InputError):
-    """An adapter that cannot be used; the message says why and what would be valid."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +33,21 @@ class Adapter:
     rank_pattern: Mapping[str, int] = field(default_factory=dict)
     alpha_pattern: Mapping[str, float] = field(default_factory=dict)
     rank_stabilised: bool = False
-    fan_in_fan_out: bool = False
     modules_to_save: tuple[str, ...] = ()
+    weight_tying: bool = False
 
     @property
     def max_rank(self) -> int:
         """The largest rank of any module."""
         return max([self.rank, *self.rank_pattern.values()])
 
+    def rank_of(self, module: str) -> int:
+        """The rank that the configuration gives a module."""
+        return int(_by_pattern(self.rank_pattern, module, self.rank))
+
     def scale(self, module: str) -> float:
         """What B A is multiplied by in `module`: alpha / r, or alpha / sqrt(r) where rank-stabilised."""
-        rank = _by_pattern(self.rank_pattern, module, self.rank)
+        rank = self.rank_of(module)
         alpha = _by_pattern(self.alpha_pattern, module, self.alpha)
         return float(alpha / rank**0.5 if self.rank_stabilised else alpha / rank)
 
@@ -68,35 +68,22 @@ def is_adapter(path: Path) -> bool:
 def read_adapter(path: Path) -> Adapter:
     """Configuration and base of an adapter directory.
 
-    Raises AdapterError for a method other than plain LoRA and for a base that is not on this machine.
+    Raises AdapterError for anything but plain LoRA and for a base that is not on this machine.
     """
     file = path / _CONFIG
     config = _read_json(file)
-    method = str(config.get("peft_type", "LORA")).upper()
-    if method != "LORA":
-        raise AdapterError(f"peft_type {method!r} cannot be served; valid: LORA", path=file, fix=_MERGE)
-    for key, what in (("use_dora", "DoRA"), ("use_qalora", "QALoRA"), ("layer_replication", "layer replication")):
-        if config.get(key):
-            raise AdapterError(f"{what} ({key}) cannot be served; valid: plain LoRA", path=file, fix=_MERGE)
-    if str(config.get("bias", "none")) != "none" or config.get("lora_bias"):
-        raise AdapterError("trained biases cannot be served; valid: bias none", path=file, fix=_MERGE)
-    rank, alpha = config.get("r", 8), config.get("lora_alpha", 8)
-    if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
-        raise AdapterError(f"r {rank!r} and lora_alpha {alpha!r}; valid: a whole number above 0, a number", path=file)
+    check_config(config, file)
     return Adapter(
         path=path,
         base=base_of(path),
-        rank=rank,
-        alpha=float(alpha),
+        rank=config["r"],
+        alpha=float(config["lora_alpha"]),
         rank_pattern=dict(config.get("rank_pattern") or {}),
         alpha_pattern=dict(config.get("alpha_pattern") or {}),
         rank_stabilised=bool(config.get("use_rslora")),
-        fan_in_fan_out=bool(config.get("fan_in_fan_out")),
         modules_to_save=tuple(config.get("modules_to_save") or ()),
+        weight_tying=bool(config.get("ensure_weight_tying")),
     )
-
-
-_MERGE = "merge it into its base where it was trained (peft: merge_and_unload, save_pretrained) and give that"
 
 
 def base_of(path: Path) -> Path:
@@ -104,8 +91,8 @@ def base_of(path: Path) -> Path:
 
     Raises AdapterError naming the places looked at: workers do not download.
     """
-    named, places = _named_base(path)
-    base = _folder(places) or _cached(named)
+    named, places, revision = _named_base(path)
+    base = _folder(places) or _cached(named, revision)
     if base is not None:
         return base
     raise AdapterError(
@@ -120,20 +107,20 @@ def fetch_base(path: Path) -> tuple[Path, bool]:
 
     For machines with internet. Raises AdapterError when it is neither here nor to be had.
     """
-    named, places = _named_base(path)
+    named, places, revision = _named_base(path)
     base = _folder(places)
     if base is not None:
         return base, True
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return _snapshot(named, local_files_only=True), True
+        return _snapshot(named, revision, local_files_only=True), True
     except HFValidationError:
         return base_of(path), True  # no hub id: base_of says what is wrong
     except (LocalEntryNotFoundError, OSError):
         pass
     try:
-        return _snapshot(named, local_files_only=False), False
+        return _snapshot(named, revision, local_files_only=False), False
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise AdapterError(
             f"base model {named!r} is not here and could not be fetched: {' '.join(str(error).split())}",
@@ -142,13 +129,15 @@ def fetch_base(path: Path) -> tuple[Path, bool]:
         ) from error
 
 
-def _named_base(path: Path) -> tuple[str, list[Path]]:
-    """The base that the adapter names, and the folders this may mean."""
-    named = _read_json(path / _CONFIG).get(_LISTED_BASES)
+def _named_base(path: Path) -> tuple[str, list[Path], str | None]:
+    """The base that the adapter names, the folders this may mean, and the revision of it on the hub."""
+    config = _read_json(path / _CONFIG)
+    named, revision = config.get(_LISTED_BASES), config.get("revision")
     if not isinstance(named, str) or not named:
         raise AdapterError(f"names no base model ({_LISTED_BASES} is {named!r})", path=path / _CONFIG)
     given = Path(named).expanduser()
-    return named, [given] if given.is_absolute() else [path / given, path.parent / given, Path.cwd() / given]
+    places = [given] if given.is_absolute() else [path / given, path.parent / given, Path.cwd() / given]
+    return named, places, str(revision) if revision else None
 
 
 def _folder(places: list[Path]) -> Path | None:
@@ -166,12 +155,12 @@ def hub_cache_of(base: Path) -> tuple[Path, Path] | None:
     return snapshots.parent.parent, snapshots.parent
 
 
-def _cached(name: str) -> Path | None:
+def _cached(name: str, revision: str | None) -> Path | None:
     """Snapshot of a hub model that is already on this machine; of its weights, loading says what is missing."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        found = _snapshot(name, local_files_only=True)
+        found = _snapshot(name, revision, local_files_only=True)
     except LocalEntryNotFoundError as error:
         incomplete = getattr(error, "snapshot_path", None)
         if incomplete is None:
@@ -182,10 +171,12 @@ def _cached(name: str) -> Path | None:
     return found if (found / "config.json").is_file() else None
 
 
-def _snapshot(name: str, local_files_only: bool) -> Path:
+def _snapshot(name: str, revision: str | None, local_files_only: bool) -> Path:
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(name, allow_patterns=list(_NEEDED), local_files_only=local_files_only))
+    return Path(
+        snapshot_download(name, revision=revision, allow_patterns=list(_NEEDED), local_files_only=local_files_only)
+    )
 
 
 def _read_json(file: Path) -> dict[str, Any]:

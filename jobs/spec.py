@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import total_ordering
 from pathlib import Path
 from typing import Any
 
-_CHECKPOINT_NAME = re.compile(r"^checkpoint-(\d+)$")
+from foreshock.jobs.records.checkpoint_names import result_name, result_step
 
 
 @total_ordering
@@ -24,28 +23,30 @@ _CHECKPOINT_NAME = re.compile(r"^checkpoint-(\d+)$")
 class Checkpoint:
     """A saved model of one training run.
 
-    `step` is the optimiser step, or None for the directory named `final`, which sorts last.
+    `step` is the optimiser step, or None for `final`, which sorts last. `path` is the directory that holds config and
+    weights, whatever its trainer called it; `tokenizer` another directory that holds the tokenizer.
     """
 
     run: str
     step: int | None
     path: Path
     revision: str | None = None
+    tokenizer: Path | None = None
 
     @property
     def name(self) -> str:
-        """The directory name: `checkpoint-N` or `final`."""
-        return "final" if self.step is None else f"checkpoint-{self.step}"
+        """The name in results: `checkpoint-N` or `final`."""
+        return result_name(self.step)
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """The directory that holds the tokenizer."""
+        return self.path if self.tokenizer is None else self.tokenizer
 
     @staticmethod
     def step_of(name: str) -> int | None:
-        """Step from a directory name; None for `final`. Raises ValueError for anything else."""
-        if name == "final":
-            return None
-        match = _CHECKPOINT_NAME.match(name)
-        if match is None:
-            raise ValueError(f"{name!r} is not a checkpoint name; valid: checkpoint-N or final")
-        return int(match.group(1))
+        """Step from a name in results; None for `final`. Raises ValueError for anything else."""
+        return result_step(name)
 
     def _order(self) -> tuple[str, float]:
         return (self.run, float("inf") if self.step is None else float(self.step))
@@ -141,6 +142,7 @@ class JobSpec:
                 "step": self.checkpoint.step,
                 "path": str(self.checkpoint.path),
                 "revision": self.checkpoint.revision,
+                "tokenizer": None if self.checkpoint.tokenizer is None else str(self.checkpoint.tokenizer),
             },
             "sampling": _values(self.sampling),
         }
@@ -149,11 +151,18 @@ class JobSpec:
     def from_json(cls, data: dict[str, Any]) -> JobSpec:
         """Rebuild a spec written by `to_json`."""
         point = data["checkpoint"]
+        tokenizer = point.get("tokenizer")
         return cls(
             **data
             | {
                 "kind": JobKind(data["kind"]),
-                "checkpoint": Checkpoint(point["run"], point["step"], Path(point["path"]), point["revision"]),
+                "checkpoint": Checkpoint(
+                    point["run"],
+                    point["step"],
+                    Path(point["path"]),
+                    point["revision"],
+                    None if tokenizer is None else Path(tokenizer),
+                ),
                 "levels": tuple(data["levels"]),
                 "task_ids": tuple(data["task_ids"]),
                 "attempts": tuple(data["attempts"]),

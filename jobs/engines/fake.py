@@ -64,8 +64,8 @@ class FakeEngine(Closing):
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Remember the checkpoint's name; its directory may be missing."""
-        has_tokenizer = (checkpoint.path / "tokenizer_config.json").is_file()
-        self._tokenizer = load_tokenizer(checkpoint.path) if has_tokenizer else None
+        has_tokenizer = (checkpoint.tokenizer_path / "tokenizer_config.json").is_file()
+        self._tokenizer = load_tokenizer(checkpoint.tokenizer_path) if has_tokenizer else None
         self.builds += self._checkpoint is None
         self.swaps += self._checkpoint is not None
         self._checkpoint = checkpoint

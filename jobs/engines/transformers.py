@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from foreshock.errors import InputError
+from foreshock.jobs.adapters import is_adapter
 from foreshock.jobs.closing import Closing
 from foreshock.jobs.engines.admission import (
     ModelLimits,
@@ -39,7 +40,13 @@ from foreshock.jobs.engines.decoding import DecodeMode, Decoder, choose_mode, pa
 from foreshock.jobs.engines.forward import LogitsModel
 from foreshock.jobs.engines.invariance import rows_are_independent
 from foreshock.jobs.engines.stopping import finished, says_stop
-from foreshock.jobs.engines.weights import build_model, read_model_config, same_architecture, swap_weights
+from foreshock.jobs.engines.weights import (
+    build_model,
+    matches_files,
+    read_model_config,
+    same_architecture,
+    swap_weights,
+)
 from foreshock.jobs.prompts.tokenizer import decode, load_tokenizer
 from foreshock.jobs.spec import Checkpoint
 
@@ -91,6 +98,7 @@ class TransformersEngine(Closing):
         self._tokenizer: Any = None
         self._mode = DecodeMode.RAGGED
         self._independent = False
+        self._swappable = False
         self._path: Path | None = None
 
     @property
@@ -117,18 +125,22 @@ class TransformersEngine(Closing):
         config = read_model_config(checkpoint.path)
         dtype = self._dtype(config)
         swapped = False
-        if old is not None and old.dtype == dtype and same_architecture(old_config, config):
+        if old is not None and self._swappable and old.dtype == dtype and same_architecture(old_config, config):
             swapped = swap_weights(old.model, checkpoint.path)
         if swapped and old is not None:
             self._model = LogitsModel(old.model, self.device)
             self.swaps += 1
         else:
             old = None  # freed before the next model is built
-            self._model = LogitsModel(build_model(checkpoint.path, config, dtype, self.device), self.device)
+            built = build_model(checkpoint.path, config, dtype, self.device)
+            # A built adapter was swapped into its base, which was seen to match its files.
+            self._swappable = is_adapter(checkpoint.path) or matches_files(built, checkpoint.path)
+            self._model = LogitsModel(built, self.device)
             self._prepare(self._model)
             self.builds += 1
+        require_finite(self._model, checkpoint.path)
         self._config, self._path = config, checkpoint.path
-        self._tokenizer = load_tokenizer(checkpoint.path)
+        self._tokenizer = load_tokenizer(checkpoint.tokenizer_path)
 
     def close(self) -> None:
         """Free the model and the GPU memory it held."""

@@ -1,15 +1,16 @@
 """Bring a checkpoint's weights into memory: build the model once, then swap weights in place.
 
-A swap happens only when both configurations agree on everything but names and versions, and the files hold exactly
-the model's tensors by name and shape. Anything else (quantised weights, converted layouts) rebuilds the model, and a
-failed swap leaves no model rather than a half-changed one. An adapter is its base's tensors with the adapter folded
-in, swapped like any others, so several adapters share one built model.
+A swap gives what a fresh load gives, or does not happen. It needs configurations that agree on everything but names and
+versions, files that hold exactly the model's tensors by name, shape and layout, and ties that the files have too.
+Anything else (quantised weights, converted layouts, tied tensors stored twice and different) rebuilds the model, and a
+failed swap leaves no model rather than a half-changed one. An adapter is its base's tensors with the adapter folded in,
+swapped like any others, so several adapters share one built model.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from foreshock.errors import ForeshockError
 from foreshock.jobs.adapters import AdapterError, base_of, is_adapter, read_adapter
+from foreshock.jobs.engines.exhausted import is_exhaustion
 from foreshock.jobs.engines.merging import merged_tensors
 from foreshock.jobs.fingerprint import CheckpointError, check_checkpoint
 from foreshock.jobs.quiet_bars import no_library_bars
@@ -50,8 +53,9 @@ def build_model(path: Path, config: Any, dtype: torch.dtype, device: torch.devic
     Raises CheckpointError when weights are missing: transformers would fill them with random numbers.
     """
     if is_adapter(path):
-        model = build_model(base_of(path), config, dtype, device)
-        if not swap_weights(model, path):
+        base = base_of(path)
+        model = build_model(base, config, dtype, device)
+        if not matches_files(model, base) or not swap_weights(model, path):
             raise AdapterError(
                 "its base is quantised or laid out unlike the model's own tensors, so nothing can be folded in",
                 path=path,
@@ -65,6 +69,11 @@ def build_model(path: Path, config: Any, dtype: torch.dtype, device: torch.devic
                 path, config=config, dtype=dtype, output_loading_info=True
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
+            if is_exhaustion(error):
+                raise ForeshockError(
+                    f"{path}: this machine's memory does not hold the model: {' '.join(str(error).split())[:300]}\n"
+                    "  -> see the memory table of `foreshock plan`; use more memory, or a smaller engine.dtype"
+                ) from error
             raise CheckpointError(f"{path}: transformers cannot load the model: {error}") from error
     model, info = loaded
     missing = sorted(info["missing_keys"])
@@ -88,23 +97,73 @@ def swap_weights(model: Any, path: Path) -> bool:
     targets: dict[str, torch.Tensor] = model.state_dict()
     if not _fit(files, targets):
         return False
-    _copy(_tensors(files) if adapter is None else merged_tensors(adapter), targets)
+    _copy(_tensors(files) if adapter is None else merged_tensors(adapter, model.dtype), targets)
     return True
 
 
+def matches_files(model: Any, path: Path) -> bool:
+    """Whether a model just built from `path` holds the files' tensors as they are stored, told by some rows of each.
+
+    A loader that permutes, joins or scales tensors keeps their names at times; such a model is never swapped.
+    """
+    files = check_checkpoint(path)
+    if any(file.suffix != ".safetensors" for file in files) or getattr(model, "hf_quantizer", None) is not None:
+        return False
+    held: dict[str, torch.Tensor] = model.state_dict()
+    for file in files:
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.offset_keys():
+                stored = tensors.get_slice(name)
+                shape = stored.get_shape()
+                if name not in held or list(held[name].shape) != shape:
+                    return False
+                if not all(_same_rows(stored, held[name], i) for i in _sampled(shape)):
+                    return False
+    return True
+
+
+def _sampled(shape: list[int]) -> Iterator[slice]:
+    """First, middle and last row; all of a short vector."""
+    if len(shape) < 2:
+        yield slice(None)
+    else:
+        yield from (slice(i, i + 1) for i in sorted({0, shape[0] // 2, shape[0] - 1}) if shape[0])
+
+
+def _same_rows(stored: Any, held: torch.Tensor, rows: slice) -> bool:
+    if held.dim() == 0:
+        return True
+    mine = held[rows].cpu()
+    return bool(torch.equal(stored[rows].to(mine.dtype), mine))
+
+
 def _fit(files: Iterable[Path], targets: dict[str, torch.Tensor]) -> bool:
-    """Whether the files hold exactly the model's tensors by name and shape; tied tensors are saved once."""
+    """Whether the files hold exactly the model's tensors by name and shape. Those that the model ties may be stored
+    once, or several times alike."""
     by_storage: dict[tuple[int, int], set[str]] = {}
     for name, tensor in targets.items():
         by_storage.setdefault((tensor.data_ptr(), tensor.numel()), set()).add(name)
-    found: set[str] = set()
+    found: dict[str, Path] = {}
     for file in files:
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.offset_keys():
                 if name not in targets or list(targets[name].shape) != tensors.get_slice(name).get_shape():
                     return False
-                found.add(name)
-    return all(found & names for names in by_storage.values())
+                found[name] = file
+    groups = [found.keys() & names for names in by_storage.values()]
+    return all(groups) and all(_all_equal({n: found[n] for n in group}, targets) for group in groups if len(group) > 1)
+
+
+def _all_equal(stored: Mapping[str, Path], targets: Mapping[str, torch.Tensor]) -> bool:
+    """Whether tensors that the model ties hold the same numbers in its type: a fresh load ties them only then."""
+    first: torch.Tensor | None = None
+    for name, file in stored.items():
+        with safe_open(file, framework="pt") as tensors:
+            tensor = tensors.get_tensor(name).to(targets[name].dtype)
+        if first is not None and not torch.equal(first, tensor):
+            return False
+        first = tensor
+    return True
 
 
 def _tensors(files: Iterable[Path]) -> Iterator[tuple[str, torch.Tensor]]:

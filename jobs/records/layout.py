@@ -12,9 +12,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from foreshock.jobs.records.checkpoint_names import RESULT_NAME
+from foreshock.jobs.records.checkpoint_names import checkpoint_order as checkpoint_order
 from foreshock.jobs.spec import SAMPLED_KINDS, JobSpec
 
-_CHECKPOINT = r"(?P<checkpoint>checkpoint-\d+|final)"
+_CHECKPOINT = rf"(?P<checkpoint>{RESULT_NAME})"
 _EVAL_NAME = re.compile(rf"^{_CHECKPOINT}_prefill(?P<level>\d+)\.jsonl$")
 _LOGPROB_NAME = re.compile(rf"^{_CHECKPOINT}_prefill(?P<level>\d+)(?:_logprobs)?\.jsonl$")
 _KL_NAME = re.compile(rf"^{_CHECKPOINT}_prefill(?P<level>\d+)_kl\.jsonl$")
@@ -33,11 +35,6 @@ class CellFile(NamedTuple):
 
     cell: CellName
     path: Path
-
-
-def checkpoint_order(name: str) -> float:
-    """Sort key of a checkpoint name: its step; `final` last."""
-    return float("inf") if name == "final" else float(name.rsplit("-", 1)[1])
 
 
 def run_dir_name(prefix: str, when: datetime, git_hash: str | None) -> str:

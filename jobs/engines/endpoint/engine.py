@@ -168,7 +168,7 @@ class OpenAIEngine(Closing):
         """
         before, self._score_way = self._served, None
         self._drop()
-        tokenizer = load_tokenizer(checkpoint.path)
+        tokenizer = load_tokenizer(checkpoint.tokenizer_path)
         self._loop = self._loop or LoopThread()
         client = self._loop.call(self._connect(checkpoint))
         try:

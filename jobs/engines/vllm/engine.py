@@ -118,7 +118,7 @@ class VllmEngine(Closing):
         self._checkpoint = None  # whatever fails below must not leave another checkpoint's model in service
         fingerprint = model_fingerprint(checkpoint.path)
         adapter = read_adapter(checkpoint.path) if is_adapter(checkpoint.path) else None
-        self._tokenizer = load_tokenizer(checkpoint.path)
+        self._tokenizer = load_tokenizer(checkpoint.tokenizer_path)
         if adapter is not None and not self._can_serve(adapter):
             self._serve_merged(adapter, fingerprint)
         elif adapter is not None:

@@ -1,0 +1,119 @@
+"""Whether a checkpoint's output layer is its embeddings: what config.json says, held against the tensors really stored.
+
+transformers ties two stored tensors only if they are equal and vLLM whenever the flag says so, so a checkpoint in which
+flag and tensors disagree is another model in each.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|embed_in|word_embeddings|tok_embeddings|tokens_embed)\.weight$")
+_OUTPUT = re.compile(r"(^|\.)(lm_head|embed_out|output_layer|output)\.weight$")
+_ROWS = 512
+"""Rows of two stored tensors that are compared, spread over the vocabulary."""
+
+
+def is_embedding(name: str) -> bool:
+    """Whether a stored tensor is the input embeddings of the text model."""
+    return _EMBEDDING.search(name) is not None
+
+
+def is_output(name: str) -> bool:
+    """Whether a stored tensor is the output layer."""
+    return _OUTPUT.search(name) is not None and not re.search(r"\.layers?\.|\.h\.|\.blocks?\.", name)
+
+
+@dataclass(frozen=True, slots=True)
+class Ties:
+    """`flag`: what the configuration says. `embedding`, `output`: names of the stored tensors, None where there is none
+    under a name that is known. `equal`: whether two stored ones hold the same numbers; None unless both are stored."""
+
+    flag: bool
+    embedding: str | None
+    output: str | None
+    equal: bool | None
+
+    @property
+    def tied(self) -> bool:
+        """Whether the model is tied as transformers loads it."""
+        return self.flag and self.equal is not False
+
+    def problem(self) -> str | None:
+        """Why no model can be made of flag and tensors; None if one can."""
+        if not self.flag and self.output is None and self.embedding is not None:
+            return (
+                "config.json says tie_word_embeddings false, but no output layer is stored (nothing like "
+                "lm_head.weight): it would be filled with random numbers"
+            )
+        return None
+
+    def contradiction(self) -> str | None:
+        """In which way flag and tensors disagree although transformers loads them; None if they agree."""
+        if self.flag and self.equal is False:
+            return (
+                f"config.json says tie_word_embeddings true, but {self.embedding} and {self.output} are stored and "
+                "differ: transformers loads both, vLLM takes the embeddings for both"
+            )
+        return None
+
+
+def read_ties(path: Path, weights: Iterable[Path], config: Mapping[str, Any]) -> Ties:
+    """Flag and tensors of a full model's directory; `config` is its parsed config.json.
+
+    .bin files are not looked into: they hold both names of tied tensors.
+    """
+    stored: dict[str, Path] = {}
+    binary = False
+    for file in weights:
+        if file.suffix == ".safetensors":
+            stored |= dict.fromkeys(_names(file), file)
+        else:
+            binary = True
+    flag = stated_tie(path, config)
+    if binary:
+        return Ties(flag, None, None, None)
+    embedding = next(filter(is_embedding, sorted(stored, key=len)), None)
+    output = next(filter(is_output, sorted(stored, key=len)), None)
+    equal = None
+    if embedding is not None and output is not None:
+        equal = _equal(stored[embedding], embedding, stored[output], output)
+    return Ties(flag, embedding, output, equal)
+
+
+def stated_tie(path: Path, config: Mapping[str, Any]) -> bool:
+    """`tie_word_embeddings` of a parsed config.json, else its model class's default."""
+    text = config.get("text_config")
+    for section in (config, text if isinstance(text, Mapping) else {}):
+        if isinstance(section.get("tie_word_embeddings"), bool):
+            return bool(section["tie_word_embeddings"])
+    from transformers import AutoConfig
+
+    try:
+        found = AutoConfig.from_pretrained(path)
+    except (OSError, ValueError, KeyError):
+        return True  # the default of configurations; loading says what is wrong with this one
+    return bool(getattr(found, "tie_word_embeddings", True))
+
+
+def _names(file: Path) -> list[str]:
+    from safetensors import safe_open
+
+    with safe_open(file, framework="np") as tensors:
+        return list(tensors.offset_keys())
+
+
+def _equal(file: Path, name: str, other_file: Path, other: str) -> bool:
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as one, safe_open(other_file, framework="pt") as two:
+        a, b = one.get_slice(name), two.get_slice(other)
+        shape = a.get_shape()
+        if shape != b.get_shape():
+            return False
+        step = max(1, shape[0] // _ROWS)
+        return all(bool((a[i : i + 1].float() == b[i : i + 1].float()).all()) for i in range(0, shape[0], step))
