@@ -1,7 +1,7 @@
 """What an adapter's configuration may say: every key is known to be harmless, read, or refused with the reason.
 
-peft grows by keys that are off unless set, so an unknown key is refused when it is set and passed when it is null, false
-or empty. Pure.
+peft grows by keys that are off unless set, so an unknown key is refused when it is set and passed when it is null,
+false or empty. Pure.
 """
 
 from __future__ import annotations

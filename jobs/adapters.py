@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,18 @@ class Adapter:
         """The largest rank of any module."""
         return max([self.rank, *self.rank_pattern.values()])
 
+    @property
+    def uniform(self) -> bool:
+        """Whether all it does is one rank and one scale on inner layers."""
+        return not (self.rank_pattern or self.alpha_pattern or self.modules_to_save or self.changes_ends)
+
+    @property
+    def changes_ends(self) -> bool:
+        """Whether its tensors touch embeddings or output layer."""
+        return any(
+            re.search(r"(^|\.)(embed_tokens|lm_head|wte|embed_in|embed_out)\.", n) for n in tensor_names(self.path)
+        )
+
     def rank_of(self, module: str) -> int:
         """The rank that the configuration gives a module."""
         return int(_by_pattern(self.rank_pattern, module, self.rank))
@@ -58,6 +71,16 @@ def _by_pattern(patterns: Mapping[str, Any], module: str, default: Any) -> Any:
         if re.match(rf"(.*\.)?({pattern})$", module):
             return value
     return default
+
+
+def tensor_names(path: Path) -> tuple[str, ...]:
+    """Names of an adapter's tensors, read off its safetensors' headers; none for other formats."""
+    names: list[str] = []
+    for file in sorted(path.glob("*.safetensors")):
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            names += [name for name in json.loads(stream.read(length)) if name != "__metadata__"]
+    return tuple(names)
 
 
 def is_adapter(path: Path) -> bool:

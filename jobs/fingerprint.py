@@ -18,11 +18,11 @@ from typing import Any
 
 from foreshock.errors import InputError
 from foreshock.jobs.adapters import base_of, is_adapter
+from foreshock.jobs.model_folder import sharded_format, tokenizer_folder
 
 WHOLE_FILE_LIMIT = 64 * 2**20
 _BLOCK = 64 * 2**10
 _N_BLOCKS = 256
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 _NUMBERED_SHARD = re.compile(r"-\d{5}-of-(?P<total>\d{5})\.(?:safetensors|bin)$")
 _VOLATILE_CONFIG_KEYS = ("_name_or_path", "transformers_version", "base_model_name_or_path", "peft_version")
 
@@ -34,10 +34,10 @@ class CheckpointError(InputError):
 def model_fingerprint(path: Path) -> str:
     """Digest of config, adapter config and weights, 64 hex digits; the directory's name and times play no part.
 
-    An adapter's digest covers its base model's. Raises CheckpointError for a directory without config, weights or
-    tokenizer and for damaged weight files, AdapterError for an adapter without its base.
+    An adapter's digest covers its base model's. Raises CheckpointError for a directory without config or weights and
+    for damaged weight files, AdapterError for an adapter without its base.
     """
-    weights = check_checkpoint(path)
+    weights = check_weights(path)
     digest = hashlib.sha256()
     if is_adapter(path):  # where the base lies is volatile, what it holds is not
         digest.update(f"base\n{model_fingerprint(base_of(path))}\n".encode())
@@ -53,8 +53,31 @@ def model_fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
-def check_checkpoint(path: Path) -> tuple[Path, ...]:
-    """The weight files of a usable checkpoint, sorted by name. Raises CheckpointError naming what is missing."""
+def check_checkpoint(path: Path, tokenizer: Path | None = None) -> tuple[Path, ...]:
+    """The weight files of a usable checkpoint, sorted by name. Raises CheckpointError naming what is missing.
+
+    The tokenizer may lie in the directory, beside the steps, with an adapter's base, or in `tokenizer`.
+    """
+    return _check(path, require_tokenizer=tokenizer is None)
+
+
+def check_weights(path: Path) -> tuple[Path, ...]:
+    """Like `check_checkpoint`, whatever tokenizer there is."""
+    return _check(path, require_tokenizer=False)
+
+
+def find_tokenizer(path: Path, up_to: Path | None = None) -> Path | None:
+    """The directory that a model's tokenizer lies in: see `tokenizer_folder`; an adapter's may lie with its base."""
+    found = tokenizer_folder(path, up_to)
+    if found is None and is_adapter(path):
+        try:
+            found = tokenizer_folder(base_of(path), base_of(path))
+        except InputError:
+            return None
+    return found
+
+
+def _check(path: Path, *, require_tokenizer: bool) -> tuple[Path, ...]:
     if not path.is_dir():
         found = "is a file" if path.exists() else "does not exist"
         raise CheckpointError(
@@ -63,12 +86,15 @@ def check_checkpoint(path: Path) -> tuple[Path, ...]:
     missing = []
     if not is_adapter(path) and not (path / "config.json").is_file():
         missing.append("config.json")
-    if not any((path / name).is_file() for name in _TOKENIZER_FILES):
+    if require_tokenizer and find_tokenizer(path) is None:
         missing.append("a tokenizer (tokenizer.json, or tokenizer.model, with tokenizer_config.json)")
     weights = _weight_files(path)
     if not weights:
         missing.append("weights (*.safetensors, or pytorch_model*.bin)")
     if missing:
+        sharded = sharded_format(path)
+        if sharded is not None and not weights:
+            raise sharded.error()
         held = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
         raise CheckpointError(
             f"{path}: not a usable checkpoint; missing {' and '.join(missing)}; it holds {held}. Save it with "

@@ -69,8 +69,8 @@ def model_folder(path: Path) -> Path:
 def tokenizer_folder(path: Path, up_to: Path | None = None) -> Path | None:
     """The nearest directory with a tokenizer, from the model's own up to its parent; None if there is none.
 
-    Trainers that save adapters or weights alone leave the tokenizer beside the steps. `up_to`: a directory further up to
-    which it may lie, where the model lies deeper inside its step's directory.
+    Trainers that save adapters or weights alone leave the tokenizer beside the steps. `up_to`: a directory further up
+    to which it may lie, where the model lies deeper inside its step's directory.
     """
     last = path.parent if up_to is None else up_to
     folders = [path, *path.parents]
@@ -120,8 +120,8 @@ def _accelerate_fsdp(path: Path) -> ShardedFormat | None:
     for folder in sorted(path.glob("pytorch_model_fsdp*")):
         if folder.is_dir():
             command = (
-                f"accelerate merge-weights {shlex.quote(str(folder))} {shlex.quote(str(path))}, then copy config.json and "
-                "the tokenizer of the base model beside it"
+                f"accelerate merge-weights {shlex.quote(str(folder))} {shlex.quote(str(path))}, then copy config.json "
+                "and the tokenizer of the base model beside it"
             )
             return ShardedFormat("FSDP (accelerate)", path, command)
     return None
@@ -145,10 +145,8 @@ def _torch_distributed(path: Path) -> ShardedFormat | None:
         if any(folder.glob("*.distcp")):
             target = shlex.quote(str(path / "pytorch_model.bin"))
             command = (
-                f"python -m torch.distributed.checkpoint.format_utils dcp_to_torch {shlex.quote(str(folder))} {target}, "
-                "then save it with the base model's save_pretrained"
+                f"python -m torch.distributed.checkpoint.format_utils dcp_to_torch {shlex.quote(str(folder))} "
+                f"{target}, then save it with the base model's save_pretrained"
             )
             return ShardedFormat("FSDP (torch.distributed.checkpoint)", path, command)
     return None
-
-

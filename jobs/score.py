@@ -77,7 +77,7 @@ def _score_tasks(
             prefill = inputs.prefill(task_id, attempt, level)
             if prefill is not None and prefill.words:
                 rendered[key][level] = prompt_format.render(settings.system, user, prefill.text)
-    plan = plan_scoring(rendered)
+    plan = plan_scoring(rendered, engine.covers)
     temperature = scoring_temperature(spec.sampling.temperature)
     scores = plan.collect(engine.score(plan.requests, temperature))
     return [

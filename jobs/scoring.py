@@ -8,7 +8,7 @@ levels, attempts or traces ask for them. Pure: no engine, no tokenizer.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -72,8 +72,11 @@ class ScoringPlan(Generic[K]):
         }
 
 
-def plan_scoring(traces: Mapping[K, Mapping[int, RenderedPrompt]]) -> ScoringPlan[K]:
-    """Plan the scoring of `traces`: trace key -> level (words) -> the level's own rendering.
+def plan_scoring(
+    traces: Mapping[K, Mapping[int, RenderedPrompt]], covers: Callable[[int, int], bool] = lambda n, longer: True
+) -> ScoringPlan[K]:
+    """Plan the scoring of `traces`: trace key -> level (words) -> the level's own rendering. `covers(n, longer)` says
+    whether `n` tokens score alike alone and as the beginning of `longer`.
 
     Level 0 may be present and costs nothing. Raises ValueError for a level above 0 whose prefill is empty: a
     missing prefill is missing, never probability 1.
@@ -91,7 +94,7 @@ def plan_scoring(traces: Mapping[K, Mapping[int, RenderedPrompt]]) -> ScoringPla
                     raise ValueError(f"level {level} of {key!r} has no prefill tokens; leave it out, it is missing")
                 sources[key][level] = _Source(None, ())
                 continue
-            request = _covering(own, prompt)
+            request = _covering(own, prompt, covers)
             if request is None:
                 identity = (prompt.prefill_start, prompt.token_ids)
                 request_id = seen.setdefault(identity, len(requests))
@@ -103,11 +106,14 @@ def plan_scoring(traces: Mapping[K, Mapping[int, RenderedPrompt]]) -> ScoringPla
     return ScoringPlan(tuple(requests), sources)
 
 
-def _covering(requests: list[ScoreRequest], prompt: RenderedPrompt) -> ScoreRequest | None:
+def _covering(
+    requests: list[ScoreRequest], prompt: RenderedPrompt, covers: Callable[[int, int], bool]
+) -> ScoreRequest | None:
     """A request of the same trace whose ids begin with the prompt's ids, if there is one."""
     n = len(prompt.token_ids)
     for request in requests:
-        if request.prefill_start == prompt.prefill_start and request.token_ids[:n] == prompt.token_ids:
+        begins = request.prefill_start == prompt.prefill_start and request.token_ids[:n] == prompt.token_ids
+        if begins and covers(n, len(request.token_ids)):
             return request
     return None
 

@@ -177,7 +177,9 @@ class CheckpointSession:
 
     def _format(self, spec: JobSpec) -> PromptFormat:
         if spec.prompt_format not in self._formats:
-            self._formats[spec.prompt_format] = select_format(spec.prompt_format, load_tokenizer(spec.checkpoint.tokenizer_path))
+            self._formats[spec.prompt_format] = select_format(
+                spec.prompt_format, load_tokenizer(spec.checkpoint.tokenizer_path)
+            )
         return self._formats[spec.prompt_format]
 
     def _advance(self, spec: JobSpec, rows: Sequence[Row]) -> None:

@@ -140,7 +140,7 @@ def score_samples(
     for sample in samples:
         levels = rendered.setdefault(sample.key, {})
         levels.setdefault(sample.level, prompt_format.render(sample.system, sample.user, sample.text))
-    plan = plan_scoring(rendered)
+    plan = plan_scoring(rendered, engine.covers)
     scores = plan.collect(engine.score(plan.requests, temperature))
     template = prompt_format.template_sha256()
     return [_row(sample, scores[sample.key][sample.level], checkpoint, temperature, template) for sample in samples]

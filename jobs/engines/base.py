@@ -24,6 +24,10 @@ def never() -> bool:
     return False
 
 
+NOT_FINITE = "the model's logits are not finite"
+"""What every engine says of a row, or a model, whose numbers are NaN or infinite."""
+
+
 class FinishReason(StrEnum):
     """Why a continuation ended."""
 
@@ -129,6 +133,10 @@ class Engine(Protocol):
 
         Each result says by which `method` its values were taken.
         """
+
+    def covers(self, n_tokens: int, longer: int) -> bool:
+        """Whether a prompt of `n_tokens` scores alike alone and as the beginning of one of `longer` tokens; not so
+        where a model's rotary frequencies change in between."""
 
     def close(self) -> None:
         """Release the model and any worker process."""

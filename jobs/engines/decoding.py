@@ -14,15 +14,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from transformers.cache_utils import DynamicCache
 
-from foreshock.jobs.engines.base import FinishReason, GenerationRequest
+from foreshock.jobs.engines.base import NOT_FINITE, FinishReason, GenerationRequest
+from foreshock.jobs.engines.exhausted import is_exhaustion
 from foreshock.jobs.engines.forward import MIN_ROWS, LogitsModel
 from foreshock.jobs.engines.ragged_cache import RaggedCache, decode_mask
+from foreshock.jobs.engines.rope import LONGROPE, recomputes_at_switch
 from foreshock.jobs.engines.sampling import UniformStreams, pick_tokens
 from foreshock.jobs.fingerprint import CheckpointError
 
@@ -59,7 +62,7 @@ class Decoder:
         self._requests = requests
         self._says_stop = says_stop
         prompts = [request.prompt_token_ids for request in requests]
-        longest = max(padded_length(len(p), model.context_length) for p in prompts)
+        longest = max(model.padded(len(p)) for p in prompts)
         ahead = max(request.max_tokens for request in requests)
         self._n_rows = max(len(prompts), MIN_ROWS) if ragged else len(prompts)
         self._cache: Any = (
@@ -118,7 +121,7 @@ class Decoder:
             return self._model.prompt_logits(ids, at, lengths - 1, self._cache)
         by_length: dict[int, dict[tuple[int, ...], list[int]]] = {}
         for row, prompt in enumerate(prompts):
-            width = padded_length(len(prompt), self._model.context_length)
+            width = self._model.padded(len(prompt))
             by_length.setdefault(width, {}).setdefault(prompt, []).append(row)
         logits: torch.Tensor | None = None
         for width, group in sorted(by_length.items()):
@@ -152,7 +155,7 @@ class Decoder:
         for i in np.flatnonzero(alive):
             row = rows[i]
             if not good[i]:
-                self._end(row, FinishReason.ERROR, "the model's logits are not finite")
+                self._end(row, FinishReason.ERROR, NOT_FINITE)
             elif stop[i]:
                 self._end(row, FinishReason.STOP)
             else:
@@ -170,6 +173,8 @@ class Decoder:
         at = torch.from_numpy(rows).to(self._model.device)
         positions = self._lengths[at] + (step - 1)
         if not self._ragged:
+            if self._must_read_anew(int(positions[0])):
+                return self._read_anew(tokens)
             return self._model.step_logits(tokens, positions, None, self._cache)
         longest = int(positions.max()) + 1
         if longest > self._cache.slots:
@@ -178,6 +183,23 @@ class Decoder:
         visible = _round_up(longest)
         self._cache.place(positions, visible)
         return self._model.step_logits(tokens, positions, self._masks(positions, visible), self._cache)
+
+    def _must_read_anew(self, position: int) -> bool:
+        """Whether this step is the first beyond a switch of rotary frequencies that the model reads anew."""
+        switch = self._model.switch
+        passes = switch is not None and switch.kind == LONGROPE and position == switch.at
+        return passes and recomputes_at_switch(self._model.model)
+
+    def _read_anew(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Everything so far once more, into a new cache, under the frequencies that hold from here on."""
+        step = len(max(self._tokens, key=len))
+        rows = [  # what a row that has ended would have said is read by nobody
+            (*request.prompt_token_ids, *own, *[0] * (step - len(own)))
+            for request, own in zip(self._requests, self._tokens, strict=True)
+        ]
+        ids, lengths = pad_prompts(rows, len(rows[0]), self._model.device)
+        self._cache = DynamicCache(config=self._model.config)
+        return self._model.prompt_logits(ids, torch.arange(len(rows), device=ids.device), lengths - 1, self._cache)
 
     def _masks(self, positions: torch.Tensor, visible: int) -> Any:
         """The mask that the model's layers expect: one, or one per kind of layer."""
@@ -195,13 +217,6 @@ class Decoder:
     def _end(self, row: int, reason: FinishReason, error: str | None = None) -> None:
         tokens = () if error is not None else tuple(self._tokens[row])
         self._finish[row] = DecodedRow(tokens, reason, error)
-
-
-def padded_length(n: int, context_length: int | None) -> int:
-    """Length to which a prompt of `n` tokens is padded: coarser for longer ones, and a function of `n` alone."""
-    step = 16 if n <= 256 else 64 if n <= 1024 else 256
-    padded = -(-n // step) * step
-    return padded if context_length is None else max(n, min(padded, context_length))
 
 
 def pad_prompts(
@@ -227,6 +242,24 @@ def _survivors(alive: np.ndarray) -> np.ndarray:
     return np.concatenate([np.flatnonzero(alive), dead])
 
 
+@torch.inference_mode()
+def require_finite(model: LogitsModel, path: Path) -> None:
+    """Raise CheckpointError if the model's logits after a short prompt are NaN or infinite: every row's would be."""
+    before = model.calls
+    ids = torch.tensor([[1 + 7 * i % max(1, model.vocab_size - 1) for i in range(8)]], device=model.device)
+    at = torch.arange(8, device=model.device)
+    try:
+        logits = model.prompt_logits(ids.clamp_(max=model.vocab_size - 1), torch.zeros_like(at), at)
+        finite = bool(torch.isfinite(logits.float().amax(-1)).all())
+    finally:
+        model.calls = before
+    if not finite:
+        raise CheckpointError(
+            f"{path}: {NOT_FINITE} after any prompt (NaN or infinity): training has diverged, or the weights overflow "
+            f"in {str(model.dtype).removeprefix('torch.')}; try engine.dtype: float32"
+        )
+
+
 class DecodeMode(StrEnum):
     """Which prompts may share a batch: of any lengths, or of one length only."""
 
@@ -243,19 +276,21 @@ def choose_mode(model: LogitsModel) -> DecodeMode:
     """
     kinds = set(getattr(model.config, "layer_types", None) or ())
     simple = not kinds - {"full_attention", "sliding_attention"}
-    if simple and _steps_agree(model, (3, 9), ragged=True):
+    if simple and _steps_differ(model, (3, 9), ragged=True) is None:
         return DecodeMode.RAGGED
-    if _steps_agree(model, (9, 9), ragged=False):
+    problem = _steps_differ(model, (9, 9), ragged=False)
+    if problem is None:
         return DecodeMode.UNIFORM
     raise CheckpointError(
-        f"the transformers engine cannot decode {type(model.model).__name__} step by step: cached steps differ from "
-        "plain forward passes; use another engine for this model"
+        f"the transformers engine cannot decode {type(model.model).__name__} step by step: {problem}; use another "
+        "engine for this model"
     )
 
 
 @torch.inference_mode()
-def _steps_agree(model: LogitsModel, lengths: Sequence[int], *, ragged: bool) -> bool:
-    """Whether the logits after prompts of `lengths` and after two more tokens are those of uncached passes."""
+def _steps_differ(model: LogitsModel, lengths: Sequence[int], *, ragged: bool) -> str | None:
+    """Why the logits after prompts of `lengths` and after two more tokens are not those of uncached passes; None if
+    they are. An error that says that a model cannot take such a cache is an answer; one of the machine is raised."""
     prompts = [tuple(1 + (7 * i + k) % (model.vocab_size - 1) for i in range(n)) for k, n in enumerate(lengths)]
     requests = [GenerationRequest(i, p, 0, 3, temperature=0.0) for i, p in enumerate(prompts)]
     before = model.calls
@@ -274,10 +309,14 @@ def _steps_agree(model: LogitsModel, lengths: Sequence[int], *, ragged: bool) ->
             at = torch.arange(len(prompt) - 1, len(prompt) + 2, device=model.device)
             plain = model.prompt_logits(ids, torch.zeros_like(at), at).float()
             tolerance = (1e-3 if model.dtype == torch.float32 else 5e-2) * (float(plain.abs().max()) + 1.0)
+            if not bool(torch.isfinite(plain.amax(-1)).all()):
+                return None  # told by `require_finite`
             if not torch.allclose(cached[row], plain, rtol=0.0, atol=tolerance):
-                return False
-    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError):
-        return False
+                return "cached steps differ from plain forward passes"
+    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError) as error:
+        if is_exhaustion(error):
+            raise
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     finally:
         model.calls = before
-    return True
+    return None

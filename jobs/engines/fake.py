@@ -118,6 +118,10 @@ class FakeEngine(Closing):
                 values.append(max(math.log(uniform), -6.0) * min(temperature, 4.0) ** -0.5)
             yield PromptLogprobs(request.request_id, ids, tuple(values), start)
 
+    def covers(self, n_tokens: int, longer: int) -> bool:
+        """Always: there is no model."""
+        return True
+
     def close(self) -> None:
         """Forget the checkpoint."""
         self._checkpoint = self._tokenizer = None

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from foreshock.jobs.engines.rope import DYNAMIC, forget_lengths, rope_switch
+
 MIN_ROWS = 8
 """Rows of the smallest matrix product: fewer take another kernel, whose sums differ in the last bits."""
 
@@ -27,7 +29,10 @@ class LogitsModel:
         self.vocab_size = int(model.get_input_embeddings().num_embeddings)
         self.n_layers = int(config.num_hidden_layers)
         room = getattr(config, "max_position_embeddings", None)
+        self.switch = rope_switch(config)
         self.context_length = int(room) if isinstance(room, int) and room > 0 else None
+        if self.switch is not None and self.switch.limit is not None:
+            self.context_length = self.switch.limit
         self._select: tuple[torch.Tensor, torch.Tensor] | None = None
         head = model.get_output_embeddings()
         self._hook = head.register_forward_pre_hook(self._select_hidden) if head is not None else None
@@ -37,6 +42,18 @@ class LogitsModel:
         """The weights' floating type."""
         dtype: torch.dtype = self.model.dtype
         return dtype
+
+    def padded(self, n: int) -> int:
+        """Length to which a prompt of `n` tokens is padded: coarser for longer ones, a function of `n` alone, and never
+        so far that rotary frequencies change."""
+        step = 16 if n <= 256 else 64 if n <= 1024 else 256
+        width = -(-n // step) * step
+        room = self.context_length
+        if self.switch is not None and n <= self.switch.at:
+            room = self.switch.at
+        elif self.switch is not None and self.switch.kind == DYNAMIC:
+            return n
+        return width if room is None else max(n, min(width, room))
 
     def detach(self) -> None:
         """Take the hook off the model, which may go on to serve other weights."""
@@ -54,6 +71,8 @@ class LogitsModel:
 
         Padding lies to the right of every token that is read, so causal attention needs no mask.
         """
+        if self.switch is not None and self.switch.kind == DYNAMIC:
+            forget_lengths(self.model, ids.device)
         positions = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape[0], -1)
         n = len(rows)
         fill = torch.arange(max(n, MIN_ROWS), device=rows.device).clamp_(max=n - 1)

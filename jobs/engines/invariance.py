@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from foreshock.jobs.engines.base import GenerationRequest
-from foreshock.jobs.engines.decoding import Decoder, pad_prompts, padded_length
+from foreshock.jobs.engines.decoding import Decoder, pad_prompts
 from foreshock.jobs.engines.forward import MIN_ROWS, LogitsModel
 
 _answers: dict[tuple[str, int], bool] = {}
@@ -23,7 +23,12 @@ _ROWS = (MIN_ROWS, MIN_ROWS + 1, 13, 16, 31, 48, 64, 100, 129, 256, 500)
 @torch.inference_mode()
 def rows_are_independent(model: LogitsModel) -> bool:
     """Whether generation and scoring of a row give the same bits whatever else is in the batch."""
-    if model.device.type != "cpu" or model.dtype != torch.float32 or torch.get_num_threads() != 1:
+    if (
+        model.switch is not None
+        or model.device.type != "cpu"
+        or model.dtype != torch.float32
+        or torch.get_num_threads() != 1
+    ):
         return False
     if sum(p.numel() for p in model.model.parameters()) > _MAX_PARAMETERS:
         return False
@@ -71,7 +76,7 @@ def _trace(model: LogitsModel, prompts: list[tuple[int, ...]]) -> torch.Tensor:
         steps.append(decoder.advance(tokens, rows, step))
     seen = torch.stack(steps, dim=1)[: len(prompts)]
     plain = torch.empty(len(prompts), 1, seen.shape[-1])
-    widths = [padded_length(len(p), model.context_length) for p in prompts]
+    widths = [model.padded(len(p)) for p in prompts]
     for width in set(widths):
         members = [k for k, w in enumerate(widths) if w == width]
         ids, counts = pad_prompts([prompts[k] for k in members], width, model.device)

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from foreshock.jobs.adapter_config import MERGE, AdapterError
 from foreshock.jobs.adapters import Adapter
-from foreshock.jobs.fingerprint import check_checkpoint, read_config
+from foreshock.jobs.fingerprint import check_weights, read_config
 from foreshock.jobs.ties import Ties, is_embedding, is_output, read_ties
 
 _PREFIX = "base_model.model."
@@ -51,7 +51,7 @@ def merged_tensors(adapter: Adapter, dtype: torch.dtype | None = None) -> Iterat
             path=adapter.path,
             fix="name the base in bfloat16 in base_model_name_or_path, or use engine vllm, which serves it unmerged",
         )
-    files = check_checkpoint(adapter.base)
+    files = check_weights(adapter.base)
     unsafe = next((file for file in files if file.suffix != ".safetensors"), None)
     if unsafe is not None:
         raise AdapterError(f"{unsafe.name} is not a safetensors file; only such bases can be merged", path=adapter.base)
@@ -122,7 +122,7 @@ def write_merged(adapter: Adapter, folder: Path) -> Path:
 
 def _read(adapter: Adapter) -> tuple[dict[str, Delta], dict[str, torch.Tensor]]:
     """Factors by base module, and tensors that replace the base's."""
-    (file, *more) = check_checkpoint(adapter.path)
+    (file, *more) = check_weights(adapter.path)
     if more or file.suffix != ".safetensors":
         raise AdapterError("expected one adapter_model.safetensors", path=adapter.path)
     deltas: dict[str, Delta] = {}
@@ -144,9 +144,7 @@ def _read(adapter: Adapter) -> tuple[dict[str, Delta], dict[str, torch.Tensor]]:
     return deltas, replaced
 
 
-def _add(
-    adapter: Adapter, module: str, delta: Delta, weight: torch.Tensor, transposed: bool = False
-) -> torch.Tensor:
+def _add(adapter: Adapter, module: str, delta: Delta, weight: torch.Tensor, transposed: bool = False) -> torch.Tensor:
     """weight + scale * B A in float32. A: [r, in], B: [out, r]; `transposed`: the base stores [in, out].
 
     Layout is the base's module class's, as peft decides it, whatever fan_in_fan_out says.

@@ -28,6 +28,7 @@ from foreshock.jobs.engines.admission import (
     require_scoring_temperature,
 )
 from foreshock.jobs.engines.base import (
+    NOT_FINITE,
     GenerationRequest,
     GenerationResult,
     PromptLogprobs,
@@ -36,7 +37,7 @@ from foreshock.jobs.engines.base import (
     never,
 )
 from foreshock.jobs.engines.batching import generation_chunks, length_sorted_chunks
-from foreshock.jobs.engines.decoding import DecodeMode, Decoder, choose_mode, pad_prompts, padded_length
+from foreshock.jobs.engines.decoding import DecodeMode, Decoder, choose_mode, pad_prompts, require_finite
 from foreshock.jobs.engines.forward import LogitsModel
 from foreshock.jobs.engines.invariance import rows_are_independent
 from foreshock.jobs.engines.stopping import finished, says_stop
@@ -138,9 +139,13 @@ class TransformersEngine(Closing):
             self._model = LogitsModel(built, self.device)
             self._prepare(self._model)
             self.builds += 1
-        require_finite(self._model, checkpoint.path)
+        try:
+            require_finite(self._model, checkpoint.path)
+            self._tokenizer = load_tokenizer(checkpoint.tokenizer_path)
+        except BaseException:
+            self._release()
+            raise
         self._config, self._path = config, checkpoint.path
-        self._tokenizer = load_tokenizer(checkpoint.tokenizer_path)
 
     def close(self) -> None:
         """Free the model and the GPU memory it held."""
@@ -162,18 +167,38 @@ class TransformersEngine(Closing):
                 runnable.append(request)
             else:
                 yield failed_generation(request, problem)
-        chunks = generation_chunks(
-            runnable, self.batch_size, self.max_batch_tokens, by_exact_length=self._mode is DecodeMode.UNIFORM
-        )
-        for chunk in chunks:
-            if stop():
-                return
-            yield from self._generate_chunk(model, chunk)
+        for mode, group in self._by_regime(model, runnable):
+            uniform = mode is DecodeMode.UNIFORM
+            chunks = generation_chunks(group, self.batch_size, self.max_batch_tokens, by_exact_length=uniform)
+            for chunk in chunks:
+                if stop():
+                    return
+                yield from self._generate_chunk(model, chunk, mode)
 
-    def _generate_chunk(self, model: LogitsModel, chunk: list[GenerationRequest]) -> Iterator[GenerationResult]:
+    def _by_regime(
+        self, model: LogitsModel, requests: list[GenerationRequest]
+    ) -> Iterator[tuple[DecodeMode, list[GenerationRequest]]]:
+        """Requests that may share batches: those whose rotary frequencies change on the way only with their like."""
+        switch = model.switch
+        if switch is None:
+            yield self._mode, requests
+            return
+        groups: dict[tuple[DecodeMode, int], list[GenerationRequest]] = {}
+        for request in requests:
+            n = len(request.prompt_token_ids)
+            most = min(n + request.max_tokens, model.context_length or 2**62)
+            crosses = switch.crosses(n, most)
+            mode = DecodeMode.UNIFORM if crosses else self._mode
+            groups.setdefault((mode, 2 if crosses else switch.group(n)), []).append(request)
+        for (mode, _), group in groups.items():
+            yield mode, group
+
+    def _generate_chunk(
+        self, model: LogitsModel, chunk: list[GenerationRequest], mode: DecodeMode
+    ) -> Iterator[GenerationResult]:
         """Decode one chunk; on CUDA out-of-memory, its halves."""
         try:
-            ragged = self._mode is DecodeMode.RAGGED
+            ragged = mode is DecodeMode.RAGGED
             rows = Decoder(model, chunk, model.context_length, ragged=ragged, says_stop=self._says_stop).run()
         except torch.cuda.OutOfMemoryError as error:
             if len(chunk) == 1:
@@ -183,8 +208,8 @@ class TransformersEngine(Closing):
         if rows is None:  # outside the except block: its traceback would keep the tensors alive
             torch.cuda.empty_cache()
             half = len(chunk) // 2
-            yield from self._generate_chunk(model, chunk[:half])
-            yield from self._generate_chunk(model, chunk[half:])
+            yield from self._generate_chunk(model, chunk[:half], mode)
+            yield from self._generate_chunk(model, chunk[half:], mode)
             return
         for request, row in zip(chunk, rows, strict=True):
             self.generated_tokens += len(row.token_ids)
@@ -212,9 +237,19 @@ class TransformersEngine(Closing):
                 runnable.append(request)
             else:
                 yield failed_score(request, problem)
-        for chunk in length_sorted_chunks(runnable, lambda r: len(r.token_ids), self.batch_size, self.max_batch_tokens):
-            for part in _split_by_prefill(chunk, max(1, self.max_logits // model.vocab_size)):
-                yield from self._score_chunk(model, part, temperature)
+        by_group: dict[int, list[ScoreRequest]] = {}
+        for request in runnable:
+            by_group.setdefault(model.switch.group(len(request.token_ids)) if model.switch else 0, []).append(request)
+        for group in by_group.values():
+            chunks = length_sorted_chunks(group, lambda r: len(r.token_ids), self.batch_size, self.max_batch_tokens)
+            for chunk in chunks:
+                for part in _split_by_prefill(chunk, max(1, self.max_logits // model.vocab_size)):
+                    yield from self._score_chunk(model, part, temperature)
+
+    def covers(self, n_tokens: int, longer: int) -> bool:
+        """Whether a prompt of `n_tokens` scores alike alone and as the beginning of one of `longer` tokens."""
+        switch = self._loaded().switch
+        return switch is None or switch.covers(n_tokens, longer)
 
     def _score_chunk(
         self, model: LogitsModel, chunk: list[ScoreRequest], temperature: float
@@ -239,7 +274,7 @@ class TransformersEngine(Closing):
             if all(math.isfinite(value) for value in logprobs):
                 yield PromptLogprobs(request.request_id, ids, tuple(logprobs), start)
             else:
-                yield PromptLogprobs(request.request_id, ids, (), start, "the model's logits are not finite")
+                yield PromptLogprobs(request.request_id, ids, (), start, NOT_FINITE)
 
     # -- helpers
 
@@ -306,7 +341,7 @@ def _split_by_prefill(chunk: list[ScoreRequest], max_positions: int) -> Iterator
 @torch.inference_mode()
 def _score(model: LogitsModel, chunk: list[ScoreRequest], temperature: float) -> list[list[float]]:
     """Logits at the needed positions only: position i-1 predicts token i. Right padding is never attended."""
-    width = padded_length(max(len(request.token_ids) for request in chunk), model.context_length)
+    width = model.padded(max(len(request.token_ids) for request in chunk))
     ids, _ = pad_prompts([request.token_ids for request in chunk], width, model.device)
     rows: list[int] = []
     columns: list[int] = []

@@ -22,7 +22,7 @@ from foreshock.errors import ForeshockError
 from foreshock.jobs.adapters import AdapterError, base_of, is_adapter, read_adapter
 from foreshock.jobs.engines.exhausted import is_exhaustion
 from foreshock.jobs.engines.merging import merged_tensors
-from foreshock.jobs.fingerprint import CheckpointError, check_checkpoint
+from foreshock.jobs.fingerprint import CheckpointError, check_weights
 from foreshock.jobs.quiet_bars import no_library_bars
 
 _CONFIG_KEYS_WITHOUT_EFFECT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
@@ -30,7 +30,7 @@ _CONFIG_KEYS_WITHOUT_EFFECT = ("_name_or_path", "transformers_version", "dtype",
 
 def read_model_config(path: Path) -> Any:
     """The model configuration of a complete checkpoint, of the base for an adapter. Raises CheckpointError."""
-    check_checkpoint(path)
+    check_weights(path)
     folder = base_of(path) if is_adapter(path) else path
     try:
         return AutoConfig.from_pretrained(folder)
@@ -91,7 +91,7 @@ def build_model(path: Path, config: Any, dtype: torch.dtype, device: torch.devic
 def swap_weights(model: Any, path: Path) -> bool:
     """Copy the checkpoint's tensors into `model`. Returns False, with nothing changed, if they do not fit it."""
     adapter = read_adapter(path) if is_adapter(path) else None
-    files = check_checkpoint(path if adapter is None else adapter.base)
+    files = check_weights(path if adapter is None else adapter.base)
     if any(file.suffix != ".safetensors" for file in files) or getattr(model, "hf_quantizer", None) is not None:
         return False
     targets: dict[str, torch.Tensor] = model.state_dict()
@@ -106,7 +106,7 @@ def matches_files(model: Any, path: Path) -> bool:
 
     A loader that permutes, joins or scales tensors keeps their names at times; such a model is never swapped.
     """
-    files = check_checkpoint(path)
+    files = check_weights(path)
     if any(file.suffix != ".safetensors" for file in files) or getattr(model, "hf_quantizer", None) is not None:
         return False
     held: dict[str, torch.Tensor] = model.state_dict()

@@ -1,7 +1,7 @@
 """What a checkpoint's directory may be called, which step it is, and what it is called in results.
 
-Trainers name directories each in their own way; results always say `checkpoint-N` or `final`. This is the one place that
-knows either kind of name. Standard library only: analysis reads it too.
+Trainers name directories each in their own way; results always say `checkpoint-N` or `final`. This is the one place
+that knows either kind of name. Standard library only: analysis reads it too.
 """
 
 from __future__ import annotations

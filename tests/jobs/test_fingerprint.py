@@ -96,7 +96,7 @@ def test_incomplete_directories_say_what_is_missing(checkpoint: Path, remove: li
     for name in remove:
         (checkpoint / name).unlink()
     with pytest.raises(CheckpointError, match=message) as caught:
-        model_fingerprint(checkpoint)
+        check_checkpoint(checkpoint)
     assert str(checkpoint) in str(caught.value)
     assert "save_pretrained" in str(caught.value)
 

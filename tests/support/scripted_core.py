@@ -30,6 +30,7 @@ class Script:
     refuse_adapters: bool = False
     wrong_label: bool = False
     fail_start: bool = False
+    not_finite: frozenset[int] = frozenset()  # a prompt that holds one gives logits of NaN
     steps: int = 0
     most_queued: int = 0
     order: list[tuple[int, ...]] = field(default_factory=list)
@@ -142,7 +143,9 @@ class ScriptedCore:
             ]
             logprobs, best = (None, *values), (None, *[-0.1] * len(values))
         versions = ("another",) if self.script.wrong_label else (self.label,)
-        return CoreResult(request.key, tuple(tokens), stopped, versions, logprobs, best if request.best else None)
+        finite = not self.script.not_finite & set(request.token_ids)
+        shown = best if request.best else None
+        return CoreResult(request.key, tuple(tokens), stopped, versions, logprobs, shown, finite=finite)
 
 
 def _rng(*parts: object) -> random.Random:

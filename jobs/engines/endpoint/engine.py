@@ -212,6 +212,10 @@ class OpenAIEngine(Closing):
             client, model, abilities, watch, tokenizer, stated_vocab_size(checkpoint.path) or len(tokenizer), probe
         )
 
+    def covers(self, n_tokens: int, longer: int) -> bool:
+        """Taken to be so: what the server does about rotary frequencies is not told."""
+        return True
+
     def close(self) -> None:
         """Drop the connections."""
         self._drop()

@@ -8,6 +8,7 @@ error, `CoreDiedError`.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -51,6 +52,7 @@ class CoreRequest:
 class CoreResult:
     """What vLLM made of a request. `token_ids` includes a stop token; `prompt_logprobs[0]` is None (no context).
 
+    `finite` is False when a drawn token's log-probability was not: the model's logits held NaN or infinity.
     `versions` names the weights that gave each stretch of the output, as labelled by `label_weights`.
     """
 
@@ -61,6 +63,7 @@ class CoreResult:
     prompt_logprobs: tuple[float | None, ...] | None = None
     prompt_best: tuple[float | None, ...] | None = None
     error: str | None = None
+    finite: bool = True
 
 
 class Core(Protocol):
@@ -145,6 +148,7 @@ class VllmCore:
             ignore_eos=True,  # the prompt format says what ends a continuation
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
+            logprobs=None if request.score else 0,  # the drawn tokens' own: NaN where the logits were, and vLLM goes on
             prompt_logprobs=int(request.best) if request.score else None,
         )
         if request.score:
@@ -233,7 +237,9 @@ def _result(output: Any) -> CoreResult:
         )
     error = None if reason in ("stop", "length") else f"vLLM ended the request with {reason!r}"
     tokens = tuple(completion.token_ids)
-    return CoreResult(output.request_id, tokens, reason == "stop", versions, logprobs, best, error)
+    drawn = completion.cumulative_logprob
+    finite = drawn is None or math.isfinite(drawn)
+    return CoreResult(output.request_id, tokens, reason == "stop", versions, logprobs, best, error, finite)
 
 
 @contextlib.contextmanager

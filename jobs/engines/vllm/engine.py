@@ -20,6 +20,7 @@ from foreshock.jobs.adapters import Adapter, is_adapter, read_adapter
 from foreshock.jobs.closing import Closing
 from foreshock.jobs.engines.admission import failed_generation, failed_score, require_scoring_temperature
 from foreshock.jobs.engines.base import (
+    NOT_FINITE,
     FinishReason,
     GenerationRequest,
     GenerationResult,
@@ -29,6 +30,7 @@ from foreshock.jobs.engines.base import (
     never,
 )
 from foreshock.jobs.engines.stopping import finished, says_stop
+from foreshock.jobs.engines.vllm.alike import require_alike
 from foreshock.jobs.engines.vllm.core import Core, CoreDiedError, CoreRequest, CoreResult, StartCore, start_core
 from foreshock.jobs.engines.vllm.death import stopped_soon
 from foreshock.jobs.engines.vllm.identity import Identity, WrongModelError, divide_logits
@@ -119,6 +121,7 @@ class VllmEngine(Closing):
         fingerprint = model_fingerprint(checkpoint.path)
         adapter = read_adapter(checkpoint.path) if is_adapter(checkpoint.path) else None
         self._tokenizer = load_tokenizer(checkpoint.tokenizer_path)
+        require_alike(checkpoint.path if adapter is None else adapter.base, self.options.max_model_len)
         if adapter is not None and not self._can_serve(adapter):
             self._serve_merged(adapter, fingerprint)
         elif adapter is not None:
@@ -158,11 +161,12 @@ class VllmEngine(Closing):
         self._base = fingerprint
 
     def _can_serve(self, adapter: Adapter) -> bool:
-        """Whether vLLM can apply the adapter as it is; otherwise it is merged."""
+        """Whether vLLM applies the adapter exactly; otherwise it is merged. vLLM 0.32 gives every module the same scale
+        and knows no other embeddings or output layer than the base's."""
         return (
             self.options.serve_adapters
             and not self._scores
-            and not adapter.modules_to_save
+            and adapter.uniform
             and lora_rank_for(adapter.max_rank) is not None
         )
 
@@ -189,6 +193,10 @@ class VllmEngine(Closing):
         finally:
             if previous is not None:
                 previous.cleanup()
+
+    def covers(self, n_tokens: int, longer: int) -> bool:
+        """Always: vLLM takes one set of rotary frequencies for all rows."""
+        return True
 
     def close(self) -> None:
         """End vLLM's processes."""
@@ -240,6 +248,8 @@ class VllmEngine(Closing):
         return decode(self._tokenizer, token_ids)
 
     def _generated(self, request: GenerationRequest, result: CoreResult) -> GenerationResult:
+        if not result.finite:
+            return failed_generation(request, NOT_FINITE)
         tokens = result.token_ids
         if result.stopped and tokens and tokens[-1] in request.stop_token_ids:
             tokens = tokens[:-1]
@@ -299,7 +309,7 @@ class VllmEngine(Closing):
             return failed_score(request, f"vLLM gave {len(values)} log-probabilities, some of them missing")
         known = tuple(value for value in values if value is not None)
         if not all(math.isfinite(value) for value in known):
-            return failed_score(request, "the model's logits are not finite")
+            return failed_score(request, NOT_FINITE)
         self.scored_sequences += 1
         return PromptLogprobs(request.request_id, request.token_ids, known, request.prefill_start)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from engine_contract import EngineContract, by_id, request
+from safetensors.torch import load_file, save_file
 from scripted_core import Script
 
-from foreshock.errors import ForeshockError
+from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.engines.base import FinishReason, GenerationRequest, ScoreRequest
 from foreshock.jobs.engines.vllm.engine import VllmEngine
 from foreshock.jobs.engines.vllm.identity import WrongModelError
@@ -319,7 +321,10 @@ def test_once_prompts_are_scored_adapters_are_merged(
     assert [rank for _, rank in script.started] == [8, None]
 
 
-@pytest.mark.parametrize("why", ["refused by vLLM", "replaces whole modules", "asked for", "rank too large"])
+WHY = ["refused by vLLM", "replaces whole modules", "asked for", "rank too large", "ranks by module", "output layer"]
+
+
+@pytest.mark.parametrize("why", WHY)
 def test_adapters_that_cannot_be_served_are_merged(
     engine: VllmEngine, script: Script, checkpoint: Checkpoint, make_adapter: MakeCheckpoint, why: str
 ) -> None:
@@ -327,10 +332,40 @@ def test_adapters_that_cannot_be_served_are_merged(
     if why == "asked for":
         engine = VllmEngine(serve_adapters=False)
         engine.start_core = script.start
-    changes = {"modules_to_save": ["lm_head"]} if why == "replaces whole modules" else {}
+    changes: dict[str, Any] = {"modules_to_save": ["lm_head"]} if why == "replaces whole modules" else {}
+    if why == "ranks by module":  # vLLM would give all modules the scale of the first
+        changes = {"alpha_pattern": {"q_proj": 3}}
+    if why == "output layer":
+        changes = {"modules": ("self_attn.q_proj", "lm_head")}
     engine.load(make_adapter(checkpoint, 9, rank=600 if why == "rank too large" else 4, **changes))
     served = Path(engine._running().call("foreshock_weights_path"))
     assert served.parent.name.startswith("foreshock-merged-")
     assert len(ask(engine)) == 6
     engine.close()
     assert not served.exists()
+
+
+def test_a_row_drawn_from_logits_that_are_not_finite_is_an_error(
+    engine: VllmEngine, script: Script, checkpoint: Checkpoint
+) -> None:
+    script.not_finite = frozenset({77})
+    engine.load(checkpoint)
+    sick, well = engine.generate([request(0, prompt_token_ids=(5, 77)), request(1, prompt_token_ids=(5, 78))])
+    assert (sick.request_id, sick.finish_reason) == (0, FinishReason.ERROR)
+    assert sick.error == "the model's logits are not finite"
+    assert well.error is None
+
+
+def test_what_vllm_computes_otherwise_than_transformers_is_refused(
+    engine: VllmEngine, make_checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
+    tied = make_checkpoint(seed=3, tie_word_embeddings=True)
+    shutil.copytree(tied.path, tmp_path / "checkpoint-1")
+    file = tmp_path / "checkpoint-1" / "model.safetensors"
+    tensors = load_file(file)
+    save_file(tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"] * 2}, file, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"tie_word_embeddings true, but .* differ"):
+        engine.load(Checkpoint("run", 1, tmp_path / "checkpoint-1"))
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+    with pytest.raises(InputError, match="rotary frequencies are dynamic"):
+        engine.load(make_checkpoint(rope_parameters=rope))
