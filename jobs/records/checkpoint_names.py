@@ -162,7 +162,7 @@ def step_of_directory(name: str, pattern: str | None = None) -> int | None:
 
     Raises ValueError for a name that follows none.
     """
-    rules = (*((given_rule(pattern),) if pattern is not None else DEFAULT_RULES), _FINAL_RULE)
+    rules: list[NamingRule] = [*([given_rule(pattern)] if pattern is not None else DEFAULT_RULES), _FINAL_RULE]
     rule = next((rule for rule in rules if rule.matches(name)), None)
     if rule is None:
         raise ValueError(f"{name!r} is not a checkpoint name; valid: {valid_names()}")

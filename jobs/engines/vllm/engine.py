@@ -161,8 +161,8 @@ class VllmEngine(Closing):
         self._base = fingerprint
 
     def _can_serve(self, adapter: Adapter) -> bool:
-        """Whether vLLM applies the adapter exactly; otherwise it is merged. vLLM 0.32 gives every module the same scale
-        and knows no other embeddings or output layer than the base's."""
+        """Whether vLLM applies the adapter exactly as peft does; otherwise it is merged. It knows no other embeddings
+        or output layer than the base's, and its matching of rank patterns is its own."""
         return (
             self.options.serve_adapters
             and not self._scores
