@@ -8,15 +8,28 @@ configuration saved with a run holds absolute ones.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from foreshock.errors import InputError
+from foreshock.jobs.verify.registry import VERIFIERS
+
+T = TypeVar("T")
 
 
 class Cluster(StrEnum):
@@ -67,6 +80,14 @@ def _step(item: Any) -> int | str:
     if isinstance(item, bool) or not text.isdecimal():
         raise ValueError(f'{item!r} is not a step; valid: "all", or a list such as [10, 20, final]')
     return int(text)
+
+
+def _registered(look: Callable[[], T]) -> T:
+    """What a registry answers; its errors as one line of the many that may be wrong."""
+    try:
+        return look()
+    except InputError as error:
+        raise ValueError(str(error).replace("\n  -> ", "; ")) from None
 
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
@@ -165,12 +186,38 @@ class EngineConfig(_Section):
 class VerifierConfig(_Section):
     """What judges the code."""
 
-    name: Literal["builtin", "djinn"] = "builtin"
+    name: str = Field("builtin", description="builtin, djinn, or one that an installed package adds")
     timeout_s: float = Field(5.0, gt=0.0, description="Wall clock per verification, in seconds")
     workers: int = Field(1, ge=1, description="Verification processes per worker")
-    package: AbsolutePath | None = Field(None, description="A djinn checkout, instead of the installed package")
     reuse_verdicts: bool = Field(True, description="Verify the same code on the same problem once per worker")
     allow_weak_sandbox: bool = Field(False, description="Run with less than the full sandbox; recorded on every row")
+    options: dict[str, Any] = Field(default_factory=dict, description="The verifier's own options: see below")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _package_is_an_option(cls, data: Any) -> Any:
+        """Earlier versions had a key for djinn's checkout, which was ignored for other verifiers."""
+        if not isinstance(data, dict) or "package" not in data:
+            return data
+        rest = {key: value for key, value in data.items() if key != "package"}
+        if data["package"] is None:
+            return rest
+        return rest | {"options": {"package": data["package"]} | (rest.get("options") or {})}
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_known(cls, name: str) -> str:
+        _registered(lambda: VERIFIERS.get(name))
+        return name
+
+    @field_validator("options")
+    @classmethod
+    def _options_are_its_own(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        """As plain data with paths made absolute, defaults left out."""
+        if "name" not in info.data:
+            return options  # nobody knows whose they are
+        own = _registered(lambda: VERIFIERS.get(info.data["name"]).own_options(options))
+        return own.model_dump(mode="json", exclude_defaults=True)
 
 
 class LogprobConfig(_Section):

@@ -286,6 +286,17 @@ def _require_planned_model(checkpoint: Checkpoint, planned: str) -> None:
         )
 
 
+def require_planned_verifier(verifier: Verifier, specs: Sequence[JobSpec]) -> None:
+    """Raise ForeshockError when verdicts would not be those of the verifier that the specs were planned with."""
+    own = f"{verifier.identity()}:"
+    planned = next((spec.verifier for spec in specs if spec.verifier and not spec.verifier.startswith(own)), None)
+    if planned is not None:
+        raise ForeshockError(
+            f"this machine's verifier is {verifier.identity()}; the run was planned with {planned}: its verdicts must "
+            "not be mixed with the others\n  -> install the planned version here, or start a new run: foreshock run"
+        )
+
+
 def engine_options(planned: Mapping[str, Any], halvings: int) -> dict[str, Any]:
     """The planned engine options; the batch halved once for each time that this task was killed for memory.
 
@@ -297,11 +308,16 @@ def engine_options(planned: Mapping[str, Any], halvings: int) -> dict[str, Any]:
     }
 
 
-def _make_verifier(settings: WorkerSettings) -> Verifier:
-    from foreshock.jobs.verify.factory import create_verifier
+def _make_verifier(settings: WorkerSettings, task: ArrayTask) -> Verifier:
     from foreshock.jobs.verify.memo import MemoVerifier
+    from foreshock.jobs.verify.registry import create_verifier
 
     verifier = create_verifier(settings.verifier, settings.verifier_options)
+    try:
+        require_planned_verifier(verifier, task.specs)
+    except ForeshockError:
+        verifier.close()
+        raise
     return MemoVerifier(verifier) if settings.reuse_verdicts else verifier
 
 
@@ -319,7 +335,7 @@ def run_array_task(layout: RunLayout, pack: int, index: int, stop: StopFlag, slu
         layout,
         plan,
         lambda: create_engine(settings.engine, engine_options(settings.engine_options, halvings)),
-        lambda: _make_verifier(settings),
+        lambda: _make_verifier(settings, tasks[index]),
         stop,
         ProgressReporter(layout.progress_file(index), pack, index),
         slurm_job,

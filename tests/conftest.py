@@ -24,7 +24,7 @@ from foreshock.jobs.spec import Checkpoint
 settings.register_profile("foreshock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("foreshock")
 
-pytest.register_assert_rewrite("engine_contract", "executor_contract", "prompt_contract", "verifier_contract")
+pytest.register_assert_rewrite("engine_contract", "executor_contract", "prompt_contract")
 
 CORPUS = [
     "Write a function that adds three to its argument and returns the result.",

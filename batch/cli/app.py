@@ -22,6 +22,7 @@ from foreshock.batch.cli import (
     slurm_commands,
     watch_command,
 )
+from foreshock.batch.cli.verifier_options import VerifierCommand
 
 app = typer.Typer(
     name="foreshock",
@@ -53,10 +54,10 @@ app.command("logs", rich_help_panel=_RUNS)(slurm_commands.logs)
 app.command("cancel", rich_help_panel=_RUNS)(slurm_commands.cancel)
 app.command("ls", rich_help_panel=_RUNS)(run_commands.ls)
 app.command("demo", rich_help_panel=_RUNS)(demo_command.demo)
-app.command("eval", rich_help_panel=_PARTS)(part_commands.evaluate)
+app.command("eval", cls=VerifierCommand, rich_help_panel=_PARTS)(part_commands.evaluate)
 app.command("logprob", rich_help_panel=_PARTS)(part_commands.logprob)
 app.command("aggregate", rich_help_panel=_PARTS)(part_commands.aggregate)
-app.command("rescore", rich_help_panel=_PARTS)(rescore.rescore)
+app.command("rescore", cls=VerifierCommand, rich_help_panel=_PARTS)(rescore.rescore)
 app.command("trajectory", rich_help_panel=_ANALYSIS)(analysis_commands.trajectory)
 app.command("integrate", rich_help_panel=_ANALYSIS)(analysis_commands.integrate)
 app.command("rates", rich_help_panel=_ANALYSIS)(estimate_commands.rates)

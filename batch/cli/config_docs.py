@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from foreshock.batch.config import RunConfig
+from foreshock.jobs.verify.registry import VERIFIERS
 
 _INTRO = """\
 # Configuration
@@ -45,7 +46,19 @@ def render() -> str:
         section = _section(field)
         if section is not None:
             parts.append(_table(f"`{name}`", section, sections=True))
+        if name == "verifier":
+            parts += _verifier_tables()
     return "\n".join(parts)
+
+
+def _verifier_tables() -> list[str]:
+    """Own options of foreshock's own verifiers."""
+    specs = [VERIFIERS.get(name) for name in sorted(VERIFIERS.own)]
+    tables = []
+    for spec in specs:
+        if spec.options.model_fields:
+            tables.append(_table(f"`verifier.options` of `{spec.name}`", spec.options, sections=True))
+    return tables
 
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:

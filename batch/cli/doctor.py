@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from importlib import metadata as packages
 from pathlib import Path
 
+from foreshock.errors import InputError
+
 _NEEDED = ("torch", "transformers", "accelerate", "safetensors", "pandas", "pyarrow", "numpy", "scipy", "gpytorch")
 _NEEDED_TOO = ("scikit-learn", "matplotlib", "jinja2", "pydantic", "pyyaml", "typer", "rich", "submitit")
-_OPTIONAL = {"vllm": "pip install 'foreshock[vllm]'", "djinn-framework": "pip install 'foreshock[djinn]'"}
+_OPTIONAL = {"vllm": "pip install 'foreshock[vllm]'"}
 
 
 @dataclass
@@ -33,7 +35,7 @@ class Finding:
 def examine() -> list[Finding]:
     """Look at everything; never raises."""
     findings: list[Finding] = []
-    for look in (_python, _packages, _devices, _memory, _disk, _sandbox, _tools):
+    for look in (_python, _packages, _devices, _memory, _disk, _sandbox, _verifiers, _tools):
         try:
             findings += look()
         except Exception as error:  # noqa: BLE001 - a broken probe is a finding, not a crash
@@ -62,19 +64,24 @@ def _packages() -> list[Finding]:
             findings.append(Finding("ok", name, packages.version(name)))
         except packages.PackageNotFoundError:
             findings.append(Finding("absent", name, "not installed", fix))
-    findings += _wrong_djinn()
     return findings
 
 
-def _wrong_djinn() -> list[Finding]:
-    """PyPI's `djinn` is an unrelated web framework that shadows the one verifiers need."""
-    try:
-        version = packages.version("djinn")
-    except packages.PackageNotFoundError:
-        return []
-    return [
-        Finding("weak", "djinn", f"{version}: PyPI's unrelated package", "pip uninstall djinn; then the djinn extra")
-    ]
+def _verifiers() -> list[Finding]:
+    from foreshock.jobs.verify.registry import VERIFIERS, verifier_facts
+
+    findings = []
+    for name in VERIFIERS.names():
+        what = f"verifier {name}"
+        try:
+            spec, facts = VERIFIERS.get(name), verifier_facts(name)
+        except InputError as error:
+            problem, _, fix = str(error).partition("\n  -> ")
+            findings.append(Finding("absent", what, problem, fix))
+        else:
+            found = f"{facts.identity} of {VERIFIERS.origin(name)}, {len(facts.exploit_types)} exploit types: "
+            findings.append(Finding("ok", what, found + spec.summary))
+    return findings
 
 
 def _devices() -> list[Finding]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from foreshock.batch.cli.endpoint_options import BaseUrlOption, ServedModelOption
+from foreshock.batch.cli.verifier_options import VerifierOption, VerifierOptionsOption, parse_options
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
@@ -35,7 +36,8 @@ def evaluate(
         list[str] | None, typer.Option("--stop", help="String that ends a continuation; repeatable.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
-    verifier: Annotated[str, typer.Option("--verifier", help="builtin or djinn.")] = "builtin",
+    verifier: VerifierOption = "builtin",
+    verifier_option: VerifierOptionsOption = None,
     allow_weak_sandbox: Annotated[bool, typer.Option("--allow-weak-sandbox")] = False,
     prompt_format: FormatOption = "auto",
     instructions: Annotated[str, typer.Option("--instructions", help="full or bare.")] = "full",
@@ -65,7 +67,11 @@ def evaluate(
         },
         "prompt": {"format": prompt_format, "instructions": instructions},
         "engine": with_endpoint({"device": device, "dtype": dtype, "batch_size": batch_size}, base_url, served_model),
-        "verifier": {"name": verifier, "allow_weak_sandbox": allow_weak_sandbox},
+        "verifier": {
+            "name": verifier,
+            "allow_weak_sandbox": allow_weak_sandbox,
+            "options": parse_options(verifier_option),
+        },
         "execution": {"workers": 1},
     }
     config = one_cell_config(checkpoint, prefill_tokens, sections)

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from foreshock.batch.cli.verifier_options import VerifierOption, VerifierOptionsOption, parse_options
+
 if TYPE_CHECKING:
     from foreshock.batch.on_files.rescore import RescoreReport
 
 
 def rescore(
     run_dir: Annotated[Path, typer.Argument(help="Run directory, with evals/*.samples.jsonl.")],
-    verifier: Annotated[str, typer.Option("--verifier", help="builtin or djinn.")] = "builtin",
+    verifier: VerifierOption = "builtin",
     problems: Annotated[
         str | None,
         typer.Option(
@@ -24,9 +26,7 @@ def rescore(
         ),
     ] = None,
     split: Annotated[str | None, typer.Option("--split", help="Split of --problems, where it has several.")] = None,
-    djinn_package: Annotated[
-        Path | None, typer.Option("--djinn-package", help="A djinn checkout, instead of the installed package.")
-    ] = None,
+    verifier_option: VerifierOptionsOption = None,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Submissions at a time; default: one a usable core.")
     ] = None,
@@ -53,16 +53,14 @@ def rescore(
     from foreshock.batch.on_files.rescore import rescore_problems, rescore_run
     from foreshock.errors import InputError
     from foreshock.jobs.records.layout import RunLayout
-    from foreshock.jobs.verify.factory import create_verifier
+    from foreshock.jobs.verify.registry import create_verifier
 
     if not run_dir.is_dir():
         raise InputError("no such run directory", path=run_dir)
     layout = RunLayout(run_dir)
     known = rescore_problems(layout, problems, split)
     options: dict[str, Any] = {"workers": workers, "timeout_s": timeout_s, "allow_weak_sandbox": allow_weak_sandbox}
-    if djinn_package is not None:
-        options["package"] = str(djinn_package)
-    with create_verifier(verifier, options) as judge, make_progress() as bar:
+    with create_verifier(verifier, options | parse_options(verifier_option)) as judge, make_progress() as bar:
         task = bar.add_task("verifying", total=None, note="")
         report = rescore_run(
             layout, known, judge, output, lambda done, total: bar.update(task, completed=done, total=total)

@@ -25,8 +25,8 @@ from foreshock.jobs.prompts.tokenizer import PrefillTextError, load_tokenizer
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, WorkerSettings
 from foreshock.jobs.spec import Checkpoint, JobSpec
-from foreshock.jobs.verify.facts import verifier_facts
 from foreshock.jobs.verify.problem import Problem
+from foreshock.jobs.verify.registry import verifier_facts
 
 DEFAULT_BATCH_SIZE = 64
 DEFAULT_SEQUENCES = 256
@@ -66,7 +66,7 @@ def make_plan(
         create_engine(settings.engine, settings.engine_options).close()
     growing = checkpoints is not None
     checkpoints = discover_checkpoints(config.checkpoints) if checkpoints is None else checkpoints
-    verifier = verifier_facts(config.verifier.name, config.verifier.package)
+    verifier = verifier_facts(config.verifier.name, config.verifier.options)
     problems = load_run_problems(config.problems, verifier.exploit_types)
     facts = {checkpoint: model_facts(config, checkpoint) for checkpoint in checkpoints}
     traces = _renderable(config, checkpoints[0], _load_traces(config, problems))
@@ -143,7 +143,7 @@ def _renderable(config: RunConfig, checkpoint: Checkpoint, traces: dict[str, tup
 
 def grow_plan(config: RunConfig, plan: PlanFile, inputs: RunInputs, checkpoints: Sequence[Checkpoint]) -> PlanFile:
     """The plan with further checkpoints' specs after its own, which stay as they are; made from the frozen inputs."""
-    verifier = verifier_facts(config.verifier.name, config.verifier.package)
+    verifier = verifier_facts(config.verifier.name, config.verifier.options)
     first = plan.specs[0].checkpoint.name
     n_refused = next((s.n_tasks for s in plan.skipped if (s.checkpoint, s.reason) == (first, CONTROL_TOKEN)), 0)
     builder = SpecBuilder(config, inputs, verifier.identity, n_refused)
@@ -162,13 +162,13 @@ def extra_specs(
 ) -> list[JobSpec]:
     """Specs of `n_attempts` further level-0 attempts at `tasks`; `base` is a level-0 spec of the same checkpoint and
     `first_index` the number of such shards that the checkpoint has already."""
-    verifier = verifier_facts(config.verifier.name, config.verifier.package)
+    verifier = verifier_facts(config.verifier.name, config.verifier.options)
     return SpecBuilder(config, inputs, verifier.identity, 0).extra(base, tasks, n_attempts, first_index)
 
 
 def check_sources(config: RunConfig) -> None:
     """Raise InputError for problems or traces that no checkpoint could be planned with."""
-    verifier = verifier_facts(config.verifier.name, config.verifier.package)
+    verifier = verifier_facts(config.verifier.name, config.verifier.options)
     _load_traces(config, load_run_problems(config.problems, verifier.exploit_types))
 
 
@@ -202,8 +202,6 @@ def engine_options(engine: EngineConfig) -> dict[str, Any]:
 
 def _settings(config: RunConfig, image_digest: str | None) -> WorkerSettings:
     engine = config.engine
-    package = config.verifier.package
-    djinn = {"package": str(package)} if package is not None and config.verifier.name == "djinn" else {}
     return WorkerSettings(
         engine=engine.name,
         engine_options=engine_options(engine),
@@ -213,7 +211,7 @@ def _settings(config: RunConfig, image_digest: str | None) -> WorkerSettings:
             "timeout_s": config.verifier.timeout_s,
             "allow_weak_sandbox": config.verifier.allow_weak_sandbox,
         }
-        | djinn,
+        | config.verifier.options,
         prompt_format=config.prompt.format,
         system=config.prompt.system,
         instructions=config.prompt.instructions,

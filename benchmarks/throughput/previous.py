@@ -36,7 +36,7 @@ from foreshock.jobs.records.planfile import WorkerSettings
 from foreshock.jobs.records.rows import Row
 from foreshock.jobs.spec import Checkpoint, JobKind, JobSpec
 from foreshock.jobs.verify.base import Verifier
-from foreshock.jobs.verify.factory import create_verifier
+from foreshock.jobs.verify.registry import create_verifier
 
 CONCURRENCY = 8
 MAX_NUM_SEQS = 16

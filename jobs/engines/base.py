@@ -109,7 +109,7 @@ class PromptLogprobs:
 
 
 class Engine(Protocol):
-    """Loads one checkpoint at a time; the contract test suite is tests/support/engine_contract.py."""
+    """Loads one checkpoint at a time; contract suite: foreshock.testing.engines."""
 
     name: str
 

@@ -73,7 +73,7 @@ class Submission:
 
 
 class Verifier(Protocol):
-    """Verifies submissions in the sandbox; contract suite: tests/support/verifier_contract.py."""
+    """Verifies submissions in the sandbox; contract suite: foreshock.testing.verifiers."""
 
     name: str
 

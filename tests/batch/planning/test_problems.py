@@ -14,7 +14,7 @@ from foreshock.batch.planning.problems import load_run_problems
 from foreshock.errors import InputError
 from foreshock.jobs.verify.builtin.problems import builtin_problems
 from foreshock.jobs.verify.builtin.verifier import BuiltinVerifier
-from foreshock.jobs.verify.facts import verifier_facts
+from foreshock.jobs.verify.registry import verifier_facts
 
 
 def load(**changes: Any) -> dict[str, Any]:
@@ -67,4 +67,4 @@ def test_facts_are_those_of_the_running_verifier(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="valid: builtin, djinn"):
         verifier_facts("none")
     with pytest.raises(InputError, match="no djinn checkout"):
-        verifier_facts("djinn", tmp_path)
+        verifier_facts("djinn", {"package": str(tmp_path)})

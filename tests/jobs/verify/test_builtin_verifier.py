@@ -5,19 +5,32 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from verifier_contract import Example, VerifierContract
 
 from foreshock.jobs.records.verdicts import SandboxTier
 from foreshock.jobs.verify.base import Outcome, Submission
 from foreshock.jobs.verify.builtin.families import FAMILIES
 from foreshock.jobs.verify.builtin.problems import builtin_problems, wrong_solution
 from foreshock.jobs.verify.builtin.verifier import BuiltinVerifier
+from foreshock.jobs.verify.registry import VERIFIERS
 from foreshock.jobs.verify.sandbox.tiers import SandboxUnavailableError, best_tier
+from foreshock.jobs.verify.spec import VerifierSpec
+from foreshock.testing.verifiers import Example, VerifierContract, VerifierSpecContract
 
 INTENDED = {"honest": (True, True), "exploit": (False, True), "wrong": (False, False)}
 
 
 class TestContract(VerifierContract):
+    @pytest.fixture
+    def example(self) -> Example:
+        (problem,) = builtin_problems("train", ["filesystem_exposure"], per_family=1)
+        return Example(problem, wrong_solution(problem))
+
+
+class TestSpec(VerifierSpecContract):
+    @pytest.fixture
+    def spec(self) -> VerifierSpec:
+        return VERIFIERS.get("builtin")
+
     @pytest.fixture
     def example(self) -> Example:
         (problem,) = builtin_problems("train", ["filesystem_exposure"], per_family=1)

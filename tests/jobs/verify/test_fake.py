@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from verifier_contract import Example, VerifierContract
 
 from foreshock.batch.config import VerifierConfig
 from foreshock.jobs.records.verdicts import SandboxTier
 from foreshock.jobs.verify.base import Outcome, Verdict, Verification
 from foreshock.jobs.verify.builtin.problems import builtin_problems, wrong_solution
 from foreshock.jobs.verify.fake import FakeVerifier
+from foreshock.testing.verifiers import Example, VerifierContract
 
 
 class TestContract(VerifierContract):

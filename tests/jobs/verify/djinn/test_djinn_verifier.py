@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from verifier_contract import Example, VerifierContract
 
 from foreshock.errors import ForeshockError
 from foreshock.jobs.records.verdicts import SandboxTier
@@ -14,6 +13,7 @@ from foreshock.jobs.verify.base import Submission
 from foreshock.jobs.verify.djinn.verifier import DjinnVerifier
 from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.sandbox.tiers import best_tier
+from foreshock.testing.verifiers import Example, VerifierContract
 
 CASES = [((2, 3), 8), ((4, 1), 9), ((0, 7), 7), ((5, 5), 15)]
 HONEST = "def mix(a, b):\n    return 2 * a + b + (a == 2)\n"

@@ -1,19 +1,36 @@
-"""What every Verifier must do; a subclass provides `verifier` and `example`."""
+"""What every verifier must do, and what its entry in the registry must say.
+
+class TestContract(VerifierContract):
+    @pytest.fixture(scope="class")
+    def verifier(self) -> Iterator[Verifier]:
+        with MyVerifier(workers=1) as verifier:
+            yield verifier
+
+    @pytest.fixture
+    def example(self) -> Example:
+        return Example(my_problem, wrong="def solve(x):\n    return None\n")
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
+from foreshock.errors import InputError
 from foreshock.jobs.records.verdicts import SandboxTier
 from foreshock.jobs.verify.base import Outcome, Submission, Verifier
 from foreshock.jobs.verify.problem import Problem
+from foreshock.jobs.verify.registry import VERIFIERS
+from foreshock.jobs.verify.spec import SandboxOptions, VerifierSpec
 
 
 @dataclass(frozen=True)
 class Example:
-    """A problem with its three kinds of submission."""
+    """A problem whose `ground_truth` is honest and whose `exploit` passes the insecure verifier alone, and code that
+    passes neither."""
 
     problem: Problem
     wrong: str
@@ -76,3 +93,33 @@ class VerifierContract:
         assert verifier.verify(example.problem, None).tier in SandboxTier
         assert verifier.identity() == verifier.identity()
         assert verifier.identity().startswith(verifier.name + ":")
+
+
+class VerifierSpecContract:
+    """Inherit, and provide the fixtures `spec` and `example`; `options` where the verifier's own are needed."""
+
+    @pytest.fixture
+    def options(self) -> Mapping[str, Any]:
+        """Own options to build with: none."""
+        return {}
+
+    def test_its_name_finds_it(self, spec: VerifierSpec) -> None:
+        assert VERIFIERS.get(spec.name) is spec
+        assert spec.name in VERIFIERS.names()
+        assert spec.summary
+
+    def test_facts_are_those_of_the_verifier_it_builds(
+        self, spec: VerifierSpec, example: Example, options: Mapping[str, Any]
+    ) -> None:
+        own = spec.own_options(options)
+        facts = spec.facts(own)
+        with spec.build(SandboxOptions(workers=1, timeout_s=10.0, allow_weak_sandbox=True), own) as verifier:
+            assert verifier.name == spec.name
+            assert verifier.identity() == facts.identity
+            for exploit_type in facts.exploit_types:
+                assert verifier.supports(replace(example.problem, exploit_type=exploit_type))
+        assert example.problem.exploit_type in facts.exploit_types
+
+    def test_an_option_that_it_does_not_have_is_refused_by_name(self, spec: VerifierSpec) -> None:
+        with pytest.raises(InputError, match=r"has no option 'no_such_option'"):
+            spec.own_options({"no_such_option": 1})
