@@ -20,6 +20,7 @@ from foreshock.batch.cli import (
     rescore,
     run_commands,
     slurm_commands,
+    view_command,
     watch_command,
 )
 from foreshock.batch.cli.verifier_options import VerifierCommand
@@ -64,6 +65,7 @@ app.command("rates", rich_help_panel=_ANALYSIS)(estimate_commands.rates)
 app.command("gp", rich_help_panel=_ANALYSIS)(estimate_commands.gp)
 app.command("forecast", rich_help_panel=_ANALYSIS)(emergence_commands.forecast)
 app.command("emergence", rich_help_panel=_ANALYSIS)(emergence_commands.emergence)
+app.command("view", rich_help_panel=_ANALYSIS)(view_command.view)
 app.command("report", rich_help_panel=_ANALYSIS)(analysis_commands.report)
 app.add_typer(image_commands.app, name="image", rich_help_panel=_MACHINE)
 app.command("doctor", rich_help_panel=_MACHINE)(doctor_command.doctor)

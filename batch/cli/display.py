@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -56,6 +56,17 @@ def sweep_display(title: str) -> Iterator[OnSnapshot]:
             bar.update(task, completed=now.rows_done, total=now.rows_total, note=note)
 
         yield show
+
+
+@contextmanager
+def count_bar(title: str, unit: str = "bytes") -> Iterator[Callable[[int, int], None]]:
+    """A bar to be called with what is done and what there is; nothing where there is no terminal."""
+    if not err.is_terminal:
+        yield lambda done, total: None
+        return
+    with make_progress() as bar:
+        task = bar.add_task(title, total=None, note=unit)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 class _LogLines:

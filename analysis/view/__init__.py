@@ -1,0 +1,1 @@
+"""Looking at samples: an index over a run's rows, questions to it, a local server and a static copy."""

@@ -1,0 +1,187 @@
+"""Questions to an index: cells, pages of rows, one sample whole, text search."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from foreshock.errors import InputError
+
+MOST = 500
+"""Rows of one page at the most."""
+TEXTS = ("prompt", "prefill_reasoning", "response", "reasoning", "code")
+"""Fields that a text search looks into."""
+_VERDICTS = {
+    "exploit": "r.exploit = 1",
+    "solved": "r.secure = 1",
+    "failed": "r.secure = 0 AND r.insecure = 0",
+    "none": "r.exploit IS NULL",
+}
+_EQUAL = {
+    "kind": "f.kind",
+    "checkpoint": "f.checkpoint",
+    "type": "r.type",
+    "finish": "r.finish",
+    "code_status": "r.code_status",
+    "task": "r.task",
+}
+_NUMBERS = {"level": "f.level", "attempt": "r.attempt", "rollout": "r.rollout", "suspect": "r.suspect"}
+_SELECT = (
+    "SELECT r.id, f.kind, f.checkpoint, f.level, r.task, r.type, r.attempt, r.rollout, r.exploit, r.secure, "
+    "r.insecure, r.suspect, r.finish, r.code_status, r.tier, r.tokens, r.error FROM rows r "
+    "JOIN files f ON f.id = r.file"
+)
+_ORDER = " ORDER BY f.kind = 'evals' DESC, f.kind, f.step, f.level, r.task, r.attempt, r.rollout, r.id"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows of one page. `total` is None where rows were searched for text, which stops once a page is full."""
+
+    rows: list[dict[str, Any]]
+    total: int | None
+    more: bool
+
+
+@dataclass(frozen=True)
+class RunIndex:
+    """One run's index, opened anew for each question, so that any thread may ask."""
+
+    name: str
+    path: Path
+    filters: frozenset[str] = field(default=frozenset((*_EQUAL, *_NUMBERS, "verdict", "text")))
+
+    def summary(self) -> dict[str, Any]:
+        """Checkpoints, levels, exploit types and other values that rows have, and how many rows there are."""
+        with self._open() as index:
+
+            def values(column: str, order: str) -> list[Any]:
+                found = index.execute(
+                    f"SELECT DISTINCT {column} FROM rows r JOIN files f ON f.id = r.file "
+                    f"WHERE {column} IS NOT NULL ORDER BY {order}"
+                )
+                return [value for (value,) in found]
+
+            return {
+                "run": self.name,
+                "rows": index.execute("SELECT count(*) FROM rows").fetchone()[0],
+                "kinds": [kind for (kind,) in index.execute("SELECT DISTINCT kind FROM files ORDER BY kind")],
+                "checkpoints": [c for (c,) in index.execute("SELECT DISTINCT checkpoint FROM files ORDER BY step")],
+                "levels": [level for (level,) in index.execute("SELECT DISTINCT level FROM files ORDER BY level")],
+                "types": values("r.type", "1"),
+                "finish": values("r.finish", "1"),
+                "code_status": values("r.code_status", "1"),
+            }
+
+    def cells(self, kind: str = "evals", exploit_type: str | None = None) -> list[dict[str, Any]]:
+        """Counts of each checkpoint and level: attempts, verdicts, exploits."""
+        where, values = "WHERE f.kind = ?", [kind]
+        if exploit_type is not None:
+            where, values = f"{where} AND r.type = ?", [kind, exploit_type]
+        query = (
+            "SELECT f.checkpoint, f.level, count(*), count(r.exploit), coalesce(sum(r.exploit), 0) "
+            f"FROM rows r JOIN files f ON f.id = r.file {where} GROUP BY f.step, f.level ORDER BY f.step, f.level"
+        )
+        names = ("checkpoint", "level", "attempts", "verdicts", "exploits")
+        with self._open() as index:
+            return [dict(zip(names, row, strict=True)) for row in index.execute(query, values)]
+
+    def rows(self, filters: Mapping[str, str], offset: int = 0, limit: int = 50) -> Page:
+        """One page of rows. Raises InputError for an unknown filter or value."""
+        where, values = self._where(filters)
+        limit = max(1, min(limit, MOST))
+        text = filters.get("text", "").strip()
+        with self._open() as index:
+            if text:
+                found = self._search(index, where, values, text)
+                picked = [row for i, row in zip(range(offset + limit + 1), found, strict=False) if i >= offset]
+                return Page(picked[:limit], None, len(picked) > limit)
+            query = f"SELECT count(*) FROM rows r JOIN files f ON f.id = r.file{where}"
+            total = index.execute(query, values).fetchone()[0]
+            page = index.execute(f"{_SELECT}{where}{_ORDER} LIMIT ? OFFSET ?", (*values, limit, offset))
+            rows = [_as_dict(row) for row in page]
+        return Page(rows, total, offset + len(rows) < total)
+
+    def sample(self, row_id: int) -> dict[str, Any]:
+        """A row whole, as its table holds it, with its place. Raises InputError if it is gone."""
+        with self._open() as index:
+            place = index.execute(
+                "SELECT f.path, r.start, r.length, f.kind, f.checkpoint, f.level FROM rows r "
+                "JOIN files f ON f.id = r.file WHERE r.id = ?",
+                (row_id,),
+            ).fetchone()
+        if place is None:
+            raise InputError(f"no row {row_id} in the index of {self.name}", fix="start `foreshock view` again")
+        path, start, length, kind, checkpoint, level = place
+        row = _read(Path(path), start, length)
+        return {"row": row, "file": path, "kind": kind, "checkpoint": checkpoint, "level": level}
+
+    def _open(self) -> closing[sqlite3.Connection]:
+        return closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True))
+
+    def _where(self, filters: Mapping[str, str]) -> tuple[str, list[Any]]:
+        terms: list[str] = []
+        values: list[Any] = []
+        for name, value in filters.items():
+            if name in _EQUAL:
+                terms.append(f"{_EQUAL[name]} = ?")
+                values.append(value)
+            elif name in _NUMBERS:
+                if not re.fullmatch(r"-?\d{1,15}", value):
+                    raise InputError(f"{name}: {value!r} is not a whole number")
+                terms.append(f"{_NUMBERS[name]} = ?")
+                values.append(int(value))
+            elif name == "verdict":
+                if value not in _VERDICTS:
+                    raise InputError(f"verdict: {value!r}; valid: {', '.join(_VERDICTS)}")
+                terms.append(_VERDICTS[value])
+            elif name != "text":
+                raise InputError(f"unknown filter {name!r}; valid: {', '.join(sorted(self.filters))}")
+        return (" WHERE " + " AND ".join(terms) if terms else ""), values
+
+    def _search(self, index: sqlite3.Connection, where: str, values: list[Any], text: str) -> Iterator[dict[str, Any]]:
+        """Rows that hold `text` in any case, in order. Lines are first looked through as they lie in the file, in both
+        ways that JSON may write the text, and only those that may hold it are parsed."""
+        forms = {json.dumps(text, ensure_ascii=ascii)[1:-1] for ascii in (True, False)}
+        pattern = re.compile("|".join(map(re.escape, sorted(forms))).encode("utf-8", "surrogatepass"), re.IGNORECASE)
+        needle = text.casefold()
+        query = _SELECT.replace("SELECT ", "SELECT f.path, r.start, r.length, ", 1)
+        rows = index.execute(f"{query}{where}{_ORDER}", values)
+        for path, group in groupby(rows, key=itemgetter(0)):
+            with Path(path).open("rb") as file:
+                for _, start, length, *row in group:
+                    file.seek(start)
+                    line = file.read(length)
+                    if text.isascii() and pattern.search(line) is None:  # bytes know no case beyond ASCII
+                        continue
+                    sample = json.loads(line)
+                    if any(needle in str(sample.get(name) or "").casefold() for name in TEXTS):
+                        yield _as_dict(row)
+
+
+def _as_dict(row: Any) -> dict[str, Any]:
+    names = (
+        "id", "kind", "checkpoint", "level", "task", "type", "attempt", "rollout", "exploit", "secure", "insecure",
+        "suspect", "finish", "code_status", "tier", "tokens", "error",
+    )  # fmt: skip
+    return dict(zip(names, row, strict=True))
+
+
+def _read(path: Path, start: int, length: int) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            row = json.loads(file.read(length))
+    except (OSError, ValueError):
+        row = None
+    if not isinstance(row, dict):
+        raise InputError("has changed since it was indexed", path=path, fix="start `foreshock view` again")
+    return row
