@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from foreshock.errors import InputError
+from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.verify.registry import VERIFIERS
 
 T = TypeVar("T")
@@ -173,7 +174,9 @@ def with_endpoint(engine: dict[str, Any], base_url: str | None, served_model: st
 class EngineConfig(_Section):
     """What runs the model."""
 
-    name: str = Field("transformers", description="transformers, vllm, openai or fake")
+    name: str = Field(
+        "transformers", description="transformers, vllm, openai, fake, or one that an installed package adds"
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     batch_size: int | None = Field(
@@ -181,6 +184,12 @@ class EngineConfig(_Section):
     )
     threads: int | None = Field(None, ge=1, description="CPU threads per worker")
     options: dict[str, Any] = Field(default_factory=dict, description="Further options of the engine, by its own names")
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_known(cls, name: str) -> str:
+        _registered(lambda: ENGINES.get(name))
+        return name
 
 
 class VerifierConfig(_Section):

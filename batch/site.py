@@ -16,6 +16,8 @@ from pathlib import Path
 from foreshock.batch.code_version import image_digest
 from foreshock.batch.config import Cluster, RunConfig
 from foreshock.containers.digest import image_file_digest
+from foreshock.jobs.engines.registry import ENGINES
+from foreshock.jobs.engines.spec import EngineSpec
 from foreshock.slurm.profile import Profile, load_profile
 
 DEFAULT_PROFILE = "gpu"
@@ -42,7 +44,7 @@ class Site:
     """
 
     cluster: Cluster
-    engine: str
+    engine: EngineSpec
     uses_gpus: bool
     gpus_per_worker: int
     max_minutes: float
@@ -65,16 +67,16 @@ class Site:
 
     @cached_property
     def workers(self) -> int:
-        """One worker per GPU, or per group that holds one model; without GPUs one per core (vLLM uses them all)."""
+        """One per GPU, or per group of them that holds one model; without GPUs one per core, or one for all of them."""
         if self.wanted_workers is not None:
             return self.wanted_workers
         if self.slurm is not None:
             return self.slurm.profile.array_throttle or DEFAULT_SLURM_WORKERS
-        if self.cluster is Cluster.INLINE or self.engine == "openai":  # the server is the parallel one
+        if self.cluster is Cluster.INLINE:
             return 1
         if self.gpus:
             return max(1, self.gpus // self.gpus_per_worker)
-        return 1 if self.engine == "vllm" else usable_cpus()
+        return 1 if self.engine.one_without_gpu else usable_cpus()
 
     @property
     def threads(self) -> int:
@@ -119,11 +121,12 @@ def resolve_site(config: RunConfig, slurm: SlurmSite | None = None) -> Site:
         name = execution.profile or DEFAULT_PROFILE
         profile = load_profile(name)
         slurm = SlurmSite(name, profile, load_profile(profile.final))
-    parallel = engine.options.get("tensor_parallel_size", 1)
+    spec = ENGINES.get(engine.name)
+    parallel = engine.options.get(spec.gpus_option, 1) if spec.gpus_option else 1
     return Site(
         cluster=execution.cluster,
-        engine=engine.name,
-        uses_gpus=engine.device != "cpu",
+        engine=spec,
+        uses_gpus=spec.on_device and engine.device != "cpu",
         gpus_per_worker=parallel if isinstance(parallel, int) and parallel > 0 else 1,  # engines refuse anything else
         max_minutes=execution.max_minutes,
         heal=execution.heal,

@@ -38,8 +38,6 @@ EXIT_FAILED = 1
 EXIT_STOPPED = 75
 """EX_TEMPFAIL: everything finished is on disk, run me again."""
 
-_BATCH_OPTIONS = ("batch_size", "max_batch_tokens", "max_num_seqs")
-
 _PASSES = 2
 """Times a spec's error rows are tried in one task before they are left for the next resume."""
 
@@ -297,13 +295,13 @@ def require_planned_verifier(verifier: Verifier, specs: Sequence[JobSpec]) -> No
         )
 
 
-def engine_options(planned: Mapping[str, Any], halvings: int) -> dict[str, Any]:
-    """The planned engine options; the batch halved once for each time that this task was killed for memory.
+def engine_options(planned: Mapping[str, Any], halvings: int, halved: Sequence[str]) -> dict[str, Any]:
+    """The planned engine options; those that are `halved`, once for each time that this task was killed for memory.
 
     Resources are no part of a result's identity, so rows of smaller batches complete the same shard.
     """
     return {
-        name: max(1, value >> halvings) if name in _BATCH_OPTIONS and isinstance(value, int) else value
+        name: max(1, value >> halvings) if name in halved and isinstance(value, int) else value
         for name, value in planned.items()
     }
 
@@ -323,7 +321,7 @@ def _make_verifier(settings: WorkerSettings, task: ArrayTask) -> Verifier:
 
 def run_array_task(layout: RunLayout, pack: int, index: int, stop: StopFlag, slurm_job: str | None = None) -> int:
     """Run task `index` of pack `pack` with the engine and verifier that the plan names; returns an exit code."""
-    from foreshock.jobs.engines.factory import create_engine
+    from foreshock.jobs.engines.registry import ENGINES, create_engine
 
     plan = PlanFile.read(layout)
     tasks = {task.index: task for task in read_pack(layout, pack, plan)}
@@ -331,10 +329,11 @@ def run_array_task(layout: RunLayout, pack: int, index: int, stop: StopFlag, slu
         raise ForeshockError(f"pack {pack} has no task {index}; valid: 0..{len(tasks) - 1}")
     settings = plan.settings
     halvings = int(os.environ.get("FORESHOCK_BATCH_HALVINGS") or 0)  # the job script counts them
+    options = engine_options(settings.engine_options, halvings, ENGINES.get(settings.engine).halved)
     worker = Worker(
         layout,
         plan,
-        lambda: create_engine(settings.engine, engine_options(settings.engine_options, halvings)),
+        lambda: create_engine(settings.engine, options),
         lambda: _make_verifier(settings, tasks[index]),
         stop,
         ProgressReporter(layout.progress_file(index), pack, index),

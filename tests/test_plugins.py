@@ -9,9 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from foreshock.batch.config import parse_config
+from foreshock.batch.packing.measured import resources
+from foreshock.batch.planning.make_plan import engine_options as plan_options
+from foreshock.batch.site import resolve_site
 from foreshock.errors import InputError
+from foreshock.jobs.engines.registry import ENGINES, create_engine
 from foreshock.jobs.verify.registry import VERIFIERS, verifier_facts
 from foreshock.jobs.verify.spec import VerifierOptions, VerifierSpec
+from foreshock.jobs.worker import engine_options as worker_options
 from foreshock.plugins import forget_installed
 
 SPEC = """
@@ -21,20 +27,20 @@ SPEC = VerifierSpec("{name}", "one more", None, lambda _: VerifierFacts("{name}:
 OTHER = 3
 """
 
-Install = Callable[[str, str, str], None]
+Install = Callable[..., None]
 
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """install(distribution, entry point, source of its module): a package in a folder on sys.path."""
+    """install(distribution, entry point, source of its module, group): a package in a folder on sys.path."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    def add(distribution: str, entry: str, source: str) -> None:
+    def add(distribution: str, entry: str, source: str, group: str = "foreshock.verifiers") -> None:
         (tmp_path / f"{distribution}.py").write_text(source)
         info = tmp_path / f"{distribution}-2.1.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 2.1\n")
-        (info / "entry_points.txt").write_text(f"[foreshock.verifiers]\n{entry}\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{entry}\n")
         forget_installed()
 
     yield add
@@ -86,6 +92,42 @@ def test_an_option_that_every_verifier_has_cannot_be_a_verifiers_own() -> None:
 
     with pytest.raises(ValueError, match="'timeout_s' is an option that every verifier has"):
         VerifierSpec("own", "", lambda *_: None, lambda _: None, Own)  # type: ignore[arg-type,return-value]
+
+
+ENGINE = """
+from foreshock.jobs.engines.fake import FakeEngine
+from foreshock.jobs.engines.spec import EngineSpec
+
+
+class Echo(FakeEngine):
+    name = "echo"
+
+    def __init__(self, rows: int = 4) -> None:
+        super().__init__(rows)
+
+
+SPEC = EngineSpec(
+    "echo", "one more", lambda: Echo, on_device=False, batch_option="rows", default_batch=4, halved=("rows",),
+    one_without_gpu=True, load_s=7.0,
+)
+"""
+
+
+def test_an_installed_engine_is_planned_with_by_its_facts_alone(install: Install) -> None:
+    install("own_echo", "echo = own_echo:SPEC", ENGINE, "foreshock.engines")
+    data = {"checkpoints": {"dir": "."}, "prefill": {"levels": [0]}, "engine": {"name": "echo", "batch_size": 9}}
+    config = parse_config(data)
+    site = resolve_site(config)
+    assert site.workers == 1
+    assert resources(site).cost.load_s == 7.0
+    assert plan_options(config.engine) == {"rows": 9}
+    assert worker_options({"rows": 9}, 1, ENGINES.get("echo").halved) == {"rows": 4}
+    with create_engine("echo", {"rows": 9}) as engine:
+        assert (engine.name, engine.batch_rows) == ("echo", 9)
+    with pytest.raises(InputError, match="engine 'echo' has no option 'cols'; valid: rows"):
+        create_engine("echo", {"cols": 9})
+    with pytest.raises(InputError, match="unknown engine 'ecko'; valid: echo, fake, openai, transformers, vllm"):
+        parse_config({**data, "engine": {"name": "ecko"}})
 
 
 def test_names_cost_no_imports() -> None:

@@ -5,18 +5,14 @@ from __future__ import annotations
 from foreshock.batch.config import Cluster
 from foreshock.batch.executors.base import Executor
 from foreshock.batch.site import Site
+from foreshock.jobs.engines.spec import EngineSpec
+
+_WORKER = ("foreshock.jobs.worker", "transformers.models.auto.tokenization_auto")
 
 
-def preload(engine: str) -> tuple[str, ...]:
-    """What CPU workers import once for all; nothing for vLLM, whose own processes want a clean interpreter."""
-    worker = ("foreshock.jobs.worker", "transformers.models.auto.tokenization_auto")
-    match engine:
-        case "transformers":
-            return (*worker, "foreshock.jobs.engines.transformers")
-        case "vllm":
-            return ()
-        case _:
-            return worker
+def preload(engine: EngineSpec) -> tuple[str, ...]:
+    """What CPU workers import once for all; nothing for engines whose own processes want a clean interpreter."""
+    return (*_WORKER, *engine.preload) if engine.forked else ()
 
 
 def make_executor(site: Site) -> Executor:

@@ -13,7 +13,7 @@ from pathlib import Path
 from foreshock.batch.planning.checkpoints import list_checkpoints, require_loadable
 from foreshock.errors import InputError
 from foreshock.jobs.engines.base import Engine
-from foreshock.jobs.engines.factory import create_engine
+from foreshock.jobs.engines.registry import create_engine
 from foreshock.jobs.prefill import cut_prefill, require_text
 from foreshock.jobs.prompts.base import PromptFormat, RenderedPrompt
 from foreshock.jobs.prompts.registry import select_format

@@ -18,8 +18,6 @@ from foreshock.jobs.records.shards import ShardStore
 from foreshock.jobs.spec import ArrayTask, JobSpec
 
 _WORK_PHASES = ("generate_s", "verify_s", "score_s")
-_LOCAL_LOADS = {"transformers": (5.0, 0.5), "vllm": (60.0, 2.0)}
-"""Seconds to start each engine on this machine, and to swap the model in it; shards correct them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +41,7 @@ def _first_guess(site: Site) -> CostModel:
     if site.slurm is not None:
         return CostModel.from_json(site.slurm.profile.costs)
     # Only proportions matter here, since nothing waits in a queue.
-    load_s, swap_s = _LOCAL_LOADS.get(site.engine, _LOCAL_LOADS["transformers"])
-    return CostModel(load_s=load_s, swap_s=swap_s)
+    return CostModel(load_s=site.engine.load_s, swap_s=site.engine.swap_s)
 
 
 def _timings(layout: RunLayout, plan: PlanFile, prior: CostModel) -> Iterator[ShardTiming]:

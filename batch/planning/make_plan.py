@@ -17,7 +17,7 @@ from foreshock.batch.planning.checkpoints import discover_checkpoints, select_st
 from foreshock.batch.planning.problems import load_run_problems
 from foreshock.batch.planning.specs import CONTROL_TOKEN, SpecBuilder, model_facts
 from foreshock.errors import InputError
-from foreshock.jobs.engines.factory import create_engine, require_engine
+from foreshock.jobs.engines.registry import ENGINES, create_engine
 from foreshock.jobs.inputs import RunInputs
 from foreshock.jobs.prefill import PrefillTrace, load_prefill_source
 from foreshock.jobs.prompts.registry import select_format
@@ -27,9 +27,6 @@ from foreshock.jobs.records.planfile import PlanFile, WorkerSettings
 from foreshock.jobs.spec import Checkpoint, JobSpec
 from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.registry import verifier_facts
-
-DEFAULT_BATCH_SIZE = 64
-DEFAULT_SEQUENCES = 256
 
 
 @dataclass(frozen=True)
@@ -60,9 +57,10 @@ def make_plan(
     `checkpoints` are those that are there so far, of a run that `grow_plan` will extend; by default all that the
     configuration names must be there. `image_digest` is the image that workers will start in (`Site.image_digest`).
     """
-    require_engine(config.engine.name, config.engine.options)
+    engine = ENGINES.get(config.engine.name)
+    engine.require_options(config.engine.options)
     settings = _settings(config, image_digest)
-    if settings.engine == "openai":  # the values too: nothing is loaded or asked for by making this engine
+    if engine.checked_when_built:  # the values too
         create_engine(settings.engine, settings.engine_options).close()
     growing = checkpoints is not None
     checkpoints = discover_checkpoints(config.checkpoints) if checkpoints is None else checkpoints
@@ -188,14 +186,11 @@ def _present_truth(config: RunConfig, checkpoints: Sequence[Checkpoint]) -> list
 
 def engine_options(engine: EngineConfig) -> dict[str, Any]:
     """The configuration's common keys by each engine's own names, then its further options."""
-    if engine.name in ("fake", "openai"):  # neither has a device here
-        return dict(engine.options)
-    options: dict[str, Any] = {"device": engine.device, "dtype": engine.dtype}
-    if engine.name == "vllm":
-        options["max_num_seqs"] = engine.batch_size or DEFAULT_SEQUENCES  # named, so that a smaller retry can halve it
-    else:
-        options["batch_size"] = engine.batch_size or DEFAULT_BATCH_SIZE
-    if engine.threads is not None:
+    spec = ENGINES.get(engine.name)
+    options: dict[str, Any] = {"device": engine.device, "dtype": engine.dtype} if spec.on_device else {}
+    if spec.batch_option is not None:  # named, so that a smaller retry can halve it
+        options[spec.batch_option] = engine.batch_size or spec.default_batch
+    if spec.on_device and engine.threads is not None:
         options["threads"] = engine.threads
     return options | engine.options
 

@@ -19,7 +19,6 @@ from foreshock.jobs.prompts.problem_prompt import build_user_message
 from foreshock.jobs.prompts.registry import select_format
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
 
-_LOCAL_ENGINES = ("transformers", "vllm")
 _LONGEST = 32
 """Prompts of the most characters that are tokenised to find the longest."""
 
@@ -27,7 +26,7 @@ _LONGEST = 32
 def memory_summary(plan: RunPlan, site: Site) -> dict[str, Any] | None:
     """The memory plan as plain data; None where no GPU holds the model (servers, the fake engine, a CPU run)."""
     config = plan.config
-    if config.engine.name not in _LOCAL_ENGINES or config.engine.device == "cpu":
+    if not site.uses_gpus:
         return None
     checkpoint = plan.checkpoints[-1]
     if is_adapter(checkpoint.path):
@@ -43,11 +42,11 @@ def memory_summary(plan: RunPlan, site: Site) -> dict[str, Any] | None:
         model,
         longest_prompt(plan) + config.sampling.max_tokens,
         site.gpu_memory_gib,
-        tensor_parallel=site.gpus_per_worker if config.engine.name == "vllm" else 1,
+        tensor_parallel=site.gpus_per_worker,
         dtype=config.engine.dtype,
         kv_bytes_each=1 if fp8 else None,
         share=share if isinstance(share, float) else 0.9,
-        windowed=config.engine.name == "vllm",  # the transformers engine keeps every position
+        windowed=site.engine.drops_positions,
     )
     return asdict(found) | {"checkpoint": checkpoint.name, "layers": _layers(model)}
 

@@ -17,7 +17,7 @@ import yaml
 
 from foreshock.batch.config import RunConfig, load_config
 from foreshock.batch.planning.make_plan import make_plan
-from foreshock.jobs.engines.factory import create_engine
+from foreshock.jobs.engines.registry import create_engine
 from foreshock.jobs.evaluate import Evaluator
 from foreshock.jobs.prompts.registry import select_format
 from foreshock.jobs.prompts.tokenizer import load_tokenizer

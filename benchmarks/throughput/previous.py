@@ -24,7 +24,7 @@ from benchmarks.throughput.outcome import Outcome
 from foreshock.batch.config import RunConfig
 from foreshock.batch.planning.make_plan import make_plan
 from foreshock.jobs.engines.base import Engine, ScoreRequest
-from foreshock.jobs.engines.factory import create_engine
+from foreshock.jobs.engines.registry import create_engine
 from foreshock.jobs.evaluate import Evaluator
 from foreshock.jobs.inputs import RunInputs
 from foreshock.jobs.prompts.base import PromptFormat

@@ -15,6 +15,7 @@ from foreshock.batch.planning.make_plan import make_plan
 from foreshock.batch.running.run import create_run
 from foreshock.batch.site import resolve_site
 from foreshock.jobs.engines.base import FinishReason, GenerationRequest, GenerationResult, Stop, never
+from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.engines.transformers import TransformersEngine
 from foreshock.jobs.progress import ProgressReporter, TaskProgress
 from foreshock.jobs.records.jsonl import read_rows
@@ -145,10 +146,11 @@ def test_a_stop_keeps_what_is_finished_and_asks_to_be_run_again(
 
 
 def test_a_task_that_was_killed_for_memory_runs_with_smaller_batches() -> None:
+    halved = ENGINES.get("transformers").halved
     planned = {"batch_size": 64, "max_batch_tokens": 4096, "device": "cuda", "compile": True, "threads": 4}
-    assert engine_options(planned, 0) == planned
-    assert engine_options(planned, 2) == planned | {"batch_size": 16, "max_batch_tokens": 1024}
-    assert engine_options(planned, 9)["batch_size"] == 1
+    assert engine_options(planned, 0, halved) == planned
+    assert engine_options(planned, 2, halved) == planned | {"batch_size": 16, "max_batch_tokens": 1024}
+    assert engine_options(planned, 9, halved)["batch_size"] == 1
 
 
 def test_a_worker_that_meets_other_weights_says_so(setup: Setup) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
+from foreshock.errors import InputError
 from foreshock.jobs.engines.base import (
     FinishReason,
     GenerationRequest,
     GenerationResult,
     ScoreRequest,
 )
+from foreshock.jobs.engines.registry import ENGINES
+from foreshock.jobs.engines.spec import EngineSpec
 from foreshock.jobs.spec import Checkpoint
 
 
@@ -157,3 +160,32 @@ class EngineContract:
             opened.load(checkpoint)
         with pytest.raises(RuntimeError, match="load"):
             list(engine.generate([request(0)]))
+
+
+class EngineSpecContract:
+    """Inherit, and provide the fixture `spec`; `options` where the engine cannot be made without."""
+
+    @pytest.fixture
+    def options(self) -> Mapping[str, Any]:
+        """Options to build with: none."""
+        return {}
+
+    def test_its_name_finds_it(self, spec: EngineSpec) -> None:
+        assert ENGINES.get(spec.name) is spec
+        assert spec.summary
+
+    def test_it_builds_an_engine_of_its_name_that_has_loaded_nothing(
+        self, spec: EngineSpec, options: Mapping[str, Any]
+    ) -> None:
+        with spec.build()(**options) as engine:
+            assert engine.name == spec.name
+
+    def test_the_options_it_speaks_of_are_there(self, spec: EngineSpec) -> None:
+        named = {*spec.halved, *filter(None, (spec.batch_option, spec.gpus_option))}
+        if spec.on_device:
+            named |= {"device", "dtype", "threads"}
+        assert named <= set(spec.options() or ())
+
+    def test_an_option_that_it_does_not_have_is_refused_by_name(self, spec: EngineSpec) -> None:
+        with pytest.raises(InputError, match=r"has no option 'no_such_option'; valid: "):
+            spec.require_options(["no_such_option"])

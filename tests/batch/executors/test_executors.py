@@ -17,6 +17,7 @@ from foreshock.batch.running import execute as execution
 from foreshock.batch.running.execute import execute, missing_specs
 from foreshock.batch.running.run import create_run
 from foreshock.batch.site import resolve_site
+from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.slurm.states import JobState
 
@@ -38,7 +39,7 @@ class TestLocal(ExecutorContract):
 class TestLocalForked(ExecutorContract):
     @pytest.fixture
     def make_executor(self, make_config: Callable[..., RunConfig]) -> MakeExecutor:
-        return lambda: LocalExecutor(workers=2, preload=preload("fake"))
+        return lambda: LocalExecutor(workers=2, preload=preload(ENGINES.get("fake")))
 
 
 class TestFake(ExecutorContract):

@@ -13,6 +13,7 @@ import pytest
 from foreshock.batch.config import RunConfig
 from foreshock.batch.executors.factory import preload
 from foreshock.batch.executors.forked import ForkedProcesses
+from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.worker import EXIT_FAILED, EXIT_STOPPED
 
 TASKS_THAT_WAIT = """
@@ -133,7 +134,7 @@ def test_with_all_of_it_imported_the_server_has_one_thread(
     tmp_path: Path, tasks_that_wait: str, make_config: Callable[..., RunConfig]
 ) -> None:
     """A fork copies one thread alone; locks that others held would stay locked."""
-    processes = ForkedProcesses(tmp_path, [*preload("transformers"), tasks_that_wait])
+    processes = ForkedProcesses(tmp_path, [*preload(ENGINES.get("transformers")), tasks_that_wait])
     processes.start(0, 0, tmp_path / "task-0.log", {"OMP_NUM_THREADS": "1"})
     until(lambda: (tmp_path / "started-0").exists())
     processes.ended()

@@ -53,9 +53,7 @@ def test_what_trainers_write_is_known(name: str, step: int | None) -> None:
     assert found.unmatched == ()
 
 
-@pytest.mark.parametrize(
-    "name", ["checkpoint-40-merged", "ckpt-40", "model_step40.old", "Step 40", "best-ckpt-7"]
-)
+@pytest.mark.parametrize("name", ["checkpoint-40-merged", "ckpt-40", "model_step40.old", "Step 40", "best-ckpt-7"])
 def test_what_only_looks_like_a_step_is_named(name: str) -> None:
     found = sort_names([name, "step-1", "tokenizer"], None, "/x", DEFAULT_RULES)
     assert found.steps == {1: "step-1"}

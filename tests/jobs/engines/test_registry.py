@@ -7,10 +7,23 @@ import sys
 
 import pytest
 
-from foreshock.jobs.engines.factory import ENGINE_NAMES, create_engine
+from foreshock.jobs.engines.registry import ENGINES, create_engine
+from foreshock.jobs.engines.spec import EngineSpec
+from foreshock.jobs.engines.specs import OPENAI
+from foreshock.testing.engines import EngineSpecContract
 
 
-@pytest.mark.parametrize("name", ENGINE_NAMES)
+class TestSpecs(EngineSpecContract):
+    @pytest.fixture(params=sorted(ENGINES.own))
+    def spec(self, request: pytest.FixtureRequest) -> EngineSpec:
+        return ENGINES.get(request.param)
+
+    @pytest.fixture
+    def options(self, spec: EngineSpec) -> dict[str, str]:
+        return {"base_url": "http://localhost:8000/v1"} if spec is OPENAI else {}
+
+
+@pytest.mark.parametrize("name", sorted(ENGINES.own))
 def test_every_name_makes_its_engine(name: str) -> None:
     options = {"base_url": "http://localhost:8000/v1"} if name == "openai" else {}
     with create_engine(name, options) as engine:
@@ -26,7 +39,7 @@ def test_unknown_names_and_options_list_the_valid_ones() -> None:
 
 def test_the_fake_engine_needs_no_heavy_library() -> None:
     code = (
-        "import sys; from foreshock.jobs.engines.factory import create_engine; create_engine('fake');"
+        "import sys; from foreshock.jobs.engines.registry import create_engine; create_engine('fake');"
         "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,66 @@
+"""The entries of foreshock's own engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from foreshock.jobs.engines.base import Engine
+from foreshock.jobs.engines.spec import EngineSpec
+
+
+def _transformers() -> Callable[..., Engine]:
+    from foreshock.jobs.engines.transformers import TransformersEngine
+
+    return TransformersEngine
+
+
+def _fake() -> Callable[..., Engine]:
+    from foreshock.jobs.engines.fake import FakeEngine
+
+    return FakeEngine
+
+
+def _vllm() -> Callable[..., Engine]:
+    from foreshock.jobs.engines.vllm.engine import VllmEngine
+
+    return VllmEngine
+
+
+def _openai() -> Callable[..., Engine]:
+    from foreshock.jobs.engines.endpoint.engine import OpenAIEngine
+
+    return OpenAIEngine
+
+
+TRANSFORMERS = EngineSpec(
+    "transformers",
+    "Hugging Face transformers in process",
+    _transformers,
+    halved=("batch_size", "max_batch_tokens"),
+    preload=("foreshock.jobs.engines.transformers",),
+)
+VLLM = EngineSpec(
+    "vllm",
+    "vLLM in process",
+    _vllm,
+    batch_option="max_num_seqs",
+    default_batch=256,
+    halved=("max_num_seqs",),
+    gpus_option="tensor_parallel_size",
+    drops_positions=True,
+    one_without_gpu=True,
+    forked=False,
+    load_s=60.0,
+    swap_s=2.0,
+)
+OPENAI = EngineSpec(
+    "openai",
+    "a running server with OpenAI's interface",
+    _openai,
+    on_device=False,
+    batch_option=None,
+    halved=(),
+    one_without_gpu=True,
+    checked_when_built=True,
+)
+FAKE = EngineSpec("fake", "no model: hashes, for trying things out", _fake, on_device=False, batch_option=None)
