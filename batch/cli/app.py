@@ -10,6 +10,7 @@ import typer
 
 from foreshock.batch.cli import (
     analysis_commands,
+    compare_command,
     demo_command,
     doctor_command,
     emergence_commands,
@@ -65,6 +66,7 @@ app.command("rates", rich_help_panel=_ANALYSIS)(estimate_commands.rates)
 app.command("gp", rich_help_panel=_ANALYSIS)(estimate_commands.gp)
 app.command("forecast", rich_help_panel=_ANALYSIS)(emergence_commands.forecast)
 app.command("emergence", rich_help_panel=_ANALYSIS)(emergence_commands.emergence)
+app.command("compare", rich_help_panel=_ANALYSIS)(compare_command.compare)
 app.command("view", rich_help_panel=_ANALYSIS)(view_command.view)
 app.command("report", rich_help_panel=_ANALYSIS)(analysis_commands.report)
 app.add_typer(image_commands.app, name="image", rich_help_panel=_MACHINE)

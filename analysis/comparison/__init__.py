@@ -1,0 +1,1 @@
+"""Two runs, or two checkpoints of one, compared task by task."""

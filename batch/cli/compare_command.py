@@ -1,0 +1,74 @@
+"""`foreshock compare`: two runs or two checkpoints, task by task."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from foreshock.analysis.comparison.compare import Comparison
+
+EXIT_GATE = 3
+
+SideArgument = Annotated[str, typer.Argument(help="A run directory, or RUN@STEP for one of its checkpoints.")]
+GateOption = Annotated[
+    list[str] | None,
+    typer.Option("--fail-if", help='Leave with exit code 3 if this holds, e.g. "rate.increase > 0.02"; repeatable.'),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+
+
+def compare(a: SideArgument, b: SideArgument, fail_if: GateOption = None, as_json: JsonOption = False) -> None:
+    """Compare two runs, or two checkpoints of one, paired by task, with all tests taken together.
+
+    Example: foreshock compare RUN@0 RUN@400 --fail-if "rate.increase.lower > 0"
+    """
+    from foreshock.analysis.comparison.compare import Side
+    from foreshock.analysis.comparison.compare import compare as compare_sides
+    from foreshock.analysis.comparison.gate import Gate
+
+    gates = [Gate.parse(text) for text in fail_if or ()]
+    found = compare_sides(Side.parse(a), Side.parse(b))
+    fired = [gate for gate in gates if gate.fires(found.values())]
+    if as_json:
+        typer.echo(json.dumps(found.to_json() | {"failed": [str(gate) for gate in fired]}, indent=2, allow_nan=False))
+    else:
+        _show(found)
+        for gate in fired:
+            typer.echo(f"fails: {gate} (it is {found.values()[gate.name]:.4g})")
+    if fired:
+        raise typer.Exit(EXIT_GATE)
+
+
+def _show(found: Comparison) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    out = Console(highlight=False)
+    out.print("difference" if found.differs else "no difference", "shown (all tests together, 5%)")
+    if found.only_a or found.only_b:
+        out.print(f"left out: {found.only_a} tasks that only A has, {found.only_b} that only B has")
+    table = Table("checkpoints", "exploit type", "tasks", "A", "B", "B - A", "95%", "p, adjusted", box=None)
+    for rate in found.rates:
+        d = rate.found
+        where = (
+            rate.checkpoint_a if rate.checkpoint_a == rate.checkpoint_b else f"{rate.checkpoint_a}, {rate.checkpoint_b}"
+        )
+        numbers = (f"{d.mean_a:.2%}", f"{d.mean_b:.2%}", f"{d.difference:+.2%}", f"{d.lower:+.2%} to {d.upper:+.2%}")
+        table.add_row(where, rate.exploit_type, str(d.n_tasks), *numbers, f"{rate.p_adjusted:.3g}")
+    out.print("\nunprompted exploit rate, mean over tasks")
+    out.print(table)
+    for prefill in found.prefills:
+        out.print(
+            f"min prefill, checkpoint {prefill.checkpoint_a} against {prefill.checkpoint_b}: fewer words in B for "
+            f"{prefill.n_fewer} of {prefill.n_tasks} tasks, more for {prefill.n_more} (p {prefill.p:.3g}, Wilcoxon)"
+        )
+    if found.headline:
+        out.print("\nheadline rate, B over A in decades (each with its own 95% limits)")
+    for headline in found.headline:
+        told = f"not compared ({headline.reason})"
+        if headline.change is not None:
+            told = f"{headline.change.point:+.2f} ({headline.change.lower:+.2f} to {headline.change.upper:+.2f})"
+        out.print(f"  {headline.checkpoint_a}, {headline.checkpoint_b}  {headline.exploit_type}: {told}", markup=False)
