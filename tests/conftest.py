@@ -11,7 +11,7 @@ import sys
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from foreshock.jobs.spec import Checkpoint
+from foreshock.plugins import forget_installed
 
 # How long an example takes says how loaded the machine is, and is no property of the code.
 settings.register_profile("foreshock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -199,3 +200,26 @@ def make_adapter(tmp_path_factory: pytest.TempPathFactory) -> MakeAdapter:
         return Checkpoint("run", step, path)
 
     return make
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """install(distribution, entry point, source of its module, group): a package in a folder on sys.path."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    modules = []
+
+    def add(distribution: str, entry: str, source: str, group: str = "foreshock.verifiers") -> None:
+        modules.append(distribution)
+        (tmp_path / f"{distribution}.py").write_text(source)
+        info = tmp_path / f"{distribution}-2.1.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 2.1\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{entry}\n")
+        forget_installed()
+
+    yield add
+    monkeypatch.undo()
+    for name in modules:
+        sys.modules.pop(name, None)
+    forget_installed()

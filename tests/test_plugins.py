@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -18,7 +17,6 @@ from foreshock.jobs.engines.registry import ENGINES, create_engine
 from foreshock.jobs.verify.registry import VERIFIERS, verifier_facts
 from foreshock.jobs.verify.spec import VerifierOptions, VerifierSpec
 from foreshock.jobs.worker import engine_options as worker_options
-from foreshock.plugins import forget_installed
 
 SPEC = """
 from foreshock.jobs.verify.spec import VerifierFacts, VerifierSpec
@@ -28,24 +26,6 @@ OTHER = 3
 """
 
 Install = Callable[..., None]
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """install(distribution, entry point, source of its module, group): a package in a folder on sys.path."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-    def add(distribution: str, entry: str, source: str, group: str = "foreshock.verifiers") -> None:
-        (tmp_path / f"{distribution}.py").write_text(source)
-        info = tmp_path / f"{distribution}-2.1.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 2.1\n")
-        (info / "entry_points.txt").write_text(f"[{group}]\n{entry}\n")
-        forget_installed()
-
-    yield add
-    monkeypatch.undo()
-    forget_installed()
 
 
 def test_an_installed_package_adds_an_entry(install: Install) -> None:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from foreshock.analysis.page.sections import ReportTable, Section
 from foreshock.analysis.report.gather import ReportOptions
-from foreshock.analysis.report.write import WrittenReport, gather_runs, render_report, write_report
+from foreshock.analysis.report.write import WrittenReport, check_anchors, gather_runs, render_report, write_report
 
 __all__ = [
     "ReportOptions",
     "ReportTable",
     "Section",
     "WrittenReport",
+    "check_anchors",
     "gather_runs",
     "render_report",
     "write_report",

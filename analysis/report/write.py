@@ -58,7 +58,7 @@ def write_report(
         InputError: no run named, a run without usable rows, two sections with one anchor.
     """
     options = options or ReportOptions()
-    _check_anchors(extra_sections)
+    check_anchors(extra_sections)
     return render_report(gather_runs(run_dirs, options), output, extra_sections, options, rates)
 
 
@@ -89,7 +89,7 @@ def render_report(
 ) -> WrittenReport:
     """The page about runs that `gather_runs` looked at; arguments as in `write_report`."""
     options = options or ReportOptions()
-    _check_anchors(extra_sections)
+    check_anchors(extra_sections)
     overview = _overview(runs, options)
     truth = truth_section(runs, rates if rates is not None else find_rates([run.run_dir for run in runs]))
     sections = [
@@ -144,7 +144,8 @@ def _csv_link(path: Path) -> Markup:
     return Markup('<a download="{}" href="data:text/csv;base64,{}">{}</a>').format(path.name, data, path.name)
 
 
-def _check_anchors(sections: Sequence[Section]) -> None:
+def check_anchors(sections: Sequence[Section]) -> None:
+    """Raise InputError for sections that links could not tell apart."""
     seen = set(_OWN_ANCHORS)
     for section in sections:
         if section.anchor in seen or not section.anchor.replace("-", "").isalnum():

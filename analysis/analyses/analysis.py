@@ -1,0 +1,61 @@
+"""What an analysis is to those who run it, and what it is asked for.
+
+This is what a package of yours offers under the entry-point group `foreshock.analyses`; CONTRIBUTING.md says how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from foreshock.analysis.page.sections import Section
+    from foreshock.analysis.surfaces.cells import RunSource
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Runs to analyse. `labels`: how to call each, one per run, or None for their own names.
+
+    Tables and figures go below `folder`. `donor_run` holds the donor's own rollouts; `conditioned`: prefill sources
+    keep only traces that ended in an exploit.
+    """
+
+    runs: tuple[Path, ...]
+    folder: Path
+    labels: tuple[str, ...] | None = None
+    donor_run: Path | None = None
+    conditioned: bool = True
+
+    def names(self) -> dict[str, str]:
+        """Labels by the runs' own names, where there are labels."""
+        return dict(zip((path.name for path in self.runs), self.labels or (), strict=False))
+
+    def sources(self) -> list[RunSource]:
+        """Runs and labels, as the analyses of several runs take them."""
+        from foreshock.analysis.surfaces.cells import RunSource
+
+        labels = self.labels or (None,) * len(self.runs)
+        return [RunSource(path, label) for path, label in zip(self.runs, labels, strict=True)]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One analysis.
+
+    name: as the registry has it. doing: what is said before it is made. lacking: what its note begins with when it
+    cannot be. applies: whether the runs are of a kind that it is about; of other runs nothing is said. find: does the
+    work, possibly in another process, so it is a function of a module and what it returns can be pickled; raises
+    InputError where the runs lack what it needs. show: writes tables and figures and describes them.
+
+    Import what is heavy inside these functions: every process imports every analysis.
+    """
+
+    name: str
+    doing: str
+    lacking: str
+    find: Callable[[Request], Any]
+    show: Callable[[Request, Any], Section]
+    applies: Callable[[Request], bool] = lambda _: True

@@ -1,0 +1,25 @@
+"""The analyses, in the order of the report; those of installed packages follow, by name."""
+
+from __future__ import annotations
+
+from foreshock.analysis.analyses.analysis import Analysis
+from foreshock.plugins import Registry
+
+_HERE = "foreshock.analysis.analyses"
+
+ANALYSES: Registry[Analysis] = Registry(
+    "analysis",
+    "foreshock.analyses",
+    f"{_HERE}.analysis:Analysis",
+    {
+        "rates": f"{_HERE}.rates:ANALYSIS",
+        "adaptive": f"{_HERE}.adaptive:ANALYSIS",
+        "forecast": f"{_HERE}.forecast:ANALYSIS",
+        "emergence": f"{_HERE}.emergence:ANALYSIS",
+    },
+)
+
+
+def in_order() -> list[str]:
+    """Every name, foreshock's own first."""
+    return [*ANALYSES.own, *(name for name in ANALYSES.names() if name not in ANALYSES.own)]
