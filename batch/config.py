@@ -28,6 +28,7 @@ from pydantic import (
 
 from foreshock.errors import InputError
 from foreshock.jobs.engines.registry import ENGINES
+from foreshock.jobs.records.checkpoint_names import FINAL, given_rule, step_of_directory
 from foreshock.jobs.verify.registry import VERIFIERS
 
 T = TypeVar("T")
@@ -75,12 +76,14 @@ def _steps(value: Any) -> Any:
 
 
 def _step(item: Any) -> int | str:
-    text = str(item).strip().removeprefix("checkpoint-")
-    if text == "final":
-        return text
-    if isinstance(item, bool) or not text.isdecimal():
-        raise ValueError(f'{item!r} is not a step; valid: "all", or a list such as [10, 20, final]')
-    return int(text)
+    text = str(item).strip()
+    if not isinstance(item, bool) and text.isascii() and text.isdecimal():
+        return int(text)
+    try:
+        step = step_of_directory(text)
+    except ValueError:
+        raise ValueError(f'{item!r} is not a step; valid: "all", or a list such as [10, 20, final]') from None
+    return FINAL if step is None else step
 
 
 def _registered(look: Callable[[], T]) -> T:
@@ -104,14 +107,61 @@ class _Section(BaseModel):
 class CheckpointsConfig(_Section):
     """The training run under evaluation."""
 
-    dir: AbsolutePath = Field(description="Folder that holds checkpoint-N directories")
+    dir: AbsolutePath = Field(
+        description="Folder that holds checkpoint-N directories (or step_N, global_step_N, iter_N, epoch-N, final), or "
+        "one model's own directory"
+    )
     steps: Steps = Field("all", description='Steps to evaluate, or "all"')
     run: str | None = Field(None, description="Name of the training run; default: the folder above `checkpoints`")
+    repo: str | None = Field(
+        None,
+        description="In place of `dir`: a repository on the Hugging Face hub whose revisions or subfolders are the "
+        "steps, `org/model` or `org/model@revision`; `foreshock prefetch` gets it",
+    )
+    pattern: str | None = Field(
+        None, description="Regular expression of the directories' (or revisions') whole names, with a group `step`"
+    )
+    tokenizer: AbsolutePath | None = Field(
+        None, description="Directory of the tokenizer; default: the checkpoint's, else the one beside the steps"
+    )
+    may_differ: tuple[Literal["format", "template", "tokenizer", "stops", "model"], ...] = Field(
+        (), description="What need not be equal over the run's checkpoints"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _folder_of_repository(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("repo") is None:
+            return data
+        from foreshock.jobs.hub_checkpoints import repo_folder
+
+        folder = repo_folder(str(data["repo"]))
+        if data.get("dir") is not None and Path(data["dir"]).expanduser().absolute() != folder:
+            raise ValueError("dir and repo are both given; give one of them")
+        return {**data, "dir": folder}
+
+    @field_validator("pattern")
+    @classmethod
+    def _has_a_step(cls, value: str | None) -> str | None:
+        if value is not None:
+            given_rule(value)
+        return value
 
     @property
     def run_name(self) -> str:
-        """The name given, else the folder's (its parent's when the folder is called `checkpoints`)."""
-        return self.run or (self.dir.parent.name if self.dir.name == "checkpoints" else self.dir.name)
+        """The name given, else the repository's, else the folder's (its parent's when the folder is called
+        `checkpoints` or like a step)."""
+        if self.run is not None:
+            return self.run
+        if self.repo is not None:
+            return self.repo.partition("@")[0].rpartition("/")[2]
+        folder = self.dir
+        try:
+            step_of_directory(folder.name)
+            folder = folder.parent
+        except ValueError:
+            pass
+        return folder.parent.name if folder.name == "checkpoints" else folder.name
 
 
 class ProblemsConfig(_Section):

@@ -167,15 +167,15 @@ def _folder(places: list[Path]) -> Path | None:
     return next((place.resolve() for place in places if (place / "config.json").is_file()), None)
 
 
-def hub_cache_of(base: Path) -> tuple[Path, Path] | None:
-    """(cache, this model's folder in it) of a base that lies in a Hugging Face cache; None for a plain folder.
+def hub_cache_of(path: Path) -> tuple[Path, Path] | None:
+    """(cache, the repository's folder in it) of a model that lies in a Hugging Face cache; None for a plain folder.
 
-    A snapshot's files are links to the model's `blobs`, so a container needs the model's folder, not the snapshot.
+    A snapshot's files are links to the repository's `blobs`, so a container needs that folder, not the snapshot.
     """
-    snapshots = base.parent
-    if snapshots.name != "snapshots" or not snapshots.parent.name.startswith("models--"):
-        return None
-    return snapshots.parent.parent, snapshots.parent
+    for snapshots in path.parents:
+        if snapshots.name == "snapshots" and snapshots.parent.name.startswith("models--"):
+            return snapshots.parent.parent, snapshots.parent
+    return None
 
 
 def _cached(name: str, revision: str | None) -> Path | None:

@@ -15,7 +15,7 @@ from functools import total_ordering
 from pathlib import Path
 from typing import Any
 
-from foreshock.jobs.records.checkpoint_names import result_name, result_step
+from foreshock.jobs.records.checkpoint_names import result_name
 
 
 @total_ordering
@@ -42,11 +42,6 @@ class Checkpoint:
     def tokenizer_path(self) -> Path:
         """The directory that holds the tokenizer."""
         return self.path if self.tokenizer is None else self.tokenizer
-
-    @staticmethod
-    def step_of(name: str) -> int | None:
-        """Step from a name in results; None for `final`. Raises ValueError for anything else."""
-        return result_step(name)
 
     def _order(self) -> tuple[str, float]:
         return (self.run, float("inf") if self.step is None else float(self.step))

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from foreshock.batch.status.document import CellStatus, RunStatus
 from foreshock.batch.status.read import read_status
-from foreshock.jobs.records.layout import RunLayout, checkpoint_order
+from foreshock.jobs.records.checkpoint_names import checkpoint_order
+from foreshock.jobs.records.layout import RunLayout
 
 _STYLE = {
     "done": "green", "partial": "yellow", "running": "cyan", "queued": "blue", "preempted": "magenta",

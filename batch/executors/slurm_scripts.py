@@ -95,9 +95,10 @@ def _program(
     if image is None:
         return Program.from_argv((profile.python or sys.executable, *arguments))
     models = {spec.checkpoint.path.absolute() for spec in plan.specs}
-    bases = {base_of(path) for path in models if is_adapter(path)}
-    cached = {base: hub for base in bases if (hub := hub_cache_of(base)) is not None}
-    folders = models | {cached[base][1] if base in cached else base for base in bases}
+    needed = models | {spec.checkpoint.tokenizer_path.absolute() for spec in plan.specs}
+    needed |= {base_of(path) for path in models if is_adapter(path)}
+    cached = {path: hub for path in needed if (hub := hub_cache_of(path)) is not None}
+    folders = {cached[path][1] if path in cached else path for path in needed}
     cache = next((str(cache) for cache, _ in cached.values()), None)  # of all: it is this process's own
     launch = compose(
         ExecRequest(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from foreshock.batch.planning.checkpoints import list_checkpoints, require_loadable
+from foreshock.batch.planning.checkpoints import list_checkpoints, one_checkpoint, require_loadable
 from foreshock.errors import InputError
 from foreshock.jobs.engines.base import Engine
 from foreshock.jobs.engines.registry import create_engine
@@ -18,8 +18,9 @@ from foreshock.jobs.prefill import cut_prefill, require_text
 from foreshock.jobs.prompts.base import PromptFormat, RenderedPrompt
 from foreshock.jobs.prompts.registry import select_format
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
+from foreshock.jobs.records.checkpoint_names import checkpoint_order
 from foreshock.jobs.records.jsonl import read_jsonl, write_jsonl
-from foreshock.jobs.records.layout import CellFile, RunLayout, checkpoint_order
+from foreshock.jobs.records.layout import CellFile, RunLayout
 from foreshock.jobs.records.rows import LOGPROB_KEYS, SCHEMA_VERSION, Row, select_keys, text_sha256
 from foreshock.jobs.score import scoring_temperature
 from foreshock.jobs.scoring import LevelScore, plan_scoring
@@ -273,13 +274,7 @@ def score_one_file(samples: Path, checkpoint: Path, output: Path, options: Score
     """Score one samples file under one checkpoint."""
     if output.exists() and not options.force:
         raise InputError("the output is there already", path=output, fix="choose another --output, or add --force")
-    if not checkpoint.is_dir():
-        raise InputError("no such checkpoint directory", path=checkpoint)
-    try:
-        model = Checkpoint(checkpoint.parent.name, Checkpoint.step_of(checkpoint.name), checkpoint)
-    except ValueError as error:
-        raise InputError(str(error), path=checkpoint) from None
-    require_loadable(model)
+    model = one_checkpoint(checkpoint)
     found, without = read_samples(samples, None, options.use_reasoning, options.max_samples)
     if not found:
         raise InputError(

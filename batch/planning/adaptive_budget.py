@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from foreshock.batch.config import RunConfig
+from foreshock.jobs.records.checkpoint_names import result_name
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.spec import JobKind
 
@@ -41,7 +42,7 @@ def plan_summary(config: RunConfig, plan: PlanFile) -> dict[str, Any] | None:
     problems = sum(len(spec.task_ids) for spec in level0 if spec.checkpoint.step is not None)
     return {
         "budget_samples": budget,
-        "rounds": [[f"checkpoint-{step}" for step in sorted(group)] for group in groups],
+        "rounds": [[result_name(step) for step in sorted(group)] for group in groups],
         "evenly_spread_attempts": round(budget / problems, 2) if problems else None,
         "max_attempts": config.adaptive.max_attempts,
     }

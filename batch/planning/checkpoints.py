@@ -1,47 +1,145 @@
-"""Find what there is to evaluate: checkpoints in a folder, and earlier runs to take settings from.
+"""Find what there is to evaluate: checkpoints in a folder, of any trainer, or of a repository on the hub.
 
-A directory counts as a checkpoint by its name, and one that cannot be loaded is an error now rather than a failed GPU
-job later.
+A directory counts as a checkpoint by its name, one that cannot be loaded is an error now rather than a failed GPU job
+later, and one that only looks like a checkpoint is named.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from foreshock.batch.config import CheckpointsConfig, Steps
 from foreshock.errors import InputError
+from foreshock.jobs.fingerprint import find_tokenizer
+from foreshock.jobs.hub_checkpoints import cached_revisions
+from foreshock.jobs.model_folder import WEIGHT_PATTERNS, holds_model, model_folder, sharded_format
+from foreshock.jobs.records.checkpoint_names import (
+    DEFAULT_RULES,
+    FINAL,
+    looks_like_a_step,
+    some_of,
+    sort_names,
+    step_of_directory,
+    valid_names,
+)
 from foreshock.jobs.spec import Checkpoint
 
-_WEIGHT_PATTERNS = ("*.safetensors", "pytorch_model*.bin")
+
+class NoCheckpointYetError(InputError):
+    """A folder that holds nothing that looks like a checkpoint; training may write one yet."""
 
 
-def list_checkpoints(folder: Path, run: str) -> list[Checkpoint]:
-    """All checkpoints in a folder by step, `final` last. Raises InputError if there is none."""
+@dataclass(frozen=True)
+class Found:
+    """Checkpoints by step, `final` last, and in words what was passed over."""
+
+    checkpoints: tuple[Checkpoint, ...]
+    notes: tuple[str, ...] = ()
+
+
+def find_checkpoints(config: CheckpointsConfig) -> Found:
+    """Everything that the configuration's folder or repository holds, loadable or not.
+
+    Raises NoCheckpointYetError if there is nothing, InputError if there is something that is not understood.
+    """
+    if config.repo is not None:
+        return _in_repository(config)
+    folder = config.dir
     if not folder.is_dir():
         raise InputError(
             "no such checkpoint folder", path=folder, fix="set checkpoints.dir to the folder of checkpoint-N"
         )
-    found = []
-    for path in folder.iterdir():
-        if path.is_dir() and (path.name == "final" or path.name.startswith("checkpoint-")):
-            try:
-                found.append(Checkpoint(run, Checkpoint.step_of(path.name), path))
-            except ValueError:
-                continue
-    if not found:
-        raise InputError(
-            "no checkpoint-N or final directory in this folder",
-            path=folder,
-            fix="set checkpoints.dir to the folder that holds them",
+    return _in_folder(config, folder)
+
+
+def _in_folder(config: CheckpointsConfig, folder: Path) -> Found:
+    names = [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    named = sort_names(names, config.pattern, folder, DEFAULT_RULES)
+    if not named.steps and holds_model(model_folder(folder)):
+        return Found((_checkpoint(config, _own_step(folder), folder, folder.parent),))
+    unmatched = [*named.unmatched, *_further_models(folder, names, {*named.steps.values(), *named.unmatched})]
+    if not named.steps:
+        raise _nothing(config, folder, unmatched)
+    checkpoints = [_checkpoint(config, step, folder / name, folder) for step, name in named.steps.items()]
+    notes = []
+    if unmatched:
+        notes.append(
+            f"{folder}: not taken for checkpoints ({named.rule}): {some_of(unmatched)}; "
+            "checkpoints.pattern says otherwise"
         )
-    return sorted(found)
+    if holds_model(folder):
+        notes.append(f"{folder}: holds a model itself, which is not evaluated: only the steps in it are")
+    return Found(tuple(sorted(checkpoints)), tuple(notes))
+
+
+def _own_step(folder: Path) -> int | None:
+    """The step of a directory that is a model itself: by its name, else it is `final`."""
+    try:
+        return step_of_directory(folder.name)
+    except ValueError:
+        return None
+
+
+def _further_models(folder: Path, names: list[str], known: set[str]) -> list[str]:
+    """Directories whose names say nothing but that hold a model or training state."""
+    rest = sorted(set(names) - known)
+    return [name for name in rest if holds_model(folder / name) or sharded_format(folder / name) is not None]
+
+
+def _nothing(config: CheckpointsConfig, folder: Path, unmatched: list[str]) -> InputError:
+    sharded = sharded_format(folder)
+    if sharded is not None:
+        return sharded.error()
+    valid = f"checkpoints.pattern {config.pattern!r}" if config.pattern else valid_names()
+    if unmatched:
+        return InputError(
+            f"no directory here is named like a checkpoint ({valid}), but these look like some: {some_of(unmatched)}",
+            path=folder,
+            fix=r"say how they are named with checkpoints.pattern, for example: 'run7-(?P<step>\d+)'",
+        )
+    return NoCheckpointYetError(
+        f"no checkpoint-N or {FINAL} directory in this folder, nor any other name of a step ({valid})",
+        path=folder,
+        fix="set checkpoints.dir to the folder that holds them",
+    )
+
+
+def _checkpoint(config: CheckpointsConfig, step: int | None, root: Path, folder: Path) -> Checkpoint:
+    """A step's checkpoint: the folder its model lies in, and that of its tokenizer where it is another."""
+    path = model_folder(root)
+    tokenizer = config.tokenizer or find_tokenizer(path, folder)
+    return Checkpoint(config.run_name, step, path, tokenizer=None if tokenizer == path else tokenizer)
+
+
+def _in_repository(config: CheckpointsConfig) -> Found:
+    """Checkpoints of a repository that is in the Hugging Face cache: revisions, else subfolders of one."""
+    assert config.repo is not None
+    found = cached_revisions(config.repo, config.pattern)
+    if found.steps:
+        checkpoints = []
+        for step, (revision, snapshot) in found.steps.items():
+            path = model_folder(snapshot)
+            tokenizer = config.tokenizer or find_tokenizer(path, snapshot)
+            own = None if tokenizer == path else tokenizer
+            checkpoints.append(Checkpoint(config.run_name, step, path, revision, own))
+        notes = (
+            (f"{config.repo}: revisions not taken for checkpoints: {some_of(found.others)}",) if found.others else ()
+        )
+        return Found(tuple(sorted(checkpoints)), notes)
+    return _in_folder(config, found.snapshot)
+
+
+def list_checkpoints(folder: Path, run: str) -> list[Checkpoint]:
+    """All checkpoints in a folder by step, `final` last. Raises InputError if there is none."""
+    return list(find_checkpoints(CheckpointsConfig(dir=folder, run=run)).checkpoints)
 
 
 def select_steps(checkpoints: list[Checkpoint], steps: Steps, folder: Path, key: str) -> list[Checkpoint]:
     """The checkpoints named by a configuration's `steps`. Raises InputError that lists those present."""
     if steps == "all":
         return checkpoints
-    by_name = {"final" if c.step is None else c.step: c for c in checkpoints}
+    by_name = {FINAL if c.step is None else c.step: c for c in checkpoints}
     missing = [step for step in steps if step not in by_name]
     if missing:
         raise InputError(
@@ -51,22 +149,49 @@ def select_steps(checkpoints: list[Checkpoint], steps: Steps, folder: Path, key:
     return sorted({by_name[step] for step in steps})
 
 
+def is_selected(checkpoint: Checkpoint, steps: Steps) -> bool:
+    """Whether a configuration's `steps` names the checkpoint."""
+    return steps == "all" or (FINAL if checkpoint.step is None else checkpoint.step) in steps
+
+
 def require_loadable(checkpoint: Checkpoint) -> None:
-    """Raise InputError naming what a checkpoint directory lacks."""
+    """Raise InputError naming what a checkpoint directory lacks, or the training format that it holds instead."""
     path = checkpoint.path
-    names = {"config.json or adapter_config.json": ("config.json", "adapter_config.json"), "weights": _WEIGHT_PATTERNS}
+    names = {"config.json or adapter_config.json": ("config.json", "adapter_config.json"), "weights": WEIGHT_PATTERNS}
     for what, patterns in names.items():
         if not any(True for pattern in patterns for _ in path.glob(pattern)):
+            sharded = sharded_format(path)
+            if sharded is not None:
+                raise sharded.error()
             raise InputError(
                 f"checkpoint has no {what} (looked for {', '.join(patterns)})",
                 path=path,
                 fix="wait until it is written, or leave it out with checkpoints.steps",
             )
+    if not checkpoint.tokenizer_path.is_dir():
+        raise InputError("checkpoints.tokenizer: no such directory", path=checkpoint.tokenizer_path)
 
 
 def discover_checkpoints(config: CheckpointsConfig) -> list[Checkpoint]:
     """The checkpoints a run evaluates, each known to be loadable."""
-    chosen = select_steps(list_checkpoints(config.dir, config.run_name), config.steps, config.dir, "checkpoints.steps")
+    found = find_checkpoints(config)
+    chosen = select_steps(list(found.checkpoints), config.steps, config.dir, "checkpoints.steps")
     for checkpoint in chosen:
         require_loadable(checkpoint)
     return chosen
+
+
+def one_checkpoint(folder: Path, run: str | None = None) -> Checkpoint:
+    """The checkpoint in one directory of any trainer's; its step as its name says, `final` where it says none.
+
+    Raises InputError if there is no model in it.
+    """
+    path = folder.expanduser().absolute()
+    if not path.is_dir():
+        raise InputError("no such checkpoint directory", path=path)
+    found = model_folder(path)
+    tokenizer = find_tokenizer(found, path.parent)
+    name = run or (path.parent.name if looks_like_a_step(path.name) or path.name == FINAL else path.name)
+    checkpoint = Checkpoint(name, _own_step(path), found, tokenizer=None if tokenizer == found else tokenizer)
+    require_loadable(checkpoint)
+    return checkpoint

@@ -13,7 +13,7 @@ from typing import Any
 
 from foreshock.batch.code_version import git_state
 from foreshock.batch.config import EngineConfig, RunConfig
-from foreshock.batch.planning.checkpoints import discover_checkpoints, select_steps
+from foreshock.batch.planning.checkpoints import discover_checkpoints, is_selected, select_steps
 from foreshock.batch.planning.problems import load_run_problems
 from foreshock.batch.planning.specs import CONTROL_TOKEN, SpecBuilder, model_facts
 from foreshock.errors import InputError
@@ -118,7 +118,7 @@ def _renderable(config: RunConfig, checkpoint: Checkpoint, traces: dict[str, tup
     """Leave out traces that hold a control token: forcing one would end the reasoning it is meant to open."""
     if not traces:
         return _Renderable({}, 0)
-    prompt_format = select_format(config.prompt.format, load_tokenizer(checkpoint.path))
+    prompt_format = select_format(config.prompt.format, load_tokenizer(checkpoint.tokenizer_path))
     longest = max(config.prefill.levels)
 
     def usable(trace: PrefillTrace) -> bool:
@@ -181,7 +181,7 @@ def _present_truth(config: RunConfig, checkpoints: Sequence[Checkpoint]) -> list
     if config.ground_truth.attempts == 0:
         return []
     steps = config.ground_truth.steps
-    return [c for c in checkpoints if steps == "all" or ("final" if c.step is None else c.step) in steps]
+    return [c for c in checkpoints if is_selected(c, steps)]
 
 
 def engine_options(engine: EngineConfig) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from foreshock.batch.planning.model_memory import ModelMemory, plan_memory, read
 from foreshock.batch.site import Site
 from foreshock.errors import InputError
 from foreshock.jobs.adapters import is_adapter
-from foreshock.jobs.fingerprint import check_checkpoint
+from foreshock.jobs.fingerprint import check_weights
 from foreshock.jobs.prompts.problem_prompt import build_user_message
 from foreshock.jobs.prompts.registry import select_format
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
@@ -32,7 +32,7 @@ def memory_summary(plan: RunPlan, site: Site) -> dict[str, Any] | None:
     if is_adapter(checkpoint.path):
         return None
     try:
-        model = read_model_memory(checkpoint.path, check_checkpoint(checkpoint.path))
+        model = read_model_memory(checkpoint.path, check_weights(checkpoint.path))
     except (InputError, KeyError, TypeError, ValueError):
         return None  # whether it can be loaded at all is checked elsewhere
     options = config.engine.options
@@ -59,7 +59,7 @@ def _layers(model: ModelMemory) -> dict[str, int]:
 def longest_prompt(plan: RunPlan) -> int:
     """Tokens of the longest prompt, looked for among those of the most characters."""
     config, inputs = plan.config, plan.inputs
-    prompt_format = select_format(config.prompt.format, load_tokenizer(plan.checkpoints[-1].path))
+    prompt_format = select_format(config.prompt.format, load_tokenizer(plan.checkpoints[-1].tokenizer_path))
     level = max(config.prefill.levels)
     drafts = []
     for task, problem in inputs.problems.items():

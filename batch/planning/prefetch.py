@@ -14,6 +14,7 @@ from foreshock.batch.config import RunConfig
 from foreshock.batch.planning.checkpoints import discover_checkpoints
 from foreshock.batch.planning.problems import hub_source
 from foreshock.jobs.adapters import fetch_base, is_adapter
+from foreshock.jobs.hub_checkpoints import fetch_revisions
 from foreshock.jobs.verify.hub import fetch_dataset
 
 
@@ -28,7 +29,8 @@ class Fetched:
 
 
 def prefetch(config: RunConfig) -> Iterator[Fetched]:
-    """Fetch the problems' data set and the adapters' base models, yielding each as it is there.
+    """Fetch the problems' data set, the checkpoints' repository and the adapters' base models, yielding each as it is
+    there.
 
     Raises InputError for what cannot be had.
     """
@@ -36,6 +38,11 @@ def prefetch(config: RunConfig) -> Iterator[Fetched]:
     if dataset is not None:
         path, was_here = fetch_dataset(dataset)
         yield Fetched("problems", f"{dataset.dataset_id}@{dataset.revision}", path, was_here)
+    if config.checkpoints.repo is not None:
+        steps = config.checkpoints.steps
+        wanted = None if steps == "all" else steps
+        for fetched in fetch_revisions(config.checkpoints.repo, config.checkpoints.pattern, wanted):
+            yield Fetched("checkpoints", fetched.name, fetched.path, fetched.was_here)
     bases: set[Path] = set()
     for checkpoint in discover_checkpoints(config.checkpoints):
         if not is_adapter(checkpoint.path):

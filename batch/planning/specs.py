@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from foreshock.batch.config import RunConfig
-from foreshock.batch.planning.checkpoints import require_loadable
+from foreshock.batch.planning.checkpoints import one_checkpoint
 from foreshock.errors import InputError
 from foreshock.jobs.fingerprint import model_fingerprint
 from foreshock.jobs.inputs import RunInputs
@@ -36,7 +36,7 @@ class ModelFacts:
 
 def model_facts(config: RunConfig, checkpoint: Checkpoint) -> ModelFacts:
     """Read a checkpoint's identity. Raises InputError if it cannot be loaded."""
-    tokenizer = load_tokenizer(checkpoint.path)
+    tokenizer = load_tokenizer(checkpoint.tokenizer_path)
     try:
         prompt_format = select_format(config.prompt.format, tokenizer)
         prompt_format.render(config.prompt.system, "Say hello.", "")
@@ -90,14 +90,10 @@ class SpecBuilder:
         """Scoring under the donor."""
         path = config.logprob.reference
         assert path is not None
-        if not path.is_dir():
-            raise InputError("logprob.reference: no such checkpoint directory", path=path)
         try:
-            step = Checkpoint.step_of(path.name)
-        except ValueError as error:
-            raise InputError(f"logprob.reference: {error}", path=path) from None
-        donor = Checkpoint("reference", step, path)
-        require_loadable(donor)
+            donor = one_checkpoint(path, "reference")
+        except InputError as error:
+            raise InputError(f"logprob.reference: {error}") from None
         return self._scoring(JobKind.REF_LOGPROB, donor, model_facts(config, donor))
 
     def skipped(self, checkpoints: Iterable[Checkpoint]) -> list[SkippedTasks]:

@@ -18,6 +18,7 @@ from foreshock.batch.planning.adaptive_budget import budget_of, rounds_of_plan
 from foreshock.batch.planning.make_plan import extra_specs
 from foreshock.errors import InputError
 from foreshock.jobs.inputs import RunInputs
+from foreshock.jobs.records.checkpoint_names import result_name
 from foreshock.jobs.records.jsonl import read_json, read_rows, write_json
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
@@ -82,7 +83,7 @@ def _decide(
     given = allocate(evidence, np.isin(evidence.steps, informed_by), np.isin(evidence.steps, steps), request)
     cells: list[dict[str, Any]] = [
         {
-            "checkpoint": f"checkpoint-{evidence.steps[c]:.0f}",
+            "checkpoint": result_name(round(evidence.steps[c])),
             "exploit_type": evidence.surfaces[j].exploit_type,
             "attempts": int(given[j, c]),
             "problems": int(request.tasks[j]),
@@ -93,8 +94,8 @@ def _decide(
     ]
     return {
         "round": number,
-        "checkpoints": [f"checkpoint-{step}" for step in sorted(steps)],
-        "informed_by": [f"checkpoint-{step}" for step in sorted(informed_by)],
+        "checkpoints": [result_name(step) for step in sorted(steps)],
+        "informed_by": [result_name(step) for step in sorted(informed_by)],
         "budget": budget,
         "spent": sum(cell["attempts"] * cell["problems"] for cell in cells),
         "cells": cells,

@@ -21,7 +21,6 @@ from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
-from foreshock.jobs.spec import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +39,13 @@ def one_cell_config(checkpoint: Path, level: int, sections: dict[str, Any]) -> R
     folder = checkpoint.expanduser().absolute()
     if not folder.is_dir():
         raise InputError("no such checkpoint directory", path=folder)
-    try:
-        step = Checkpoint.step_of(folder.name)
-    except ValueError as error:
-        raise InputError(str(error), path=folder, fix=f"ln -s {folder} checkpoint-0, and give that") from None
     if level > 0 and sections.get("prefill", {}).get("source") is None:
         raise InputError(
             f"--prefill-tokens {level} needs --prefill-from, the JSONL of exploit traces that the words are taken from",
             fix="add --prefill-from FILE, or leave out --prefill-tokens to sample without a prefill",
         )
     data: dict[str, Any] = {
-        "checkpoints": {"dir": str(folder.parent), "steps": ["final" if step is None else step]},
+        "checkpoints": {"dir": str(folder)},
         "logprob": {"enabled": False},
     } | sections
     data["prefill"] = {**data.get("prefill", {}), "levels": [level]}
@@ -65,6 +60,12 @@ def evaluate_one(config: RunConfig, output: Path, command: list[str], hooks: Run
     layout = RunLayout(output.absolute().parent / f".{output.name}.work")
     site = resolve_site(config)
     plan = make_plan(config, image_digest=site.image_digest)
+    if len(plan.checkpoints) > 1:
+        raise InputError(
+            f"holds {len(plan.checkpoints)} checkpoints; this command evaluates one",
+            path=config.checkpoints.dir,
+            fix=f"give one of them, for example {plan.checkpoints[-1].path}, or use foreshock run",
+        )
     if layout.plan.is_file():
         stored = PlanFile.read(layout)
         changed = same_experiment(plan.file, stored)

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from foreshock.batch.status.of_slurm import slurm_tasks
 from foreshock.errors import InputError
+from foreshock.jobs.records.checkpoint_names import RESULT_NAME
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, pack_numbers, read_pack
 from foreshock.jobs.spec import ArrayTask
 from foreshock.slurm.journal import Journal
 from foreshock.slurm.logs import Attempt, read_attempts
 
-_CELL = re.compile(r"^(?P<checkpoint>checkpoint-\d+|final)(?:(?:@|_prefill|:)(?P<level>\d+))?$")
+_CELL = re.compile(rf"^(?P<checkpoint>{RESULT_NAME})(?:(?:@|_prefill|:)(?P<level>\d+))?$")
 
 
 @dataclass(frozen=True)

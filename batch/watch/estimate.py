@@ -11,6 +11,7 @@ from typing import Any
 
 from foreshock.batch.config import RunConfig
 from foreshock.batch.watch.state import Alarm, Outlook
+from foreshock.jobs.records.checkpoint_names import result_step
 from foreshock.jobs.records.layout import RunLayout
 
 
@@ -28,7 +29,7 @@ def look_ahead(
     from foreshock.analysis.surfaces.cells import RunSource
 
     aggregate(layout)
-    last = max(int(name.rsplit("-", 1)[1]) for name in checkpoints if name != "final") if checkpoints else 0
+    last = max((step for name in checkpoints if (step := result_step(name)) is not None), default=0)
     usable = horizon if horizon is not None and horizon > last else None
     options = ForecastOptions(threshold=threshold, horizon=usable, score=False, figures=False)
     found = run_forecast([RunSource(layout.root)], layout.analysis / "forecast", options)

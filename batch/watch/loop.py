@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from foreshock.batch.config import Cluster, RunConfig
-from foreshock.batch.planning.checkpoints import list_checkpoints
+from foreshock.batch.planning.checkpoints import NoCheckpointYetError, find_checkpoints, is_selected
 from foreshock.batch.planning.specs import model_facts
 from foreshock.batch.redact import redact_text
 from foreshock.batch.running.execute import missing_specs
@@ -29,8 +29,9 @@ from foreshock.batch.watch.ready import Readiness, Settling, signature
 from foreshock.batch.watch.state import SeenCheckpoint, WatchState
 from foreshock.batch.watch.work import Work, work_on
 from foreshock.errors import ForeshockError, InputError, StopRequestedError
+from foreshock.jobs.records.checkpoint_names import FINAL, checkpoint_order, result_name
 from foreshock.jobs.records.jsonl import write_json
-from foreshock.jobs.records.layout import RunLayout, checkpoint_order
+from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.spec import Checkpoint, JobSpec
 
@@ -152,7 +153,7 @@ class Watcher:
             return False
         done = {name: checkpoint_order(name) for name in self._done_names(self.plan)}
         steps = self.config.checkpoints.steps
-        if steps != "all" and {"final" if s == "final" else f"checkpoint-{s}" for s in steps} <= set(done):
+        if steps != "all" and {result_name(None if s == FINAL else int(s)) for s in steps} <= set(done):
             return True
         return self.options.until is not None and any(step >= self.options.until for step in done.values())
 
@@ -165,7 +166,9 @@ class Watcher:
         for checkpoint in self._present():
             if checkpoint.name in planned:
                 continue
-            look = self._settling.look(checkpoint.path)
+            look = self._settling.look(checkpoint)
+            if look.state is Readiness.SHARDED:
+                raise InputError(look.reason)
             if look.state is not Readiness.READY:
                 settling = settling or look.state is Readiness.SETTLING
                 reason = look.reason or "still changing"
@@ -180,13 +183,15 @@ class Watcher:
         return sorted({spec.checkpoint for spec in plan.specs if spec.checkpoint.run == run})
 
     def _present(self) -> list[Checkpoint]:
-        steps = self.config.checkpoints.steps
+        """Checkpoints there now that are wanted. A folder in which nothing can ever become one is an error."""
         try:
-            found = list_checkpoints(self.config.checkpoints.dir, self.config.checkpoints.run_name)
-        except InputError as error:
+            found = find_checkpoints(self.config.checkpoints)
+        except NoCheckpointYetError as error:
             self._say_once("waiting", "", f"no checkpoint yet: {error}".split("\n")[0])
             return []
-        return [c for c in found if steps == "all" or ("final" if c.step is None else c.step) in steps]
+        for note in found.notes:
+            self._say_once("passed_over", "", note)
+        return [c for c in found.checkpoints if is_selected(c, self.config.checkpoints.steps)]
 
     def _add(self, checkpoint: Checkpoint, seen: str) -> None:
         try:

@@ -18,8 +18,12 @@ from pathlib import Path
 
 from foreshock.errors import InputError
 from foreshock.jobs.fingerprint import check_checkpoint, read_config
+from foreshock.jobs.model_folder import ShardedCheckpointError
+from foreshock.jobs.records.checkpoint_names import step_of_directory
+from foreshock.jobs.spec import Checkpoint
 
 _MODEL_PATTERNS = ("*.json", "*.safetensors", "pytorch_model*.bin", "adapter_model.bin", "*.model", "*.jinja", "*.txt")
+_NEWEST = "latest_checkpointed_iteration.txt"
 _NOT_THE_MODEL = frozenset({"trainer_state.json"})
 """Written and rewritten by trainers; what is loaded does not depend on it."""
 
@@ -30,6 +34,8 @@ class Readiness(StrEnum):
     READY = "ready"
     SETTLING = "settling"
     INCOMPLETE = "incomplete"
+    SHARDED = "sharded"
+    """Written, and in a training format that must be merged before anything can load it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +65,40 @@ def signature(path: Path) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-def lacking(path: Path) -> str | None:
+def lacking(checkpoint: Checkpoint) -> InputError | None:
     """What keeps the directory from being a whole checkpoint; None if it is one."""
+    path = checkpoint.path
     try:
-        weights = check_checkpoint(path)
+        _require_announced(path)
+        weights = check_checkpoint(path, checkpoint.tokenizer)
         for file in model_files(path):
             if file.suffix == ".json":
                 read_config(file)
     except InputError as error:
-        return str(error)
+        return error
     except OSError as error:  # files vanish and appear while somebody writes
-        return f"{path}: cannot be read: {error}"
+        return InputError(f"cannot be read: {error}", path=path)
     for file in weights:
         if file.suffix == ".bin" and not zipfile.is_zipfile(file):
-            return f"{file}: not a whole PyTorch file: its archive has no end"
+            return InputError("not a whole PyTorch file: its archive has no end", path=file)
     return None
+
+
+def _require_announced(path: Path) -> None:
+    """verl and Megatron say beside their steps which one was written last; what lies beyond it is being written."""
+    for folder in list(path.parents)[:3]:
+        said = folder / _NEWEST
+        if not said.is_file():
+            continue
+        text = said.read_text(encoding="utf-8", errors="replace").strip()
+        own = next((p.name for p in (path, *path.parents) if p.parent == folder), "")
+        try:
+            step = step_of_directory(own)
+        except ValueError:
+            return
+        if step is not None and text.isdecimal() and step > int(text):
+            raise InputError(f"{_NEWEST} names {text} as the newest whole step", path=path)
+        return
 
 
 class Settling:
@@ -83,18 +108,21 @@ class Settling:
         self._seconds = seconds
         self._seen: dict[Path, tuple[str | None, float]] = {}
 
-    def look(self, path: Path) -> Look:
+    def look(self, checkpoint: Checkpoint) -> Look:
         """Look at one directory. One whose files are old enough is settled at the first look."""
+        path = checkpoint.path
         now = signature(path)
         seen, since = self._seen.get(path, (None, 0.0))
         if seen != now:
             # Copies may carry old times, so age counts only for what nobody has been seen writing.
             since = time.monotonic() - (max(0.0, self._age(path)) if seen is None else 0.0)
             self._seen[path] = (now, since)
-        reason = lacking(path)
-        if reason is not None:
-            return Look(Readiness.INCOMPLETE, now, reason)
         rested = time.monotonic() - since >= self._seconds
+        reason = lacking(checkpoint)
+        if isinstance(reason, ShardedCheckpointError):  # its trainer may yet write a model beside the shards
+            return Look(Readiness.SHARDED if rested else Readiness.SETTLING, now, str(reason))
+        if reason is not None:
+            return Look(Readiness.INCOMPLETE, now, str(reason))
         return Look(Readiness.READY if rested else Readiness.SETTLING, now)
 
     @staticmethod

@@ -12,8 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from foreshock.jobs.records.checkpoint_names import RESULT_NAME
-from foreshock.jobs.records.checkpoint_names import checkpoint_order as checkpoint_order
+from foreshock.jobs.records.checkpoint_names import RESULT_NAME, checkpoint_order
 from foreshock.jobs.spec import SAMPLED_KINDS, JobSpec
 
 _CHECKPOINT = rf"(?P<checkpoint>{RESULT_NAME})"

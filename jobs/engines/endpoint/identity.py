@@ -8,7 +8,6 @@ fixed prompt) are kept and compared again before results are let go: see `Watch`
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,9 +16,9 @@ from typing import Any, Protocol
 
 from foreshock.jobs.engines.endpoint.http import BadAnswerError, EndpointClient, WrongModelError
 from foreshock.jobs.fingerprint import CheckpointError, model_fingerprint
+from foreshock.jobs.records.checkpoint_names import FINAL, step_of_directory
 from foreshock.jobs.spec import Checkpoint
 
-_CHECKPOINT_FOLDER = re.compile(r"^(checkpoint-\d+|final)$")
 _PROBE_TOLERANCE = 0.5
 """Nats. bfloat16 logits of another batch differ by up to about 0.1; another model by far more."""
 
@@ -52,7 +51,7 @@ class Probe(Protocol):
 
 def fill_placeholders(text: str, checkpoint: Checkpoint) -> str:
     """`{run}`, `{name}` (checkpoint-N or final) and `{step}` replaced."""
-    step = "final" if checkpoint.step is None else str(checkpoint.step)
+    step = FINAL if checkpoint.step is None else str(checkpoint.step)
     return text.replace("{run}", checkpoint.run).replace("{name}", checkpoint.name).replace("{step}", step)
 
 
@@ -100,7 +99,7 @@ def _require_same_weights(model: ServedModel, checkpoint: Checkpoint, base_url: 
     if model.root is None or not Path(model.root).is_absolute() or _same_folder(model.root, checkpoint.path.absolute()):
         return
     root = Path(model.root)
-    differs = bool(_CHECKPOINT_FOLDER.match(root.name)) and root.name != checkpoint.name
+    differs = _other_step(root.name, checkpoint)
     if root.is_dir() and checkpoint.path.is_dir():
         try:
             differs = model_fingerprint(root) != model_fingerprint(checkpoint.path)
@@ -111,6 +110,14 @@ def _require_same_weights(model: ServedModel, checkpoint: Checkpoint, base_url: 
             f"{base_url}: model {model.id!r} was loaded from {model.root}, which is not {checkpoint.path}\n"
             "  -> serve the checkpoint that the run asks for"
         )
+
+
+def _other_step(folder: str, checkpoint: Checkpoint) -> bool:
+    """Whether a directory's name says that it holds another step."""
+    try:
+        return step_of_directory(folder) != checkpoint.step
+    except ValueError:
+        return False
 
 
 @dataclass

@@ -16,6 +16,10 @@ from foreshock.jobs.spec import Checkpoint
 LONG_AGO = time.time() - 3600
 
 
+def at(path: Path) -> Checkpoint:
+    return Checkpoint("run", 1, path)
+
+
 @pytest.fixture
 def whole(tmp_path: Path, tiny: Checkpoint) -> Path:
     """A whole checkpoint whose files are old."""
@@ -27,24 +31,24 @@ def whole(tmp_path: Path, tiny: Checkpoint) -> Path:
 
 
 def test_an_old_whole_checkpoint_is_ready_at_the_first_look(whole: Path) -> None:
-    assert Settling(30).look(whole).state is Readiness.READY
+    assert Settling(30).look(at(whole)).state is Readiness.READY
 
 
 def test_a_fresh_file_makes_it_wait_until_it_has_rested(whole: Path) -> None:
     (whole / "config.json").touch()
     settling = Settling(0.3)
-    assert settling.look(whole).state is Readiness.SETTLING
+    assert settling.look(at(whole)).state is Readiness.SETTLING
     time.sleep(0.35)
-    assert settling.look(whole).state is Readiness.READY
+    assert settling.look(at(whole)).state is Readiness.READY
 
 
 def test_a_file_seen_changing_waits_even_if_its_copy_kept_an_old_time(whole: Path) -> None:
     settling = Settling(30)
-    settling.look(whole)
+    settling.look(at(whole))
     extra = whole / "generation_config.json"
     extra.write_text('{"top_k": 1}')
     os.utime(extra, (LONG_AGO, LONG_AGO))
-    assert settling.look(whole).state is Readiness.SETTLING
+    assert settling.look(at(whole)).state is Readiness.SETTLING
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
@@ -52,30 +56,30 @@ def test_a_file_cut_short_keeps_it_back(whole: Path, name: str) -> None:
     data = (whole / name).read_bytes()
     for size in (0, 1, 9, len(data) // 2, len(data) - 2):
         (whole / name).write_bytes(data[:size])
-        assert Settling(0).look(whole).state is Readiness.INCOMPLETE, size
+        assert Settling(0).look(at(whole)).state is Readiness.INCOMPLETE, size
     (whole / name).write_bytes(data)
-    assert Settling(0).look(whole).state is Readiness.READY
+    assert Settling(0).look(at(whole)).state is Readiness.READY
 
 
 @pytest.mark.parametrize("names", [["config.json"], ["model.safetensors"], ["tokenizer.json", "tokenizer_config.json"]])
 def test_a_missing_file_is_named(whole: Path, names: list[str]) -> None:
     for name in names:
         (whole / name).unlink()
-    assert names[0].split(".")[-1 if "safe" in names[0] else 0] in (lacking(whole) or "")
+    assert names[0].split(".")[-1 if "safe" in names[0] else 0] in str(lacking(at(whole)))
 
 
 def test_shards_wait_for_their_index_and_the_index_for_its_shards(whole: Path) -> None:
     data = (whole / "model.safetensors").read_bytes()
     (whole / "model.safetensors").rename(whole / "model-00001-of-00002.safetensors")
-    assert "1 of 2 weight files and no index" in (lacking(whole) or "")
+    assert "1 of 2 weight files and no index" in str(lacking(at(whole)))
     second = whole / "model-00002-of-00002.safetensors"
     weight_map = {"a": "model-00001-of-00002.safetensors", "b": second.name}
     (whole / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    assert "1 of them missing" in (lacking(whole) or "")
+    assert "1 of them missing" in str(lacking(at(whole)))
     second.write_bytes(data[:-8])
-    assert "promises" in (lacking(whole) or "")
+    assert "promises" in str(lacking(at(whole)))
     second.write_bytes(data)
-    assert lacking(whole) is None
+    assert lacking(at(whole)) is None
 
 
 def test_a_torch_file_without_its_end_is_not_whole(whole: Path) -> None:
@@ -84,9 +88,9 @@ def test_a_torch_file_without_its_end_is_not_whole(whole: Path) -> None:
     (whole / "model.safetensors").unlink()
     weights = whole / "pytorch_model.bin"
     torch.save({"a": torch.zeros(100)}, weights)
-    assert lacking(whole) is None
+    assert lacking(at(whole)) is None
     weights.write_bytes(weights.read_bytes()[:-100])
-    assert "archive has no end" in (lacking(whole) or "")
+    assert "archive has no end" in str(lacking(at(whole)))
 
 
 def test_what_the_trainer_keeps_beside_the_model_does_not_matter(whole: Path) -> None:
@@ -94,4 +98,4 @@ def test_what_the_trainer_keeps_beside_the_model_does_not_matter(whole: Path) ->
     (whole / "trainer_state.json").write_text("{ half")
     (whole / "optimizer.pt").write_bytes(b"half")
     assert signature(whole) == before
-    assert Settling(30).look(whole).state is Readiness.READY
+    assert Settling(30).look(at(whole)).state is Readiness.READY
