@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from hub_server import hub_server
 
 from foreshock.batch.config import CheckpointsConfig, parse_config
 from foreshock.batch.planning.checkpoints import (
@@ -116,12 +118,10 @@ for c in discover_checkpoints(CheckpointsConfig(repo=repo)):
 
 @pytest.mark.parametrize("layout", ["revisions", "subfolders", "one revision"])
 def test_a_repository_on_the_hub_is_fetched_once_and_read_offline(tmp_path: Path, layout: str) -> None:
-    from hub_server import hub_server
-
     def files(step: int) -> dict[str, bytes]:
         return {"config.json": b'{"step": %d}' % step, "model.safetensors": b"x", "tokenizer.json": b"{}"}
 
-    repositories: dict[str, dict[str, bytes]]
+    repositories: dict[str, Mapping[str, bytes]]
     if layout == "subfolders":
         inside = {f"step_{n}/{name}": body for n in (10, 20, 30) for name, body in files(n).items()}
         repositories = {"models/org/model": inside}
