@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foreshock.jobs.records.checkpoint_names import result_step
 from foreshock.jobs.spec import Checkpoint, JobKind, JobSpec, SamplingParams, row_seed
 
 SPEC = JobSpec(
@@ -70,9 +71,9 @@ def test_specs_survive_json(stop: tuple[str, ...]) -> None:
 def test_final_sorts_last_and_names_parse() -> None:
     points = [Checkpoint("r", step, Path()) for step in (None, 10, 2)]
     assert [point.name for point in sorted(points)] == ["checkpoint-2", "checkpoint-10", "final"]
-    assert [Checkpoint.step_of(point.name) for point in points] == [None, 10, 2]
+    assert [result_step(point.name) for point in points] == [None, 10, 2]
     with pytest.raises(ValueError, match="valid: checkpoint-N or final"):
-        Checkpoint.step_of("epoch-3")
+        result_step("epoch-3")
 
 
 @given(st.integers(0, 9), st.text(), st.integers(0, 9), st.text(), st.integers(0, 9), st.text())
