@@ -22,10 +22,15 @@ demo: $(INSTALLED)  ## train the tiny organism, run the whole sweep on it, write
 	$(BIN)/foreshock demo --output demo-results
 
 # One process more than cores, as many tests wait for a server or a child; a file's tests share what its fixtures made.
-test: $(INSTALLED)  ## every test that needs neither Slurm nor an image builder, with the coverage floor
-	$(BIN)/python -m slipcover --source $(COVERED) --json --out .coverage.json \
-	  -m pytest -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder -m "not cluster and not image and not vllm" $(PYTEST_ARGS)
+TESTS = -m pytest -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder -m "not cluster and not image and not vllm"
+
+test: $(INSTALLED)  ## every test that needs neither Slurm nor an image builder, with the coverage floor; PYTEST_ARGS narrows
+ifeq ($(strip $(PYTEST_ARGS)),)
+	$(BIN)/python -m slipcover --source $(COVERED) --json --out .coverage.json $(TESTS)
 	$(BIN)/python -m slipcover --merge .coverage.json --out .coverage.json --skip-covered --missing-width 40 --fail-under 85
+else
+	$(BIN)/python $(TESTS) $(PYTEST_ARGS)
+endif
 
 check: $(INSTALLED)  ## style, types, import directions
 	$(BIN)/ruff check .
@@ -74,6 +79,7 @@ test-vllm: $(VLLM_VENV)/.installed  ## the vLLM engine over vLLM itself (vllm-cp
 
 docs: $(INSTALLED)  ## regenerate the documents that are made from code
 	$(BIN)/python -m foreshock.batch.cli.config_docs > docs/configuration.md
+	$(BIN)/python -m foreshock.batch.cli.profile_docs > docs/slurm-profile.md
 	$(BIN)/python -m foreshock.jobs.records.format_docs > docs/formats.md
 	$(BIN)/python -m foreshock.jobs.verify.attack_table --write docs/sandbox.md
 

@@ -72,18 +72,21 @@ def _table(title: str, model: type[BaseModel], sections: bool) -> str:
     for name, field in model.model_fields.items():
         if not sections and _section(field) is not None:
             continue
-        lines.append(f"| `{name}` | {_type(field.annotation)} | {_default(field)} | {field.description or ''} |")
+        lines.append(
+            f"| `{name}` | {type_text(field.annotation)} | {default_text(field)} | {field.description or ''} |"
+        )
     return "\n".join(lines) + "\n"
 
 
-def _type(annotation: Any) -> str:
+def type_text(annotation: Any) -> str:
+    """A field's type in words."""
     if annotation is type(None):
         return "null"
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return ", ".join(f"`{member.value}`" for member in annotation)
     if hasattr(annotation, "__metadata__"):
-        return _type(get_args(annotation)[0])
-    inner = [_type(argument) for argument in get_args(annotation) if argument is not Ellipsis]
+        return type_text(get_args(annotation)[0])
+    inner = [type_text(argument) for argument in get_args(annotation) if argument is not Ellipsis]
     origin = str(getattr(annotation, "__origin__", ""))
     if "Literal" in origin:
         return ", ".join(f"`{argument}`" for argument in get_args(annotation))
@@ -98,7 +101,8 @@ def _type(annotation: Any) -> str:
     )
 
 
-def _default(field: FieldInfo) -> str:
+def default_text(field: FieldInfo) -> str:
+    """A field's default as YAML has it; `required` where it has none."""
     if field.default is PydanticUndefined:
         return "required" if field.default_factory is None else "`{}`"
     value = field.default
