@@ -150,8 +150,10 @@ class RunIndex:
     def _search(self, index: sqlite3.Connection, where: str, values: list[Any], text: str) -> Iterator[dict[str, Any]]:
         """Rows that hold `text` in any case, in order. Lines are first looked through as they lie in the file, in both
         ways that JSON may write the text, and only those that may hold it are parsed."""
-        forms = {json.dumps(text, ensure_ascii=ascii)[1:-1] for ascii in (True, False)}
-        pattern = re.compile("|".join(map(re.escape, sorted(forms))).encode("utf-8", "surrogatepass"), re.IGNORECASE)
+        forms = {
+            json.dumps(text, ensure_ascii=ascii)[1:-1].lower().encode("utf-8", "surrogatepass")
+            for ascii in (True, False)
+        }
         needle = text.casefold()
         query = _SELECT.replace("SELECT ", "SELECT f.path, r.start, r.length, ", 1)
         rows = index.execute(f"{query}{where}{_ORDER}", values)
@@ -160,7 +162,8 @@ class RunIndex:
                 for _, start, length, *row in group:
                     file.seek(start)
                     line = file.read(length)
-                    if text.isascii() and pattern.search(line) is None:  # bytes know no case beyond ASCII
+                    lowered = line.lower() if text.isascii() else b""  # bytes know no case beyond ASCII
+                    if lowered and not any(form in lowered for form in forms):
                         continue
                     sample = json.loads(line)
                     if any(needle in str(sample.get(name) or "").casefold() for name in TEXTS):
