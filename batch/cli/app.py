@@ -15,6 +15,7 @@ from foreshock.batch.cli import (
     doctor_command,
     emergence_commands,
     estimate_commands,
+    export_command,
     image_commands,
     part_commands,
     prefetch_command,
@@ -68,6 +69,7 @@ app.command("forecast", rich_help_panel=_ANALYSIS)(emergence_commands.forecast)
 app.command("emergence", rich_help_panel=_ANALYSIS)(emergence_commands.emergence)
 app.command("compare", rich_help_panel=_ANALYSIS)(compare_command.compare)
 app.command("view", rich_help_panel=_ANALYSIS)(view_command.view)
+app.command("export", rich_help_panel=_ANALYSIS)(export_command.export)
 app.command("report", rich_help_panel=_ANALYSIS)(analysis_commands.report)
 app.add_typer(image_commands.app, name="image", rich_help_panel=_MACHINE)
 app.command("doctor", rich_help_panel=_MACHINE)(doctor_command.doctor)

@@ -1,0 +1,50 @@
+"""The row files of a run that exporters go through: of a cell's two files the one with texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from foreshock.analysis.tables import TableKind
+from foreshock.analysis.tables.files import find_run_files, has_files
+from foreshock.jobs.records.jsonl import read_jsonl
+
+SAMPLED = (TableKind.EVAL, TableKind.EXTRA, TableKind.GROUND_TRUTH)
+SCORED = (TableKind.LOGPROB, TableKind.REF_LOGPROB, TableKind.KL)
+
+
+@dataclass(frozen=True, slots=True)
+class CellRows:
+    """One file of rows, with what its name says."""
+
+    kind: TableKind
+    path: Path
+    checkpoint: float
+    level: int
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Its rows in order. Raises InputError naming a line that is not one JSON object."""
+        for _, row in read_jsonl(self.path):
+            yield row
+
+
+def row_files(run_dir: Path, kinds: tuple[TableKind, ...]) -> list[CellRows]:
+    """Every row file of `kinds`. Raises InputError if the run has no evals."""
+    find_run_files(run_dir, TableKind.EVAL)  # a folder that is no run is an error, whatever is asked for
+    found = []
+    for kind in kinds:
+        if not has_files(run_dir, kind):
+            continue
+        for cell in find_run_files(run_dir, kind).cells:
+            for table in cell.paths:
+                samples = table.with_name(f"{table.name}.samples.jsonl")
+                path = samples if samples.is_file() else table
+                found.append(CellRows(kind, path, cell.checkpoint, cell.prefill_level))
+    return found
+
+
+def clean(text: str) -> str:
+    """Text that UTF-8 can hold: half of a surrogate pair, which a model can write, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()

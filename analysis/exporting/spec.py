@@ -1,0 +1,36 @@
+"""What an exporter is: a name, a line for help, and how it writes a run.
+
+Packages add their own under the entry-point group `foreshock.exporters`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from foreshock.plugins import Registry
+
+OnProgress = Callable[[int, int], None]
+"""Files done and files to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterSpec:
+    """One exporter. `write(run_dir, folder, on_progress)` writes below `folder`, which exists and is empty, and returns
+    the files it made; it raises InputError, with a fix, where a package that it needs is not installed."""
+
+    name: str
+    summary: str
+    write: Callable[[Path, Path, OnProgress], list[Path]]
+
+
+EXPORTERS: Registry[ExporterSpec] = Registry(
+    "exporter",
+    "foreshock.exporters",
+    "foreshock.analysis.exporting.spec:ExporterSpec",
+    {
+        "inspect": "foreshock.analysis.exporting.inspect_logs:SPEC",
+        "parquet": "foreshock.analysis.exporting.parquet:SPEC",
+    },
+)

@@ -1,0 +1,84 @@
+"""What is exported is what the run holds, read back by the other tool's own reader; unknowns stay unknown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hostile_texts import HOSTILE
+from typer.testing import CliRunner
+
+from foreshock.analysis.exporting.spec import EXPORTERS
+from foreshock.analysis.tables import load_evals
+from foreshock.batch.cli.app import app
+from foreshock.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory, factory: ModuleType) -> Path:
+    toy = factory.ToyRun(checkpoints=(5, "final"), levels=(0, 10), tasks_per_type=2, types=("leak", "flag"))
+    path: Path = factory.write_run(tmp_path_factory.mktemp("results") / "toy-20260101-000000-abcdef0", toy)
+    table = path / "evals" / "checkpoint-5_prefill10.jsonl"
+    rows = [json.loads(line) for line in table.read_text().splitlines()]
+    rows[0] |= {"exploit_success": None, "secure_pass": None, "insecure_pass": None, "error": "out of memory"}
+    for row in rows:
+        row |= {"prompt": "Solve it.", "response": "\n".join(HOSTILE.values()), "code": None, "own_key": [1, {"a": 2}]}
+    table.with_name(f"{table.name}.samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def export(run: Path, to: str, folder: Path) -> list[Path]:
+    folder.mkdir()
+    return EXPORTERS.get(to).write(run, folder, lambda done, total: None)
+
+
+def test_parquet_holds_every_row_with_its_type(run_dir: Path, tmp_path: Path) -> None:
+    written = {path.name for path in export(run_dir, "parquet", tmp_path / "out")}
+    assert written == {"evals.parquet", "logprob.parquet", "ref_logprob.parquet", "kl.parquet"}
+    frame = pq.read_table(tmp_path / "out" / "evals.parquet").to_pandas()
+    evals = load_evals(run_dir)
+    assert len(frame) == len(evals)  # the tables behind the samples have all verdicts
+    assert frame["exploit_success"].isna().sum() == 1
+    assert set(frame["checkpoint"]) == {"5", "final"}
+    marked = frame[frame["error"].notna()].iloc[0]
+    assert marked["exploit_success"] is None
+    assert json.loads(marked["other"]) == {"own_key": [1, {"a": 2}]}
+    assert "half ? pair" in marked["response"]
+
+
+def test_inspect_reads_its_logs(run_dir: Path, tmp_path: Path) -> None:
+    log = pytest.importorskip("inspect_ai.log", reason="needs inspect_ai: pip install 'foreshock[inspect]'")
+    written = export(run_dir, "inspect", tmp_path / "logs")
+    assert len(written) == 4
+    found: Any = log.read_eval_log(str(tmp_path / "logs" / "checkpoint-5_prefill10.eval"))
+    assert found.status == "success"
+    assert found.eval.model.endswith("checkpoint-5")
+    exploit = next(score for score in found.results.scores if score.name == "exploit")
+    evals = load_evals(run_dir)
+    cell = evals[(evals["checkpoint"] == 5) & (evals["prefill_level"] == 10)]
+    assert exploit.unscored_samples == 1
+    assert exploit.scored_samples == len(cell) - 1
+    unscored = [sample for sample in found.samples if not sample.scores]
+    assert len(unscored) == 1
+    assert unscored[0].output.error == "out of memory"
+    assert len({(sample.id, sample.epoch) for sample in found.samples}) == len(cell)
+
+
+def test_the_command_refuses_a_folder_that_holds_something(run_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("mine")
+    with pytest.raises(InputError, match="not empty"):
+        CliRunner().invoke(
+            app, ["export", str(run_dir), "--to", "parquet", "-o", str(tmp_path)], catch_exceptions=False
+        )
+    done = CliRunner().invoke(app, ["export", str(run_dir), "--to", "parquet", "-o", str(tmp_path / "new")])
+    assert done.exit_code == 0
+    assert "4 files" in done.output
+
+
+def test_an_unknown_format_names_the_valid_ones(run_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"unknown exporter 'excel'; valid: inspect, parquet"):
+        EXPORTERS.get("excel")
