@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from foreshock.jobs.adapter_config import AdapterError as AdapterError
 from foreshock.jobs.adapter_config import check_config
+from foreshock.jobs.safetensors_headers import stored_tensors
 
 _LISTED_BASES = "base_model_name_or_path"
 _CONFIG = "adapter_config.json"
@@ -50,9 +50,8 @@ class Adapter:
     @property
     def changes_ends(self) -> bool:
         """Whether its tensors touch embeddings or output layer."""
-        return any(
-            re.search(r"(^|\.)(embed_tokens|lm_head|wte|embed_in|embed_out)\.", n) for n in tensor_names(self.path)
-        )
+        ends = re.compile(r"(^|\.)(embed_tokens|lm_head|wte|embed_in|embed_out)\.")
+        return any(ends.search(name) for name in stored_tensors(sorted(self.path.glob("*.safetensors"))))
 
     def rank_of(self, module: str) -> int:
         """The rank that the configuration gives a module."""
@@ -71,16 +70,6 @@ def _by_pattern(patterns: Mapping[str, Any], module: str, default: Any) -> Any:
         if re.match(rf"(.*\.)?({pattern})$", module):
             return value
     return default
-
-
-def tensor_names(path: Path) -> tuple[str, ...]:
-    """Names of an adapter's tensors, read off its safetensors' headers; none for other formats."""
-    names: list[str] = []
-    for file in sorted(path.glob("*.safetensors")):
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            names += [name for name in json.loads(stream.read(length)) if name != "__metadata__"]
-    return tuple(names)
 
 
 def is_adapter(path: Path) -> bool:

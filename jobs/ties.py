@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from foreshock.jobs.safetensors_headers import same_numbers, stored_tensors
+
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|embed_in|word_embeddings|tok_embeddings|tokens_embed)\.weight$")
 _OUTPUT = re.compile(r"(^|\.)(lm_head|embed_out|output_layer|output)\.weight$")
-_ROWS = 512
-"""Rows of two stored tensors that are compared, spread over the vocabulary."""
 
 
 def is_embedding(name: str) -> bool:
@@ -67,21 +67,16 @@ def read_ties(path: Path, weights: Iterable[Path], config: Mapping[str, Any]) ->
 
     .bin files are not looked into: they hold both names of tied tensors.
     """
-    stored: dict[str, Path] = {}
-    binary = False
-    for file in weights:
-        if file.suffix == ".safetensors":
-            stored |= dict.fromkeys(_names(file), file)
-        else:
-            binary = True
+    files = list(weights)
     flag = stated_tie(path, config)
-    if binary:
+    if any(file.suffix != ".safetensors" for file in files):
         return Ties(flag, None, None, None)
+    stored = stored_tensors(files)
     embedding = next(filter(is_embedding, sorted(stored, key=len)), None)
     output = next(filter(is_output, sorted(stored, key=len)), None)
     equal = None
     if embedding is not None and output is not None:
-        equal = _equal(stored[embedding], embedding, stored[output], output)
+        equal = same_numbers(stored[embedding], stored[output])
     return Ties(flag, embedding, output, equal)
 
 
@@ -98,22 +93,3 @@ def stated_tie(path: Path, config: Mapping[str, Any]) -> bool:
     except (OSError, ValueError, KeyError):
         return True  # the default of configurations; loading says what is wrong with this one
     return bool(getattr(found, "tie_word_embeddings", True))
-
-
-def _names(file: Path) -> list[str]:
-    from safetensors import safe_open
-
-    with safe_open(file, framework="np") as tensors:
-        return list(tensors.offset_keys())
-
-
-def _equal(file: Path, name: str, other_file: Path, other: str) -> bool:
-    from safetensors import safe_open
-
-    with safe_open(file, framework="pt") as one, safe_open(other_file, framework="pt") as two:
-        a, b = one.get_slice(name), two.get_slice(other)
-        shape = a.get_shape()
-        if shape != b.get_shape():
-            return False
-        step = max(1, shape[0] // _ROWS)
-        return all(bool((a[i : i + 1].float() == b[i : i + 1].float()).all()) for i in range(0, shape[0], step))

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -41,6 +42,10 @@ def print_plan(summary: dict[str, Any]) -> None:
             f"(spread evenly: {adaptive['evenly_spread_attempts']} more attempts per problem and checkpoint); the "
             "report shows what they saved over an even spread"
         )
+    for found in summary["differences"]:
+        console.print(f"[red]{found['checkpoint']} differs from {found['from']} in its {found['what']} (allowed)")
+    for note in summary["notes"]:
+        console.print(f"[yellow]note: {escape(note)}")
     if summary["skipped"]:
         reasons = Counter({item["reason"]: item["n_tasks"] for item in summary["skipped"]})
         for reason, n in reasons.items():

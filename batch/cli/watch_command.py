@@ -125,10 +125,9 @@ def watch(
         watcher.run(once=once)
     if watcher.alarmed:
         sys.exit(EXIT_ALARM)
-    if once and watcher.failed:
-        raise ForeshockError(
-            f"not evaluated: {', '.join(watcher.failed)}\n  -> fix the cause; the next start tries them again"
-        )
+    left = [*watcher.failed, *sorted(watcher.unusable)]
+    if once and left:
+        raise ForeshockError(f"not evaluated: {', '.join(left)}\n  -> fix the cause; the next start tries them again")
 
 
 def _results_of(config: Path | None) -> Path:

@@ -13,7 +13,8 @@ from typing import Any
 
 from foreshock.batch.code_version import git_state
 from foreshock.batch.config import EngineConfig, RunConfig
-from foreshock.batch.planning.checkpoints import discover_checkpoints, is_selected, select_steps
+from foreshock.batch.planning.admission import ADMISSION, admit_checkpoints, admit_further
+from foreshock.batch.planning.checkpoints import discover_checkpoints, find_checkpoints, is_selected, select_steps
 from foreshock.batch.planning.problems import load_run_problems
 from foreshock.batch.planning.specs import CONTROL_TOKEN, SpecBuilder, model_facts
 from foreshock.errors import InputError
@@ -67,6 +68,8 @@ def make_plan(
     verifier = verifier_facts(config.verifier.name, config.verifier.options)
     problems = load_run_problems(config.problems, verifier.exploit_types)
     facts = {checkpoint: model_facts(config, checkpoint) for checkpoint in checkpoints}
+    notes = () if growing else find_checkpoints(config.checkpoints).notes
+    admission = admit_checkpoints(config, settings.engine_options, facts, notes)
     traces = _renderable(config, checkpoints[0], _load_traces(config, problems))
     inputs = RunInputs(problems, traces.kept, config.prefill.assignment, config.sampling.attempts)
     builder = SpecBuilder(config, inputs, verifier.identity, traces.n_refused)
@@ -84,7 +87,7 @@ def make_plan(
         skipped=tuple(builder.skipped(checkpoints)),
         n_attempts=config.sampling.attempts,
         n_rollouts=config.sampling.rollouts,
-        extra={"n_problems": len(problems), "n_traces": sum(map(len, inputs.traces.values()))},
+        extra={"n_problems": len(problems), "n_traces": sum(map(len, inputs.traces.values())), ADMISSION: admission},
     )
     return RunPlan(config, tuple(checkpoints), inputs, file)
 
@@ -146,13 +149,14 @@ def grow_plan(config: RunConfig, plan: PlanFile, inputs: RunInputs, checkpoints:
     n_refused = next((s.n_tasks for s in plan.skipped if (s.checkpoint, s.reason) == (first, CONTROL_TOKEN)), 0)
     builder = SpecBuilder(config, inputs, verifier.identity, n_refused)
     specs: list[JobSpec] = []
-    for checkpoint in checkpoints:
-        facts = model_facts(config, checkpoint)
-        specs += builder.of_checkpoint(checkpoint, facts)
+    facts = {checkpoint: model_facts(config, checkpoint) for checkpoint in checkpoints}
+    extra = plan.extra | {ADMISSION: admit_further(config, plan, facts)}
+    for checkpoint, own in facts.items():
+        specs += builder.of_checkpoint(checkpoint, own)
         if _present_truth(config, [checkpoint]):
-            specs += builder.ground_truth(checkpoint, facts)
+            specs += builder.ground_truth(checkpoint, own)
     skipped = (*plan.skipped, *builder.skipped(checkpoints))
-    return replace(plan, skipped=skipped).with_specs(specs)
+    return replace(plan, skipped=skipped, extra=extra).with_specs(specs)
 
 
 def extra_specs(

@@ -32,6 +32,7 @@ class ModelFacts:
     fingerprint: str
     prompt_format: str
     template_sha256: str
+    stop_token_ids: tuple[int, ...] = ()
 
 
 def model_facts(config: RunConfig, checkpoint: Checkpoint) -> ModelFacts:
@@ -47,7 +48,8 @@ def model_facts(config: RunConfig, checkpoint: Checkpoint) -> ModelFacts:
         "instructions": instructions_sha256(config.prompt.instructions),
         "system": config.prompt.system,
     }
-    return ModelFacts(model_fingerprint(checkpoint.path), prompt_format.name, content_digest(template))
+    fingerprint, stops = model_fingerprint(checkpoint.path), prompt_format.stop_token_ids
+    return ModelFacts(fingerprint, prompt_format.name, content_digest(template), stops)
 
 
 class SpecBuilder:

@@ -9,6 +9,7 @@ from typing import Any
 from foreshock.batch.packing.measured import pack_tasks, resources
 from foreshock.batch.packing.totals import count_loads, packed_cost, unpacked_cost
 from foreshock.batch.planning.adaptive_budget import plan_summary
+from foreshock.batch.planning.admission import ADMISSION
 from foreshock.batch.planning.make_plan import RunPlan
 from foreshock.batch.planning.memory_fit import memory_summary
 from foreshock.batch.site import Site
@@ -41,6 +42,8 @@ def summarise(plan: RunPlan, site: Site) -> dict[str, Any]:
             {"checkpoint": s.checkpoint, "level": s.level, "n_tasks": s.n_tasks, "reason": s.reason}
             for s in plan.file.skipped
         ],
+        "notes": plan.file.extra[ADMISSION]["notes"],
+        "differences": plan.file.extra[ADMISSION]["differences"],
         "engine": plan.file.settings.engine,
         "verifier": plan.file.settings.verifier,
         "cluster": config.execution.cluster.value,

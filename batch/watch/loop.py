@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from foreshock.batch.config import Cluster, RunConfig
+from foreshock.batch.planning.admission import admit_checkpoints, admit_further
 from foreshock.batch.planning.checkpoints import NoCheckpointYetError, find_checkpoints, is_selected
 from foreshock.batch.planning.specs import model_facts
 from foreshock.batch.redact import redact_text
@@ -59,6 +60,7 @@ class Watcher:
     state: WatchState | None = None
     alarmed: bool = False
     failed: list[str] = field(default_factory=list)
+    unusable: set[str] = field(default_factory=set)
     waiting: bool = False
     site: Site = field(init=False)
     _settling: Settling = field(init=False)
@@ -99,7 +101,7 @@ class Watcher:
             self._status("failed", redact_text(f"{type(error).__name__}: {error}"), end=True)
             raise
         else:
-            whole = self.plan is not None and not self.failed
+            whole = self.plan is not None and not self.failed and not self.unusable
             self._status("submitted" if self.waiting else "completed" if whole else "incomplete", None, end=True)
         finally:
             watch_lock(self.layout).release()
@@ -195,10 +197,16 @@ class Watcher:
 
     def _add(self, checkpoint: Checkpoint, seen: str) -> None:
         try:
-            model_facts(self.config, checkpoint)
+            facts = {checkpoint: model_facts(self.config, checkpoint)}
+            if self.plan is None:
+                admit_checkpoints(self.config, {}, facts)
+            else:
+                admit_further(self.config, self.plan, facts)
         except (ForeshockError, OSError, ValueError) as error:
+            self.unusable.add(checkpoint.name)
             self._say_once("unusable", checkpoint.name, f"{checkpoint.name}: cannot be evaluated: {error}")
             return
+        self.unusable.discard(checkpoint.name)
         if self.plan is None or self.state is None:
             self.layout, self.plan, self.state = begin(
                 self.config, self.site, [checkpoint], self.command, self.layout.root

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 LONGROPE, DYNAMIC = "longrope", "dynamic"
 
@@ -72,6 +73,8 @@ def _parameters(rope: Any) -> Iterator[Mapping[str, Any]]:
 
 def forget_lengths(model: Any, device: torch.device) -> None:
     """Bring a dynamic model's frequencies back to those of short sequences, as in one that has seen nothing yet."""
+    import torch
+
     nothing = torch.zeros((1, 1, 1), device=device)
     first = torch.zeros((1, 1), dtype=torch.long, device=device)
     for module in model.modules():

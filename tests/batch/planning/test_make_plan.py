@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,3 +130,20 @@ def test_vllm_workers_share_the_gpus_in_groups_and_a_cpu_not_at_all(
     engine = {"name": "vllm", "device": "auto", "options": {"tensor_parallel_size": parallel}}
     config = make_config(engine=engine, execution={"workers": None, "cluster": "local"})
     assert resolve_site(config).workers == workers
+
+
+def test_checkpoints_of_two_formats_are_refused_unless_allowed_by_name(
+    make_config: MakeConfig, sft_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(sft_run / "checkpoints", tmp_path / "mixed")
+    lost = sorted((tmp_path / "mixed").iterdir())[-1]
+    stated = json.loads((lost / "tokenizer_config.json").read_text())
+    stated.pop("chat_template", None)
+    (lost / "tokenizer_config.json").write_text(json.dumps(stated))
+    (lost / "chat_template.jinja").unlink(missing_ok=True)
+    mixed = {"dir": str(tmp_path / "mixed")}
+    with pytest.raises(InputError, match="is not rendered and ended as") as caught:
+        make_plan(make_config(checkpoints=mixed))
+    assert "checkpoints.may_differ: [format, template" in str(caught.value)
+    plan = make_plan(make_config(checkpoints=mixed | {"may_differ": ["format", "template", "stops"]}))
+    assert {found["what"] for found in plan.file.extra["admission"]["differences"]} >= {"format", "template"}

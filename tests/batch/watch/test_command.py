@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from foreshock.batch.config import RunConfig
 from foreshock.batch.running.run import RunHooks, run
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout
+from foreshock.jobs.spec import Checkpoint
 
 pytestmark = pytest.mark.early
 
@@ -122,3 +124,36 @@ def test_terminated_then_killed_it_goes_on_and_the_tables_are_those_of_one_run(
     for file in whole.eval_files():
         assert file.path.read_bytes() == (layout.evals / file.path.name).read_bytes()
     assert len(whole.eval_files()) == len(layout.eval_files()) == 4
+
+
+def test_a_folder_that_can_never_give_a_checkpoint_is_an_error(config_file: Path, tmp_path: Path) -> None:
+    watched = tmp_path / "verl"
+    once = (watched, "--config", config_file, "--once", "--settle-seconds", 0.1)
+    (watched / "weights-000100").mkdir(parents=True)
+    assert invoke(*once).exit_code == 0  # a folder of anything; training may begin yet
+    (watched / "ckpt-100").mkdir()
+    result = invoke(*once)
+    assert isinstance(result.exception, InputError)
+    assert "but these look like some: ckpt-100" in str(result.exception)
+    (watched / "ckpt-100").rmdir()
+    shards = watched / "global_step_100" / "actor"
+    shards.mkdir(parents=True)
+    (shards / "model_world_size_2_rank_0.pt").write_bytes(b"x")
+    result = invoke(*once)
+    assert isinstance(result.exception, InputError)
+    assert "verl.model_merger merge --backend fsdp" in str(result.exception)
+
+
+def test_steps_of_adapters_are_watched_evaluated_and_alarmed(
+    config_file: Path, sft_run: Path, make_adapter: Callable[..., Checkpoint], tmp_path: Path
+) -> None:
+    base = Checkpoint("base", 1, sft_run / "checkpoints" / "checkpoint-1")
+    watched = tmp_path / "rl" / "checkpoints"
+    for step in (25, 50):
+        shutil.copytree(make_adapter(base, step).path, watched / f"step-{step}")
+    settle = ("--settle-seconds", 0)
+    result = invoke(watched, "--config", config_file, "--once", "--json", "--alarm-probability", 0, *settle)
+    assert result.exit_code == 3, result.output
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [e["checkpoint"] for e in events if e["event"] == "evaluated"] == ["checkpoint-25", "checkpoint-50"]
+    assert any(e["event"] == "alarm" for e in events)

@@ -1,0 +1,122 @@
+"""Admission of a run's checkpoints: each by its files, and all as one experiment: rendered and ended alike.
+
+A checkpoint that lost its chat template, or was saved with another tokenizer, is another experiment; its rates would
+read as learning. What may differ is named in the configuration and shown in plan and report.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from foreshock.batch.config import RunConfig
+from foreshock.batch.planning.specs import ModelFacts
+from foreshock.errors import InputError
+from foreshock.jobs.admission.admit import admit
+from foreshock.jobs.prompts.tokenizer import load_tokenizer
+from foreshock.jobs.records.planfile import PlanFile
+from foreshock.jobs.spec import Checkpoint
+
+ADMISSION = "admission"
+"""Key of the record in a plan's `extra`."""
+
+Record = dict[str, Any]
+
+
+def admit_checkpoints(
+    config: RunConfig, options: Mapping[str, Any], facts: Mapping[Checkpoint, ModelFacts], notes: Sequence[str] = ()
+) -> Record:
+    """The record of a run's checkpoints: what was found of each, differences that are allowed, notes.
+
+    Raises InputError for a checkpoint that is not admitted and for differences that are not allowed.
+    """
+    record: Record = {"checkpoints": {}, "differences": [], "notes": list(notes)}
+    for checkpoint, own in facts.items():
+        _add(record, config, options, checkpoint, own)
+    return record
+
+
+def admit_further(config: RunConfig, plan: PlanFile, facts: Mapping[Checkpoint, ModelFacts]) -> Record:
+    """The plan's record with further checkpoints, held against those that are in it. Raises as `admit_checkpoints`."""
+    record: Record = json.loads(json.dumps(plan.extra.get(ADMISSION) or admit_checkpoints(config, {}, {})))
+    for checkpoint, own in facts.items():
+        _add(record, config, plan.settings.engine_options, checkpoint, own)
+    return record
+
+
+def _add(
+    record: Record, config: RunConfig, options: Mapping[str, Any], checkpoint: Checkpoint, own: ModelFacts
+) -> None:
+    admission = admit(checkpoint, config.engine.name, options, own.fingerprint)
+    admission.require()
+    sight = _sight(checkpoint, own)
+    first = next(iter(record["checkpoints"].items()), None)
+    if first is not None:
+        name, other = first
+        different = [key for key in other["rendering"] if other["rendering"][key] != sight[key]]
+        refused = [key for key in different if key not in config.checkpoints.may_differ]
+        if refused:
+            shown = "; ".join(f"{key}: {_shown(other['rendering'][key])} and {_shown(sight[key])}" for key in refused)
+            raise InputError(
+                f"{checkpoint.name} is not rendered and ended as {name} is ({shown}): rates of two formats cannot be "
+                "compared",
+                path=checkpoint.tokenizer_path,
+                fix="save every checkpoint with the same tokenizer files (tokenizer_config.json, chat_template.jinja, "
+                "tokenizer.json), name them once with checkpoints.tokenizer, or allow it with "
+                f"checkpoints.may_differ: [{', '.join(refused)}]",
+            )
+        record["differences"] += [
+            {
+                "checkpoint": checkpoint.name,
+                "from": name,
+                "what": key,
+                "here": sight[key],
+                "there": other["rendering"][key],
+            }
+            for key in different
+        ]
+    record["checkpoints"][checkpoint.name] = {**admission.to_json(), "rendering": sight}
+    record["notes"] += [f"{checkpoint.name}: {note}" for note in admission.notes]
+
+
+def _sight(checkpoint: Checkpoint, own: ModelFacts) -> dict[str, Any]:
+    """What must be equal over a run, by the names under which a difference can be allowed."""
+    tokenizer = load_tokenizer(checkpoint.tokenizer_path)
+    return {
+        "format": own.prompt_format,
+        "template": _digest(tokenizer.chat_template),
+        "tokenizer": _vocabulary(checkpoint, tokenizer),
+        "stops": list(own.stop_token_ids),
+    }
+
+
+_vocabularies: dict[str, str] = {}
+
+
+def _vocabulary(checkpoint: Checkpoint, tokenizer: Any) -> str:
+    """Digest of everything that turns text into ids; the checkpoints of a run mostly share one tokenizer.json."""
+    file = checkpoint.tokenizer_path / "tokenizer.json"
+    key = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else str(file)
+    if key not in _vocabularies:
+        _vocabularies[key] = _vocabulary_digest(tokenizer)
+    return _vocabularies[key]
+
+
+def _vocabulary_digest(tokenizer: Any) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return _digest(sorted(tokenizer.get_vocab().items()))
+    content = json.loads(backend.to_str())
+    for volatile in ("padding", "truncation"):  # set by calls, not part of the tokenizer
+        content.pop(volatile, None)
+    return _digest(content)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _shown(value: Any) -> str:
+    return value[:12] if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,1 @@
+"""The test that a checkpoint passes before anything of it is believed."""

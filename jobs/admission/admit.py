@@ -1,0 +1,166 @@
+"""Admission of one checkpoint by its files: tokenizer, adapter, ties, rotary frequencies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from foreshock.errors import InputError
+from foreshock.jobs.adapters import Adapter, is_adapter, read_adapter
+from foreshock.jobs.admission.adapter_fit import adapter_problem
+from foreshock.jobs.admission.tokenizer_test import tokenizer_problem
+from foreshock.jobs.engines.rope import rope_switch
+from foreshock.jobs.engines.vllm.alike import require_alike
+from foreshock.jobs.fingerprint import check_weights, model_fingerprint, read_config
+from foreshock.jobs.prompts.tokenizer import load_tokenizer
+from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.ties import read_ties
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. `state`: ok, note (worth knowing) or refused; `fix`: what to do about a refusal."""
+
+    state: str
+    what: str
+    found: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What the files of one checkpoint showed."""
+
+    checkpoint: Checkpoint
+    fingerprint: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def refused(self) -> tuple[Finding, ...]:
+        """What speaks against it; empty if it is admitted."""
+        return tuple(finding for finding in self.findings if finding.state == "refused")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is worth knowing, in words."""
+        return tuple(f"{f.what}: {f.found}" for f in self.findings if f.state == "note")
+
+    def require(self) -> None:
+        """Raise InputError with every reason for which the checkpoint is refused."""
+        if self.refused:
+            reasons = "; ".join(f"{finding.what}: {finding.found}" for finding in self.refused)
+            fixes = " ".join(dict.fromkeys(finding.fix for finding in self.refused if finding.fix))
+            raise InputError(f"not admitted: {reasons}", path=self.checkpoint.path, fix=fixes or None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the run's record."""
+        return {
+            "path": str(self.checkpoint.path),
+            "tokenizer": str(self.checkpoint.tokenizer_path),
+            "fingerprint": self.fingerprint,
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
+
+_known: dict[tuple[str, str, str], tuple[Finding, ...]] = {}
+
+
+def admit(checkpoint: Checkpoint, engine: str, options: Mapping[str, Any], fingerprint: str | None = None) -> Admission:
+    """Look at a checkpoint's files, for the engine that will serve it. Refusals are findings, not errors.
+
+    Raises InputError for a directory that is no checkpoint at all. What was found is remembered by fingerprint.
+    """
+    print_ = fingerprint or model_fingerprint(checkpoint.path)
+    key = (print_, str(checkpoint.tokenizer_path), f"{engine} {options.get('max_model_len')}")
+    if key not in _known:
+        _known[key] = tuple(_look(checkpoint, engine, options))
+    return Admission(checkpoint, print_, _known[key])
+
+
+def _look(checkpoint: Checkpoint, engine: str, options: Mapping[str, Any]) -> Iterator[Finding]:
+    yield _tokenizer(checkpoint)
+    full = checkpoint.path
+    if is_adapter(checkpoint.path):
+        adapter = _read(checkpoint.path)
+        if isinstance(adapter, Finding):
+            yield adapter
+            return
+        yield _adapter(adapter)
+        full = adapter.base
+    yield from _ties(full)
+    yield _rope(full)
+    if engine == "vllm":
+        try:
+            require_alike(full, options.get("max_model_len"))
+        except InputError as error:
+            reason, _, fix = str(error).removeprefix(f"{full}: ").partition("\n  -> ")
+            yield Finding("refused", "vLLM", reason, fix)
+
+
+def _tokenizer(checkpoint: Checkpoint) -> Finding:
+    folder = checkpoint.tokenizer_path
+    tokenizer = load_tokenizer(folder)
+    problem = tokenizer_problem(tokenizer, folder)
+    if problem is not None:
+        return Finding(
+            "refused",
+            "tokenizer",
+            problem,
+            'set "tokenizer_class": "PreTrainedTokenizerFast" in tokenizer_config.json, which takes tokenizer.json as '
+            "it is, or save the tokenizer that the model was trained with",
+        )
+    where = "" if folder == checkpoint.path else f" of {folder}"
+    if not (folder / "tokenizer.json").is_file():
+        return Finding("note", "tokenizer", f"{type(tokenizer).__name__}{where}: no tokenizer.json to hold it against")
+    return Finding(
+        "ok" if not where else "note",
+        "tokenizer",
+        f"{type(tokenizer).__name__}{where} reads and writes as tokenizer.json",
+    )
+
+
+def _read(path: Path) -> Adapter | Finding:
+    try:
+        return read_adapter(path)
+    except InputError as error:
+        reason, _, fix = str(error).partition("\n  -> ")
+        return Finding("refused", "adapter", reason, fix)
+
+
+def _adapter(adapter: Adapter) -> Finding:
+    problem = adapter_problem(adapter)
+    if problem is not None:
+        return Finding(
+            "refused", "adapter", problem, "name the base that it was trained on, or merge it where it was trained"
+        )
+    ranks = "ranks by module" if adapter.rank_pattern else f"rank {adapter.rank}"
+    return Finding("ok", "adapter", f"LoRA, {ranks}, scale {adapter.scale(''):.4g}, over {adapter.base}")
+
+
+def _ties(path: Path) -> Iterator[Finding]:
+    try:
+        ties = read_ties(path, check_weights(path), read_config(path / "config.json"))
+    except (OSError, ValueError, KeyError) as error:
+        yield Finding("refused", "weights", " ".join(str(error).split()))
+        return
+    problem, contradiction = ties.problem(), ties.contradiction()
+    if problem is not None:
+        yield Finding("refused", "output layer", problem, "save the model with its output layer, or correct the flag")
+    elif contradiction is not None:
+        yield Finding("note", "output layer", contradiction)
+    else:
+        yield Finding("ok", "output layer", "tied to the embeddings" if ties.tied else "its own")
+
+
+def _rope(path: Path) -> Finding:
+    from transformers import AutoConfig
+
+    try:
+        switch = rope_switch(AutoConfig.from_pretrained(path).get_text_config())
+    except (OSError, ValueError, KeyError) as error:
+        return Finding("refused", "config.json", f"transformers cannot read it: {' '.join(str(error).split())[:300]}")
+    if switch is None:
+        return Finding("ok", "positions", "rotary frequencies do not change with length")
+    return Finding("note", "positions", f"{switch.kind} frequencies beyond {switch.at} tokens; such rows batch apart")
