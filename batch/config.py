@@ -13,7 +13,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -26,10 +25,12 @@ from pydantic import (
     model_validator,
 )
 
+from foreshock import yamlfile
 from foreshock.errors import InputError
 from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.records.checkpoint_names import FINAL, given_rule, step_of_directory
 from foreshock.jobs.verify.registry import VERIFIERS
+from foreshock.yamlfile import KeyLines
 
 T = TypeVar("T")
 
@@ -364,36 +365,6 @@ class RunConfig(_Section):
         return self.model_dump(mode="json")
 
 
-class _DuplicateKey(yaml.MarkedYAMLError):
-    """YAML takes the last of two equal keys in silence; the first one's author would never know."""
-
-
-def _key_lines(node: yaml.Node | None) -> dict[tuple[str | int, ...], int]:
-    """Line (from 1) of every key in a YAML document. An aliased node counts where it is written first."""
-    lines: dict[tuple[str | int, ...], int] = {}
-    seen: set[int] = set()
-
-    def walk(node: yaml.Node | None, prefix: tuple[str | int, ...]) -> None:
-        if node is None or id(node) in seen:
-            return  # a node that holds itself has no end
-        seen.add(id(node))
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                path = (*prefix, str(key.value))
-                if path in lines:
-                    first = f"key {key.value!r} was given before, in line {lines[path]}"
-                    raise _DuplicateKey(problem=first, problem_mark=key.start_mark)
-                lines[path] = key.start_mark.line + 1
-                walk(value, path)
-        elif isinstance(node, yaml.SequenceNode):
-            for i, value in enumerate(node.value):
-                lines[(*prefix, i)] = value.start_mark.line + 1
-                walk(value, (*prefix, i))
-
-    walk(node, ())
-    return lines
-
-
 def valid_keys(path: Sequence[str | int] = ()) -> list[str]:
     """Keys that the section at `path` accepts; empty if it is not a section."""
     model: type[BaseModel] = RunConfig
@@ -451,27 +422,13 @@ def parse_config(
         ) from None
 
 
-def load_yaml(path: Path) -> tuple[Any, dict[tuple[str | int, ...], int]]:
-    """Parsed YAML and the line of every key. Raises InputError naming the line of a syntax error."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(
-            "no such configuration file",
-            path=path,
-            fix="check the path; docs/configuration.md starts with one to copy, and foreshock demo runs without any",
-        ) from None
-    except IsADirectoryError:
-        raise InputError("is a directory; give the YAML file", path=path) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8 text at byte {error.start}", path=path) from None
-    try:
-        return yaml.safe_load(text), _key_lines(yaml.compose(text, Loader=yaml.SafeLoader))
-    except yaml.MarkedYAMLError as error:
-        line = None if error.problem_mark is None else error.problem_mark.line + 1
-        raise InputError(f"not valid YAML: {error.problem}", path=path, line=line) from None
-    except yaml.YAMLError as error:
-        raise InputError(f"not valid YAML: {error}", path=path) from None
+def load_yaml(path: Path) -> tuple[Any, KeyLines]:
+    """Parsed YAML and the line of every key; see `foreshock.yamlfile`. Raises InputError."""
+    return yamlfile.load_yaml(
+        path,
+        "no such configuration file",
+        "check the path; docs/configuration.md starts with one to copy, and foreshock demo runs without any",
+    )
 
 
 def load_config(path: Path) -> RunConfig:

@@ -5,8 +5,8 @@ host side of the job submits them, because sbatch does not exist inside an image
 there and an adaptive round is due. Otherwise it aggregates, analyses, reports what is missing, and leaves with 0 if
 nothing is.
 
-Only this pack's own specs are submitted again. Another pack may still be running, and its last job looks after its
-own.
+Only this pack's own specs are submitted again, and none that a later submission has taken over: its last job looks
+after its own. The launcher's lock is held while a round is made, and until the host side has submitted it.
 """
 
 from __future__ import annotations
@@ -19,24 +19,29 @@ from pathlib import Path
 
 from foreshock.batch.config import load_config
 from foreshock.batch.executors.slurm_scripts import journaled_site, make_scripts, next_folder, next_submission
+from foreshock.batch.executors.slurm_work import submitted_specs, taken_over
 from foreshock.batch.packing.measured import pack_tasks
 from foreshock.batch.running.adaptive import next_round
 from foreshock.batch.running.execute import missing_specs
 from foreshock.batch.running.provenance import recorded_status
 from foreshock.batch.running.run import RunHooks, finish
 from foreshock.batch.site import Site, resolve_site
-from foreshock.errors import ForeshockError
+from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.records.layout import RunLayout
-from foreshock.jobs.records.planfile import PlanFile, read_pack, write_pack
-from foreshock.jobs.records.shards import ShardStore
+from foreshock.jobs.records.planfile import PlanFile, write_pack
 from foreshock.jobs.spec import JobKind, JobSpec
-from foreshock.slurm.commands import SiteLimits, SlurmError, site_limits
+from foreshock.jobs.worker import EXIT_STOPPED
+from foreshock.slurm.call import SlurmError
+from foreshock.slurm.commands import SiteLimits, site_limits
 from foreshock.slurm.journal import Journal, Submission
-from foreshock.slurm.profile import parse_profile
+from foreshock.slurm.lock import LauncherLock, LockHeldError
+from foreshock.slurm.nodes import nodes_to_exclude
+from foreshock.slurm.profile import stored_profile
 from foreshock.slurm.submit import emit
 
 EXIT_INCOMPLETE = 1
 EXIT_HEAL = 76
+_LOCK_WAIT_S = 300.0  # a person's `resume` holds the lock for seconds
 
 
 def prepare_next_round(layout: RunLayout, plan: PlanFile, submission: Submission) -> bool:
@@ -44,9 +49,7 @@ def prepare_next_round(layout: RunLayout, plan: PlanFile, submission: Submission
 
     There is no point when no round is left, or when the last round added not one whole shard.
     """
-    specs = [spec for task in read_pack(layout, submission.pack, plan) for spec in task.specs]
-    store = ShardStore(layout)
-    missing = [spec for spec in specs if not store.is_complete(spec)]
+    missing = own_missing(layout, plan, submission)
     rows = sum(spec.n_rows for spec in missing)
     if not missing or submission.rounds_left < 1:
         return False
@@ -56,10 +59,20 @@ def prepare_next_round(layout: RunLayout, plan: PlanFile, submission: Submission
         _say("the last round added nothing; not submitting the same again")
         return False
     tasks = pack_tasks(missing, _site(layout, submission), layout, plan)
-    entry = next_submission(submission, write_pack(layout, tasks), tasks, _limits(submission), rows)
+    bad = nodes_to_exclude(layout.root)
+    entry = next_submission(submission, write_pack(layout, tasks), tasks, _limits(submission), rows, bad)
     emit(Journal(layout.root), entry, make_scripts(layout, plan, entry), next_folder(layout, submission))
+    if bad:
+        _say(f"keeping away from {', '.join(bad)}: elements failed there at once")
     _say(f"{len(missing)} shards ({rows} rows) are missing; {entry.rounds_left} more rounds after the next one")
     return True
+
+
+def own_missing(layout: RunLayout, plan: PlanFile, submission: Submission) -> list[JobSpec]:
+    """Specs of a submission without a whole shard that no later submission has."""
+    specs = submitted_specs(layout, plan, submission)
+    taken = taken_over(layout, plan, Journal(layout.root), submission)
+    return [spec for spec in missing_specs(layout, plan, specs) if spec.key() not in taken]
 
 
 def prepare_adaptive_round(layout: RunLayout, plan: PlanFile, submission: Submission) -> bool:
@@ -73,32 +86,34 @@ def prepare_adaptive_round(layout: RunLayout, plan: PlanFile, submission: Submis
     if not missing:
         plan = next_round(layout, plan, config) or plan
         missing = missing_specs(layout, plan)
-    submitted = {
-        spec.key()
-        for entry in Journal(layout.root).load_all()
-        for task in read_pack(layout, entry.pack, plan)
-        for spec in task.specs
-    }
+    entries = Journal(layout.root).load_all()
+    submitted = {spec.key() for entry in entries for spec in submitted_specs(layout, plan, entry)}
     # A job killed between planning a round and submitting it left specs that no submission has.
     fresh = [spec for spec in missing if spec.kind is JobKind.EXTRA and spec.key() not in submitted]
     if not fresh or len(fresh) < len(missing):
         return False
     tasks = pack_tasks(fresh, _site(layout, submission), layout, plan)
     rows = sum(spec.n_rows for spec in fresh)
-    entry = next_submission(submission, write_pack(layout, tasks), tasks, _limits(submission), rows)
+    bad = nodes_to_exclude(layout.root)
+    entry = next_submission(submission, write_pack(layout, tasks), tasks, _limits(submission), rows, bad)
     entry = replace(entry, rounds_left=config.execution.heal, settings=entry.settings | {"healing": False})
     emit(Journal(layout.root), entry, make_scripts(layout, plan, entry), next_folder(layout, submission))
     _say(f"adaptive round: {len(fresh)} shards ({rows} rows)")
     return True
 
 
-def analyse_what_there_is(layout: RunLayout, plan: PlanFile) -> int:
+def analyse_what_there_is(layout: RunLayout, plan: PlanFile, submission: Submission) -> int:
     """Aggregate, analyse, and say what is missing; returns the exit code."""
     with recorded_status(layout) as status:
         aggregated, _ = finish(layout, load_config(layout.config), RunHooks(say=_say))
         status["rows"] = aggregated.to_json()
         missing = missing_specs(layout, plan)
         if not missing:
+            return 0
+        others = len(missing) - len(own_missing(layout, plan, submission))
+        if others == len(missing):
+            status["status"] = "submitted"
+            _say(f"{others} shards are missing, all of later submissions; the last of their jobs analyses the whole")
             return 0
         status["status"] = "incomplete"
         status["n_missing_shards"] = len(missing)
@@ -127,12 +142,21 @@ def main(argv: list[str] | None = None) -> int:
     layout = RunLayout(arguments.run_dir)
     try:
         plan = PlanFile.read(layout)
-        submission = next(s for s in Journal(layout.root).load_all() if s.pack == arguments.pack)
+        journal = Journal(layout.root)
+        submission = next((s for s in journal.load_all() if s.pack == arguments.pack), None)
+        if submission is None:
+            raise InputError(f"no submission of pack {arguments.pack}", path=journal.root)
+        lock = LauncherLock(journal.root / "launcher")
+        lock.acquire(_LOCK_WAIT_S)
         if arguments.heal != 0 and prepare_next_round(layout, plan, submission):
-            return EXIT_HEAL
+            return EXIT_HEAL  # the lock stays with the job until its host side has submitted the round
         if prepare_adaptive_round(layout, plan, submission):
             return EXIT_HEAL
-        return analyse_what_there_is(layout, plan)
+        lock.release()
+        return analyse_what_there_is(layout, plan, submission)
+    except LockHeldError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_STOPPED  # the host side lets the job try again later
     except ForeshockError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -144,12 +168,16 @@ def _site(layout: RunLayout, submission: Submission) -> Site:
 
 
 def _limits(submission: Submission) -> SiteLimits:
-    """The site's limits; inside an image, where nobody can be asked, the profile's or Slurm's default."""
-    profile = parse_profile(submission.settings["profile"])
+    """The site's limits, with room for one element and a last job: where there is none now, the host side waits for it.
+
+    Inside an image the host side's answers count; where there are none, the profile's limits or Slurm's defaults.
+    """
+    profile = stored_profile(submission.settings["profile"])
     try:
-        return site_limits(profile)
+        limits = site_limits(profile)
     except SlurmError:
-        return SiteLimits(profile.max_array_size or 1001, profile.max_submit)
+        limits = SiteLimits(profile.max_array_size or 1001, profile.max_submit)
+    return limits if limits.max_submit is None else replace(limits, max_submit=max(2, limits.max_submit))
 
 
 def _say(text: str) -> None:

@@ -1,7 +1,7 @@
-"""The text of batch scripts: what submitit submits and what `--emit-sbatch` writes are made of the same parts.
+"""The text of batch scripts: self-contained bash with the host side inlined.
 
-Scripts are self-contained bash with the host side inlined, so that a person can read one, change a line and submit it
-by hand, and so that a running job depends on no file that an upgrade may replace.
+A person can read one, change a line and submit it by hand, and a running job depends on no file that an upgrade may
+replace.
 """
 
 from __future__ import annotations
@@ -67,13 +67,19 @@ class ArrayScript:
         """Shell lines after the #SBATCH header; the last one starts it all."""
         tasks = [" ".join(map(str, tasks)) for tasks in self.elements]
         lines = _common(self.profile, self.run_dir, self.token, self.pack)
+        lines.append(f"FS_NODE_FAILURE_S={self.profile.node_failure_s}")
+        if excluded := excluded_nodes(self.profile):
+            lines.append(f"FS_EXCLUDED={shlex.quote(excluded)}")
         lines += ["# tasks of the pack, by array element", f"FS_TASKS=({_wrapped(tasks)})"]
-        return [*lines, *self.worker.lines("FS_WORKER"), "", host_side(), "fs_array_main"]
+        return [*lines, "", host_side(), *_at_work(self.profile), *self.worker.lines("FS_WORKER"), "fs_array_main"]
 
 
 @dataclass(frozen=True, slots=True)
 class FinalScript:
-    """The job after the arrays. When its program leaves with 76, `next_folder/submit.sh` is run."""
+    """The job after the arrays. When its program leaves with 76, `next_folder/submit.sh` is run.
+
+    `qos` is the arrays': its limits are what the next arrays have to keep.
+    """
 
     name: str
     token: str
@@ -82,6 +88,7 @@ class FinalScript:
     finish: Program
     next_folder: Path
     profile: Profile
+    qos: str | None = None
 
     @property
     def log(self) -> Path:
@@ -92,7 +99,9 @@ class FinalScript:
         """Shell lines after the #SBATCH header; the last one starts it all."""
         lines = _common(self.profile, self.run_dir, self.token, self.pack)
         lines += [f"FS_NEXT={shlex.quote(str(self.next_folder))}"]
-        return [*lines, *self.finish.lines("FS_FINISH"), "", host_side(), "fs_final_main"]
+        if self.qos:
+            lines.append(f"FS_QOS={shlex.quote(self.qos)}")
+        return [*lines, "", host_side(), *_at_work(self.profile), *self.finish.lines("FS_FINISH"), "fs_final_main"]
 
 
 def host_side() -> str:
@@ -105,9 +114,11 @@ def sbatch_flags(script: ArrayScript | FinalScript) -> dict[str, str | int | boo
     return script.profile.flags() | {"job-name": script.name, "output": str(script.log)}
 
 
-def render(script: ArrayScript | FinalScript) -> str:
-    """A whole sbatch file."""
+def render(script: ArrayScript | FinalScript, after: Sequence[int] = ()) -> str:
+    """A whole sbatch file; `after` are ids of jobs that have to end first, however they end."""
     flags = sbatch_flags(script)
+    if after:
+        flags["dependency"] = "afterany:" + ":".join(map(str, after))
     if isinstance(script, ArrayScript):
         flags["array"] = script.array
     return _template("job.sbatch.j2").render(
@@ -128,10 +139,20 @@ def flag_text(name: str, value: str | int | bool) -> str:
     return f"--{name}" if value is True else f"--{name}={shlex.quote(str(value))}"
 
 
+def excluded_nodes(profile: Profile) -> str:
+    """The profile's own list of nodes to keep away from, in Slurm's notation; empty if there is none."""
+    return str(next((value for key, value in profile.sbatch.items() if key.lstrip("-") in ("exclude", "x")), ""))
+
+
 def _common(profile: Profile, run_dir: Path, token: str, pack: int) -> list[str]:
-    lines = ["# the site's own setup", *profile.setup, ""] if profile.setup else []
-    lines += [f"FS_RUN_DIR={shlex.quote(str(run_dir))}", f"FS_TOKEN={token}", f"FS_PACK={pack}"]
-    lines += [f"FS_NO_PROGRESS_LIMIT={profile.no_progress_limit}", f"FS_CANARY={int(profile.canary)}"]
+    lines = [f"FS_RUN_DIR={shlex.quote(str(run_dir))}", f"FS_TOKEN={token}", f"FS_PACK={pack}"]
+    return [*lines, f"FS_NO_PROGRESS_LIMIT={profile.no_progress_limit}", f"FS_CANARY={int(profile.canary)}"]
+
+
+def _at_work(profile: Profile) -> list[str]:
+    """What follows the host side's functions: the attempt is noted first, since the site's setup may fail."""
+    lines = ["fs_arrive"]
+    lines += ["# the site's own setup", *profile.setup, ""] if profile.setup else []
     if profile.scratch:
         lines.append(f'FS_SCRATCH_BASE="{profile.scratch}"')
     lines.append("export PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false")

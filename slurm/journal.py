@@ -1,17 +1,17 @@
 """The submission journal: which jobs a pack becomes, and how far their submission got.
 
-A job's name carries a random token that is on disk before sbatch is called. A launcher that dies between sbatch and
-the next write therefore leaves a job that can be found again by its name, in squeue or sacct, and a second launcher
-adopts it instead of submitting it twice.
+A job's name carries a random token and is on disk before sbatch is called. Whatever happens between sbatch and the
+next write (a killed launcher, an answer that got lost, a site's own wording), the job is found again by its name.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -27,16 +27,21 @@ class Stage(StrEnum):
     SUBMITTING = "submitting"  # sbatch may or may not have been reached
     SUBMITTED = "submitted"
     EMITTED = "emitted"  # handed to a person as a script; found by name if it was ever submitted
+    DROPPED = "dropped"  # refused, or not in Slurm when somebody looked; its work is planned anew
+
+
+_LABEL = 32  # characters of a run's name and of what an array covers
 
 
 @dataclass(frozen=True, slots=True)
 class JournaledJob:
-    """An array (with the tasks of each element) or the final job (without elements)."""
+    """An array (with the tasks of each element) or the final job (without elements). `why` it was dropped."""
 
     name: str
     elements: tuple[tuple[int, ...], ...] = ()
     stage: Stage = Stage.PLANNED
     job_id: int | None = None
+    why: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,14 +63,19 @@ class Submission:
         return self.arrays + ((self.final,) if self.final else ())
 
     @property
+    def names(self) -> list[str]:
+        """Names of the jobs that may be in Slurm."""
+        return [job.name for job in self.jobs if job.stage is not Stage.DROPPED]
+
+    @property
     def since(self) -> datetime:
-        """When it was made."""
-        return datetime.fromisoformat(self.created)
+        """When it was made, with its time zone (earlier versions wrote local time)."""
+        return datetime.fromisoformat(self.created).astimezone(UTC)
 
     @property
     def complete(self) -> bool:
         """Whether nothing is left to submit."""
-        return all(job.stage in (Stage.SUBMITTED, Stage.EMITTED) for job in self.jobs)
+        return all(job.stage in (Stage.SUBMITTED, Stage.EMITTED, Stage.DROPPED) for job in self.jobs)
 
     def with_job(self, job: JournaledJob) -> Submission:
         """The same with the job of that name replaced."""
@@ -83,30 +93,55 @@ class Submission:
 
         def job(entry: dict[str, Any]) -> JournaledJob:
             elements = tuple(tuple(int(task) for task in tasks) for tasks in entry["elements"])
-            return JournaledJob(entry["name"], elements, Stage(entry["stage"]), entry["job_id"])
+            return JournaledJob(entry["name"], elements, Stage(entry["stage"]), entry["job_id"], entry.get("why"))
 
         arrays = tuple(job(entry) for entry in data["arrays"])
         return cls(**data | {"arrays": arrays, "final": job(data["final"]) if data["final"] else None})
 
 
 def new_submission(
-    pack: int, arrays: Sequence[Sequence[Sequence[int]]], profile: str, rounds_left: int, settings: dict[str, Any]
+    pack: int,
+    arrays: Sequence[Sequence[Sequence[int]]],
+    profile: str,
+    rounds_left: int,
+    settings: dict[str, Any],
+    labels: Sequence[str] = (),
+    run: str = "",
 ) -> Submission:
-    """A fresh journal entry: `arrays[a][e]` lists the tasks of element e of array a."""
+    """A fresh journal entry: `arrays[a][e]` lists the tasks of element e of array a.
+
+    `run` and, of each array, `labels` go into the jobs' names, for people who look at the queue.
+    """
     token = secrets.token_hex(4)
     return Submission(
         token=token,
         pack=pack,
-        created=datetime.now().replace(microsecond=0).isoformat(),
+        created=datetime.now(UTC).replace(microsecond=0).isoformat(),
         profile=profile,
         rounds_left=rounds_left,
         arrays=tuple(
-            JournaledJob(f"fs-{token}-a{i}", tuple(tuple(element) for element in elements))
+            JournaledJob(
+                _job_name(run, labels[i] if i < len(labels) else "", f"fs-{token}-a{i}"),
+                tuple(tuple(element) for element in elements),
+            )
             for i, elements in enumerate(arrays)
         ),
-        final=JournaledJob(f"fs-{token}-end"),
+        final=JournaledJob(_job_name(run, "", f"fs-{token}-end")),
         settings=settings,
     )
+
+
+def final_again(submission: Submission) -> JournaledJob:
+    """A last job in place of one that was dropped, under a name that no job has."""
+    base = "fs-" + submission.token
+    old = submission.final.name if submission.final else f"{base}-end"
+    return JournaledJob(f"{old.partition(base)[0]}{base}.{secrets.token_hex(2)}-end")
+
+
+def _job_name(run: str, label: str, unique: str) -> str:
+    """The run first, since queues show eight characters; without what a shell or a file name might take amiss."""
+    parts = [re.sub(r"[^A-Za-z0-9.-]+", "-", part).strip("-.")[:_LABEL] for part in (run, label)]
+    return "_".join([*(part for part in parts if part), unique])
 
 
 class Journal:
@@ -122,6 +157,10 @@ class Journal:
     def cancel_marker(self, token: str) -> Path:
         """Its presence keeps jobs of that submission from requeueing themselves."""
         return self.root / f"cancelled-{token}"
+
+    def dropped_marker(self, name: str) -> Path:
+        """Its presence makes a job of that name leave at once, should it turn up after all."""
+        return self.root / f"dropped-{name}"
 
     def save(self, submission: Submission) -> None:
         """Make the entry durable before anything else happens."""

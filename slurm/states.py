@@ -1,8 +1,8 @@
 """States of jobs and tasks, and reading them from squeue and sacct.
 
-One query per look, for a whole run. `squeue` knows what is queued or running, `sacct` what has ended; without
-accounting a job that squeue no longer lists has ended in a way nobody can tell, and the store alone says whether its
-work is there.
+What these commands print is not ours to choose: a user's other jobs, newer Slurm's states, lines of several clusters.
+A line that is not a job of ours in a form we know is passed over; a state that we do not know is `UNKNOWN`, which is
+not an end.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from enum import StrEnum
 _ARRAY = re.compile(r"^(?P<job>\d+)_\[(?P<ranges>[^\]%]+)(?:%\d+)?\]$")
 _ALIASES = {
     "BOOT_FAIL": "NODE_FAIL",
+    "LAUNCH_FAILED": "NODE_FAIL",
     "DEADLINE": "TIMEOUT",
     "REVOKED": "CANCELLED",
     "CONFIGURING": "RUNNING",
@@ -24,16 +25,22 @@ _ALIASES = {
     "STAGE_OUT": "RUNNING",
     "STOPPED": "RUNNING",
     "SUSPENDED": "RUNNING",
+    "POWER_UP_NODE": "RUNNING",
     "REQUEUED": "PENDING",
     "REQUEUE_FED": "PENDING",
     "REQUEUE_HOLD": "PENDING",
     "RESV_DEL_HOLD": "PENDING",
+    "RECONFIG_FAIL": "FAILED",
     "SPECIAL_EXIT": "PENDING",
+    "EXPEDITING": "PENDING",
 }
 
 
 class JobState(StrEnum):
-    """Where a task is in its life. COMPLETED means that its work is whole, not only that a process ended."""
+    """Where a task is in its life. COMPLETED means that its work is whole, not only that a process ended.
+
+    UNKNOWN: Slurm did not answer, or with a state that this version does not know.
+    """
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -44,18 +51,19 @@ class JobState(StrEnum):
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
     NODE_FAIL = "NODE_FAIL"
     CANCELLED = "CANCELLED"
+    UNKNOWN = "UNKNOWN"
 
     @property
     def is_final(self) -> bool:
         """Whether nothing more will happen without a new submission."""
-        return self not in (JobState.PENDING, JobState.RUNNING)
+        return self not in (JobState.PENDING, JobState.RUNNING, JobState.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
     """One job or array element as Slurm tells it. `element` is None for a job that is no array.
 
-    `restarts` counts earlier attempts known to the source; `elapsed_s` is of the current or last attempt.
+    `elapsed_s` is of the current or last attempt; `said` is the state in Slurm's own words.
     """
 
     job_id: int
@@ -66,20 +74,19 @@ class JobRecord:
     elapsed_s: int = 0
     node: str | None = None
     reason: str | None = None
+    said: str = ""
 
 
 def parse_state(text: str) -> JobState:
-    """A state as squeue or sacct print it, e.g. `CANCELLED by 1000`. Raises ValueError for an unknown one."""
+    """A state as squeue or sacct print it, e.g. `CANCELLED by 1000` or, cut, `OUT_OF_ME+`; UNKNOWN for any other."""
     word = text.split()[0].rstrip("+") if text.strip() else ""
     word = _ALIASES.get(word, word)
     try:
         return JobState(word)
     except ValueError:
-        full = [state.value for state in JobState] + list(_ALIASES)
+        full = [state.value for state in JobState if state is not JobState.UNKNOWN] + list(_ALIASES)
         matches = {_ALIASES.get(name, name) for name in full if word and name.startswith(word)}
-        if len(matches) == 1:  # sacct cuts long names
-            return JobState(matches.pop())
-        raise ValueError(f"unknown Slurm job state {text!r}; valid: {', '.join(full)}") from None
+        return JobState(matches.pop()) if len(matches) == 1 else JobState.UNKNOWN  # sacct cuts long names
 
 
 def parse_elapsed(text: str) -> int:
@@ -94,7 +101,7 @@ def parse_elapsed(text: str) -> int:
 def expand_job_id(text: str) -> Iterator[tuple[int, int | None]]:
     """(job, element) pairs of an id: `7`, `7_3`, or the pending rest of an array, `7_[0-2,5%4]`.
 
-    Raises ValueError for anything else; step ids (`7.batch`) are the caller's to leave out.
+    Raises ValueError for anything else: steps (`7.batch`), parts of heterogeneous jobs (`7+0`).
     """
     match = _ARRAY.match(text)
     if match is not None:
@@ -104,27 +111,43 @@ def expand_job_id(text: str) -> Iterator[tuple[int, int | None]]:
             for element in range(int(low), int(high or low) + 1, int(step or 1)):
                 yield int(match["job"]), element
         return
-    job, separator, element_text = text.partition("_")
-    yield int(job), int(element_text) if separator else None
+    plain = re.fullmatch(r"(?P<job>\d+)(?:_(?P<element>\d+))?", text, re.ASCII)
+    if plain is None:
+        raise ValueError(f"{text!r} is not the id of a job or of an array's elements")
+    yield int(plain["job"]), None if plain["element"] is None else int(plain["element"])
 
 
 SQUEUE_FORMAT = "%i|%j|%T|%M|%N|%r"
 SACCT_FORMAT = "JobID,JobName,State,ExitCode,ElapsedRaw,NodeList,Submit"
+_NO_NODE = ("", "(null)", "None assigned")
 
 
 def parse_squeue(text: str) -> list[JobRecord]:
-    """Records from `squeue -h -o SQUEUE_FORMAT` (`-r` or not)."""
+    """Records from `squeue -h -o SQUEUE_FORMAT` (`-r` or not).
+
+    Lines that are no job of that form are passed over. A `|` in a name is the name's: the fields after it hold none.
+    """
     records = []
     for line in text.splitlines():
-        if not line.strip():
+        job, bar, rest = line.partition("|")
+        fields = [field.strip() for field in rest.rsplit("|", 4)]
+        if not bar or len(fields) != 5:
             continue
-        job, name, state, elapsed, nodes, reason = (field.strip() for field in line.split("|"))
-        for job_id, element in expand_job_id(job):
-            records.append(
-                JobRecord(
-                    job_id, element, name, parse_state(state), None, parse_elapsed(elapsed), nodes or None, reason
-                )
+        name, state, elapsed, nodes, reason = fields
+        records += [
+            JobRecord(
+                job_id,
+                element,
+                name,
+                parse_state(state),
+                None,
+                parse_elapsed(elapsed),
+                None if nodes in _NO_NODE else nodes,
+                reason,
+                state,
             )
+            for job_id, element in _pairs(job)
+        ]
     return records
 
 
@@ -132,14 +155,27 @@ def parse_sacct(text: str) -> list[JobRecord]:
     """Records from `sacct -n -P -X -D -o SACCT_FORMAT`; with -D, attempts of a job follow each other, oldest first."""
     records = []
     for line in text.splitlines():
-        if not line.strip():
+        job, bar, rest = line.partition("|")
+        fields = rest.rsplit("|", 5)
+        if not bar or len(fields) != 6:
             continue
-        job, name, state, code, elapsed, nodes, _ = line.split("|")
-        if "." in job or "+" in job:
-            continue
+        name, state, code, elapsed, nodes, _ = fields
         status, _, signal = code.partition(":")
-        exit_code = int(status) or (128 + int(signal) if signal and int(signal) else 0)
-        node = None if nodes in ("", "None assigned") else nodes
-        for job_id, element in expand_job_id(job):
-            records.append(JobRecord(job_id, element, name, parse_state(state), exit_code, int(elapsed or 0), node))
+        exit_code = _whole(status) or (128 + _whole(signal) if _whole(signal) else 0)
+        node = None if nodes in _NO_NODE else nodes
+        records += [
+            JobRecord(job_id, element, name, parse_state(state), exit_code, _whole(elapsed), node, None, state)
+            for job_id, element in _pairs(job)
+        ]
     return records
+
+
+def _pairs(job: str) -> list[tuple[int, int | None]]:
+    try:
+        return list(expand_job_id(job.strip()))
+    except ValueError:
+        return []
+
+
+def _whole(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else 0

@@ -1,26 +1,24 @@
-"""Submission through submitit: a pack's arrays, then one job after all of them.
+"""Submission: a pack's arrays, then one job after all of them.
 
-Submitit writes the batch file and calls sbatch, and no more. Its pickles, its signal handling and its waiting are
-left out: a pickle moved into place after sbatch is lost with a launcher that dies in between, its requeue does not
-exist inside a container, and whether work is done is asked of the run's store.
+There is one way to submit: a whole script in the run directory, `sbatch SCRIPT`, and a look for the job by its name.
+What sbatch prints is read only when Slurm does not know the name yet: sites wrap it, and print what they like.
 """
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
-import submitit
-from submitit.core.utils import FailedJobError
-
-from foreshock.slurm.commands import SlurmError, ended_jobs, queued_jobs
-from foreshock.slurm.jobscript import ArrayScript, FinalScript, render, render_submit, sbatch_flags
+from foreshock.slurm.call import SlurmError, SlurmSilentError, run_command
+from foreshock.slurm.commands import ended_jobs, queued_jobs
+from foreshock.slurm.jobscript import ArrayScript, FinalScript, render, render_submit
 from foreshock.slurm.journal import Journal, JournaledJob, Stage, Submission
 
 _SETTLE_S = 2.0  # between two looks for a job whose submission was interrupted
+_LIMIT = re.compile(r"SubmitJob|QOSMax|AssocMax|AssocGrp|job submit limit|MaxJobCount|maximum number of jobs", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +33,16 @@ def submit(journal: Journal, submission: Submission, scripts: Scripts) -> Submis
     """Submit whatever of `submission` is not in Slurm yet and return it as it stands then.
 
     Every step is in the journal before it is taken, so a call after a kill goes on where the last one stopped.
-    Raises SlurmError when sbatch refuses; what was accepted until then stays, and the next call goes on.
+    Raises SlurmError when sbatch refuses, which drops the job, and SlurmSilentError when nobody knows what became of
+    it. What was accepted until then stays.
     """
     journal.save(submission)
     (journal.root.parent / "logs" / "slurm").mkdir(parents=True, exist_ok=True)
-    folder = journal.folder(submission.pack) / "submitit"
     for job, script in zip(submission.arrays, scripts.arrays, strict=True):
-        submission = _advance(journal, submission, job, partial(_sbatch_array, folder, script))
+        submission = _advance(journal, submission, job, script)
     if submission.final is not None and scripts.final is not None:
-        ids = [job.job_id for job in submission.arrays if job.job_id is not None]
-        submission = _advance(journal, submission, submission.final, partial(_sbatch_final, folder, scripts.final, ids))
+        after = [job.job_id for job in submission.arrays if job.job_id is not None]
+        submission = _advance(journal, submission, submission.final, scripts.final, after)
     return submission
 
 
@@ -65,71 +63,134 @@ def emit(journal: Journal, submission: Submission, scripts: Scripts, folder: Pat
     return submission
 
 
-def find_job(job: JournaledJob, submission: Submission) -> int | None:
-    """The id of a job that may have been submitted: by its name in the queue, then in accounting."""
-    for attempt in range(2):
+def settle(journal: Journal, submission: Submission) -> Submission:
+    """The submission as Slurm knows it: jobs found by name are SUBMITTED, all others DROPPED, and journaled so.
+
+    Scripts that were handed out stay EMITTED as long as none of them was submitted. Raises SlurmError.
+    """
+    open_jobs = [job for job in submission.jobs if job.stage not in (Stage.SUBMITTED, Stage.DROPPED)]
+    asked = [job for job in open_jobs if job.stage is not Stage.PLANNED]
+    found = _find([job.name for job in asked], journal, submission)
+    if not found and asked and all(job.stage is Stage.EMITTED for job in submission.jobs):
+        return submission
+    for job in open_jobs:
+        if job.name in found:
+            submission = submission.with_job(replace(job, stage=Stage.SUBMITTED, job_id=found[job.name]))
+        else:
+            submission = drop(journal, submission, job, "not in Slurm when it was looked for")
+    if open_jobs:
+        journal.save(submission)
+    return submission
+
+
+def drop(journal: Journal, submission: Submission, job: JournaledJob, why: str) -> Submission:
+    """The submission without that job: should Slurm have it after all, it leaves as soon as it starts."""
+    journal.root.mkdir(parents=True, exist_ok=True)
+    journal.dropped_marker(job.name).touch()
+    return submission.with_job(replace(job, stage=Stage.DROPPED, why=why))
+
+
+def find_job(journal: Journal, job: JournaledJob, submission: Submission) -> int | None:
+    """The id of a job that may have been submitted; see `_find`. Raises SlurmError."""
+    return _find([job.name], journal, submission).get(job.name)
+
+
+def _find(names: Sequence[str], journal: Journal, submission: Submission) -> dict[str, int]:
+    """Ids of jobs by name: in the queue (the controller remembers ended ones for a while), in accounting, in logs.
+
+    Looks twice, in case a submission is just being accepted. Raises SlurmError.
+    """
+    found: dict[str, int] = {}
+    for attempt in range(2 if names else 0):
         if attempt:
             time.sleep(_SETTLE_S)
-        queued = [record.job_id for record in queued_jobs(job.name) if record.name == job.name]
-        ended = [] if queued else [record.job_id for record in ended_jobs([job.name], submission.since) or []]
-        if queued or ended:
-            return (queued or ended)[0]
+        records = queued_jobs(names, ended=True)
+        missing = set(names) - {record.name for record in records}
+        records += ended_jobs(missing, submission.since) or []
+        found = {record.name: record.job_id for record in records}
+        for name in set(names) - set(found):
+            job_id = _id_of_log(journal, name)
+            if job_id is not None:
+                found[name] = job_id
+        if len(found) == len(names):
+            break
+    return found
+
+
+def _id_of_log(journal: Journal, name: str) -> int | None:
+    """A job that has ever started left a log, named by it and its id."""
+    for path in (journal.root.parent / "logs" / "slurm").glob(f"{name}-*.log"):
+        match = re.fullmatch(r"(\d+)(?:_\d+)?", path.stem.removeprefix(f"{name}-"))
+        if match is not None:
+            return int(match[1])
     return None
 
 
-def _advance(journal: Journal, submission: Submission, job: JournaledJob, sbatch: Callable[[], int]) -> Submission:
-    if job.stage in (Stage.SUBMITTED, Stage.EMITTED):
+def _advance(
+    journal: Journal,
+    submission: Submission,
+    job: JournaledJob,
+    script: ArrayScript | FinalScript,
+    after: Sequence[int] = (),
+) -> Submission:
+    if job.stage in (Stage.SUBMITTED, Stage.EMITTED, Stage.DROPPED):
         return submission
-    job_id = find_job(job, submission) if job.stage is Stage.SUBMITTING else None
+    job_id = find_job(journal, job, submission) if job.stage is Stage.SUBMITTING else None
     if job_id is None:
-        journal.save(submission := submission.with_job(replace(job, stage=Stage.SUBMITTING)))
-        job_id = sbatch()
+        submission, job_id = _sbatch(journal, submission, job, script, after)
     journal.save(submission := submission.with_job(replace(job, stage=Stage.SUBMITTED, job_id=job_id)))
     return submission
 
 
-def _sbatch_array(folder: Path, script: ArrayScript) -> int:
-    executor = _executor(folder, script)
-    # submitit's own array path pickles one function an element; ours needs only the header line that it writes
-    executor.parameters["map_count"] = len(script.elements)
-    executor.parameters["array_parallelism"] = script.profile.array_throttle or len(script.elements)
-    return _call(executor, script.name)
-
-
-def _sbatch_final(folder: Path, script: FinalScript, after: list[int]) -> int:
-    executor = _executor(folder, script)
-    if after:
-        executor.parameters["dependency"] = "afterany:" + ":".join(map(str, after))
-    return _call(executor, script.name)
-
-
-def _executor(folder: Path, script: ArrayScript | FinalScript) -> submitit.SlurmExecutor:
-    folder.mkdir(parents=True, exist_ok=True)
+def _sbatch(
+    journal: Journal,
+    submission: Submission,
+    job: JournaledJob,
+    script: ArrayScript | FinalScript,
+    after: Sequence[int],
+) -> tuple[Submission, int]:
+    path = journal.folder(submission.pack) / f"{job.name}.sbatch"
+    path.write_text(render(script, after), encoding="utf-8")
+    submission = submission.with_job(replace(job, stage=Stage.SUBMITTING))
+    journal.save(submission)
+    said, refusal = "", None
     try:
-        executor = submitit.SlurmExecutor(folder=folder, python="false")
-    except RuntimeError as error:
-        raise SlurmError(f"{error}\n  -> run on a login node, or use `foreshock plan --emit-sbatch DIR`") from None
-    *setup, main = script.body()
-    flags = sbatch_flags(script)
-    executor.update_parameters(
-        job_name=script.name,
-        time=script.profile.time,
-        wckey=None,
-        use_srun=False,
-        stderr_to_stdout=True,
-        setup=[*setup, f"fs_main() {{ {main}; }}"],
-        additional_parameters={name: value for name, value in flags.items() if name not in ("job-name", "time")},
-    )
-    return executor
-
-
-def _call(executor: submitit.SlurmExecutor, name: str) -> int:
+        said = run_command(["sbatch", str(path)], utc=False)
+    except SlurmError as error:
+        refusal = error
     try:
-        return int(executor._submit_command("fs_main").job_id)
-    except FailedJobError as error:
-        text = str(error).strip()
-        said = next((line for line in reversed(text.splitlines()) if "error:" in line), text)
-        hint = ""
-        if "SubmitJobLimit" in text or "QOSMaxSubmit" in text:
-            hint = "\n  -> the queue is full for you: set max_submit in the profile, or wait and resume"
-        raise SlurmError(f"sbatch refused {name}: {said.strip()}{hint}") from None
+        job_id = next((record.job_id for record in queued_jobs([job.name], ended=True)), None)
+    except SlurmError:
+        job_id = None
+    if job_id is None and refusal is None:
+        job_id = parse_job_id(said) or find_job(journal, job, submission)
+    if job_id is not None:
+        return submission, job_id
+    if refusal is None or isinstance(refusal, SlurmSilentError):
+        told = f"sbatch said {said.strip()!r}" if refusal is None else str(refusal)
+        raise SlurmSilentError(
+            f"nobody knows whether Slurm has {job.name}: {told}\n"
+            f"  -> foreshock resume {journal.root.parent} looks for it by its name and goes on"
+        )
+    journal.save(submission.with_job(replace(job, stage=Stage.DROPPED, why=str(refusal))))
+    raise SlurmError(_refusal(job.name, str(refusal), journal))
+
+
+def parse_job_id(text: str) -> int | None:
+    """The id in what sbatch prints: `Submitted batch job 7 [on cluster x]`, or a line of `7` or `7;x`; else None."""
+    for line in reversed(text.splitlines()):
+        match = re.search(r"[Ss]ubmitted batch job (\d+)\b", line) or re.fullmatch(r"\s*(\d+)(?:;\S+)?\s*", line)
+        if match is not None:
+            return int(match[1])
+    return None
+
+
+def _refusal(name: str, told: str, journal: Journal) -> str:
+    said = told.partition(": ")[2] or told
+    hint = f"correct the profile, then: foreshock resume {journal.root.parent} (it plans anew from the profile)"
+    if _LIMIT.search(told):
+        hint = (
+            "the queue is full for you: set max_submit in the profile, or wait, then: "
+            f"foreshock resume {journal.root.parent}"
+        )
+    return f"sbatch refused {name}: {said}\n  -> {hint}"

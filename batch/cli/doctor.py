@@ -18,7 +18,7 @@ from pathlib import Path
 from foreshock.errors import InputError
 
 _NEEDED = ("torch", "transformers", "accelerate", "safetensors", "pandas", "pyarrow", "numpy", "scipy", "gpytorch")
-_NEEDED_TOO = ("scikit-learn", "matplotlib", "jinja2", "pydantic", "pyyaml", "typer", "rich", "submitit")
+_NEEDED_TOO = ("scikit-learn", "matplotlib", "jinja2", "pydantic", "pyyaml", "typer", "rich")
 _OPTIONAL = {"vllm": "pip install 'foreshock[vllm]'"}
 
 

@@ -160,10 +160,18 @@ def resume(
     run_dir: RunDirArgument = None,
     cluster: ClusterOption = None,
     workers: WorkersOption = None,
+    analyse: Annotated[
+        bool,
+        typer.Option("--analyse", help="Of a Slurm run that is complete: aggregate and analyse here, not in a job."),
+    ] = False,
     results_dir: ResultsOption = Path("results"),
     as_json: JsonOption = False,
 ) -> None:
-    """Do what is missing of a run and analyse it again. Never repeats a finished batch."""
+    """Do what is missing of a run and analyse it again. Never repeats a finished batch.
+
+    On Slurm, what was refused or never submitted is planned anew from the profile as it is now, a job aggregates and
+    analyses, and a run that is complete and analysed is left alone. Example: foreshock resume RUN_DIR
+    """
     from foreshock.batch.cli.display import hooks
     from foreshock.batch.config import parse_config
     from foreshock.batch.earlier_runs import newest_run
@@ -179,7 +187,7 @@ def resume(
         return parse_config(data)
 
     folder = run_dir if run_dir is not None else newest_run(results_dir).root
-    result = resume_run(folder, hooks(), override)
+    result = resume_run(folder, hooks(), override, here=analyse)
     _show_result(result, as_json)
     require_complete(result)
 

@@ -16,7 +16,7 @@ from foreshock.jobs.records.layout import RunLayout
 
 _STYLE = {
     "done": "green", "partial": "yellow", "running": "cyan", "queued": "blue", "preempted": "magenta",
-    "failed": "red", "missing": "dim",
+    "failed": "red", "missing": "dim", "unknown": "yellow",
 }  # fmt: skip
 _REFRESH_S = 2.0
 
@@ -39,6 +39,7 @@ def render(now: RunStatus) -> RenderableType:
     parts: list[RenderableType] = [_headline(now)]
     kinds = {cell.kind for cell in now.cells}
     parts += [_grid(now, kind) for kind in ("eval", "logprob", "ref_logprob", "ground_truth", "extra") if kind in kinds]
+    parts += [Text(note, style="yellow") for note in now.notes]
     parts += [Text(f"failed: {message}", style="red") for message in now.failures]
     if now.status in ("stopped", "failed", "interrupted", "incomplete"):
         parts.append(Text("-> foreshock resume goes on from here", style="bold"))
@@ -80,7 +81,7 @@ def _cell(cell: CellStatus | None, kind: str) -> Text:
             cell.exploits / cell.rows_total if kind in ("eval", "ground_truth", "extra") and cell.rows_total else None
         )
         return Text("done" if rate is None else f"{rate:6.1%}", style=_STYLE["done"])
-    if cell.state in ("queued", "preempted"):
+    if cell.state in ("queued", "preempted", "unknown"):
         done = f"{cell.rows_done}/{cell.rows_total} " if cell.rows_done else ""
         return Text(f"{done}{cell.state}", style=_STYLE[cell.state])
     if cell.state == "failed":

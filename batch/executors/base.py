@@ -32,6 +32,8 @@ class Executor(Protocol):
     name: str
     detached: bool
     """True when the work goes on after this process has ended."""
+    notes: list[str]
+    """What queued work waits for, as of the last call of `queued`."""
 
     def queued(self, layout: RunLayout, plan: PlanFile) -> frozenset[str]:
         """Keys of specs that earlier submissions of this run are still going to do; first completes a submission

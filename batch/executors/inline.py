@@ -19,6 +19,7 @@ class InlineExecutor:
     detached = False
 
     def __init__(self) -> None:
+        self.notes: list[str] = []
         self._layout: RunLayout | None = None
         self._pack = 0
         self._reports: dict[int, TaskReport] = {}

@@ -41,6 +41,7 @@ class LocalExecutor:
         self._gpus_per_worker = gpus_per_worker
         self._threads = threads
         self._preload = () if gpus else tuple(preload)
+        self.notes: list[str] = []
         self._layout: RunLayout | None = None
         self._processes: WorkerProcesses | None = None
         self._pack = 0

@@ -7,23 +7,23 @@ name, so any process on any login node can watch, cancel or complete any run.
 from __future__ import annotations
 
 import atexit
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from foreshock.batch.executors.base import TaskReport
-from foreshock.batch.executors.slurm_scripts import make_scripts, plan_submission
+from foreshock.batch.executors.slurm_reports import task_reports
+from foreshock.batch.executors.slurm_scripts import current_settings, make_scripts, plan_submission
+from foreshock.batch.executors.slurm_work import AFTER, waiting_keys, waiting_notes
 from foreshock.batch.site import Site
-from foreshock.jobs.records.layout import RunLayout
-from foreshock.jobs.records.planfile import PlanFile, read_pack
-from foreshock.jobs.records.shards import ShardStore
-from foreshock.jobs.spec import ArrayTask, JobSpec
-from foreshock.slurm.commands import SlurmError, cancel_jobs, ended_jobs, queued_jobs, site_limits
-from foreshock.slurm.journal import Journal, Submission
+from foreshock.jobs.records.layout import RunLayout, run_prefix
+from foreshock.jobs.records.planfile import PlanFile
+from foreshock.jobs.spec import ArrayTask
+from foreshock.slurm.commands import cancel_jobs, queued_jobs, site_limits
+from foreshock.slurm.journal import Journal, Stage, Submission, final_again
 from foreshock.slurm.lock import LauncherLock
-from foreshock.slurm.logs import failure_text
-from foreshock.slurm.states import JobRecord, JobState
-from foreshock.slurm.submit import emit, submit
+from foreshock.slurm.nodes import nodes_to_exclude
+from foreshock.slurm.submit import drop, emit, settle, submit
 
 
 class SlurmExecutor:
@@ -35,45 +35,42 @@ class SlurmExecutor:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._layout: RunLayout | None = None
+        self.notes: list[str] = []
 
     def queued(self, layout: RunLayout, plan: PlanFile) -> frozenset[str]:
-        """Complete interrupted submissions; then the keys of specs whose jobs are pending or running."""
+        """Keys of specs that jobs of this run are still going to do; `notes` then says what those jobs wait for.
+
+        First sees to submissions that were interrupted or refused: what Slurm has of them stays, with a last job of
+        its own; the rest is dropped, to be planned anew. Raises SlurmError when Slurm does not answer.
+        """
         self._layout = layout
         self._lock(layout)
         journal = Journal(layout.root)
-        submissions = [s for s in journal.load_all() if not journal.cancel_marker(s.token).exists()]
-        for submission in submissions:
-            if not submission.complete:
-                submit(journal, submission, make_scripts(layout, plan, submission))
-        alive = {(record.name, record.element) for record in queued_jobs("fs-")} if submissions else set()
-        keys: set[str] = set()
-        for submission in submissions:
-            tasks = _waiting_tasks(submission, alive)
-            if tasks:
-                pack = read_pack(layout, submission.pack, plan)
-                keys |= {spec.key() for task in pack if task.index in tasks for spec in task.specs}
-        return frozenset(keys)
+        submissions = self._settled(layout, plan, journal)
+        records = queued_jobs(name for submission in submissions for name in submission.names)
+        self.notes = waiting_notes(records)
+        return waiting_keys(layout, plan, submissions, records)
 
     def submit(self, layout: RunLayout, pack: int, tasks: Sequence[ArrayTask]) -> None:
-        """Arrays for `tasks`, then the job after them."""
+        """Arrays for `tasks`, then the job after them. Raises SlurmError for what sbatch refuses."""
         self._layout = layout
         lock = self._lock(layout)
         plan = PlanFile.read(layout)
-        submission = self._plan(pack, tasks)
+        submission = self._plan(layout, pack, tasks)
         submit(Journal(layout.root), submission, make_scripts(layout, plan, submission))
         lock.release()
 
     def emit(self, layout: RunLayout, pack: int, tasks: Sequence[ArrayTask], folder: Path) -> None:
         """The same as plain scripts in `folder`, for a person to submit with `submit.sh`."""
         plan = PlanFile.read(layout)
-        submission = self._plan(pack, tasks)
+        submission = self._plan(layout, pack, tasks)
         emit(Journal(layout.root), submission, make_scripts(layout, plan, submission), folder)
 
     def poll(self) -> Mapping[int, TaskReport]:
         """The newest pack's tasks."""
         if self._layout is None:
             return {}
-        return {r.report.index: r.report for r in task_reports(self._layout, newest_only=True)}
+        return {r.report.index: r.report for r in task_reports(self._layout, newest_only=True).tasks}
 
     def cancel(self) -> None:
         """See `cancel_run`."""
@@ -91,109 +88,46 @@ class SlurmExecutor:
         atexit.register(lock.release)
         return lock
 
-    def _plan(self, pack: int, tasks: Sequence[ArrayTask]) -> Submission:
+    def _settled(self, layout: RunLayout, plan: PlanFile, journal: Journal) -> list[Submission]:
+        submissions = [s for s in journal.load_all() if not journal.cancel_marker(s.token).exists()]
+        if not any(_is_open(submission) for submission in submissions):
+            return submissions
+        finals = {s.final.name: s.token for s in submissions if s.final is not None}
+        alive = {finals[record.name] for record in queued_jobs(finals)}
+        settled = []
+        for submission in submissions:
+            if _is_open(submission) and submission.settings.get(AFTER) not in alive:
+                settled.append(self._settle(layout, plan, journal, submission))
+            else:  # settled already, or that last job is about to submit it
+                settled.append(submission)
+        return settled
+
+    def _settle(self, layout: RunLayout, plan: PlanFile, journal: Journal, submission: Submission) -> Submission:
+        submission = settle(journal, submission)
+        for job in submission.jobs:  # scripts that nobody submitted: they leave at once if somebody does so later
+            if job.stage is Stage.EMITTED:
+                submission = drop(journal, submission, job, "the work was planned anew")
+        journal.save(submission)
+        accepted = any(job.stage is Stage.SUBMITTED for job in submission.arrays)
+        if not accepted or submission.final is None or submission.final.stage is not Stage.DROPPED:
+            return submission
+        settings = submission.settings | current_settings(self._site, nodes_to_exclude(layout.root))
+        submission = replace(submission, final=final_again(submission), settings=settings)
+        return submit(journal, submission, make_scripts(layout, plan, submission))
+
+    def _plan(self, layout: RunLayout, pack: int, tasks: Sequence[ArrayTask]) -> Submission:
         limits = site_limits(self._site.require_slurm().profile)
         rows = sum(spec.n_rows for task in tasks for spec in task.specs)
-        return plan_submission(pack, tasks, self._site, limits, self._site.heal, rows)
+        name, exclude = run_prefix(layout.name), nodes_to_exclude(layout.root)
+        return plan_submission(pack, tasks, self._site, limits, self._site.heal, rows, name, exclude)
 
 
-@dataclass(frozen=True, slots=True)
-class SlurmTask:
-    """What Slurm and the store say of one array task. `compute_s` sums all its attempts known to accounting."""
-
-    pack: int
-    report: TaskReport
-    specs: tuple[JobSpec, ...]
-    job: str | None
-    log: Path | None
-    attempts: int
-    compute_s: int
-
-
-def task_reports(layout: RunLayout, *, newest_only: bool = False) -> list[SlurmTask]:
-    """Every array task of a run's submissions, oldest pack first, from one squeue and one sacct call.
-
-    Without accounting (or without Slurm at all) a task that is no longer queued is judged by its shards alone.
-    """
-    journal = Journal(layout.root)
-    submissions = journal.load_all()[-1:] if newest_only else journal.load_all()
-    if not submissions:
-        return []
-    try:
-        queued = {(r.name, r.element): r for r in queued_jobs("fs-")}
-    except SlurmError:
-        queued = {}
-    names = [job.name for submission in submissions for job in submission.jobs]
-    ended: dict[tuple[str, int | None], list[JobRecord]] = {}
-    for record in ended_jobs(names, min(s.since for s in submissions)) or []:
-        ended.setdefault((record.name, record.element), []).append(record)
-    plan, store = PlanFile.read(layout), ShardStore(layout)
-    return [task for s in submissions for task in _submission_tasks(layout, plan, store, s, queued, ended)]
-
-
-def _submission_tasks(
-    layout: RunLayout,
-    plan: PlanFile,
-    store: ShardStore,
-    submission: Submission,
-    queued: Mapping[tuple[str, int | None], JobRecord],
-    ended: Mapping[tuple[str, int | None], list[JobRecord]],
-) -> Iterator[SlurmTask]:
-    tasks = {task.index: task for task in read_pack(layout, submission.pack, plan)}
-    for job in submission.arrays:
-        for element, indices in enumerate(job.elements):
-            now, past = queued.get((job.name, element)), ended.get((job.name, element), [])
-            record = now or (past[-1] if past else None)
-            log = _log_file(layout, job.name, record, element)
-            for index in indices:
-                complete = all(store.is_complete(spec) for spec in tasks[index].specs)
-                yield SlurmTask(
-                    submission.pack,
-                    _report(index, complete, now, past, log),
-                    tasks[index].specs,
-                    None if record is None else f"{record.job_id}_{element}",
-                    log,
-                    max(len(past), 1 if record else 0),
-                    sum(r.elapsed_s for r in past) // len(indices),
-                )
-
-
-def _report(
-    index: int, complete: bool, now: JobRecord | None, past: Sequence[JobRecord], log: Path | None
-) -> TaskReport:
-    if complete:
-        return TaskReport(index, JobState.COMPLETED, 0)
-    if now is not None:
-        return TaskReport(index, now.state, None, now.reason if now.state is JobState.PENDING else None)
-    said = failure_text(log) if log else None
-    if past:
-        last = past[-1]
-        state = last.state
-        if state in (JobState.COMPLETED, JobState.PENDING, JobState.RUNNING):
-            state = JobState.FAILED  # the job has left the queue and its shards are not whole
-        return TaskReport(index, state, last.exit_code, said)
-    return TaskReport(index, JobState.FAILED, None, said or "Slurm does not know this job (any more)")
-
-
-def _log_file(layout: RunLayout, name: str, record: JobRecord | None, element: int) -> Path | None:
-    folder = layout.logs / "slurm"
-    if record is not None:
-        path = folder / f"{name}-{record.job_id}_{element}.log"
-        # squeue and sacct may give the element's own job id; the log is named by the array's
-        if path.is_file():
-            return path
-    found = sorted(folder.glob(f"{name}-*_{element}.log"))
-    return found[-1] if found else None
-
-
-def _waiting_tasks(submission: Submission, alive: set[tuple[str, int | None]]) -> set[int]:
-    return {
-        task
-        for job in submission.arrays
-        for element, tasks in enumerate(job.elements)
-        if (job.name, element) in alive
-        for task in tasks
-    }
+def _is_open(submission: Submission) -> bool:
+    """Whether Slurm has to be asked what became of it: half submitted, handed out, or without its last job."""
+    if any(job.stage not in (Stage.SUBMITTED, Stage.DROPPED) for job in submission.jobs):
+        return True
+    accepted = any(job.stage is Stage.SUBMITTED for job in submission.arrays)
+    return accepted and submission.final is not None and submission.final.stage is Stage.DROPPED
 
 
 def cancel_run(layout: RunLayout) -> list[str]:
@@ -203,8 +137,8 @@ def cancel_run(layout: RunLayout) -> list[str]:
     """
     journal = Journal(layout.root)
     submissions = journal.load_all()
-    names = {job.name: s for s in submissions for job in s.jobs}
-    live = sorted({record.name for record in queued_jobs("fs-") if record.name in names})
+    names = {name: s for s in submissions for name in s.names}
+    live = sorted({record.name for record in queued_jobs(names)})
     for submission in {names[name].token: names[name] for name in live}.values():
         journal.cancel_marker(submission.token).touch()
     cancel_jobs(live)

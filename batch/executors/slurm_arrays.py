@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from foreshock.errors import InputError
 from foreshock.jobs.spec import ArrayTask
 
 
@@ -40,12 +41,12 @@ def split_arrays(
     tasks in order and is requeued as itself when its wall time ends.
     """
     if max_array_size < 2:
-        raise ValueError(f"MaxArraySize is {max_array_size}; job arrays are off on this cluster (valid: 2 or more)")
+        raise InputError(f"MaxArraySize is {max_array_size}; job arrays are off on this cluster (valid: 2 or more)")
     budget = len(tasks)
     if max_submit is not None:
         budget = min(budget, max_submit - reserved)
         if budget < 1 and tasks:
-            raise ValueError(
+            raise InputError(
                 f"the submit limit of {max_submit} leaves no room for GPU work beside {reserved} job(s); "
                 "free some jobs (`squeue --me`) or use another QOS"
             )

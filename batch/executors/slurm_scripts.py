@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.batch.executors.slurm_arrays import split_arrays
+from foreshock.batch.executors.slurm_work import AFTER
 from foreshock.batch.site import Site, SlurmSite
 from foreshock.containers.launch import Bind, ExecRequest, compose, pass_through_shell
 from foreshock.containers.launch import quote as quote_word
@@ -21,31 +22,60 @@ from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.spec import ArrayTask
 from foreshock.slurm.commands import SiteLimits
-from foreshock.slurm.jobscript import ArrayScript, FinalScript, Program
+from foreshock.slurm.jobscript import ArrayScript, FinalScript, Program, excluded_nodes
 from foreshock.slurm.journal import Journal, Submission, new_submission
-from foreshock.slurm.profile import Profile, parse_profile
+from foreshock.slurm.profile import Profile, stored_profile
 from foreshock.slurm.submit import Scripts
 
 
-def plan_submission(
-    pack: int, tasks: Sequence[ArrayTask], site: Site, limits: SiteLimits, rounds_left: int, rows_missing: int
-) -> Submission:
-    """A journal entry for `tasks`, in arrays that the site accepts."""
+def current_settings(site: Site, exclude: Sequence[str] = ()) -> dict[str, Any]:
+    """What a submission made now keeps of the site: profiles without the nodes of `exclude`, the image."""
     slurm = site.require_slurm()
-    settings = {
-        "profile": slurm.profile.model_dump(mode="json"),
-        "final_profile": slurm.final.model_dump(mode="json"),
-        "rows_missing": rows_missing,
+    return {
+        "profile": without_nodes(slurm.profile, exclude).model_dump(mode="json"),
+        "final_profile": without_nodes(slurm.final, exclude).model_dump(mode="json"),
         "image_digest": site.image_digest,
     }
-    return _entry(pack, tasks, limits, slurm.name, rounds_left, settings)
+
+
+def without_nodes(profile: Profile, exclude: Sequence[str]) -> Profile:
+    """The profile with `exclude` added to the nodes that it keeps away from."""
+    listed = excluded_nodes(profile)
+    fresh = [node for node in exclude if node not in listed.split(",")]
+    if not fresh:
+        return profile
+    others = {key: value for key, value in profile.sbatch.items() if key.lstrip("-") not in ("exclude", "x")}
+    value = ",".join([*([listed] if listed else []), *fresh])
+    return profile.model_copy(update={"sbatch": others | {"exclude": value}})
+
+
+def plan_submission(
+    pack: int,
+    tasks: Sequence[ArrayTask],
+    site: Site,
+    limits: SiteLimits,
+    rounds_left: int,
+    rows_missing: int,
+    run: str = "",
+    exclude: Sequence[str] = (),
+) -> Submission:
+    """A journal entry for `tasks`, in arrays that the site accepts; `run` is what a person calls the run."""
+    settings = current_settings(site, exclude) | {"rows_missing": rows_missing, "run": run}
+    return _entry(pack, tasks, limits, site.require_slurm().name, rounds_left, settings)
 
 
 def next_submission(
-    earlier: Submission, pack: int, tasks: Sequence[ArrayTask], limits: SiteLimits, rows_missing: int
+    earlier: Submission,
+    pack: int,
+    tasks: Sequence[ArrayTask],
+    limits: SiteLimits,
+    rows_missing: int,
+    exclude: Sequence[str] = (),
 ) -> Submission:
     """A journal entry for what is missing after `earlier`, with its profiles and one round less."""
-    settings = earlier.settings | {"rows_missing": rows_missing, "healing": True}
+    settings = earlier.settings | {"rows_missing": rows_missing, "healing": True, AFTER: earlier.token}
+    for name in ("profile", "final_profile"):
+        settings[name] = without_nodes(stored_profile(earlier.settings[name]), exclude).model_dump(mode="json")
     return _entry(pack, tasks, limits, earlier.profile, earlier.rounds_left - 1, settings)
 
 
@@ -54,12 +84,22 @@ def _entry(
 ) -> Submission:
     chunks = split_arrays(tasks, limits.max_array_size, limits.max_submit)
     arrays = [[[task.index for task in element.tasks] for element in chunk.elements] for chunk in chunks]
-    return new_submission(pack, arrays, profile, rounds_left, settings)
+    labels = [_label([task for element in chunk.elements for task in element.tasks]) for chunk in chunks]
+    return new_submission(pack, arrays, profile, rounds_left, settings, labels, settings.get("run", ""))
+
+
+def _label(tasks: Sequence[ArrayTask]) -> str:
+    """The checkpoints of some tasks, for a job's name: `64`, `64-512`."""
+    points = {spec.checkpoint for task in tasks for spec in task.specs}
+    if not points:
+        return ""
+    first, last = (point.name.removeprefix("checkpoint-") for point in (min(points), max(points)))
+    return first if first == last else f"{first}-{last}"
 
 
 def journaled_site(submission: Submission) -> SlurmSite:
     """The profiles that `submission` was planned with."""
-    profile, final = (parse_profile(submission.settings[key]) for key in ("profile", "final_profile"))
+    profile, final = (stored_profile(submission.settings[key]) for key in ("profile", "final_profile"))
     return SlurmSite(submission.profile, profile, final)
 
 
@@ -78,7 +118,7 @@ def make_scripts(layout: RunLayout, plan: PlanFile, submission: Submission) -> S
     )
     final = None if submission.final is None else FinalScript(
         submission.final.name, submission.token, root, submission.pack, finish, next_folder(layout, submission),
-        final_profile,
+        final_profile, profile.qos,
     )  # fmt: skip
     return Scripts(arrays, final)
 
@@ -110,7 +150,7 @@ def _program(
                 *(Bind(folder) for folder in sorted(map(str, folders))),
                 *(_bind(text) for text in image.binds),
             ),
-            gpus=profile.gpus_per_node if image.nv else 0,
+            gpus=profile.gpus if image.nv else 0,
             digest=digest,
             environment={} if cache is None else {"HF_HUB_CACHE": cache},
         )

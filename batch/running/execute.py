@@ -42,6 +42,8 @@ class Execution:
     failures: list[str] = field(default_factory=list)
     submitted: bool = False
     rounds: int = 0
+    notes: list[str] = field(default_factory=list)
+    """What submitted work waits for."""
 
 
 OnSnapshot = Callable[[Snapshot], None]
@@ -70,6 +72,7 @@ def execute(
     while outcome.rounds <= site.heal:
         queued = executor.queued(layout, plan)
         outcome.submitted = bool(queued)
+        outcome.notes = executor.notes
         missing = [spec for spec in missing_specs(layout, plan, specs) if spec.key() not in queued]
         n_missing = sum(spec.n_rows for spec in missing)
         if not missing or n_missing == before:

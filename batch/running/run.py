@@ -16,19 +16,21 @@ from typing import Any
 
 from foreshock.analysis.aggregate import AggregateReport, aggregate
 from foreshock.batch.code_version import short_commit
-from foreshock.batch.config import RunConfig, load_config
+from foreshock.batch.config import Cluster, RunConfig, load_config
+from foreshock.batch.executors.factory import make_executor
 from foreshock.batch.planning.make_plan import RunPlan, make_plan
 from foreshock.batch.running.adaptive import next_round
 from foreshock.batch.running.analyse import AnalysisReport, analyse
 from foreshock.batch.running.execute import Execution, OnSnapshot, execute, missing_specs
 from foreshock.batch.running.provenance import recorded_status, write_config, write_metadata
 from foreshock.batch.site import Site, resolve_site
+from foreshock.batch.status.document import status_document
 from foreshock.containers.digest import changed_image
 from foreshock.durable import sweep_temporaries
 from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.fingerprint import model_fingerprint
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout, run_dir_name
-from foreshock.jobs.records.planfile import PlanFile
+from foreshock.jobs.records.planfile import PlanFile, write_pack
 
 
 @dataclass
@@ -97,8 +99,13 @@ def resume(
     overrides: Callable[[RunConfig], RunConfig] = lambda c: c,
     *,
     analysed: bool = True,
+    here: bool = True,
 ) -> RunResult:
-    """Do what is missing of a run, then aggregate, analyse and report again."""
+    """Do what is missing of a run, then aggregate, analyse and report again.
+
+    Unless `here`, a Slurm run is aggregated and analysed by a job: not at all if that has been done, and nothing was
+    missing.
+    """
     layout = RunLayout(run_dir)
     plan = PlanFile.read(layout)
     config = overrides(load_config(layout.config))
@@ -108,7 +115,8 @@ def resume(
     if changed is not None:
         hooks.say(changed)
     write_metadata(layout, config.engine.options.get("api_key_env"))
-    return _carry_out(layout, config, site, plan, hooks, analysed)
+    by_job = site.cluster is Cluster.SLURM and not here
+    return _carry_out(layout, config, site, plan, hooks, analysed, status_document(layout) if by_job else None)
 
 
 def require_same_models(plan: PlanFile, layout: RunLayout | None = None) -> None:
@@ -143,13 +151,22 @@ def finish(layout: RunLayout, config: RunConfig, hooks: RunHooks) -> tuple[Aggre
 
 
 def _carry_out(
-    layout: RunLayout, config: RunConfig, site: Site, plan: PlanFile, hooks: RunHooks, analysed: bool
+    layout: RunLayout,
+    config: RunConfig,
+    site: Site,
+    plan: PlanFile,
+    hooks: RunHooks,
+    analysed: bool,
+    before: dict[str, Any] | None = None,
 ) -> RunResult:
+    """See `run` and `resume`; `before` is the status so far of a run that a job finishes."""
     with recorded_status(layout) as status:
         sweep_temporaries(layout.root)
         sweep_temporaries(layout.root / "packs")
         with hooks.display(f"sweep {layout.name}") as on_snapshot:
             execution = execute(layout, plan, site, on_snapshot)
+        if before is not None and not (execution.submitted or execution.missing):
+            return _finished_by_job(RunResult(layout, execution), site, hooks, before, status)
         while not (execution.submitted or execution.missing) and (larger := next_round(layout, plan, config)):
             hooks.say(f"adaptive: {len(larger.specs) - len(plan.specs)} shards more")
             plan = larger
@@ -158,6 +175,8 @@ def _carry_out(
         status |= _execution_status(execution)
         result = RunResult(layout, execution)
         if execution.submitted:
+            for note in execution.notes:
+                hooks.say(note)
             return result
         _finish(result, config, hooks, analysed)
         if result.aggregate is not None:
@@ -166,6 +185,21 @@ def _carry_out(
             status["status"] = "incomplete"
             status["exit_reason"] = f"{len(execution.missing)} shards are missing"
         return result
+
+
+def _finished_by_job(
+    result: RunResult, site: Site, hooks: RunHooks, before: dict[str, Any], status: dict[str, Any]
+) -> RunResult:
+    """Every row is there: leave tables and analyses that are there as they are, else submit the job that makes them."""
+    if before.get("status") == "completed":
+        status |= {key: before[key] for key in ("rows", "n_missing_shards", "failures") if key in before}
+        hooks.say("complete and analysed; to analyse it here once more: foreshock resume --analyse")
+        return result
+    make_executor(site).submit(result.layout, write_pack(result.layout, []), [])
+    hooks.say("every row is there; submitted the job that aggregates and analyses")
+    result.execution.submitted = True
+    status["status"] = "submitted"
+    return result
 
 
 def _finish(result: RunResult, config: RunConfig, hooks: RunHooks, analysed: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from foreshock.jobs.records.jsonl import read_json
@@ -11,7 +11,7 @@ from foreshock.jobs.records.layout import RunLayout
 
 @dataclass
 class CellStatus:
-    """One cell of one kind. `state`: done, partial, running, queued, preempted, failed or missing."""
+    """One cell of one kind. `state`: done, partial, running, queued, preempted, unknown, failed or missing."""
 
     kind: str
     checkpoint: str
@@ -38,6 +38,8 @@ class RunStatus:
     tasks: list[dict[str, Any]]
     failures: list[str]
     gpu_hours: float | None = None
+    notes: list[str] = field(default_factory=list)
+    """What jobs wait for, submissions that did not go through, nodes that fail."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

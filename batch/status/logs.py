@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from foreshock.batch.status.of_slurm import slurm_tasks
+from foreshock.batch.status.of_slurm import slurm_report
 from foreshock.errors import InputError
 from foreshock.jobs.records.checkpoint_names import RESULT_NAME
 from foreshock.jobs.records.layout import RunLayout
@@ -40,7 +40,7 @@ def find_logs(layout: RunLayout, cell: str | None = None) -> list[TaskLog]:
     """
     plan = PlanFile.read(layout)
     wanted = None if cell is None else _specs_of(plan, cell)
-    states = {(task.pack, task.report.index): task for task in slurm_tasks(layout)}
+    states = {(task.pack, task.report.index): task for task in slurm_report(layout).tasks}
     found = []
     for pack in pack_numbers(layout):
         for task in read_pack(layout, pack, plan):

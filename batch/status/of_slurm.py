@@ -9,29 +9,30 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from foreshock.batch.executors.slurm import SlurmTask, task_reports
+from foreshock.batch.executors.slurm_reports import SlurmReport, SlurmTask, task_reports
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.spec import SAMPLED_KINDS, JobSpec
 from foreshock.slurm.journal import Journal
+from foreshock.slurm.profile import stored_profile
 from foreshock.slurm.states import JobState
 
 _ASK_EVERY_S = 30.0
-_SEVERITY = ("failed", "preempted", "queued", "running")  # later ones win in a cell of several shards
-_asked: dict[Path, tuple[float, list[SlurmTask]]] = {}
+_SEVERITY = ("failed", "unknown", "preempted", "queued", "running")  # later ones win in a cell of several shards
+_asked: dict[Path, tuple[float, SlurmReport]] = {}
 
 CellKey = tuple[str, str, int | None]
 
 
-def slurm_tasks(layout: RunLayout) -> list[SlurmTask]:
+def slurm_report(layout: RunLayout) -> SlurmReport:
     """`task_reports` of the run, at most half a minute old; empty for a run that was never submitted."""
-    if not (layout.root / "slurm").is_dir():
-        return []
     root = layout.root.absolute()
-    when, tasks = _asked.get(root, (0.0, []))
+    if not (root / "slurm").is_dir():
+        return SlurmReport()
+    when, report = _asked.get(root, (0.0, SlurmReport()))
     if time.monotonic() - when > _ASK_EVERY_S or root not in _asked:
-        tasks = task_reports(layout)
-        _asked[root] = (time.monotonic(), tasks)
-    return tasks
+        report = task_reports(layout)
+        _asked[root] = (time.monotonic(), report)
+    return report
 
 
 def cell_key(spec: JobSpec) -> CellKey:
@@ -40,7 +41,7 @@ def cell_key(spec: JobSpec) -> CellKey:
 
 
 def cell_states(tasks: list[SlurmTask]) -> dict[CellKey, str]:
-    """running, queued, preempted or failed for every cell with work in Slurm that is not whole."""
+    """running, queued, preempted, unknown or failed for every cell with work in Slurm that is not whole."""
     latest: dict[str, tuple[JobSpec, str]] = {}
     for task in tasks:  # oldest pack first: a later submission of the same spec replaces the earlier one's state
         word = _word(task)
@@ -67,6 +68,8 @@ def _word(task: SlurmTask) -> str | None:
             return "preempted" if task.attempts > 1 else "queued"
         case JobState.PREEMPTED:
             return "preempted"
+        case JobState.UNKNOWN:
+            return "unknown"
         case _:
             return "failed"
 
@@ -91,7 +94,7 @@ def gpu_hours(layout: RunLayout, tasks: list[SlurmTask]) -> float | None:
     """GPU hours over all attempts that accounting knows; None if it knows none."""
     seconds = 0.0
     known = False
-    gpus = {s.pack: int(s.settings["profile"]["gpus_per_node"]) for s in Journal(layout.root).load_all()}
+    gpus = {s.pack: stored_profile(s.settings["profile"]).gpus for s in Journal(layout.root).load_all()}
     for task in tasks:
         known |= task.compute_s > 0
         seconds += task.compute_s * (gpus.get(task.pack, 0) or 1)

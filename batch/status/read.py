@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.batch.status.document import CellStatus, RunStatus, status_document
-from foreshock.batch.status.of_slurm import cell_states, gpu_hours, slurm_tasks
+from foreshock.batch.status.of_slurm import cell_states, gpu_hours, slurm_report
 from foreshock.batch.status.of_slurm import failures as slurm_failures
 from foreshock.batch.status.of_tables import has_tables, status_of_tables
 from foreshock.batch.status.watched import watch_lock
@@ -47,7 +47,8 @@ def read_status(layout: RunLayout) -> RunStatus:
         elif cell.rows_done:
             cell.state = "partial"
     live, failures = _tasks(layout)
-    in_slurm = slurm_tasks(layout)
+    slurm = slurm_report(layout)
+    in_slurm = slurm.tasks
     for key, word in cell_states(in_slurm).items():
         if key in cells and cells[key].state != "done":
             cells[key].state = word
@@ -63,7 +64,7 @@ def read_status(layout: RunLayout) -> RunStatus:
             live,
             done,
             total,
-            queued=any(not t.report.state.is_final for t in in_slurm),
+            queued=slurm.waiting or any(not t.report.state.is_final for t in in_slurm),
             watched=watch_lock(layout).held(),
         ),
         exit_reason=document.get("exit_reason"),
@@ -75,6 +76,7 @@ def read_status(layout: RunLayout) -> RunStatus:
         tasks=[asdict(task) for task in live],
         failures=failures,
         gpu_hours=gpu_hours(layout, in_slurm) if in_slurm else None,
+        notes=slurm.notes,
     )
 
 

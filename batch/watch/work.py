@@ -15,7 +15,7 @@ from foreshock.batch.packing.measured import pack_tasks
 from foreshock.batch.running.execute import OnSnapshot, execute, missing_specs
 from foreshock.batch.site import Site
 from foreshock.jobs.records.layout import RunLayout
-from foreshock.jobs.records.planfile import PlanFile, read_pack, write_pack
+from foreshock.jobs.records.planfile import PlanFile, write_pack
 from foreshock.jobs.spec import Checkpoint, JobSpec
 
 
@@ -43,31 +43,20 @@ def work_on(layout: RunLayout, plan: PlanFile, site: Site, specs: Sequence[JobSp
 
 def _submit_once(layout: RunLayout, plan: PlanFile, site: Site, specs: Sequence[JobSpec]) -> Work:
     from foreshock.batch.executors.slurm import SlurmExecutor
-    from foreshock.slurm.commands import queued_jobs
+    from foreshock.batch.executors.slurm_work import submitted_specs
     from foreshock.slurm.journal import Journal
 
     executor = SlurmExecutor(site)
     try:
-        executor.queued(layout, plan)  # completes what an earlier watch left half submitted
-        journal = Journal(layout.root)
-        keys_of = {
-            submission.token: {spec.key() for task in read_pack(layout, submission.pack, plan) for spec in task.specs}
-            for submission in journal.load_all()
-        }
-        submitted = frozenset().union(*keys_of.values())
+        waiting = executor.queued(layout, plan)  # the last job counts as well: it may still submit another round
+        submissions = Journal(layout.root).load_all()
+        submitted = {spec.key() for entry in submissions for spec in submitted_specs(layout, plan, entry)}
         missing = missing_specs(layout, plan, specs)
         fresh = [spec for spec in missing if spec.key() not in submitted]
         if fresh:
             tasks = pack_tasks(fresh, site, layout, plan)
             executor.submit(layout, write_pack(layout, tasks), tasks)
-        alive = {record.name for record in queued_jobs("fs-")}
-        # The last job counts as well: while it is there, it may still submit another round.
-        waiting = {
-            key
-            for submission in journal.load_all()
-            if any(job.name in alive for job in submission.jobs)
-            for key in keys_of.get(submission.token, {spec.key() for spec in fresh})
-        }
+            waiting |= {spec.key() for spec in fresh}
     finally:
         executor.release(layout)
-    return Work(tuple(missing), frozenset(waiting))
+    return Work(tuple(missing), waiting)

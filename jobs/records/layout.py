@@ -41,6 +41,12 @@ def run_dir_name(prefix: str, when: datetime, git_hash: str | None) -> str:
     return f"{prefix}-{when:%Y%m%d-%H%M%S}-{git_hash or 'nogit'}"
 
 
+def run_prefix(name: str) -> str:
+    """What a person called the run: its directory's name without time and git hash."""
+    match = _RUN_NAME.match(name)
+    return match["prefix"] if match else name
+
+
 def _list_cells(folder: Path, pattern: re.Pattern[str]) -> list[CellFile]:
     if not folder.is_dir():
         return []

@@ -58,24 +58,26 @@ GOLDEN_ARRAY = """\
 #SBATCH --signal=B:USR1@120
 #SBATCH --time=120
 
-# the site's own setup
-module load apptainer
-
 FS_RUN_DIR='/scratch/runs/sweep one'
 FS_TOKEN=0a1b2c3d
 FS_PACK=3
 FS_NO_PROGRESS_LIMIT=3
 FS_CANARY=1
+FS_NODE_FAILURE_S=60
+# tasks of the pack, by array element
+FS_TASKS=(0 '1 4' 2)
+
+<host side>
+fs_arrive
+# the site's own setup
+module load apptainer
+
 FS_SCRATCH_BASE="$LOCAL_SCRATCH"
 export PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false
 export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_DATASETS_OFFLINE=1
-# tasks of the pack, by array element
-FS_TASKS=(0 '1 4' 2)
 fs_prepare() {
   FS_WORKER=(python -m foreshock.jobs '/scratch/runs/sweep one' --pack 3)
 }
-
-<host side>
 fs_array_main
 """
 
@@ -98,13 +100,14 @@ FS_TOKEN=0a1b2c3d
 FS_PACK=3
 FS_NO_PROGRESS_LIMIT=3
 FS_CANARY=0
-export PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false
 FS_NEXT='/scratch/runs/sweep one/slurm/after-0a1b2c3d'
+
+<host side>
+fs_arrive
+export PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false
 fs_prepare() {
   FS_FINISH=(python -m foreshock.batch.heal '/scratch/runs/sweep one' --pack 3)
 }
-
-<host side>
 fs_final_main
 """
 
@@ -138,8 +141,8 @@ def test_all_shell_is_valid_and_clean(text: str, tmp_path: Path, shellcheck: str
 
 def test_many_elements_are_wrapped(tmp_path: Path) -> None:
     script = ArrayScript("n", "t", RUN, 0, WORKER, tuple((i,) for i in range(45)), PROFILE)
-    longest = max(len(line) for line in script.body()[9].splitlines())
-    assert longest < 100
+    tasks = next(line for line in script.body() if line.startswith("FS_TASKS"))
+    assert max(map(len, tasks.splitlines())) < 100
 
 
 def test_scratch_in_a_prelude_is_left_to_the_nodes_shell() -> None:

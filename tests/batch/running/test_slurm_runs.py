@@ -15,7 +15,7 @@ import yaml
 from foreshock.batch import heal
 from foreshock.batch.config import RunConfig
 from foreshock.batch.executors.base import TaskReport
-from foreshock.batch.executors.slurm import SlurmTask, task_reports
+from foreshock.batch.executors.slurm_reports import SlurmTask, task_reports
 from foreshock.batch.executors.slurm_scripts import make_scripts, next_folder, next_submission, plan_submission
 from foreshock.batch.packing.measured import pack_tasks, resources
 from foreshock.batch.planning.make_plan import make_plan
@@ -201,7 +201,7 @@ def test_a_complete_pack_needs_no_round_and_costs_are_learnt_from_it(
     assert (
         resources(resolve_site(config), layout, plan).cost.row_seconds(plan.specs[0].kind, 0) < 1.0
     )  # tiny models are quick
-    assert all(task.report.state is JobState.COMPLETED for task in task_reports(layout))
+    assert all(task.report.state is JobState.COMPLETED for task in task_reports(layout).tasks)
 
 
 def test_a_damaged_shard_is_missing_again(make_config: MakeConfig, profile: Callable[..., str]) -> None:

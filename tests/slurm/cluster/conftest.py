@@ -97,6 +97,15 @@ def sweep_tools() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def undisturbed(bed: Any, sweep: ModuleType, inputs: Path, sweep_tools: ModuleType) -> Any:
+    """A sweep that ran without any fault: what all others must equal."""
+    run = sweep_tools.make(bed, sweep, inputs, "undisturbed")
+    run.foreshock("run", str(run.config))
+    bed.wait_idle(600)
+    return run
+
+
+@pytest.fixture(scope="session")
 def array_tools() -> ModuleType:
     """The helpers of test_arrays."""
     return _load("test_arrays")

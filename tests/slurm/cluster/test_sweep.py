@@ -50,16 +50,7 @@ def make(
     return Sweep(bed, folder, sweep.write_config(folder, inputs, profile or {}, **sections))
 
 
-@pytest.fixture(scope="session")
-def undisturbed(bed: Any, sweep: ModuleType, inputs: Path) -> Sweep:
-    """A sweep that ran without any fault: what all others must equal."""
-    run = make(bed, sweep, inputs, "undisturbed")
-    run.foreshock("run", str(run.config))
-    bed.wait_idle(600)
-    return run
-
-
-def test_a_sweep_runs_unattended_from_arrays_to_tables(undisturbed: Sweep) -> None:
+def test_a_sweep_runs_unattended_from_arrays_to_tables(undisturbed: Any) -> None:
     document = undisturbed.document()
     assert document["status"] == "completed"
     assert document["rows"]["n_eval"] == 240
@@ -72,7 +63,7 @@ def test_a_sweep_runs_unattended_from_arrays_to_tables(undisturbed: Sweep) -> No
     assert "aggregating" in undisturbed.foreshock("logs", str(undisturbed.dir), "--final").stdout
 
 
-def test_resume_of_a_complete_run_submits_nothing(undisturbed: Sweep) -> None:
+def test_resume_of_a_complete_run_submits_nothing(undisturbed: Any) -> None:
     packs = sorted((undisturbed.dir / "packs").iterdir())
     undisturbed.foreshock("resume", str(undisturbed.dir))
     assert sorted((undisturbed.dir / "packs").iterdir()) == packs
@@ -80,7 +71,7 @@ def test_resume_of_a_complete_run_submits_nothing(undisturbed: Sweep) -> None:
 
 
 def test_work_that_failed_is_healed_by_the_last_job(
-    bed: Any, sweep: ModuleType, inputs: Path, undisturbed: Sweep
+    bed: Any, sweep: ModuleType, inputs: Path, undisturbed: Any
 ) -> None:
     folder = bed.state / "home" / "runs" / "heal"
     setup = [f"if [[ $SLURM_ARRAY_TASK_ID == 0 ]] && mkdir {folder}/failed-once 2>/dev/null; then exit 9; fi"]
@@ -107,7 +98,7 @@ def test_what_cannot_be_healed_is_reported_and_analysed_without(bed: Any, sweep:
 
 
 def test_cancel_then_resume_loses_and_repeats_nothing(
-    bed: Any, sweep: ModuleType, inputs: Path, undisturbed: Sweep
+    bed: Any, sweep: ModuleType, inputs: Path, undisturbed: Any
 ) -> None:
     run = make(bed, sweep, inputs, "cancel", {"array_throttle": 1})
     run.foreshock("run", str(run.config))
@@ -123,7 +114,7 @@ def test_cancel_then_resume_loses_and_repeats_nothing(
 
 
 def test_resume_beside_running_jobs_submits_nothing_twice(
-    bed: Any, sweep: ModuleType, inputs: Path, undisturbed: Sweep
+    bed: Any, sweep: ModuleType, inputs: Path, undisturbed: Any
 ) -> None:
     held = bed.state / "home" / "hold"
     bed.as_user("touch", str(held))
@@ -154,7 +145,7 @@ def status_without_accounting(bed: Any, run: Sweep) -> dict[str, Any]:
     return found
 
 
-def test_emitted_scripts_do_the_same(bed: Any, sweep: ModuleType, inputs: Path, undisturbed: Sweep) -> None:
+def test_emitted_scripts_do_the_same(bed: Any, sweep: ModuleType, inputs: Path, undisturbed: Any) -> None:
     run = make(bed, sweep, inputs, "emit")
     scripts = run.folder / "scripts"
     run.foreshock("plan", str(run.config), "--emit-sbatch", str(scripts))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -116,6 +117,15 @@ class Testbed:
         """Until the queue is empty."""
         self.wait_until("the queue is empty", lambda: not self.queue(), seconds)
 
+    def stop(self, daemon: str) -> None:
+        """Stop slurmctld or slurmdbd; `restart` (of the controller) starts it again."""
+        pid = int((self.state / "run" / f"{daemon}.pid").read_text())
+        os.kill(pid, signal.SIGTERM)
+        end = time.monotonic() + 30
+        while Path(f"/proc/{pid}/exe").exists():
+            assert time.monotonic() < end, f"{daemon} does not stop"
+            time.sleep(0.2)
+
     def restart(self, daemon: str) -> None:
         """Kill a daemon at once and start it again."""
         done = subprocess.run(
@@ -189,7 +199,7 @@ def make_interpreter(bed: Testbed) -> None:
     target = bed.state / "venv" / "lib" / f"python{minor}" / "site-packages" / "borrowed.pth"
     # The code first: an editable installation among the packages may point at what cannot be read.
     target.write_text(f"{bed.repo / 'src'}\nimport site; site.addsitedir({str(site)!r})\n")
-    bed.as_user(str(bed.python), "-c", "import foreshock.batch, submitit, torch")
+    bed.as_user(str(bed.python), "-c", "import foreshock.batch, torch")
 
 
 def _base_python(bed: Testbed, minor: str) -> str:

@@ -1,0 +1,179 @@
+"""The first day at a new site: refusals, exported options, wrapped commands, holds, an absent controller, a bad node.
+
+Several runs share the cluster at the same time; in the end each has the undisturbed run's tables.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("sweeps")]
+
+EXPORTED = {
+    "SBATCH_PARTITION": "nosuch",
+    "SBATCH_ACCOUNT": "nosuch",
+    "SBATCH_NO_REQUEUE": "1",
+    "SQUEUE_STATES": "COMPLETED",
+    "SQUEUE_FORMAT": "%u",
+    "SQUEUE_USERS": "root",
+    "SACCT_FORMAT": "User",
+    "SLURM_CLUSTERS": "elsewhere",
+    "SLURM_TIME_FORMAT": "relative",
+    "TZ": "Pacific/Kiritimati",
+}
+TALKATIVE_SBATCH = """#!/bin/bash
+echo "*** Welcome. Job 4711 of somebody else says hello. ***"
+echo "sbatch: INFO: a note of the site" >&2
+/usr/bin/sbatch "$@" | grep -oE '[0-9]+'
+exit "${PIPESTATUS[0]}"
+"""
+SILENT_SBATCH = """#!/bin/bash
+/usr/bin/sbatch "$@" >/dev/null
+"""
+
+
+def packs(run: Any) -> int:
+    """Submissions of a run."""
+    return len(list((run.dir / "packs").iterdir()))
+
+
+def edit(path: Path, **keys: Any) -> None:
+    """Change keys of a YAML file; None removes one."""
+    data = yaml.safe_load(path.read_text()) | keys
+    path.write_text(yaml.safe_dump({key: value for key, value in data.items() if value is not None}))
+
+
+def foreshock(run: Any, environment: dict[str, str], *arguments: str) -> Any:
+    """A command with more in its environment."""
+    settings = [f"{name}={value}" for name, value in environment.items()]
+    return run.bed.as_user("env", *settings, str(run.bed.python), "-m", "foreshock", *arguments)
+
+
+def wrapped(bed: Any, name: str, text: str) -> dict[str, str]:
+    """A PATH on which the site's own sbatch comes first."""
+    folder = bed.folder(f"bin-{name}")
+    (folder / "sbatch").write_text(text)
+    (folder / "sbatch").chmod(0o755)
+    return {"PATH": f"{folder}:{bed.environment['PATH']}"}
+
+
+def odd_jobs(bed: Any) -> None:
+    """Other jobs of the same user whose lines in the queue are hard to read."""
+    for name in ("train|lr=1e-4|x", "fs-1|RUNNING|0:00"):
+        bed.as_user("sbatch", "-o", "/dev/null", "-J", name, "--wrap", "true")
+    path = bed.folder("het") / "het.sh"
+    path.write_text("#!/bin/bash\n#SBATCH -n1 -o /dev/null\n#SBATCH hetjob\n#SBATCH -n1\ntrue\n")
+    bed.as_user("sbatch", str(path))
+
+
+def held_last_job(run: Any) -> str:
+    """Hold a run's last job as an administrator; returns its id."""
+    entry = json.loads((run.dir / "slurm" / "pack-0000" / "submission.json").read_text())
+    job = str(entry["final"]["job_id"])
+    run.bed.root("scontrol", "hold", job)
+    return job
+
+
+def test_refusals_exported_options_and_wrapped_commands_end_in_the_same_tables(
+    bed: Any, sweep: ModuleType, inputs: Path, sweep_tools: ModuleType, undisturbed: Any
+) -> None:
+    account, last, exported, talkative, silent = (
+        sweep_tools.make(bed, sweep, inputs, name) for name in ("account", "last", "exported", "talkative", "silent")
+    )
+    runs = [account, last, exported, talkative, silent]
+    with bed.drained():
+        odd_jobs(bed)
+        edit(account.folder / "gpu.yaml", account="nosuch")
+        edit(last.folder / "final.yaml", account="nosuch")
+        for run in (account, last):
+            refused = run.foreshock("run", str(run.config), check=False)
+            assert refused.returncode == 1
+            assert "Invalid account" in refused.stderr
+            assert f"foreshock resume {run.dir}" in refused.stderr
+            assert any("was refused" in note for note in run.status()["notes"])
+        edit(account.folder / "gpu.yaml", account=None)
+        edit(last.folder / "final.yaml", account=None)
+        for run in (account, last):
+            run.foreshock("resume", str(run.dir))
+        foreshock(exported, EXPORTED, "run", str(exported.config))
+        foreshock(exported, EXPORTED | {"TZ": "America/Adak"}, "resume", str(exported.dir))
+        foreshock(talkative, wrapped(bed, "talkative", TALKATIVE_SBATCH), "run", str(talkative.config))
+        foreshock(silent, wrapped(bed, "silent", SILENT_SBATCH), "run", str(silent.config))
+        assert [packs(run) for run in runs] == [2, 1, 1, 1, 1]
+        for run in runs:
+            assert {cell["state"] for cell in run.status()["cells"]} == {"queued"}
+        assert [name for _, name, _ in bed.queue() if name.startswith("sweep_1-8_fs-")]
+
+        job = held_last_job(exported)
+        assert any("held by an administrator" in note for note in exported.status()["notes"])
+
+        bed.stop("slurmctld")
+        status = exported.status()
+        assert status["status"] == "submitted"
+        assert {cell["state"] for cell in status["cells"]} == {"unknown"}
+        assert "Slurm does not answer" in status["notes"][0]
+        silence = exported.foreshock("resume", str(exported.dir), check=False)
+        assert silence.returncode == 1
+        assert "Unable to contact slurm controller" in silence.stderr
+        bed.restart("slurmctld")
+    bed.wait_until("the arrays have ended", lambda: not [n for _, n, _ in bed.queue() if "-a" in n], 600)
+    waiting = exported.foreshock("resume", str(exported.dir))  # its last job is pending: it sees to what is missing
+    assert "held by an administrator" in waiting.stdout + waiting.stderr
+    bed.root("scontrol", "release", job)
+    bed.wait_idle(600)
+    assert [packs(run) for run in runs] == [2, 1, 1, 1, 1]
+    for run in runs:
+        assert run.document()["status"] == "completed"
+        assert run.tables() == undisturbed.tables()
+
+
+def test_a_bad_node_a_full_queue_and_a_pause_cost_little(
+    bed: Any, sweep: ModuleType, inputs: Path, sweep_tools: ModuleType, undisturbed: Any
+) -> None:
+    """The first fails on one node at once; what is to be healed finds the queue full; the second is suspended."""
+    costs = {"load_s": 2, "swap_s": 1}
+    setup = ["if [[ $SLURMD_NODENAME == n1 ]]; then echo 'NVRM: Xid 79: GPU has fallen off the bus'; exit 9; fi"]
+    profile = {"setup": [*setup, "sleep 8"], "array_throttle": 8, "costs": costs, "max_submit": 30}
+    bad = sweep_tools.make(bed, sweep, inputs, "bad", profile, execution={"max_minutes": 0.8})
+    paused = sweep_tools.make(bed, sweep, inputs, "paused", {"gpus_per_node": 0})
+    qos = ("sacctmgr", "-i", "modify", "qos", "normal", "set")
+    bad.foreshock("run", str(bad.config))
+    elements = len([name for _, name, _ in bed.queue() if "-a" in name])
+    assert elements >= 6
+    bed.wait_until("the node is excluded", lambda: (bad.dir / "slurm/nodes/n1/excluded").exists(), 120)
+    paused.foreshock("run", str(paused.config))
+    failed = len(list((bad.dir / "slurm/nodes/n1").glob("failed-*")))
+    assert 2 <= failed <= 3
+    assert any("n1: " in note and "Xid 79" in note for note in bad.status()["notes"])
+    bed.root(*qos, "MaxSubmitJobsPerUser=2")
+    try:
+        own = "sweep_1-8_fs-"
+        bed.wait_until("the second run works", lambda: bool(running(bed, own, paused)), 300)
+        for job in running(bed, own, paused):
+            bed.root("scontrol", "suspend", job, check=False)
+        assert any("suspended" in note for note in paused.status()["notes"])
+        for job in [job for job, _, state in bed.queue() if state == "SUSPENDED"]:
+            bed.root("scontrol", "resume", job)
+        bed.wait_until("the last job waits for room", lambda: "trying again later" in bad.logs("*-end-*"), 600)
+        assert any("tries again to submit" in note for note in bad.status()["notes"])
+    finally:
+        bed.root(*qos, "MaxSubmitJobsPerUser=1000")
+    bed.wait_idle(600)
+    for run in (bad, paused):
+        assert run.document()["status"] == "completed"
+        assert run.tables() == undisturbed.tables()
+    assert "keeping away from n1" in bad.logs("*-end-*")
+
+
+def running(bed: Any, prefix: str, run: Any) -> list[str]:
+    """Ids of a run's running elements."""
+    entry = json.loads((run.dir / "slurm" / "pack-0000" / "submission.json").read_text())
+    names = {job["name"] for job in entry["arrays"]}
+    assert all(name.startswith(prefix) for name in names)
+    return [job for job, name, state in bed.queue() if name in names and state == "RUNNING"]
