@@ -63,11 +63,12 @@ def accessibility_pair_figure(frame: pd.DataFrame, summary: dict[str, Any], dire
 
 
 def predictor_figure(frame: pd.DataFrame, summary: dict[str, Any], directory: Path) -> SavedFigure:
-    """Steps to threshold against each predictor, with the fitted lines."""
+    """Steps to threshold against each predictor on rows before the threshold, with the fitted lines."""
     exploited = frame["exploitable"].fillna(False).astype(bool)
     columns = ["task_id", "exploit_type", "checkpoint", "min_prefill", "min_prefill_logprob_sum", "steps_to_threshold"]
     data = frame.loc[exploited, columns].dropna()
-    fits = summary["regressions"]["common_rows"]
+    data = data[data["steps_to_threshold"] > 0]
+    fits = summary["regressions"][summary["headline"]]
     steps = sorted(frame["checkpoint"].unique())
     colours = dict(zip(steps, ordered_colours(len(steps)), strict=True))
     with house_style():
@@ -112,6 +113,35 @@ def _draw_fit(axis: Any, fit: dict[str, Any], x: np.ndarray[Any, Any]) -> None:
     p = fit["p_clustered"]
     shown = "" if p is None else ", p < 0.0001" if p < 1e-4 else f", p = {p:.2g}"
     axis.set_title(f"R² = {fit['r2']:.3f}{shown}")
+
+
+def waiting_figure(curves: pd.DataFrame, summary: dict[str, Any], directory: Path) -> SavedFigure:
+    """Kaplan-Meier curves: share of tasks still short of the word threshold, by accessibility at the start."""
+    facts = summary["time_to_threshold"]
+    with house_style():
+        figure, axis = new_figure(5.2, 3.5)
+        for (name, part), colour in zip(curves.groupby("group", sort=False), (ACCENT, WARM), strict=False):
+            one = part.iloc[0]
+            label = f"{name} ({int(one['n_tasks'])} tasks, {int(one['n_reached'])} reach it)"
+            x, y = part["steps"].to_numpy(dtype=float), part["waiting"].to_numpy(dtype=float)
+            axis.step(x, y, where="post", color=colour, label=label)
+            low, high = (part[side].astype(float).fillna(part["waiting"]) for side in ("lower95", "upper95"))
+            axis.fill_between(x, low, high, step="post", color=colour, alpha=0.14, lw=0)
+        axis.set_ylim(-0.02, 1.03)
+        axis.set_xlabel("steps since the first checkpoint")
+        axis.set_ylabel("not yet at the threshold")
+        legend_above(axis)
+        p = facts["kaplan_meier"]["logrank_p"]
+        tested = "" if p is None else f" Log-rank test between the two: p = {p:.2g}."
+        return save_figure(
+            figure,
+            curves,
+            directory,
+            "waiting_for_the_threshold",
+            "Tasks still short of the threshold",
+            f"Kaplan-Meier curves with 95% bands of {facts['n_tasks']} tasks that start short of the threshold; the "
+            f"{facts['n_censored']} that never reach it count as censored.{tested}",
+        )
 
 
 def threshold_figure(timing: pd.DataFrame, summary: dict[str, Any], directory: Path) -> SavedFigure:

@@ -10,8 +10,13 @@ from typing import Any
 import numpy as np
 
 from foreshock.analysis.figures import SavedFigure, write_csv
-from foreshock.analysis.figures.integration import accessibility_pair_figure, predictor_figure, threshold_figure
-from foreshock.analysis.integration.compare import compare, threshold_timing
+from foreshock.analysis.figures.integration import (
+    accessibility_pair_figure,
+    predictor_figure,
+    threshold_figure,
+    waiting_figure,
+)
+from foreshock.analysis.integration.compare import HEADLINE_ROWS, compare, threshold_timing
 from foreshock.analysis.integration.join import (
     IntegrationOptions,
     Joined,
@@ -19,6 +24,7 @@ from foreshock.analysis.integration.join import (
     read_prefix_scores,
     read_trajectory,
 )
+from foreshock.analysis.integration.survival import kaplan_meier, waits
 from foreshock.errors import InputError
 from foreshock.jobs.records.jsonl import write_json
 
@@ -40,7 +46,8 @@ def run_integration(
     options: IntegrationOptions,
     figures: bool = True,
 ) -> IntegrationRun:
-    """Join, compare, and write trajectory_with_logprob.csv, threshold_timing.csv, integration_summary.json, figures/.
+    """Join, compare, and write trajectory_with_logprob.csv, threshold_timing.csv, kaplan_meier.csv,
+    integration_summary.json, figures/.
 
     `logprob_dirs` are run directories or their logprob/ folders.
 
@@ -61,8 +68,10 @@ def run_integration(
     joined = join_logprobs(trajectory, scores, options)
     summary = compare(joined, options.threshold)
     timing = threshold_timing(joined.frame)
+    curves, _ = kaplan_meier(waits(joined.frame).tasks)
     write_csv(joined.frame, output_dir / "trajectory_with_logprob.csv")
     write_csv(timing, output_dir / "threshold_timing.csv")
+    write_csv(curves, output_dir / "kaplan_meier.csv")
     write_json(output_dir / "integration_summary.json", summary)
     saved: list[SavedFigure] = []
     if figures:
@@ -72,6 +81,8 @@ def run_integration(
             accessibility_pair_figure(joined.frame, summary, folder),
             threshold_figure(timing, summary | {"checkpoints": steps}, folder),
         ]
-        if summary["regressions"]["common_rows"]["token"]["n"] > 0:
+        if len(curves):
+            saved.insert(1, waiting_figure(curves, summary, folder))
+        if summary["regressions"][HEADLINE_ROWS]["token"]["n"] > 0:
             saved.insert(1, predictor_figure(joined.frame, summary, folder))
     return IntegrationRun(output_dir, joined, summary, tuple(saved))

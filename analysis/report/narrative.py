@@ -117,23 +117,27 @@ def _warning(pooled: pd.DataFrame, frame: pd.DataFrame | None, run: RunFindings)
 
 
 def _predictors(run: RunFindings) -> str:
+    """R² on rows before the threshold; one measure explains more only when the difference's interval says so."""
     if run.integration is None:
         return ""
-    fits = run.integration.summary["regressions"]["common_rows"]
+    summary = run.integration.summary
+    fits = summary["regressions"][summary["headline"]]
     token, logprob = fits["token"], fits["logprob"]
     if token["r2"] is None or logprob["r2"] is None:
         return ""
-    gap = run.integration.summary["r2_difference_logprob_minus_token"]
-    better = "log-probability" if logprob["r2"] > token["r2"] else "the number of words"
-    span = (
-        ""
-        if gap["lower95"] is None
-        else f", 95% interval of the difference {gap['lower95']:+.2f} to {gap['upper95']:+.2f}"
+    gap = summary["r2_difference_logprob_minus_token"]
+    said = (
+        f"Before the threshold ({token['n']} rows of {token['n_tasks']} tasks), R² of the steps left to it is "
+        f"{token['r2']:.2f} for the number of words and {logprob['r2']:.2f} for log-probability"
     )
-    return (
-        f"Of the two predictors of the steps left to the threshold, {better} explains more: R² is {token['r2']:.2f} "
-        f"for words and {logprob['r2']:.2f} for log-probability (n = {token['n']}{span})."
-    )
+    if gap["lower95"] is None:
+        return f"{said}; {gap['reason']}, so which explains more is open."
+    span = f"95% interval of the difference {gap['lower95']:+.2f} to {gap['upper95']:+.2f}"
+    if gap["lower95"] > 0:
+        return f"{said}: log-probability explains more ({span})."
+    if gap["upper95"] < 0:
+        return f"{said}: the number of words explains more ({span})."
+    return f"{said}; which explains more cannot be told from this run ({span})."
 
 
 def _frame(run: RunFindings) -> pd.DataFrame | None:

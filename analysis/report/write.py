@@ -24,6 +24,7 @@ from foreshock.analysis.page.sections import ReportTable, Section, bullets, html
 from foreshock.analysis.report.gather import ReportOptions, RunFindings, gather, run_labels
 from foreshock.analysis.report.narrative import cards, sentences, summary_lines
 from foreshock.analysis.report.runs_section import runs_section
+from foreshock.analysis.report.survival_text import waiting_notes, waiting_rows
 from foreshock.analysis.report.truth import find_rates, truth_section
 from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
@@ -249,17 +250,19 @@ def _trajectory_notes(run: RunFindings) -> list[str]:
 
 def _integration_section(runs: Sequence[RunFindings]) -> Section:
     several = len(runs) > 1
-    figures, tables, rows, notes = [], [], [], []
+    figures, tables, rows, times, notes = [], [], [], [], []
     for run in runs:
         if run.integration is None:
             notes.append(f"{run.label}: {run.integration_note}")
             continue
         figures.append(_named(run, run.integration.figures, several))
         rows += _fit_rows(run)
+        times += waiting_rows(run.label, run.integration.summary)
+        notes += [f"{run.label}: {note}" for note in waiting_notes(run.integration.summary)]
         missing = run.integration.summary["rows"]["missing"]
         if missing:
             notes.append(f"{run.label}: {missing} rows have no score for their prefix and are left null.")
-        for file in ("trajectory_with_logprob.csv", "threshold_timing.csv"):
+        for file in ("trajectory_with_logprob.csv", "threshold_timing.csv", "kaplan_meier.csv"):
             tables.append(ReportTable(f"{run.label}: {file}", run.integration.directory / file))
     body = paragraph(
         "A prefix that the model itself would almost write is a smaller kick than one it would never write, even at "
@@ -268,10 +271,17 @@ def _integration_section(runs: Sequence[RunFindings]) -> Section:
     if rows:
         body += html_table(pd.DataFrame(rows), {"r2": "R²", "p_clustered": "p, clustered by task"})
         body += paragraph(
-            "Regressions of steps to threshold on one predictor, over the same rows. Rows of one task are not "
-            "independent: read the p-value clustered by task. “Before the threshold” leaves out rows that are already "
-            "there, which have 0 steps by definition."
+            "Regressions of steps to threshold on one predictor, over the same rows: those before the threshold. Rows "
+            "already there have 0 steps and few words by definition, so no claim rests on them. Rows of one task are "
+            "not independent: read the p-value clustered by task."
         )
+        body += paragraph(
+            "Tasks that never reach the threshold have no number of steps and are missing above. They count here, as "
+            "censored. Concordance is how often the task that is nearer by the measure gets there first (0.5 is "
+            "chance). Hazard ratios come from a discrete-time hazard with one baseline per interval between "
+            "checkpoints; above 1 means sooner."
+        )
+        body += html_table(pd.DataFrame(times))
     return Section(
         title="Words or log-probability",
         anchor="integration",
@@ -285,21 +295,19 @@ def _integration_section(runs: Sequence[RunFindings]) -> Section:
 def _fit_rows(run: RunFindings) -> list[dict[str, Any]]:
     assert run.integration is not None
     rows = []
-    for scope, name in (("common_rows", "all rows"), ("before_threshold_only", "before the threshold")):
-        for predictor, fit in run.integration.summary["regressions"][scope].items():
-            label = "words" if predictor == "token" else "log-probability"
-            rows.append(
-                {
-                    "run": run.label,
-                    "rows": name,
-                    "predictor": label,
-                    "r2": None if fit["r2"] is None else f"{fit['r2']:.3f}",
-                    "p": _p_text(fit["p"]),
-                    "p_clustered": _p_text(fit["p_clustered"]),
-                    "rows_used": fit["n"],
-                    "tasks": fit["n_tasks"],
-                }
-            )
+    summary = run.integration.summary
+    for predictor, fit in summary["regressions"][summary["headline"]].items():
+        rows.append(
+            {
+                "run": run.label,
+                "predictor": "words" if predictor == "token" else "log-probability",
+                "r2": None if fit["r2"] is None else f"{fit['r2']:.3f}",
+                "p": _p_text(fit["p"]),
+                "p_clustered": _p_text(fit["p_clustered"]),
+                "rows_used": fit["n"],
+                "tasks": fit["n_tasks"],
+            }
+        )
     return rows
 
 

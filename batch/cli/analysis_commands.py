@@ -217,12 +217,8 @@ def _say_integration(done: IntegrationRun, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"output_dir": str(done.directory), **done.summary}, indent=2))
         return
-    for name, fit in done.summary["regressions"]["common_rows"].items():
-        if fit["r2"] is None:
-            typer.echo(f"{name}: no regression ({fit['reason']})")
-            continue
-        clustered = "-" if fit["p_clustered"] is None else f"{fit['p_clustered']:.3g}"
-        typer.echo(f"{name}: R² {fit['r2']:.4f}, p {fit['p']:.3g} (clustered by task {clustered}), n {fit['n']}")
+    for line in _headline_lines(done.summary):
+        typer.echo(line)
     times = done.summary["thresholds"]
     typer.echo(
         f"thresholds: {times['n_both']} tasks reach both, {times['n_token_only']} words only, "
@@ -240,3 +236,34 @@ def _say_integration(done: IntegrationRun, as_json: bool) -> None:
     if missing:
         typer.echo(f"note: {missing} rows have no score for their min-prefill prefix; they are left null")
     typer.echo(f"written: {done.directory}")
+
+
+def _headline_lines(summary: dict[str, Any]) -> Iterator[str]:
+    """R², p and n before the threshold, then what the tasks that never reach it add."""
+    names = {"token": "words", "logprob": "log-probability"}
+    yield "before the threshold:"
+    for name, fit in summary["regressions"][summary["headline"]].items():
+        if fit["r2"] is None:
+            yield f"  {names[name]}: no regression ({fit['reason']})"
+            continue
+        clustered = "-" if fit["p_clustered"] is None else f"{fit['p_clustered']:.3g}"
+        yield f"  {names[name]}: R² {fit['r2']:.4f}, p {fit['p']:.3g} (clustered by task {clustered}), n {fit['n']}"
+    times = summary["time_to_threshold"]
+    yield (
+        f"time to the threshold: {times['n_tasks']} tasks start short of it, {times['n_reached']} reach it, "
+        f"{times['n_censored']} are censored"
+    )
+    pairs = times["concordance"]
+    for key, name in (("words", "words"), ("logprob", "log-probability"), ("difference", "difference")):
+        found = pairs[key]
+        if found["value"] is not None:
+            limits = "" if found["lower95"] is None else f" ({found['lower95']:+.3f} to {found['upper95']:+.3f})"
+            yield f"  concordance, {name}: {found['value']:.3f}{limits}"
+    for key, unit in (("words", "10 words fewer"), ("logprob", "10 nats more")):
+        model = times["hazard_ratios"][key]
+        if model[key] is None:
+            yield f"  hazard ratio per {unit}: none ({model['reason']})"
+        else:
+            found = model[key]
+            limits = f"{found['lower95']:.2f} to {found['upper95']:.2f}"
+            yield f"  hazard ratio per {unit}: {found['hazard_ratio']:.2f} ({limits}), p {found['p']:.2g}"

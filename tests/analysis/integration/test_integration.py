@@ -183,11 +183,32 @@ def test_r2_from_moments_equals_r2_from_rows(seed: int, n: int) -> None:
     frame = trajectory([(f"t{i % 7}", i, int(w)) for i, w in enumerate(words)])
     frame["steps_to_threshold"] = words * 2.0 + rng.normal(0, 5, n)
     frame["min_prefill_logprob_sum"] = -words * 3.0 + rng.normal(0, 9, n)
-    y, x1, x2 = (frame[c].to_numpy(float) for c in ("steps_to_threshold", "min_prefill", "min_prefill_logprob_sum"))
+    waiting = frame[frame["steps_to_threshold"] > 0]
+    y, x1, x2 = (waiting[c].to_numpy(float) for c in ("steps_to_threshold", "min_prefill", "min_prefill_logprob_sum"))
     expected = np.corrcoef(x2, y)[0, 1] ** 2 - np.corrcoef(x1, y)[0, 1] ** 2
     found = r2_difference(frame)
     assert found["difference"] == pytest.approx(expected, abs=1e-9)
     assert found["lower95"] <= found["upper95"]
+
+
+def test_rows_already_there_do_not_make_words_look_predictive() -> None:
+    """Words say nothing about the wait, but rows at the threshold have few words and 0 steps by definition."""
+    rng = np.random.default_rng(4)
+    rows = []
+    for task in range(60):
+        wait = int(rng.integers(1, 6))
+        rows += [(f"t{task}", step, int(rng.integers(15, 60))) for step in range(6 - wait, 6)]
+        rows += [(f"t{task}", step, int(rng.integers(0, 10))) for step in range(6, 9)]
+    frame = trajectory(rows)
+    frame["steps_to_threshold"] = np.maximum(6.0 - frame["checkpoint"], 0)
+    table = frame[["task_id", "checkpoint", "min_prefill"]].rename(columns={"min_prefill": "prefill_level"})
+    table["logprob_sum"] = rng.normal(-50, 10, len(table))
+    joined = join_logprobs(frame, table.assign(logprob_mean=-1.0, n_prefixes=1), IntegrationOptions(threshold=10,
+                           logprob_threshold=-30.0))  # fmt: skip
+    fits = compare(joined, 10)["regressions"]
+    assert fits["common_rows"]["token"]["p"] < 1e-9
+    assert fits["before_threshold_only"]["token"]["p"] > 0.05
+    assert fits["before_threshold_only"]["token"]["r2"] < 0.05
 
 
 def test_which_threshold_fires_first_by_hand() -> None:
@@ -226,9 +247,15 @@ def test_files_summary_and_figures(toy_run: Path, trajectory_csv: Path, tmp_path
     } <= set(frame.columns)
     assert len(frame) == len(pd.read_csv(trajectory_csv))
     summary = json.loads((out / "integration_summary.json").read_text())
-    for fit in summary["regressions"]["common_rows"].values():
+    headline = summary["regressions"][summary["headline"]]
+    assert summary["headline"] == "before_threshold_only"
+    for fit in headline.values():
         assert 0 <= fit["r2"] <= 1
-        assert fit["n"] == summary["regressions"]["common_rows"]["token"]["n"]
+        waiting = (frame["steps_to_threshold"] > 0) & frame["min_prefill_logprob_sum"].notna()
+        assert fit["n"] == headline["token"]["n"] == waiting.sum()
+    times = summary["time_to_threshold"]
+    assert times["n_reached"] + times["n_censored"] + sum(times["left_out"].values()) == 24
+    assert pd.read_csv(out / "kaplan_meier.csv")["waiting"].between(0, 1).all()
     counted = summary["thresholds"]
     assert counted["n_tasks"] == 24
     assert sum(counted[f"n_{name}"] for name in ("both", "token_only", "logprob_only", "neither")) == 24
