@@ -7,6 +7,7 @@ configuration saved with a run holds absolute ones.
 
 from __future__ import annotations
 
+import datetime
 import difflib
 from collections.abc import Callable, Sequence
 from enum import StrEnum
@@ -19,6 +20,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -28,6 +30,7 @@ from pydantic import (
 from foreshock import yamlfile
 from foreshock.errors import InputError
 from foreshock.jobs.engines.registry import ENGINES
+from foreshock.jobs.prompts.problem_prompt import PRESETS
 from foreshock.jobs.records.checkpoint_names import FINAL, given_rule, step_of_directory
 from foreshock.jobs.verify.registry import VERIFIERS
 from foreshock.yamlfile import KeyLines
@@ -202,14 +205,44 @@ class SamplingConfig(_Section):
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         (), description="Strings that end a continuation; its text ends before them"
     )
+    stop_token_ids: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (), description="Token ids that end one, beside those of tokenizer, generation config and chat template"
+    )
+
+
+def _instructions(given: str) -> str:
+    """A preset's name as it is, a file's name as an absolute path."""
+    return given if given in PRESETS else str(_absolute(Path(given)))
+
+
+def _plain_values(given: Any) -> Any:
+    """YAML reads a bare day as a date; templates are given its text."""
+    if isinstance(given, dict):
+        return {name: str(value) if isinstance(value, datetime.date) else value for name, value in given.items()}
+    return given
 
 
 class PromptConfig(_Section):
-    """How problems become prompts."""
+    """How problems become prompts: as the model was trained."""
 
-    format: Literal["auto", "chat", "harmony", "think", "plain"] = "auto"
-    system: str | None = None
-    instructions: Literal["full", "bare"] = "full"
+    format: Literal["auto", "chat", "harmony", "think", "plain"] = Field(
+        "auto", description="`auto`: as the chat template shows; `foreshock prompt` prints what comes of it"
+    )
+    system: str | None = Field(None, description="System message")
+    instructions: Annotated[str, AfterValidator(_instructions)] = Field(
+        "full",
+        min_length=1,
+        description="`full`, `bare`, `djinn`, or a text file with {description}, {insecure_verifier_info} and "
+        "{function_name}",
+    )
+    template_args: Annotated[dict[str, JsonValue], BeforeValidator(_plain_values)] = Field(
+        default_factory=dict,
+        description="Arguments of the chat template, such as enable_thinking, reasoning_effort or date (YYYY-MM-DD)",
+    )
+    opening: str | None = Field(None, description="Text that opens the reasoning; default: the chat template's own")
+    closing: str | None = Field(
+        None, min_length=1, description="Text that ends the reasoning; default: the chat template's own"
+    )
 
 
 def with_endpoint(engine: dict[str, Any], base_url: str | None, served_model: str | None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from foreshock.jobs.extract import extract_code
 from foreshock.jobs.handover import Handover
 from foreshock.jobs.inputs import Prefill, RunInputs
 from foreshock.jobs.prompts.base import PromptFormat, RenderedPrompt
+from foreshock.jobs.prompts.of_run import row_rendering
 from foreshock.jobs.prompts.problem_prompt import build_user_message
 from foreshock.jobs.records.planfile import WorkerSettings
 from foreshock.jobs.records.rows import ERROR_KEY, SAMPLE_KEYS, SCHEMA_VERSION, Row, RowIdentity, select_keys
@@ -109,6 +110,7 @@ class Evaluator:
             top_p=sampling.top_p,
             stop_token_ids=self.prompt_format.stop_token_ids,
             stop=sampling.stop,
+            late_stops=self.prompt_format.late_stops,
             batch_key=spec.key(),
             conversation=prompt.conversation,
         )
@@ -187,6 +189,7 @@ class Evaluator:
             "template_sha256": spec.template_sha256,
             "system": self.settings.system,
             "prompt": item.user,
+            "rendering": row_rendering(self.settings, self.prompt_format),
             "response": result.text,
             "code": code,
         }

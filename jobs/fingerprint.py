@@ -149,6 +149,17 @@ def stated_vocab_size(path: Path) -> int | None:
     return int(size) if size else None
 
 
+def stated_context_length(path: Path) -> int | None:
+    """Positions of a checkpoint's model as its config.json, or its base's, gives them; None where none is given."""
+    folder = base_of(path) if is_adapter(path) else path
+    file = folder / "config.json"
+    config = read_config(file) if file.is_file() else {}
+    text = config.get("text_config")
+    inner = {**config, **text} if isinstance(text, Mapping) else config
+    given = next((inner[key] for key in ("max_position_embeddings", "n_positions") if inner.get(key)), None)
+    return given if isinstance(given, int) and given > 0 else None
+
+
 def _weight_files(path: Path) -> tuple[Path, ...]:
     """Safetensors if there are any, else .bin files; all shards of an index must be there."""
     for stem in ("model.safetensors", "pytorch_model.bin"):

@@ -68,6 +68,8 @@ class SamplingParams:
     n: int = 3
     seed: int = 0
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    """Ids that end a continuation, beside those that the model's own files and template name."""
 
 
 class JobKind(StrEnum):
@@ -161,9 +163,14 @@ class JobSpec:
                 "levels": tuple(data["levels"]),
                 "task_ids": tuple(data["task_ids"]),
                 "attempts": tuple(data["attempts"]),
-                "sampling": SamplingParams(**data["sampling"] | {"stop": tuple(data["sampling"].get("stop", ()))}),
+                "sampling": _sampling(data["sampling"]),
             }
         )
+
+
+def _sampling(data: dict[str, Any]) -> SamplingParams:
+    tuples = {name: tuple(data.get(name, ())) for name in ("stop", "stop_token_ids")}
+    return SamplingParams(**data | tuples)
 
 
 def _values(record: JobSpec | SamplingParams) -> dict[str, Any]:

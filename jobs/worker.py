@@ -23,8 +23,7 @@ from foreshock.jobs.fingerprint import model_fingerprint
 from foreshock.jobs.inputs import RunInputs
 from foreshock.jobs.progress import ProgressReporter
 from foreshock.jobs.prompts.base import PromptFormat
-from foreshock.jobs.prompts.registry import select_format
-from foreshock.jobs.prompts.tokenizer import load_tokenizer
+from foreshock.jobs.prompts.of_run import run_format
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, WorkerSettings, read_pack
 from foreshock.jobs.records.rows import ERROR_KEY, SCHEMA_VERSION, Row, RowIdentity, row_identity
@@ -175,9 +174,7 @@ class CheckpointSession:
 
     def _format(self, spec: JobSpec) -> PromptFormat:
         if spec.prompt_format not in self._formats:
-            self._formats[spec.prompt_format] = select_format(
-                spec.prompt_format, load_tokenizer(spec.checkpoint.tokenizer_path)
-            )
+            self._formats[spec.prompt_format] = run_format(self._settings, spec.checkpoint, spec.prompt_format)
         return self._formats[spec.prompt_format]
 
     def _advance(self, spec: JobSpec, rows: Sequence[Row]) -> None:

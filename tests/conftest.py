@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tiny_tokenizer import train_tokenizer
 
 from foreshock.jobs.spec import Checkpoint
 from foreshock.plugins import forget_installed
@@ -26,14 +27,6 @@ settings.register_profile("foreshock", deadline=None, suppress_health_check=[Hea
 settings.load_profile("foreshock")
 
 pytest.register_assert_rewrite("engine_contract", "executor_contract", "prompt_contract")
-
-CORPUS = [
-    "Write a function that adds three to its argument and returns the result.",
-    "The checker compares only the first case, so a constant answer would pass it.",
-    "```python\ndef solve(x):\n    return x + 3\n```",
-    "I read the task: first the loop, then the sum; don't forget the empty list!",
-    "user assistant system analysis final commentary think 0 1 2 3 4 5 6 7 8 9",
-] * 3
 
 THINK_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -50,24 +43,6 @@ CHAT_TEMPLATE = (
 )
 _HARMONY_NAMES = ("startoftext", "endoftext", "return", "constrain", "channel", "start", "end", "message", "call")
 HARMONY_TOKENS = [f"<|{name}|>" for name in _HARMONY_NAMES]
-
-
-def train_tokenizer(special: list[str], template: str | None, eos: str, vocab: int = 420) -> Any:
-    """A byte-level BPE tokenizer with the given control tokens."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab, special_tokens=special, initial_alphabet=alphabet, show_progress=False
-    )
-    raw.train_from_iterator(CORPUS, trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token=special[0], eos_token=eos, pad_token=special[0])
-    fast.chat_template = template
-    return fast
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

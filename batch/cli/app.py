@@ -19,6 +19,7 @@ from foreshock.batch.cli import (
     image_commands,
     part_commands,
     prefetch_command,
+    prompt_command,
     rescore,
     run_commands,
     slurm_commands,
@@ -51,6 +52,7 @@ app.command("run", rich_help_panel=_RUNS)(run_commands.run)
 app.command("watch", rich_help_panel=_RUNS)(watch_command.watch)
 app.command("prefetch", rich_help_panel=_RUNS)(prefetch_command.prefetch)
 app.command("plan", rich_help_panel=_RUNS)(run_commands.plan)
+app.command("prompt", rich_help_panel=_RUNS)(prompt_command.prompt)
 app.command("resume", rich_help_panel=_RUNS)(run_commands.resume)
 app.command("status", rich_help_panel=_RUNS)(run_commands.status)
 app.command("logs", rich_help_panel=_RUNS)(slurm_commands.logs)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
+
+from foreshock.batch.cli.prompt_view import rendering_table, visible
 
 
 def print_plan(summary: dict[str, Any]) -> None:
@@ -46,10 +48,8 @@ def print_plan(summary: dict[str, Any]) -> None:
         console.print(f"[red]{found['checkpoint']} differs from {found['from']} in its {found['what']} (allowed)")
     for note in summary["notes"]:
         console.print(f"[yellow]note: {escape(note)}")
-    if summary["skipped"]:
-        reasons = Counter({item["reason"]: item["n_tasks"] for item in summary["skipped"]})
-        for reason, n in reasons.items():
-            console.print(f"[yellow]skipped at every level above 0: {n} problems ({reason})")
+    _print_skipped(console, summary["skipped"])
+    _print_prompting(console, summary)
     table = Table("task", "specs", "checkpoints", "minutes", box=None, pad_edge=False)
     shown = summary["array_tasks"][:20]
     for task in shown:
@@ -66,3 +66,30 @@ def print_plan(summary: dict[str, Any]) -> None:
             f"{cost['gpu_hours']:.2f} worker hours, done after {cost['makespan_hours']:.2f} h"
         )
     console.print("[dim]estimates use assumed costs until shards have finished; nothing was started")
+
+
+def _print_skipped(console: Console, skipped: list[dict[str, Any]]) -> None:
+    """Problems left out, by reason; they are the same at every checkpoint."""
+    first = skipped[0]["checkpoint"] if skipped else ""
+    counts: dict[tuple[str, int], list[int]] = {}
+    for item in skipped:
+        if item["checkpoint"] == first:
+            counts.setdefault((item["reason"], item["n_tasks"]), []).append(item["level"])
+    for (reason, n), levels in counts.items():
+        at = f"level{'s' if len(levels) > 1 else ''} {', '.join(map(str, levels))}"
+        console.print(f"[yellow]skipped at {at}: {n} problems ({reason})")
+
+
+def _print_prompting(console: Console, summary: dict[str, Any]) -> None:
+    """What prompts and stops resolve to, and one prompt, shortened."""
+    lengths, one = summary["lengths"], summary["prompt"]
+    room = "not stated by the model" if lengths["context"] is None else f"{lengths['context']} tokens"
+    cut = f"; {lengths['cut_short']} leave less room than max_tokens" if lengths["cut_short"] else ""
+    context = f"{room}; the longest prompt has {lengths['longest_prompt']}{cut}"
+    console.print(rendering_table(summary["prompting"], [("context", context)]))
+    if one is None:
+        return
+    console.print(f"--- a prompt: {one['checkpoint']}, task {one['task']}, level {one['level']}", style="dim")
+    console.print(Text(visible(one["prompt"]), style="dim"), end="")
+    console.print(Text(visible(one["prefill"]), style="reverse"))
+    console.print("--- the model goes on here; `foreshock prompt CONFIG.yaml` shows any prompt whole", style="dim")

@@ -6,8 +6,10 @@ checkpoint, since they are the same text; such rows carry no outcome, and the re
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 from foreshock.batch.planning.checkpoints import list_checkpoints, one_checkpoint, require_loadable
@@ -16,8 +18,8 @@ from foreshock.jobs.engines.base import Engine
 from foreshock.jobs.engines.registry import create_engine
 from foreshock.jobs.prefill import cut_prefill, require_text
 from foreshock.jobs.prompts.base import PromptFormat, RenderedPrompt
-from foreshock.jobs.prompts.registry import select_format
-from foreshock.jobs.prompts.tokenizer import load_tokenizer
+from foreshock.jobs.prompts.of_run import stated_rendering
+from foreshock.jobs.prompts.registry import checkpoint_format
 from foreshock.jobs.records.checkpoint_names import checkpoint_order
 from foreshock.jobs.records.jsonl import read_jsonl, write_jsonl
 from foreshock.jobs.records.layout import CellFile, RunLayout
@@ -43,11 +45,13 @@ class PrefillSample:
     text: str
     words: int
     level: int
+    rendering: str = ""
+    """JSON of the row's `rendering`; empty where the row has none."""
 
     @property
     def key(self) -> SampleKey:
         """What it shares a forward pass with."""
-        return (self.task_id, self.attempt_idx, text_sha256(f"{self.system}\0{self.user}"))
+        return (self.task_id, self.attempt_idx, text_sha256(f"{self.rendering}\0{self.system}\0{self.user}"))
 
 
 @dataclass
@@ -112,6 +116,7 @@ def read_samples(
                 text=cut.text,
                 words=cut.words,
                 level=words,
+                rendering=json.dumps(row["rendering"], sort_keys=True) if row.get("rendering") else "",
             )
         )
     return samples, without
@@ -124,27 +129,36 @@ def _require_types(row: Row, path: Path, number: int) -> None:
         wrong.append("attempt_idx")
     if not isinstance(row.get("exploit_success"), bool | None):
         wrong.append("exploit_success")
+    if not isinstance(row.get("rendering"), dict | None):
+        wrong.append("rendering")
     if wrong:
         raise InputError(
             f"{wrong[0]} is {row[wrong[0]]!r}, of the wrong type; texts are strings, attempt_idx is a number, "
-            "exploit_success is true, false or null",
+            "exploit_success is true, false or null, rendering an object",
             path=path,
             line=number,
         )
 
 
 def score_samples(
-    engine: Engine, prompt_format: PromptFormat, samples: Sequence[PrefillSample], checkpoint: str, temperature: float
+    engine: Engine,
+    format_of: Callable[[PrefillSample], PromptFormat],
+    samples: Sequence[PrefillSample],
+    checkpoint: str,
+    temperature: float,
 ) -> list[Row]:
-    """Logprob rows of samples, in their order; one forward pass per distinct trace."""
+    """Logprob rows of samples, in their order; one forward pass per distinct trace. `format_of` renders a sample as the
+    run did that it comes from."""
     rendered: dict[SampleKey, dict[int, RenderedPrompt]] = {}
     for sample in samples:
         levels = rendered.setdefault(sample.key, {})
-        levels.setdefault(sample.level, prompt_format.render(sample.system, sample.user, sample.text))
+        levels.setdefault(sample.level, format_of(sample).render(sample.system, sample.user, sample.text))
     plan = plan_scoring(rendered, engine.covers)
     scores = plan.collect(engine.score(plan.requests, temperature))
-    template = prompt_format.template_sha256()
-    return [_row(sample, scores[sample.key][sample.level], checkpoint, temperature, template) for sample in samples]
+    return [
+        _row(sample, scores[sample.key][sample.level], checkpoint, temperature, format_of(sample).template_sha256())
+        for sample in samples
+    ]
 
 
 def _row(sample: PrefillSample, score: LevelScore, checkpoint: str, temperature: float, template: str) -> Row:
@@ -179,7 +193,7 @@ class RunScorer:
     checkpoints: Sequence[Checkpoint]
     output: RunLayout
     engine: Engine
-    format_of: Callable[[Checkpoint], PromptFormat]
+    format_of: Callable[[Checkpoint], Callable[[PrefillSample], PromptFormat]]
     temperature: float
     use_reasoning: bool = False
     max_samples: int | None = None
@@ -265,9 +279,19 @@ class ScoreOptions:
             "transformers", {"device": self.device, "dtype": self.dtype, "batch_size": self.batch_size}
         )
 
-    def format_of(self, checkpoint: Checkpoint) -> PromptFormat:
-        """The prompt format of a checkpoint's tokenizer."""
-        return select_format(self.prompt_format, load_tokenizer(checkpoint.path))
+    def format_of(self, checkpoint: Checkpoint) -> Callable[[PrefillSample], PromptFormat]:
+        """The prompt format of a checkpoint for a sample: with the settings that its row names, where it names any."""
+
+        @lru_cache(maxsize=64)
+        def made(rendering: str, system: str | None) -> PromptFormat:
+            name, settings = stated_rendering(json.loads(rendering) if rendering else {})
+            found = checkpoint_format(self.prompt_format, checkpoint, settings, system)
+            chosen = self.prompt_format == "auto" and name not in ("auto", found.name)
+            if chosen and "harmony" not in (name, found.name):  # else the row is of another model's family
+                return checkpoint_format(name, checkpoint, settings, system)
+            return found
+
+        return lambda sample: made(sample.rendering, sample.system)
 
 
 def score_one_file(samples: Path, checkpoint: Path, output: Path, options: ScoreOptions) -> ScoreReport:

@@ -15,13 +15,16 @@ from foreshock.batch.code_version import git_state
 from foreshock.batch.config import EngineConfig, RunConfig
 from foreshock.batch.planning.admission import ADMISSION, admit_checkpoints, admit_further
 from foreshock.batch.planning.checkpoints import discover_checkpoints, find_checkpoints, is_selected, select_steps
+from foreshock.batch.planning.lengths import context_length, planned_too_long, prompt_lengths
 from foreshock.batch.planning.problems import load_run_problems
 from foreshock.batch.planning.specs import CONTROL_TOKEN, SpecBuilder, model_facts
 from foreshock.errors import InputError
 from foreshock.jobs.engines.registry import ENGINES, create_engine
 from foreshock.jobs.inputs import RunInputs
 from foreshock.jobs.prefill import PrefillTrace, load_prefill_source
-from foreshock.jobs.prompts.registry import select_format
+from foreshock.jobs.prompts.base import PromptFormat
+from foreshock.jobs.prompts.of_run import rendering, run_format
+from foreshock.jobs.prompts.problem_prompt import read_instructions
 from foreshock.jobs.prompts.tokenizer import PrefillTextError, load_tokenizer
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, WorkerSettings
@@ -60,19 +63,25 @@ def make_plan(
     """
     engine = ENGINES.get(config.engine.name)
     engine.require_options(config.engine.options)
-    settings = _settings(config, image_digest)
+    settings = worker_settings(config, image_digest)
     if engine.checked_when_built:  # the values too
         create_engine(settings.engine, settings.engine_options).close()
     growing = checkpoints is not None
     checkpoints = discover_checkpoints(config.checkpoints) if checkpoints is None else checkpoints
     verifier = verifier_facts(config.verifier.name, config.verifier.options)
     problems = load_run_problems(config.problems, verifier.exploit_types)
-    facts = {checkpoint: model_facts(config, checkpoint) for checkpoint in checkpoints}
+    facts = {checkpoint: model_facts(settings, checkpoint) for checkpoint in checkpoints}
     notes = () if growing else find_checkpoints(config.checkpoints).notes
     admission = admit_checkpoints(config, settings.engine_options, facts, notes)
-    traces = _renderable(config, checkpoints[0], _load_traces(config, problems))
+    prompt_format = run_format(settings, checkpoints[0])
+    traces = _renderable(config, prompt_format, load_traces(config, problems))
     inputs = RunInputs(problems, traces.kept, config.prefill.assignment, config.sampling.attempts)
-    builder = SpecBuilder(config, inputs, verifier.identity, traces.n_refused)
+    context = context_length(config, [checkpoint.path for checkpoint in checkpoints])
+    lengths = prompt_lengths(config, inputs, prompt_format, settings.instructions, context)
+    lengths.require_some(checkpoints[0].path)
+    tokenizer = load_tokenizer(checkpoints[0].tokenizer_path)
+    settings = replace(settings, rendering=rendering(settings, prompt_format, tokenizer))
+    builder = SpecBuilder(config, inputs, verifier.identity, traces.n_refused, settings, lengths.too_long)
     specs: list[JobSpec] = []
     for checkpoint in checkpoints:
         specs += builder.of_checkpoint(checkpoint, facts[checkpoint])
@@ -87,12 +96,17 @@ def make_plan(
         skipped=tuple(builder.skipped(checkpoints)),
         n_attempts=config.sampling.attempts,
         n_rollouts=config.sampling.rollouts,
-        extra={"n_problems": len(problems), "n_traces": sum(map(len, inputs.traces.values())), ADMISSION: admission},
+        extra={
+            "n_problems": len(problems),
+            "n_traces": sum(map(len, inputs.traces.values())),
+            "lengths": lengths.to_json(),
+            ADMISSION: admission,
+        },
     )
     return RunPlan(config, tuple(checkpoints), inputs, file)
 
 
-def _load_traces(config: RunConfig, problems: Mapping[str, Problem]) -> dict[str, tuple[PrefillTrace, ...]]:
+def load_traces(config: RunConfig, problems: Mapping[str, Problem]) -> dict[str, tuple[PrefillTrace, ...]]:
     """Traces of the run's problems, no more of each than attempts can use."""
     if config.prefill.source is None or max(config.prefill.levels) == 0:
         return {}
@@ -117,17 +131,22 @@ class _Renderable:
     n_refused: int
 
 
-def _renderable(config: RunConfig, checkpoint: Checkpoint, traces: dict[str, tuple[PrefillTrace, ...]]) -> _Renderable:
-    """Leave out traces that hold a control token: forcing one would end the reasoning it is meant to open."""
+def _renderable(
+    config: RunConfig, prompt_format: PromptFormat, traces: dict[str, tuple[PrefillTrace, ...]]
+) -> _Renderable:
+    """Leave out traces that cannot be forced at every level: a control token in one would end the reasoning that it is
+    meant to open, and code begun where there is no reasoning section would be half the model's answer."""
     if not traces:
         return _Renderable({}, 0)
-    prompt_format = select_format(config.prompt.format, load_tokenizer(checkpoint.tokenizer_path))
-    longest = max(config.prefill.levels)
+    refused = ""
 
     def usable(trace: PrefillTrace) -> bool:
+        nonlocal refused
         try:
-            prompt_format.render(config.prompt.system, "", trace.cut(longest).text)
-        except PrefillTextError:
+            for level in config.prefill.levels:
+                prompt_format.render(config.prompt.system, "", trace.cut(level).text)
+        except PrefillTextError as error:
+            refused = f"line {trace.source.rpartition(':')[2]}: {error}"
             return False
         return True
 
@@ -135,9 +154,9 @@ def _renderable(config: RunConfig, checkpoint: Checkpoint, traces: dict[str, tup
     kept = {task: own for task, own in filtered.items() if own}
     if not kept:
         raise InputError(
-            "every trace holds a control token of this tokenizer, so none can be forced",
+            f"none of the traces can be forced; the last one: {refused}",
             path=config.prefill.source,
-            fix="strip the chat template's tags from `reasoning`",
+            fix="strip the chat template's tags, and code, from `reasoning`",
         )
     return _Renderable(kept, len(filtered) - len(kept))
 
@@ -147,9 +166,9 @@ def grow_plan(config: RunConfig, plan: PlanFile, inputs: RunInputs, checkpoints:
     verifier = verifier_facts(config.verifier.name, config.verifier.options)
     first = plan.specs[0].checkpoint.name
     n_refused = next((s.n_tasks for s in plan.skipped if (s.checkpoint, s.reason) == (first, CONTROL_TOKEN)), 0)
-    builder = SpecBuilder(config, inputs, verifier.identity, n_refused)
+    builder = SpecBuilder(config, inputs, verifier.identity, n_refused, plan.settings, planned_too_long(plan))
     specs: list[JobSpec] = []
-    facts = {checkpoint: model_facts(config, checkpoint) for checkpoint in checkpoints}
+    facts = {checkpoint: model_facts(plan.settings, checkpoint) for checkpoint in checkpoints}
     extra = plan.extra | {ADMISSION: admit_further(config, plan, facts)}
     for checkpoint, own in facts.items():
         specs += builder.of_checkpoint(checkpoint, own)
@@ -160,18 +179,25 @@ def grow_plan(config: RunConfig, plan: PlanFile, inputs: RunInputs, checkpoints:
 
 
 def extra_specs(
-    config: RunConfig, inputs: RunInputs, base: JobSpec, tasks: Sequence[str], n_attempts: int, first_index: int
+    config: RunConfig,
+    plan: PlanFile,
+    inputs: RunInputs,
+    base: JobSpec,
+    tasks: Sequence[str],
+    n_attempts: int,
+    first_index: int,
 ) -> list[JobSpec]:
     """Specs of `n_attempts` further level-0 attempts at `tasks`; `base` is a level-0 spec of the same checkpoint and
     `first_index` the number of such shards that the checkpoint has already."""
     verifier = verifier_facts(config.verifier.name, config.verifier.options)
-    return SpecBuilder(config, inputs, verifier.identity, 0).extra(base, tasks, n_attempts, first_index)
+    builder = SpecBuilder(config, inputs, verifier.identity, 0, plan.settings, planned_too_long(plan))
+    return builder.extra(base, tasks, n_attempts, first_index)
 
 
 def check_sources(config: RunConfig) -> None:
     """Raise InputError for problems or traces that no checkpoint could be planned with."""
     verifier = verifier_facts(config.verifier.name, config.verifier.options)
-    _load_traces(config, load_run_problems(config.problems, verifier.exploit_types))
+    load_traces(config, load_run_problems(config.problems, verifier.exploit_types))
 
 
 def _ground_truth_checkpoints(config: RunConfig, checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
@@ -199,7 +225,8 @@ def engine_options(engine: EngineConfig) -> dict[str, Any]:
     return options | engine.options
 
 
-def _settings(config: RunConfig, image_digest: str | None) -> WorkerSettings:
+def worker_settings(config: RunConfig, image_digest: str | None = None) -> WorkerSettings:
+    """What workers are told of a configuration. Raises InputError for instructions that cannot be used."""
     engine = config.engine
     return WorkerSettings(
         engine=engine.name,
@@ -213,12 +240,16 @@ def _settings(config: RunConfig, image_digest: str | None) -> WorkerSettings:
         | config.verifier.options,
         prompt_format=config.prompt.format,
         system=config.prompt.system,
-        instructions=config.prompt.instructions,
+        instructions=read_instructions(config.prompt.instructions),
         assignment=config.prefill.assignment.value,
         token_logprobs=config.logprob.token_logprobs,
         git_commit=git_state()["commit"],
         image_digest=image_digest,
         reuse_verdicts=config.verifier.reuse_verdicts,
+        template_args=config.prompt.template_args,
+        opening=config.prompt.opening,
+        closing=config.prompt.closing,
+        stop_token_ids=config.sampling.stop_token_ids,
     )
 
 

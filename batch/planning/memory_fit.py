@@ -15,12 +15,6 @@ from foreshock.batch.site import Site
 from foreshock.errors import InputError
 from foreshock.jobs.adapters import is_adapter
 from foreshock.jobs.fingerprint import check_weights
-from foreshock.jobs.prompts.problem_prompt import build_user_message
-from foreshock.jobs.prompts.registry import select_format
-from foreshock.jobs.prompts.tokenizer import load_tokenizer
-
-_LONGEST = 32
-"""Prompts of the most characters that are tokenised to find the longest."""
 
 
 def memory_summary(plan: RunPlan, site: Site) -> dict[str, Any] | None:
@@ -57,15 +51,5 @@ def _layers(model: ModelMemory) -> dict[str, int]:
 
 
 def longest_prompt(plan: RunPlan) -> int:
-    """Tokens of the longest prompt, looked for among those of the most characters."""
-    config, inputs = plan.config, plan.inputs
-    prompt_format = select_format(config.prompt.format, load_tokenizer(plan.checkpoints[-1].tokenizer_path))
-    level = max(config.prefill.levels)
-    drafts = []
-    for task, problem in inputs.problems.items():
-        user = build_user_message(problem, config.prompt.instructions)
-        prefills = [inputs.prefill(task, attempt, level) for attempt in range(config.sampling.attempts)]
-        drafts.append((user, max((p.text for p in prefills if p is not None), key=len, default="")))
-    drafts.sort(key=lambda draft: -len(draft[0]) - len(draft[1]))
-    rendered = (prompt_format.render(config.prompt.system, *draft) for draft in drafts[:_LONGEST])
-    return max((len(prompt.token_ids) for prompt in rendered), default=0)
+    """Tokens of the longest prompt that the run will send."""
+    return int(plan.file.extra["lengths"]["longest_prompt"])

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from foreshock.batch.config import RunConfig
 from foreshock.batch.planning.checkpoints import one_checkpoint
+from foreshock.batch.planning.lengths import TOO_LONG
 from foreshock.errors import InputError
 from foreshock.jobs.fingerprint import model_fingerprint
 from foreshock.jobs.inputs import RunInputs
 from foreshock.jobs.prompts.chat_template import TemplateError
+from foreshock.jobs.prompts.of_run import run_format
 from foreshock.jobs.prompts.problem_prompt import instructions_sha256
-from foreshock.jobs.prompts.registry import select_format
-from foreshock.jobs.prompts.tokenizer import load_tokenizer
-from foreshock.jobs.records.planfile import SkippedTasks
+from foreshock.jobs.records.planfile import SkippedTasks, WorkerSettings
 from foreshock.jobs.records.rows import SCHEMA_VERSION
 from foreshock.jobs.spec import Checkpoint, JobKind, JobSpec, SamplingParams
 
 NO_TRACE = "no trace in the prefill source"
-CONTROL_TOKEN = "its traces hold a control token of the tokenizer"
+CONTROL_TOKEN = "its traces cannot be forced: they hold a marker of the chat template, or end in code"
 
 
 @dataclass(frozen=True)
@@ -35,28 +36,37 @@ class ModelFacts:
     stop_token_ids: tuple[int, ...] = ()
 
 
-def model_facts(config: RunConfig, checkpoint: Checkpoint) -> ModelFacts:
-    """Read a checkpoint's identity. Raises InputError if it cannot be loaded."""
-    tokenizer = load_tokenizer(checkpoint.tokenizer_path)
+def model_facts(settings: WorkerSettings, checkpoint: Checkpoint) -> ModelFacts:
+    """Read a checkpoint's identity, as a run with these settings sees it. Raises InputError if it cannot be loaded."""
     try:
-        prompt_format = select_format(config.prompt.format, tokenizer)
-        prompt_format.render(config.prompt.system, "Say hello.", "")
+        prompt_format = run_format(settings, checkpoint)
+        prompt_format.render(settings.system, "Say hello.", "")
     except TemplateError as error:
         raise InputError(str(error), path=checkpoint.path, fix="fix its chat_template, or set prompt.format") from None
     template = {
         "format": prompt_format.template_sha256(),
-        "instructions": instructions_sha256(config.prompt.instructions),
-        "system": config.prompt.system,
+        "instructions": instructions_sha256(settings.instructions),
+        "system": settings.system,
     }
     fingerprint, stops = model_fingerprint(checkpoint.path), prompt_format.stop_token_ids
     return ModelFacts(fingerprint, prompt_format.name, content_digest(template), stops)
 
 
 class SpecBuilder:
-    """Cuts tasks into shards and makes their specs."""
+    """Cuts tasks into shards and makes their specs. `too_long`: (task, level) of prompts that do not fit the model."""
 
-    def __init__(self, config: RunConfig, inputs: RunInputs, verifier: str, n_refused: int) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        inputs: RunInputs,
+        verifier: str,
+        n_refused: int,
+        settings: WorkerSettings,
+        too_long: frozenset[tuple[str, int]],
+    ) -> None:
         self._config = config
+        self._settings = settings
+        self._too_long = too_long
         self._n_refused = n_refused
         self._inputs = inputs
         self._tasks = tuple(inputs.problems)
@@ -68,8 +78,7 @@ class SpecBuilder:
         """Eval specs level by level, then the scoring specs."""
         specs = []
         for level in self._config.prefill.levels:
-            tasks = self._tasks if level == 0 else self._with_trace
-            specs += self._specs(JobKind.EVAL, checkpoint, facts, (level,), tasks, self._attempts)
+            specs += self._specs(JobKind.EVAL, checkpoint, facts, (level,), self._sent(level), self._attempts)
         if self._config.logprob.enabled:
             specs += self._scoring(JobKind.LOGPROB, checkpoint, facts)
         return specs
@@ -78,14 +87,15 @@ class SpecBuilder:
         """Level 0 again, with attempt indices that the sweep does not use."""
         first = len(self._attempts)
         attempts = tuple(range(first, first + self._config.ground_truth.attempts))
-        return self._specs(JobKind.GROUND_TRUTH, checkpoint, facts, (0,), self._tasks, attempts)
+        return self._specs(JobKind.GROUND_TRUTH, checkpoint, facts, (0,), self._sent(0), attempts)
 
     def extra(self, base: JobSpec, tasks: Sequence[str], n_attempts: int, first_index: int) -> list[JobSpec]:
         """Level 0 once more, with attempt indices that neither the sweep nor the ground truth uses."""
         first = len(self._attempts) + self._config.ground_truth.attempts
         attempts = tuple(range(first, first + n_attempts))
         facts = ModelFacts(base.model_fingerprint, base.prompt_format, base.template_sha256)
-        made = self._specs(JobKind.EXTRA, base.checkpoint, facts, (0,), tasks, attempts)
+        fitting = [task for task in tasks if (task, 0) not in self._too_long]
+        made = self._specs(JobKind.EXTRA, base.checkpoint, facts, (0,), fitting, attempts)
         return [replace(spec, shard_index=first_index + i) for i, spec in enumerate(made)]
 
     def reference(self, config: RunConfig) -> list[JobSpec]:
@@ -96,27 +106,41 @@ class SpecBuilder:
             donor = one_checkpoint(path, "reference")
         except InputError as error:
             raise InputError(f"logprob.reference: {error}") from None
-        return self._scoring(JobKind.REF_LOGPROB, donor, model_facts(config, donor))
+        return self._scoring(JobKind.REF_LOGPROB, donor, model_facts(self._settings, donor))
 
     def skipped(self, checkpoints: Iterable[Checkpoint]) -> list[SkippedTasks]:
-        """Tasks without a prefill, for every cell above level 0."""
+        """Tasks without a prefill, for every cell above level 0, and tasks whose prompt is too long, for any."""
         reasons = {
             NO_TRACE: len(self._tasks) - len(self._with_trace) - self._n_refused,
             CONTROL_TOKEN: self._n_refused,
         }
-        levels = [level for level in self._config.prefill.levels if level > 0]
-        return [
-            SkippedTasks(c.name, level, n, reason)
-            for c in checkpoints
-            for level in levels
-            for reason, n in reasons.items()
-            if n
-        ]
+        too_long = Counter(level for _, level in self._too_long)
+        found = []
+        for checkpoint in checkpoints:
+            for level in self._config.prefill.levels:
+                counts = (reasons if level > 0 else {}) | {TOO_LONG: too_long[level]}
+                found += [SkippedTasks(checkpoint.name, level, n, reason) for reason, n in counts.items() if n]
+        return found
+
+    def _sent(self, level: int) -> list[str]:
+        """Tasks that are sent at a level: those with a prefill for it, whose prompt fits."""
+        tasks = self._tasks if level == 0 else self._with_trace
+        return [task for task in tasks if (task, level) not in self._too_long]
 
     def _scoring(self, kind: JobKind, checkpoint: Checkpoint, facts: ModelFacts) -> list[JobSpec]:
-        levels = tuple(level for level in self._config.prefill.levels if level > 0)
+        """Tasks are scored together that have the same levels: all of them, unless the longest do not fit."""
         attempts = tuple(range(self._config.sampling.attempts))
-        return self._specs(kind, checkpoint, facts, levels, self._with_trace, attempts) if levels else []
+        groups: dict[tuple[int, ...], list[str]] = {}
+        for task in self._with_trace:
+            levels = tuple(n for n in self._config.prefill.levels if n > 0 and (task, n) not in self._too_long)
+            if levels:
+                groups.setdefault(levels, []).append(task)
+        specs: list[JobSpec] = []
+        for levels, tasks in sorted(groups.items(), reverse=True):
+            made = self._specs(kind, checkpoint, facts, levels, tasks, attempts)
+            first = len(specs)
+            specs += [replace(spec, shard_index=first + spec.shard_index) for spec in made]
+        return specs
 
     def _specs(
         self,
@@ -143,6 +167,7 @@ class SpecBuilder:
                     sampling.attempts,
                     sampling.seed,
                     sampling.stop,
+                    sampling.stop_token_ids,
                 ),
                 prompt_format=facts.prompt_format,
                 template_sha256=facts.template_sha256,

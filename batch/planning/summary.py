@@ -12,6 +12,7 @@ from foreshock.batch.planning.adaptive_budget import plan_summary
 from foreshock.batch.planning.admission import ADMISSION
 from foreshock.batch.planning.make_plan import RunPlan
 from foreshock.batch.planning.memory_fit import memory_summary
+from foreshock.batch.planning.show_prompt import prompt_of_plan
 from foreshock.batch.site import Site
 
 
@@ -44,6 +45,9 @@ def summarise(plan: RunPlan, site: Site) -> dict[str, Any]:
         ],
         "notes": plan.file.extra[ADMISSION]["notes"],
         "differences": plan.file.extra[ADMISSION]["differences"],
+        "prompting": plan.file.settings.rendering,
+        "prompt": prompt_of_plan(plan),
+        "lengths": plan.file.extra["lengths"],
         "engine": plan.file.settings.engine,
         "verifier": plan.file.settings.verifier,
         "cluster": config.execution.cluster.value,

@@ -118,7 +118,7 @@ def _specs(plan: PlanFile, config: RunConfig, inputs: RunInputs, path: Path) -> 
         if base is None:
             raise InputError(f"names {cell['checkpoint']}, which this run's plan lacks", path=path)
         tasks = [task for task, problem in inputs.problems.items() if problem.exploit_type == cell["exploit_type"]]
-        made = extra_specs(config, inputs, base, tasks, cell["attempts"], indices[cell["checkpoint"]])
+        made = extra_specs(config, plan, inputs, base, tasks, cell["attempts"], indices[cell["checkpoint"]])
         indices[cell["checkpoint"]] += len(made)
         specs += made
     return specs

@@ -16,6 +16,7 @@ from typing import Any
 from foreshock.batch.config import Cluster, RunConfig
 from foreshock.batch.planning.admission import admit_checkpoints, admit_further
 from foreshock.batch.planning.checkpoints import NoCheckpointYetError, find_checkpoints, is_selected
+from foreshock.batch.planning.make_plan import worker_settings
 from foreshock.batch.planning.specs import model_facts
 from foreshock.batch.redact import redact_text
 from foreshock.batch.running.execute import missing_specs
@@ -197,7 +198,8 @@ class Watcher:
 
     def _add(self, checkpoint: Checkpoint, seen: str) -> None:
         try:
-            facts = {checkpoint: model_facts(self.config, checkpoint)}
+            settings = worker_settings(self.config) if self.plan is None else self.plan.settings
+            facts = {checkpoint: model_facts(settings, checkpoint)}
             if self.plan is None:
                 admit_checkpoints(self.config, {}, facts)
             else:
@@ -234,7 +236,7 @@ class Watcher:
                 self._say_once("gone", checkpoint.name, f"{checkpoint.name}: deleted; what is evaluated of it stays")
                 continue
             try:
-                facts = model_facts(self.config, checkpoint)
+                facts = model_facts(self.plan.settings, checkpoint)
             except (ForeshockError, OSError, ValueError) as error:
                 self._say_once("changing", checkpoint.name, f"{checkpoint.name}: being changed: {error}")
                 continue

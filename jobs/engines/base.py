@@ -12,7 +12,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Protocol, Self
 
-from foreshock.jobs.prompts.base import Conversation
+from foreshock.jobs.prompts.base import Conversation, LateStop
 from foreshock.jobs.spec import Checkpoint
 
 Stop = Callable[[], bool]
@@ -56,6 +56,8 @@ class GenerationRequest:
     stop_token_ids: tuple[int, ...] = ()
     stop: tuple[str, ...] = ()
     """Strings that end the continuation; its text ends before them."""
+    late_stops: tuple[LateStop, ...] = ()
+    """Tokens that end the continuation in its answer only; like a stop token, the one that did is not in the result."""
     batch_key: str = ""
     """Requests with different keys are never put in one padded batch by an engine whose numbers depend on batch
     composition; the worker uses the spec's key, so that resume rebuilds the same batches."""

@@ -27,6 +27,7 @@ from foreshock.jobs.engines.forward import MIN_ROWS, LogitsModel
 from foreshock.jobs.engines.ragged_cache import RaggedCache, decode_mask
 from foreshock.jobs.engines.rope import LONGROPE, recomputes_at_switch
 from foreshock.jobs.engines.sampling import UniformStreams, pick_tokens
+from foreshock.jobs.engines.stopping import looks_back
 from foreshock.jobs.fingerprint import CheckpointError
 
 _SLOT_STEP = 16
@@ -44,8 +45,8 @@ class DecodedRow:
 
 
 class Decoder:
-    """Decodes one chunk. `ragged` False needs prompts of one length and uses the model's own cache. `says_stop` tells
-    whether a row's tokens say one of its stop strings."""
+    """Decodes one chunk. `ragged` False needs prompts of one length and uses the model's own cache. `ends_here` tells
+    whether a row's last token ended it, stop tokens apart."""
 
     def __init__(
         self,
@@ -54,13 +55,13 @@ class Decoder:
         context_length: int | None,
         *,
         ragged: bool,
-        says_stop: Callable[[Sequence[int], Sequence[str]], bool] = lambda token_ids, stop: False,
+        ends_here: Callable[[GenerationRequest, Sequence[int]], bool] = lambda request, token_ids: False,
     ) -> None:
         device = model.device
         self._model = model
         self._ragged = ragged
         self._requests = requests
-        self._says_stop = says_stop
+        self._ends_here = ends_here
         prompts = [request.prompt_token_ids for request in requests]
         longest = max(model.padded(len(p)) for p in prompts)
         ahead = max(request.max_tokens for request in requests)
@@ -160,8 +161,8 @@ class Decoder:
                 self._end(row, FinishReason.STOP)
             else:
                 self._tokens[row].append(drawn[i])
-                strings = self._requests[row].stop
-                if strings and self._says_stop(self._tokens[row], strings):
+                request = self._requests[row]
+                if looks_back(request) and self._ends_here(request, self._tokens[row]):
                     self._end(row, FinishReason.STOP)
                 elif full[i]:
                     self._end(row, FinishReason.LENGTH)

@@ -1,4 +1,4 @@
-"""Stop strings: a continuation ends because of what it says.
+"""What ends a continuation beside a stop token: a stop string, or a token that ends it in its answer only.
 
 Every engine looks for them itself, in the text that foreshock's own decoding gives, so that a string which lies
 across tokens ends a continuation at the same place everywhere. The text ends before the string; the token ids are
@@ -27,6 +27,28 @@ def says_stop(decode: Decode, token_ids: Sequence[int], stop: Sequence[str]) -> 
     return find_stop(tail, stop) is not None and find_stop(decode(tuple(token_ids)), stop) is not None
 
 
+def ends_here(decode: Decode, request: GenerationRequest, token_ids: Sequence[int]) -> bool:
+    """Whether the last token ended the request, by a stop string or as a late stop."""
+    return _is_late_stop(request, token_ids) or says_stop(decode, token_ids, request.stop)
+
+
+def looks_back(request: GenerationRequest) -> bool:
+    """Whether anything but a stop token can end the request."""
+    return bool(request.stop or request.late_stops)
+
+
+def _is_late_stop(request: GenerationRequest, token_ids: Sequence[int]) -> bool:
+    """Whether the last token is a late stop whose opening came before it."""
+    if not token_ids:
+        return False
+    return any(token_ids[-1] in stop.token_ids and _holds(token_ids[:-1], stop.opening) for stop in request.late_stops)
+
+
+def _holds(token_ids: Sequence[int], part: tuple[int, ...]) -> bool:
+    n = len(part)
+    return any(tuple(token_ids[i : i + n]) == part for i in range(len(token_ids) - n + 1))
+
+
 def find_stop(text: str, stop: Sequence[str]) -> int | None:
     """Where the first stop string begins; None if there is none."""
     places = [place for place in (text.find(string) for string in stop) if place >= 0]
@@ -40,7 +62,13 @@ def finished(
     reason: FinishReason,
     text: str | None = None,
 ) -> GenerationResult:
-    """The result of drawn tokens, ended at the first stop string. `text`: what they say, where it is known already."""
+    """The result of drawn tokens, ended at the first late stop or stop string. `text`: what they say, where it is known
+    already."""
+    if request.late_stops:
+        ends = (i for i in range(len(token_ids)) if _is_late_stop(request, token_ids[: i + 1]))
+        place = next(ends, None)
+        if place is not None:
+            token_ids, reason, text = token_ids[:place], FinishReason.STOP, None
     text = decode(token_ids) if text is None else text
     place = find_stop(text, request.stop)
     if place is not None:

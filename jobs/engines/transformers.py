@@ -40,7 +40,7 @@ from foreshock.jobs.engines.batching import generation_chunks, length_sorted_chu
 from foreshock.jobs.engines.decoding import DecodeMode, Decoder, choose_mode, pad_prompts, require_finite
 from foreshock.jobs.engines.forward import LogitsModel
 from foreshock.jobs.engines.invariance import rows_are_independent
-from foreshock.jobs.engines.stopping import finished, says_stop
+from foreshock.jobs.engines.stopping import ends_here, finished
 from foreshock.jobs.engines.weights import (
     build_model,
     matches_files,
@@ -199,7 +199,7 @@ class TransformersEngine(Closing):
         """Decode one chunk; on CUDA out-of-memory, its halves."""
         try:
             ragged = mode is DecodeMode.RAGGED
-            rows = Decoder(model, chunk, model.context_length, ragged=ragged, says_stop=self._says_stop).run()
+            rows = Decoder(model, chunk, model.context_length, ragged=ragged, ends_here=self._ends_here).run()
         except torch.cuda.OutOfMemoryError as error:
             if len(chunk) == 1:
                 yield failed_generation(chunk[0], f"out of GPU memory with a single row: {str(error).splitlines()[0]}")
@@ -218,8 +218,8 @@ class TransformersEngine(Closing):
             else:
                 yield finished(request, self._decode, row.token_ids, row.finish_reason)
 
-    def _says_stop(self, token_ids: Sequence[int], stop: Sequence[str]) -> bool:
-        return says_stop(self._decode, token_ids, stop)
+    def _ends_here(self, request: GenerationRequest, token_ids: Sequence[int]) -> bool:
+        return ends_here(self._decode, request, token_ids)
 
     def _decode(self, token_ids: tuple[int, ...]) -> str:
         return decode(self._tokenizer, token_ids)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +13,7 @@ class Conversation:
 
     system: str | None
     user: str
+    template_args: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +37,39 @@ class ParsedResponse:
     answer: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class LateStop:
+    """Tokens that end a continuation once `opening` (token ids) has been drawn, and not before: Harmony's `<|end|>`
+    closes the reasoning, and some models' final message too."""
+
+    opening: tuple[int, ...]
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a format's prompts and answers are laid out, for people.
+
+    opening: text that opens the reasoning, None if prompts open none. closing: text that ends it. source: where both
+    were found. answer: where the answer is looked for.
+    """
+
+    opening: str | None
+    closing: str | None
+    source: str
+    answer: str
+
+
 class PromptFormat(Protocol):
     """How a model family writes its chain of thought; contract suite: tests/support/prompt_contract.py."""
 
     name: str
     stop_token_ids: tuple[int, ...]
+    late_stops: tuple[LateStop, ...]
+    layout: Layout
 
     def template_sha256(self) -> str:
-        """Digest of everything that decides the rendering (chat template, format name and version)."""
+        """Digest of everything that decides rendering and stops (chat template, tokenizer, settings, format)."""
 
     def render(self, system: str | None, user: str, prefill: str) -> RenderedPrompt:
         """Token ids of the conversation with `prefill` opened as the assistant's unfinished reasoning."""

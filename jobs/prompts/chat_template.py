@@ -1,72 +1,82 @@
-"""Render a conversation with the tokenizer's own chat template, the same on every day and machine.
-
-What templates read from the clock is pinned. gpt-oss and Llama 3 write today's date into the prompt; a sweep that
-resumes after midnight would otherwise change its prompts, and so its probabilities.
-"""
+"""Render a conversation with the tokenizer's own chat template, the same on every day and machine."""
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from foreshock.errors import InputError
 from foreshock.jobs.prompts.base import Conversation, RenderedPrompt
-from foreshock.jobs.prompts.tokenizer import Tokenizer, encode_prefill, encode_prompt, token_id
+from foreshock.jobs.prompts.settings import DEFAULT, PromptSettings
+from foreshock.jobs.prompts.tokenizer import Tokenizer, encode_prefill, encode_prompt
 
-PINNED_DATE = datetime.datetime(2025, 8, 5)
-TEMPLATE_ARGUMENTS = {
-    "enable_thinking": True,
-    "thinking": True,
-    "date_string": PINNED_DATE.strftime("%d %b %Y"),
-}
-"""What templates are told; those of Qwen, DeepSeek and Llama read them."""
-
-RENDERING_VERSION = 1
+RENDERING_VERSION = 2
 """Raise it when the rendering of any format changes: it is part of `template_sha256`."""
 
-_END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|end_of_turn|>", "<|user|>")
+Message = Mapping[str, Any]
 
 
 class TemplateError(InputError):
     """A tokenizer whose chat template is missing or cannot render a plain conversation."""
 
 
-def render_chat(tokenizer: Tokenizer, system: str | None, user: str) -> str:
-    """The conversation up to where the assistant's turn begins. Reasoning modes are switched on."""
-    if not tokenizer.chat_template:
-        raise TemplateError(
-            f"the tokenizer of {tokenizer.name_or_path or 'this model'} has no chat template; use the prompt format "
-            "'plain', or save the tokenizer with its template"
-        )
+def render_chat(tokenizer: Tokenizer, system: str | None, user: str, settings: PromptSettings = DEFAULT) -> str:
+    """The conversation up to where the assistant's turn begins."""
+    require_template(tokenizer)
     messages = [{"role": "user", "content": user}]
     if system:
         messages.insert(0, {"role": "system", "content": system})
     try:
-        return apply_template(tokenizer, messages, add_generation_prompt=True)
+        return apply_template(tokenizer, messages, settings, add_generation_prompt=True)
     except TemplateError:
         if not system:
             raise
         merged = [{"role": "user", "content": f"{system}\n\n{user}"}]  # templates without a system role
-        return apply_template(tokenizer, merged, add_generation_prompt=True)
+        return apply_template(tokenizer, merged, settings, add_generation_prompt=True)
 
 
-def apply_template(tokenizer: Tokenizer, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
-    """`apply_chat_template` as text, with the date pinned. Raises TemplateError if the template refuses."""
+def require_template(tokenizer: Tokenizer) -> None:
+    """Raise TemplateError if there is no chat template, or none that is used where tools play no part."""
+    template = tokenizer.chat_template
+    if not template:
+        raise TemplateError(
+            f"the tokenizer of {tokenizer.name_or_path or 'this model'} has no chat template; use the prompt format "
+            "'plain', or save the tokenizer with its template"
+        )
+    if isinstance(template, dict) and "default" not in template:
+        raise TemplateError(
+            f"the tokenizer has chat templates named {', '.join(sorted(template))}, but none named default, so which "
+            "one the model is asked with is not known; save the right one as chat_template.jinja"
+        )
+
+
+def apply_template(
+    tokenizer: Tokenizer,
+    messages: Sequence[Message],
+    settings: PromptSettings = DEFAULT,
+    *,
+    add_generation_prompt: bool,
+    template: str | None = None,
+) -> str:
+    """`apply_chat_template` as text, with the date pinned. Raises TemplateError if the template refuses.
+
+    `template`: another one of the tokenizer's than its default.
+    """
     from jinja2 import TemplateError as JinjaError
 
     try:
         text: str = tokenizer.apply_chat_template(
-            messages,
+            list(messages),
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
-            **TEMPLATE_ARGUMENTS,
-            strftime_now=PINNED_DATE.strftime,
+            chat_template=template,
+            **settings.arguments(),
+            strftime_now=settings.date.strftime,
         )
-    except (JinjaError, TypeError, ValueError) as error:
+    except (JinjaError, TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
         raise TemplateError(f"the chat template cannot render the conversation: {error}") from error
     return text
 
@@ -74,33 +84,35 @@ def apply_template(tokenizer: Tokenizer, messages: list[dict[str, str]], *, add_
 class Renderer:
     """Joins prompts and prefills, tokenised apart: the boundary is exact.
 
-    `prompt` writes the conversation up to the prefill. Recent prompts and prefills are remembered, since all
-    levels and attempts of a task share them.
+    `prompt` writes the conversation up to the prefill; `markers` are texts that a prefill may not hold. Recent prompts
+    and prefills are remembered, since all levels and attempts of a task share them.
     """
 
-    def __init__(self, tokenizer: Tokenizer, prompt: Callable[[str | None, str], str]) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        prompt: Callable[[str | None, str], str],
+        settings: PromptSettings = DEFAULT,
+        markers: Sequence[str] = (),
+    ) -> None:
+        self._arguments = settings.arguments()
         self._prompt = lru_cache(4096)(lambda system, user: self._encoded(tokenizer, prompt(system, user)))
-        self._prefill = lru_cache(4096)(lambda text: encode_prefill(tokenizer, text))
+        self._prefill = lru_cache(4096)(lambda text: encode_prefill(tokenizer, text, tuple(markers)))
 
     def render(self, system: str | None, user: str, prefill: str) -> RenderedPrompt:
         """Token ids of the prompt and of the prefill, joined."""
         text, ids = self._prompt(system, user)
-        return RenderedPrompt(ids + self._prefill(prefill), len(ids), text + prefill, Conversation(system, user))
+        conversation = Conversation(system, user, self._arguments)
+        return RenderedPrompt(ids + self._prefill(prefill), len(ids), text + prefill, conversation)
 
     @staticmethod
     def _encoded(tokenizer: Tokenizer, text: str) -> tuple[str, tuple[int, ...]]:
         return text, encode_prompt(tokenizer, text)
 
 
-def end_of_turn_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
-    """Tokens that end the assistant's turn: the end of text, and end-of-turn tokens that the template uses."""
-    template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
-    ids = [tokenizer.eos_token_id] + [token_id(tokenizer, t) for t in _END_OF_TURN if t in template]
-    return tuple(dict.fromkeys(int(i) for i in ids if i is not None))
-
-
-def rendering_digest(tokenizer: Tokenizer, **settings: Any) -> str:
-    """sha256 of everything that turns a conversation into token ids: template, tokenizer, date, format settings."""
+def rendering_digest(tokenizer: Tokenizer, settings: PromptSettings, **more: Any) -> str:
+    """sha256 of everything that turns a conversation into token ids and ends a continuation: template, tokenizer, date,
+    the run's settings, what was derived."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         vocabulary: Any = tokenizer.get_vocab()
@@ -111,8 +123,9 @@ def rendering_digest(tokenizer: Tokenizer, **settings: Any) -> str:
     content = {
         "version": RENDERING_VERSION,
         "chat_template": tokenizer.chat_template,
-        "date": PINNED_DATE.isoformat(),
+        "arguments": settings.arguments(),
+        "date": settings.date.isoformat(),
         "tokenizer": vocabulary,
-        **settings,
+        **more,
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,8 +1,7 @@
-"""`think`: models that reason inside <think> ... </think>.
+"""`think`: models that write their reasoning in a section of its own, whatever its markers are.
 
-The block is open at every level, 0 included, so that all levels condition on the same prompt. The opening is the
-template's own: what its generation prompt ends with, else what it writes around an earlier turn's reasoning, else
-`<think>` and a newline.
+The section is open at every level, 0 included, so that all levels condition on the same prompt. Its markers are those
+of the chat template (`section`), or the run's own.
 """
 
 from __future__ import annotations
@@ -10,60 +9,106 @@ from __future__ import annotations
 import re
 from functools import cached_property
 
-from foreshock.jobs.prompts.base import ParsedResponse, RenderedPrompt
-from foreshock.jobs.prompts.chat import opened_section, split_at
-from foreshock.jobs.prompts.chat_template import (
-    Renderer,
-    TemplateError,
-    apply_template,
-    end_of_turn_ids,
-    render_chat,
-    rendering_digest,
-)
+from foreshock.errors import InputError
+from foreshock.jobs.prompts.base import Layout, ParsedResponse, RenderedPrompt
+from foreshock.jobs.prompts.chat_template import Renderer, TemplateError, render_chat, rendering_digest
+from foreshock.jobs.prompts.markers import control_tokens, last_marker
+from foreshock.jobs.prompts.section import WHAT_TO_SET, Section
+from foreshock.jobs.prompts.settings import DEFAULT, PromptSettings
+from foreshock.jobs.prompts.stops import Stops
 from foreshock.jobs.prompts.tokenizer import Tokenizer
 
-_EMPTY_BLOCK = re.compile(r"<think>\s*</think>\s*$")
-_DEFAULT_OPENING = "<think>\n"
+
+def split_at(text: str, closing: str, header: str = "", trailer: str = "") -> ParsedResponse:
+    """Reasoning before the first closing marker, answer after it and its header; no answer if the marker never came."""
+    reasoning, found, answer = text.partition(closing)
+    return ParsedResponse(reasoning, bare_answer(answer, header, trailer) if found else None)
+
+
+def bare_answer(answer: str, header: str, trailer: str) -> str:
+    """An answer without what the family writes around it."""
+    if header and answer.lstrip().startswith(header):
+        answer = answer.lstrip()[len(header) :]
+    if trailer and answer.rstrip().endswith(trailer):
+        answer = answer.rstrip()[: -len(trailer)]
+    return answer.lstrip("\n")
 
 
 class ThinkFormat:
-    """Implements `PromptFormat`."""
+    """Implements `PromptFormat`. Raises InputError for a section that is not known whole."""
 
     name = "think"
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, section: Section | None, stops: Stops, settings: PromptSettings = DEFAULT
+    ) -> None:
+        if section is None:
+            raise InputError(
+                "the prompt format 'think' needs a reasoning section, and the chat template has none", fix=WHAT_TO_SET
+            )
+        if section.closed and not section.opening:
+            raise InputError(
+                "the chat template's generation prompt closes the reasoning section and does not show how it is opened",
+                fix="set prompt.template_args to switch reasoning on, or prompt.opening",
+            )
         self._tokenizer = tokenizer
-        self.stop_token_ids = end_of_turn_ids(tokenizer)
-        self._opening = _template_opening(tokenizer)
-        self._renderer = Renderer(tokenizer, self._prompt)
+        self._settings = settings
+        self._section = section
+        self._stops = stops
+        self.stop_token_ids = stops.token_ids
+        self.late_stops = stops.late
+        opening = section.opening.strip()
+        marker = last_marker(section.opening, control_tokens(tokenizer))
+        markers = [section.closing] + ([marker] if marker else [])
+        self._renderer = Renderer(tokenizer, self._prompt, settings, markers)
+        self._empty = re.compile(
+            (rf"\s*{re.escape(opening)}" if opening else "")
+            + rf"\s*{re.escape(section.closing)}\s*"
+            + (rf"(?:{re.escape(section.answer_header)})?\s*$" if section.answer_header else "$")
+        )
+        self._again = opening or _last_word(render_chat(tokenizer, None, "Say hello.", settings))
+        self.layout = Layout(
+            opening=section.opening or self._again,
+            closing=section.closing,
+            source=section.source,
+            answer=f"after the first {section.closing!r}",
+        )
 
     @cached_property
     def _digest(self) -> str:
-        return rendering_digest(self._tokenizer, format=self.name, opening=self._opening)
+        section = [self._section.opening, self._section.closing, self._section.answer_header]
+        stops = [self._stops.token_ids, [[stop.opening, stop.token_ids] for stop in self._stops.late]]
+        return rendering_digest(self._tokenizer, self._settings, format=self.name, section=section, stops=stops)
 
     def template_sha256(self) -> str:
-        """Digest of everything that decides the rendering."""
+        """Digest of everything that decides rendering and stops."""
         return self._digest
 
     def render(self, system: str | None, user: str, prefill: str) -> RenderedPrompt:
-        """The prefill goes inside the block, which stays open."""
+        """The prefill goes inside the section, which stays open. Raises TemplateError where the template closes it."""
         return self._renderer.render(system, user, prefill)
 
     def _prompt(self, system: str | None, user: str) -> str:
-        prompt = _EMPTY_BLOCK.sub("", render_chat(self._tokenizer, system, user))
-        return prompt if opened_section(prompt) else prompt + self._opening
+        prompt = render_chat(self._tokenizer, system, user, self._settings)
+        opening = self._section.opening
+        held = self._empty.search(prompt)
+        if held is not None:
+            if not self._section.closed:
+                raise TemplateError(
+                    "the chat template closes the reasoning section in this conversation, because of its system or "
+                    "user message; set prompt.template_args, or prompt.format: chat to evaluate without reasoning"
+                )
+            lead = re.match(r"\s*", held[0])
+            keep = lead[0] if lead and not opening.startswith(("\n", " ")) else ""
+            return prompt[: held.start()] + keep + opening
+        return prompt if opening and prompt.endswith(opening) else prompt + opening
 
     def parse(self, token_ids: tuple[int, ...], text: str) -> ParsedResponse:
-        """Reasoning up to the first </think>; a block opened again at the start is part of the opening."""
-        return split_at(text.removeprefix("<think>"), "</think>")
+        """Reasoning up to the first closing marker; a section opened again at the start is part of the opening."""
+        body = text.removeprefix(self._again) if self._again else text
+        return split_at(body, self._section.closing, self._section.answer_header, self._stops.trailer)
 
 
-def _template_opening(tokenizer: Tokenizer) -> str:
-    """How the template opens the block, seen from how it renders an answered turn."""
-    turn = {"role": "assistant", "content": "ANSWER", "reasoning_content": "REASONING"}
-    try:
-        text = apply_template(tokenizer, [{"role": "user", "content": "QUESTION"}, turn], add_generation_prompt=False)
-    except TemplateError:
-        return _DEFAULT_OPENING
-    match = re.search(r"(<think>\s*)REASONING", text)
-    return match[1] if match else _DEFAULT_OPENING
+def _last_word(prompt: str) -> str:
+    words = prompt.split()
+    return words[-1] if words else ""

@@ -1,13 +1,14 @@
 """Tokenizers and the exact prompt/prefill boundary.
 
 Prompt and prefill are tokenised separately and their ids joined. No token can then span the boundary, `prefill_start`
-is exact, and the prompt's ids are the same at every level. The prefill is tokenised as text that continues a
-sequence, not as the start of one (some tokenizers put a space in front of a start).
+is exact, and the prompt's ids are the same at every level. The prefill is tokenised as text that continues a sequence,
+not as the start of one (some tokenizers put a space in front of a start).
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,9 +19,11 @@ from foreshock.errors import InputError
 Tokenizer = Any
 """A transformers tokenizer; transformers has no type stubs."""
 
+_TEKKEN = "tekken.json"
+
 
 class PrefillTextError(InputError):
-    """A prefill that cannot be forced: it holds a control token, which would end the reasoning section."""
+    """A prefill that cannot be forced as reasoning: it holds what would end the section, or part of the answer."""
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
@@ -30,13 +33,11 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 
 @lru_cache(maxsize=8)
 def _load(path: str) -> Tokenizer:
-    from transformers import AutoTokenizer
-
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            return _from_tekken(Path(path)) if _is_tekken_alone(Path(path)) else _from_files(path)
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(": ")
         raise InputError(
             f"no usable tokenizer ({first}); valid: a directory written by tokenizer.save_pretrained",
@@ -45,15 +46,46 @@ def _load(path: str) -> Tokenizer:
         ) from error
 
 
+def _from_files(path: str) -> Tokenizer:
+    """By transformers, from the Hugging Face files. Not through mistral-common, which takes the place of tokenizer and
+    template where it is installed: one folder would be rendered in two ways."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(path, mistral_format=False)
+
+
+def _is_tekken_alone(path: Path) -> bool:
+    return (path / _TEKKEN).is_file() and not (path / "tokenizer.json").is_file()
+
+
+def _from_tekken(path: Path) -> Tokenizer:
+    """Mistral's own file, converted. Its chat template is the folder's own or none: mistral-common would make one up
+    where it is installed."""
+    from transformers.integrations.mistral.tokenizer import convert_tekken_tokenizer
+
+    template = path / "chat_template.jinja"
+    text = template.read_text(encoding="utf-8") if template.is_file() else ""
+    tokenizer = convert_tekken_tokenizer(str(path / _TEKKEN), chat_template=text)
+    tokenizer.chat_template = text or None
+    tokenizer.name_or_path = str(path)
+    return tokenizer
+
+
 def encode_prompt(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
     """Ids of a rendered conversation; the text carries its own control tokens, so none are added."""
     return tuple(tokenizer.encode(text, add_special_tokens=False))
 
 
-def encode_prefill(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
-    """Ids of text that continues a sequence. Raises PrefillTextError if it holds a control token."""
+def encode_prefill(tokenizer: Tokenizer, text: str, markers: Sequence[str] = ()) -> tuple[int, ...]:
+    """Ids of text that continues a sequence. Raises PrefillTextError if it holds a control token or one of `markers`,
+    the texts around the reasoning section."""
     if not text:
         return ()
+    for marker in markers:
+        if marker in text:
+            raise PrefillTextError(
+                f"the prefill holds {marker!r}, which opens or ends the reasoning; remove it from the prefill source"
+            )
     anchor = _anchor(tokenizer)
     ids = tuple(tokenizer.encode((anchor.text if anchor else "") + text, add_special_tokens=False))
     if anchor is not None:

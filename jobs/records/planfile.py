@@ -45,6 +45,12 @@ class WorkerSettings:
     git_commit: str | None
     image_digest: str | None
     reuse_verdicts: bool = True
+    template_args: dict[str, Any] = field(default_factory=dict)
+    opening: str | None = None
+    closing: str | None = None
+    stop_token_ids: tuple[int, ...] = ()
+    rendering: dict[str, Any] = field(default_factory=dict)
+    """What was resolved when the run was planned: format, markers and where they were found, stops."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,7 @@ class PlanFile:
         try:
             return cls(
                 specs=tuple(JobSpec.from_json(spec) for spec in data["specs"]),
-                settings=WorkerSettings(**data["settings"]),
+                settings=_settings(data["settings"]),
                 skipped=tuple(SkippedTasks(**item) for item in data["skipped"]),
                 n_attempts=data["n_attempts"],
                 n_rollouts=data["n_rollouts"],
@@ -102,6 +108,10 @@ class PlanFile:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"not a foreshock plan: {error!r}", path=layout.plan) from None
+
+
+def _settings(data: dict[str, Any]) -> WorkerSettings:
+    return WorkerSettings(**data | {"stop_token_ids": tuple(data.get("stop_token_ids", ()))})
 
 
 def _pack_file(layout: RunLayout, number: int) -> Path:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Row = dict[str, Any]
 
@@ -26,6 +26,7 @@ class FieldType(StrEnum):
     FLAG = "true or false"
     TEXTS = "list of texts"
     NUMBERS = "list of numbers"
+    OBJECT = "object"
 
 
 class Owner(StrEnum):
@@ -139,6 +140,12 @@ SAMPLE_FIELDS = (
     *EVAL_FIELDS,
     Field("system", FieldType.TEXT, Owner.PROMPT, "System message"),
     Field("prompt", FieldType.TEXT, Owner.PROMPT, "User message"),
+    Field(
+        "rendering",
+        FieldType.OBJECT,
+        Owner.PROMPT,
+        "How prompt and prefill became token ids: format, template arguments, the run's own markers, stop tokens",
+    ),
     Field("response", FieldType.TEXT, Owner.ENGINE, "What was sampled, after the prefill"),
     Field("code", FieldType.TEXT, Owner.PROMPT, "The code that was verified; null if there was none"),
 )

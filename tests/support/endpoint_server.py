@@ -22,7 +22,7 @@ from foreshock.jobs.engines.base import FinishReason, GenerationRequest, Generat
 from foreshock.jobs.engines.fake import FakeEngine
 from foreshock.jobs.engines.stopping import find_stop
 from foreshock.jobs.engines.transformers import TransformersEngine
-from foreshock.jobs.prompts.chat_template import TEMPLATE_ARGUMENTS
+from foreshock.jobs.prompts.settings import DEFAULT
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
 from foreshock.jobs.spec import Checkpoint
 
@@ -293,7 +293,7 @@ def _render(state: Server, body: dict[str, Any]) -> list[int]:
     """As vLLM does: the template over the messages, the last one continued."""
     tokenizer = load_tokenizer(state.checkpoint.path)
     kwargs = body.get("chat_template_kwargs", {})
-    assert kwargs in ({}, TEMPLATE_ARGUMENTS)
+    assert kwargs in ({}, DEFAULT.arguments())
     text = tokenizer.apply_chat_template(
         body["messages"],
         tokenize=False,

@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from foreshock.jobs.prefill import cut_words
+from foreshock.jobs.prompts.registry import select_format
+from foreshock.jobs.prompts.settings import PromptSettings
 from foreshock.jobs.prompts.tokenizer import PrefillTextError
 
 REASONING = "  I read the task:\n\tthe checker compares   only the first case, so  a constant\n\nwould pass."
@@ -72,15 +74,22 @@ class PromptFormatContract:
 
         digest = prompt_format.template_sha256()
         assert len(digest) == 64
-        assert type(prompt_format)(tokenizer).template_sha256() == digest
+        assert select_format(prompt_format.name, tokenizer).template_sha256() == digest
         changed = copy.deepcopy(tokenizer)
         changed.add_tokens(["quokka"])
-        assert type(prompt_format)(changed).template_sha256() != digest
+        assert select_format(prompt_format.name, changed).template_sha256() != digest
+
+    def test_the_digest_covers_stops_and_template_arguments(self, prompt_format: Any, tokenizer: Any) -> None:
+        digest = prompt_format.template_sha256()
+        further = PromptSettings(stop_token_ids=(7,))
+        assert 7 in select_format(prompt_format.name, tokenizer, further).stop_token_ids
+        assert select_format(prompt_format.name, tokenizer, further).template_sha256() != digest
+        assert select_format(prompt_format.name, tokenizer, ends=[9]).template_sha256() != digest
 
     def test_the_digest_ignores_padding_set_by_calls(self, prompt_format: Any, tokenizer: Any) -> None:
         digest = prompt_format.template_sha256()
         tokenizer(["a", "a b c d"], padding=True, truncation=True, max_length=3)
-        assert type(prompt_format)(tokenizer).template_sha256() == digest
+        assert select_format(prompt_format.name, tokenizer).template_sha256() == digest
 
     def test_stop_tokens_hold_the_end_of_text(self, prompt_format: Any, tokenizer: Any) -> None:
         assert tokenizer.eos_token_id in prompt_format.stop_token_ids

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from foreshock.jobs.prompts.base import Conversation
 from foreshock.jobs.prompts.chat_template import TemplateError, apply_template
+from foreshock.jobs.prompts.settings import PromptSettings
 from foreshock.jobs.prompts.tokenizer import Tokenizer, decode
 
 _MARK = "\u2063MESSAGE\u2063"
@@ -25,7 +26,7 @@ def continued_messages(
     variants = [[{"role": "system", "content": system}, {"role": "user", "content": user}]] if system else []
     variants.append([{"role": "user", "content": f"{system}\n\n{user}" if system else user}])
     for messages in variants:
-        header = _header(tokenizer, messages)
+        header = _header(tokenizer, messages, PromptSettings(template_args=conversation.template_args))
         if header is not None and text.startswith(header):
             return [*messages, {"role": "assistant", "content": text[len(header) :]}]
     raise ValueError(
@@ -34,12 +35,11 @@ def continued_messages(
     )
 
 
-def _header(tokenizer: Tokenizer, messages: list[dict[str, str]]) -> str | None:
+def _header(tokenizer: Tokenizer, messages: list[dict[str, str]], settings: PromptSettings) -> str | None:
     """The rendered conversation up to the assistant's text."""
+    answered = [*messages, {"role": "assistant", "content": _MARK}]
     try:
-        text = apply_template(
-            tokenizer, [*messages, {"role": "assistant", "content": _MARK}], add_generation_prompt=False
-        )
+        text = apply_template(tokenizer, answered, settings, add_generation_prompt=False)
     except TemplateError:
         return None
     head, found, _ = text.rpartition(_MARK)

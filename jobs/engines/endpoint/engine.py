@@ -384,7 +384,7 @@ class OpenAIEngine(Closing):
 
     def _prompt(self, served: _Served, ids: tuple[int, ...], conversation: Conversation | None) -> dict[str, Any]:
         messages = continued_messages(served.tokenizer, conversation, ids) if self._path == CHAT else None
-        return prompt_fields(ids, messages)
+        return prompt_fields(ids, messages, conversation.template_args if conversation is not None else None)
 
     def _loaded(self) -> _Served:
         if self._served is None:

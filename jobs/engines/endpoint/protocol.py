@@ -18,7 +18,6 @@ from typing import Any
 from foreshock.jobs.engines.base import FinishReason, GenerationRequest
 from foreshock.jobs.engines.endpoint.http import BadAnswerError, WrongModelError
 from foreshock.jobs.engines.tempered import tempered_logprob
-from foreshock.jobs.prompts.chat_template import TEMPLATE_ARGUMENTS
 
 COMPLETIONS, CHAT = "completions", "chat/completions"
 
@@ -73,15 +72,20 @@ class PromptScores:
     uncertainty: float = 0.0
 
 
-def prompt_fields(token_ids: Sequence[int], messages: Sequence[Mapping[str, str]] | None) -> dict[str, Any]:
-    """The prompt: token ids, or messages of which the last one, the assistant's, is to be continued."""
+def prompt_fields(
+    token_ids: Sequence[int],
+    messages: Sequence[Mapping[str, str]] | None,
+    template_args: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The prompt: token ids, or messages of which the last one, the assistant's, is to be continued; the server's chat
+    template gets the run's own arguments."""
     if messages is None:
         return {"prompt": list(token_ids)}
     return {
         "messages": list(messages),
         "add_generation_prompt": False,
         "continue_final_message": True,
-        "chat_template_kwargs": TEMPLATE_ARGUMENTS,
+        "chat_template_kwargs": dict(template_args or {}),
     }
 
 

@@ -29,7 +29,7 @@ from foreshock.jobs.engines.base import (
     Stop,
     never,
 )
-from foreshock.jobs.engines.stopping import finished, says_stop
+from foreshock.jobs.engines.stopping import ends_here, finished, looks_back
 from foreshock.jobs.engines.vllm.alike import require_alike
 from foreshock.jobs.engines.vllm.core import Core, CoreDiedError, CoreRequest, CoreResult, StartCore, start_core
 from foreshock.jobs.engines.vllm.death import stopped_soon
@@ -241,7 +241,7 @@ class VllmEngine(Closing):
             top_p=request.top_p,
             seed=request.seed,
             stop_token_ids=request.stop_token_ids,
-            until=(lambda token_ids: says_stop(self._decode, token_ids, request.stop)) if request.stop else None,
+            until=(lambda token_ids: ends_here(self._decode, request, token_ids)) if looks_back(request) else None,
         )
 
     def _decode(self, token_ids: tuple[int, ...]) -> str:

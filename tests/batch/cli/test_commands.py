@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -82,7 +83,7 @@ def test_a_run_from_plan_to_status(config_file: Path, tmp_path: Path) -> None:
 def test_a_plan_for_people_names_what_is_skipped(config_file: Path) -> None:
     shown = succeed("plan", config_file, "--adaptive")
     assert "adaptive: 11 further unprompted samples in 2 rounds" in shown.replace("\n", " ")
-    assert "skipped at every level above 0: 1 problems" in shown
+    assert re.search(r"skipped at levels? [\d, ]+: 1 problems", shown)
     assert "checkpoint-1, checkpoint-2" in shown
 
 

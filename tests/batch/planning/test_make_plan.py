@@ -68,7 +68,10 @@ def test_traces_with_control_tokens_are_left_out_and_counted(
     reasons = {(item.reason, item.n_tasks) for item in plan.file.skipped}
     assert reasons == {(NO_TRACE, 1), (CONTROL_TOKEN, 1)}
     path.write_text("".join(json.dumps(row | {"reasoning": "<|im_end|>"}) + "\n" for row in rows))
-    with pytest.raises(InputError, match="every trace holds a control token"):
+    with pytest.raises(
+        InputError,
+        match=r"none of the traces can be forced; .*: line \d+: the prefill holds",
+    ):
         make_plan(make_config(prefill={"source": str(path)}))
 
 

@@ -9,14 +9,10 @@ from typing import Any
 import pytest
 from prompt_contract import PromptFormatContract
 
-from foreshock.jobs.prompts import chat_template
-from foreshock.jobs.prompts.base import ParsedResponse
-from foreshock.jobs.prompts.chat import ChatFormat
+from foreshock.jobs.prompts.base import ParsedResponse, PromptFormat
 from foreshock.jobs.prompts.chat_template import TemplateError
-from foreshock.jobs.prompts.harmony import HarmonyFormat
-from foreshock.jobs.prompts.plain import PlainFormat
-from foreshock.jobs.prompts.registry import FORMAT_NAMES, detect_format, select_format
-from foreshock.jobs.prompts.think import ThinkFormat
+from foreshock.jobs.prompts.registry import FORMAT_NAMES, select_format
+from foreshock.jobs.prompts.settings import PINNED_DATE
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
 from foreshock.jobs.spec import Checkpoint
 
@@ -33,8 +29,8 @@ class TestThink(PromptFormatContract):
         return tokenizers["think"]
 
     @pytest.fixture
-    def prompt_format(self, tokenizer: Any) -> ThinkFormat:
-        return ThinkFormat(tokenizer)
+    def prompt_format(self, tokenizer: Any) -> PromptFormat:
+        return select_format("think", tokenizer)
 
 
 class TestThinkOpenedByUs(PromptFormatContract):
@@ -43,8 +39,8 @@ class TestThinkOpenedByUs(PromptFormatContract):
         return tokenizers["think_closed"]
 
     @pytest.fixture
-    def prompt_format(self, tokenizer: Any) -> ThinkFormat:
-        return ThinkFormat(tokenizer)
+    def prompt_format(self, tokenizer: Any) -> PromptFormat:
+        return select_format("think", tokenizer)
 
 
 class TestChat(PromptFormatContract):
@@ -53,8 +49,8 @@ class TestChat(PromptFormatContract):
         return tokenizers["chat"]
 
     @pytest.fixture
-    def prompt_format(self, tokenizer: Any) -> ChatFormat:
-        return ChatFormat(tokenizer)
+    def prompt_format(self, tokenizer: Any) -> PromptFormat:
+        return select_format("chat", tokenizer)
 
 
 class TestHarmony(PromptFormatContract):
@@ -63,8 +59,8 @@ class TestHarmony(PromptFormatContract):
         return tokenizers["harmony"]
 
     @pytest.fixture
-    def prompt_format(self, tokenizer: Any) -> HarmonyFormat:
-        return HarmonyFormat(tokenizer)
+    def prompt_format(self, tokenizer: Any) -> PromptFormat:
+        return select_format("harmony", tokenizer)
 
 
 class TestPlain(PromptFormatContract):
@@ -73,8 +69,8 @@ class TestPlain(PromptFormatContract):
         return tokenizers["plain"]
 
     @pytest.fixture
-    def prompt_format(self, tokenizer: Any) -> PlainFormat:
-        return PlainFormat(tokenizer)
+    def prompt_format(self, tokenizer: Any) -> PromptFormat:
+        return select_format("plain", tokenizer)
 
 
 # -- selection
@@ -82,7 +78,6 @@ class TestPlain(PromptFormatContract):
 
 def test_auto_goes_by_what_the_tokenizer_can_do(tokenizers: dict[str, Any]) -> None:
     expected = {"think": "think", "think_closed": "think", "chat": "chat", "harmony": "harmony", "plain": "plain"}
-    assert {name: detect_format(tokenizer) for name, tokenizer in tokenizers.items()} == expected
     assert {n: select_format("auto", t).name for n, t in tokenizers.items()} == expected
 
 
@@ -96,7 +91,7 @@ def test_formats_that_a_tokenizer_cannot_serve_say_why(tokenizers: dict[str, Any
     with pytest.raises(ValueError, match="'harmony' needs the tokens"):
         select_format("harmony", tokenizers["think"])
     with pytest.raises(TemplateError, match="has no chat template; use the prompt format 'plain'"):
-        select_format("think", tokenizers["plain"]).render(None, "x", "")
+        select_format("think", tokenizers["plain"])
     with pytest.raises(TemplateError, match="has no chat template"):
         select_format("chat", tokenizers["plain"])
 
@@ -112,7 +107,7 @@ def test_tokenizers_are_loaded_once_per_path(tiny: Checkpoint) -> None:
 
 @pytest.mark.parametrize("name", ["think", "think_closed"])
 def test_think_opens_the_block_once(tokenizers: dict[str, Any], name: str) -> None:
-    rendered = ThinkFormat(tokenizers[name]).render(None, "Add three.", "I see")
+    rendered = select_format("think", tokenizers[name]).render(None, "Add three.", "I see")
     assert rendered.text.endswith("<|im_start|>assistant\n<think>\nI see")
     assert rendered.text.count("<think>") == 1
     think_id = tokenizers[name].convert_tokens_to_ids("<think>")
@@ -121,13 +116,13 @@ def test_think_opens_the_block_once(tokenizers: dict[str, Any], name: str) -> No
 
 def test_think_uses_the_templates_own_opening(tokenizers: dict[str, Any]) -> None:
     spaced = tokenizers["think_closed"].chat_template.replace("<think>\n", "<think> ")
-    rendered = ThinkFormat(with_template(tokenizers["think_closed"], spaced)).render(None, "Go", "I")
+    rendered = select_format("think", with_template(tokenizers["think_closed"], spaced)).render(None, "Go", "I")
     assert rendered.text.endswith("<think> I")
 
 
 def test_think_replaces_an_empty_block_by_an_open_one(tokenizers: dict[str, Any]) -> None:
     template = tokenizers["think"].chat_template.replace("<think>\n{%", "<think>\n\n</think>\n\n{%")
-    rendered = ThinkFormat(with_template(tokenizers["think"], template)).render(None, "Go", "I")
+    rendered = select_format("think", with_template(tokenizers["think"], template)).render(None, "Go", "I")
     assert rendered.text.endswith("assistant\n<think>\nI")
 
 
@@ -135,7 +130,11 @@ def test_think_switches_a_templates_reasoning_mode_on(tokenizers: dict[str, Any]
     template = tokenizers["think"].chat_template.replace(
         "<think>\n{%", "{% if enable_thinking %}<think>\n{% else %}<think></think>{% endif %}{%"
     )
-    assert ThinkFormat(with_template(tokenizers["think"], template)).render(None, "Go", "").text.endswith("<think>\n")
+    assert (
+        select_format("think", with_template(tokenizers["think"], template))
+        .render(None, "Go", "")
+        .text.endswith("<think>\n")
+    )
 
 
 def test_a_system_message_moves_into_the_user_turn_when_the_template_has_no_system_role(
@@ -143,20 +142,20 @@ def test_a_system_message_moves_into_the_user_turn_when_the_template_has_no_syst
 ) -> None:
     template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
     tokenizer = with_template(tokenizers["chat"], template + tokenizers["chat"].chat_template)
-    text = ChatFormat(tokenizer).render("Be brief.", "Go", "").text
+    text = select_format("chat", tokenizer).render("Be brief.", "Go", "").text
     assert "<|im_start|>user\nBe brief.\n\nGo<|im_end|>" in text
     assert "system" not in text
 
 
 def test_the_date_in_a_prompt_does_not_follow_the_clock(tokenizers: dict[str, Any]) -> None:
     template = "Today: {{ strftime_now('%Y-%m-%d') }} {{ date_string }}\n" + tokenizers["chat"].chat_template
-    text = ChatFormat(with_template(tokenizers["chat"], template)).render(None, "Go", "").text
-    assert text.startswith(f"Today: {chat_template.PINNED_DATE:%Y-%m-%d} ")
+    text = select_format("chat", with_template(tokenizers["chat"], template)).render(None, "Go", "").text
+    assert text.startswith(f"Today: {PINNED_DATE:%Y-%m-%d} ")
     assert str(datetime.datetime.now(tz=datetime.UTC).year) not in text.replace("2025", "")
 
 
 def test_harmony_matches_the_layout_of_gpt_oss(tokenizers: dict[str, Any]) -> None:
-    rendered = HarmonyFormat(tokenizers["harmony"]).render("Be brief.", "Add three.", "I see")
+    rendered = select_format("harmony", tokenizers["harmony"]).render("Be brief.", "Add three.", "I see")
     assert rendered.text.endswith(
         "<|start|>developer<|message|># Instructions\n\nBe brief.<|end|>"
         "<|start|>user<|message|>Add three.<|end|><|start|>assistant<|channel|>analysis<|message|>I see"
@@ -168,12 +167,12 @@ def test_harmony_uses_a_chat_template_that_is_there(tokenizers: dict[str, Any]) 
     template = (
         "{% for m in messages %}<|start|>{{ m.role }}<|message|>{{ m.content }}<|end|>{% endfor %}<|start|>assistant"
     )
-    text = HarmonyFormat(with_template(tokenizers["harmony"], template)).render(None, "Go", "I").text
+    text = select_format("harmony", with_template(tokenizers["harmony"], template)).render(None, "Go", "I").text
     assert text == "<|start|>user<|message|>Go<|end|><|start|>assistant<|channel|>analysis<|message|>I"
 
 
 def test_plain_writes_the_documented_layout(tokenizers: dict[str, Any]) -> None:
-    plain = PlainFormat(tokenizers["plain"])
+    plain = select_format("plain", tokenizers["plain"])
     assert plain.render("Sys", "Go", "I").text == "Sys\n\nUser: Go\n\nAssistant: <think>\nI"
     assert plain.render(None, "Go", "I").text == "User: Go\n\nAssistant: <think>\nI"
 
@@ -185,8 +184,8 @@ def test_plain_begins_with_the_token_that_the_tokenizer_adds(tokenizers: dict[st
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
     )
-    assert PlainFormat(tokenizers["plain"]).render(None, "Go", "I").token_ids[0] != 0
-    rendered = PlainFormat(tokenizer).render(None, "Go", "I")
+    assert select_format("plain", tokenizers["plain"]).render(None, "Go", "I").token_ids[0] != 0
+    rendered = select_format("plain", tokenizer).render(None, "Go", "I")
     assert rendered.token_ids.count(0) == 1
     assert rendered.token_ids[0] == 0
     assert tokenizer.decode(list(rendered.token_ids[rendered.prefill_start :])) == "I"
@@ -203,7 +202,7 @@ def test_a_tokenizer_that_marks_the_start_of_a_text_does_not_mark_the_prefill() 
     trainer = trainers.BpeTrainer(vocab_size=120, special_tokens=["<s>", "<unk>"], show_progress=False)
     raw.train_from_iterator(["User: I see a loop\n\nAssistant: <think>\nthe loop is seen"] * 3, trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="<s>", unk_token="<unk>")
-    rendered = PlainFormat(tokenizer).render(None, "I see a loop", "the loop")
+    rendered = select_format("plain", tokenizer).render(None, "I see a loop", "the loop")
     pieces = tokenizer.convert_ids_to_tokens(list(rendered.token_ids[rendered.prefill_start :]))
     assert "".join(pieces) == "the▁loop"
 
@@ -229,7 +228,7 @@ def parse(prompt_format: Any, tokenizer: Any, text: str) -> ParsedResponse:
 def test_think_splits_at_the_first_closing_tag(
     tokenizers: dict[str, Any], text: str, reasoning: str, answer: str | None
 ) -> None:
-    parsed = parse(ThinkFormat(tokenizers["think"]), tokenizers["think"], text)
+    parsed = parse(select_format("think", tokenizers["think"]), tokenizers["think"], text)
     assert parsed == ParsedResponse(reasoning, answer)
 
 
@@ -237,22 +236,22 @@ def test_chat_splits_where_its_template_opened_a_section(tokenizers: dict[str, A
     tokenizer = with_template(
         tokenizers["chat"], tokenizers["chat"].chat_template.replace("assistant\n{%", "assistant\n<reasoning>\n{%")
     )
-    chat = ChatFormat(tokenizer)
+    chat = select_format("chat", tokenizer)
     assert parse(chat, tokenizer, "so.</reasoning>\nx") == ParsedResponse("so.", "x")
     assert parse(chat, tokenizer, "so. ```x```") == ParsedResponse("so. ```x```", None)
 
 
 def test_chat_without_a_section_takes_the_first_fence_for_the_answer(tokenizers: dict[str, Any]) -> None:
-    chat = ChatFormat(tokenizers["chat"])
+    chat = select_format("chat", tokenizers["chat"])
     assert parse(chat, tokenizers["chat"], "I add.\n```python\nx\n```") == ParsedResponse(
         "I add.\n", "```python\nx\n```"
     )
     assert parse(chat, tokenizers["chat"], "def f(): pass") == ParsedResponse("", "def f(): pass")
-    assert parse(chat, tokenizers["chat"], "hm</think>x") == ParsedResponse("hm", "x")
+    assert parse(chat, tokenizers["chat"], "hm</think>x") == ParsedResponse("", "hm</think>x")
 
 
 def test_plain_ends_the_answer_at_a_further_user_turn(tokenizers: dict[str, Any]) -> None:
-    parsed = parse(PlainFormat(tokenizers["plain"]), tokenizers["plain"], "hm</think>\nx\nUser: more")
+    parsed = parse(select_format("plain", tokenizers["plain"]), tokenizers["plain"], "hm</think>\nx\nUser: more")
     assert parsed == ParsedResponse("hm", "x")
 
 
@@ -276,11 +275,11 @@ def test_plain_ends_the_answer_at_a_further_user_turn(tokenizers: dict[str, Any]
 def test_harmony_takes_channels_apart(
     tokenizers: dict[str, Any], text: str, reasoning: str, answer: str | None
 ) -> None:
-    parsed = parse(HarmonyFormat(tokenizers["harmony"]), tokenizers["harmony"], text)
+    parsed = parse(select_format("harmony", tokenizers["harmony"]), tokenizers["harmony"], text)
     assert parsed == ParsedResponse(reasoning, answer)
 
 
 def test_harmony_stops_at_return_and_call_but_not_between_messages(tokenizers: dict[str, Any]) -> None:
     tokenizer = tokenizers["harmony"]
-    stops = tokenizer.convert_ids_to_tokens(list(HarmonyFormat(tokenizer).stop_token_ids))
+    stops = tokenizer.convert_ids_to_tokens(list(select_format("harmony", tokenizer).stop_token_ids))
     assert stops == ["<|return|>", "<|call|>"]

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from foreshock.jobs.prompts.base import ParsedResponse
-from foreshock.jobs.prompts.chat_template import PINNED_DATE
-from foreshock.jobs.prompts.harmony import REQUIRED_TOKENS, HarmonyFormat
+from foreshock.jobs.prompts.base import ParsedResponse, PromptFormat
+from foreshock.jobs.prompts.harmony import REQUIRED_TOKENS
+from foreshock.jobs.prompts.registry import select_format
+from foreshock.jobs.prompts.settings import PINNED_DATE
 
 oh = pytest.importorskip("openai_harmony", reason="oss-harmony is not installed")
 
@@ -49,12 +50,12 @@ def encoding() -> Any:
 
 
 @pytest.fixture(scope="module")
-def harmony(encoding: Any) -> HarmonyFormat:
-    return HarmonyFormat(ReferenceTokenizer(encoding))
+def harmony(encoding: Any) -> PromptFormat:
+    return select_format("harmony", ReferenceTokenizer(encoding))
 
 
 @pytest.mark.parametrize("system", [None, "Answer in Python."])
-def test_prompts_are_the_references_token_for_token(encoding: Any, harmony: HarmonyFormat, system: str | None) -> None:
+def test_prompts_are_the_references_token_for_token(encoding: Any, harmony: PromptFormat, system: str | None) -> None:
     content = oh.SystemContent.new().with_conversation_start_date(f"{PINNED_DATE:%Y-%m-%d}")
     messages = [oh.Message.from_role_and_content(oh.Role.SYSTEM, content)]
     if system:
@@ -69,7 +70,7 @@ def test_prompts_are_the_references_token_for_token(encoding: Any, harmony: Harm
     assert list(rendered.token_ids[rendered.prefill_start :]) == encoding.encode("I read the task")
 
 
-def test_responses_are_taken_apart_as_the_reference_does(encoding: Any, harmony: HarmonyFormat) -> None:
+def test_responses_are_taken_apart_as_the_reference_does(encoding: Any, harmony: PromptFormat) -> None:
     text = (
         " and the checker.<|end|><|start|>assistant<|channel|>analysis<|message|>More.<|end|>"
         "<|start|>assistant<|channel|>final<|message|>```python\ndef f(x):\n    return x + 3\n```"
