@@ -7,7 +7,6 @@ Shorter levels are therefore string prefixes of longer ones.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.errors import InputError
+from foreshock.jobs.records.jsonl import parse_line
 
 _WORD = re.compile(r"\S+")
 
@@ -159,19 +159,7 @@ def _rows(path: Path, raw: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, line in enumerate(raw.split(b"\n"), start=1):
         if not line.strip():
             continue
-        where = f"{path}:{number}"
-        try:
-            row = json.loads(line.decode("utf-8-sig"))
-        except UnicodeDecodeError as error:
-            raise PrefillSourceError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-        except json.JSONDecodeError as error:
-            hint = "; a JSONL file has one object a line" if line.lstrip()[:1] == b"[" else ""
-            raise PrefillSourceError(f"{where}: not valid JSON ({error.msg} at column {error.colno}){hint}") from error
-        except RecursionError as error:
-            raise PrefillSourceError(f"{where}: not valid JSON (nested too deeply)") from error
-        if not isinstance(row, dict):
-            raise PrefillSourceError(f"{where}: expected a JSON object, found {type(row).__name__}")
-        yield where, row
+        yield f"{path}:{number}", parse_line(line, path, number, PrefillSourceError)
 
 
 def _trace(where: str, row: dict[str, Any], unconditioned: bool, reasoning_field: str) -> PrefillTrace | None:

@@ -13,8 +13,8 @@ from foreshock.jobs.inputs import RunInputs
 from foreshock.jobs.prompts.base import PromptFormat, RenderedPrompt
 from foreshock.jobs.prompts.problem_prompt import build_user_message
 from foreshock.jobs.records.planfile import WorkerSettings
-from foreshock.jobs.records.rows import ERROR_KEY, LOGPROB_KEYS, SCHEMA_VERSION, Row, RowIdentity, select_keys
-from foreshock.jobs.scoring import LevelScore, plan_scoring
+from foreshock.jobs.records.rows import Row, RowIdentity
+from foreshock.jobs.scoring import LevelScore, ScoredPrefill, logprob_row, plan_scoring
 from foreshock.jobs.spec import JobSpec
 
 _TRACES_PER_PART = 256
@@ -99,24 +99,15 @@ def _row(
 ) -> Row:
     prefill = inputs.prefill(task_id, attempt, level)
     assert prefill is not None  # a score exists, so its prefill does
-    row: Row = {
-        "task_id": task_id,
-        "exploit_type": inputs.problems[task_id].exploit_type,
-        "attempt_idx": attempt,
-        "prefill_tokens": prefill.words,
-        "prefill_applied": True,
-        "prefill_logprob_sum": score.logprob_sum,
-        "prefill_logprob_mean": score.logprob_mean,
-        "prefill_num_tokens": score.num_tokens,
-        "token_logprobs": list(score.token_logprobs) if settings.token_logprobs else None,
-        "schema_version": SCHEMA_VERSION,
-        "checkpoint": spec.checkpoint.name,
-        "prefill_level": level,
-        "prefill_sha256": prefill.sha256,
-        "template_sha256": spec.template_sha256,
-        "logprob_temperature": temperature,
-        "logprob_method": score.method.value,
-    }
-    if score.error is not None:
-        row[ERROR_KEY] = f"scoring: {score.error}"
-    return select_keys(row, LOGPROB_KEYS)
+    scored = ScoredPrefill(
+        task_id=task_id,
+        exploit_type=inputs.problems[task_id].exploit_type,
+        attempt_idx=attempt,
+        words=prefill.words,
+        level=level,
+        sha256=prefill.sha256,
+        checkpoint=spec.checkpoint.name,
+        template_sha256=spec.template_sha256,
+        temperature=temperature,
+    )
+    return logprob_row(scored, score, settings.token_logprobs)

@@ -14,8 +14,25 @@ from typing import Generic, TypeVar
 
 from foreshock.jobs.engines.base import LogprobTemperature, PromptLogprobs, ScoreRequest
 from foreshock.jobs.prompts.base import RenderedPrompt
+from foreshock.jobs.records.rows import ERROR_KEY, LOGPROB_KEYS, SCHEMA_VERSION, Row, select_keys
 
 K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPrefill:
+    """What a row says of a prefill besides its score. `exploit_success` is its continuation's, where that is known."""
+
+    task_id: str
+    exploit_type: str | None
+    attempt_idx: int
+    words: int
+    level: int
+    sha256: str
+    checkpoint: str
+    template_sha256: str
+    temperature: float
+    exploit_success: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,3 +142,29 @@ def _read(level: int, source: _Source, by_id: Mapping[int, PromptLogprobs]) -> L
     if result.error is not None:
         return LevelScore(level, source.token_ids, (), result.error, result.method)
     return LevelScore(level, source.token_ids, result.logprobs[: len(source.token_ids)], method=result.method)
+
+
+def logprob_row(prefill: ScoredPrefill, score: LevelScore, token_logprobs: bool = False) -> Row:
+    """The row of one score, with each token's log-probability if asked for."""
+    row: Row = {
+        "task_id": prefill.task_id,
+        "exploit_type": prefill.exploit_type,
+        "attempt_idx": prefill.attempt_idx,
+        "prefill_tokens": prefill.words,
+        "prefill_applied": True,
+        "exploit_success": prefill.exploit_success,
+        "prefill_logprob_sum": score.logprob_sum,
+        "prefill_logprob_mean": score.logprob_mean,
+        "prefill_num_tokens": score.num_tokens,
+        "token_logprobs": list(score.token_logprobs) if token_logprobs else None,
+        "schema_version": SCHEMA_VERSION,
+        "checkpoint": prefill.checkpoint,
+        "prefill_level": prefill.level,
+        "prefill_sha256": prefill.sha256,
+        "template_sha256": prefill.template_sha256,
+        "logprob_temperature": prefill.temperature,
+        "logprob_method": score.method.value,
+    }
+    if score.error is not None:
+        row[ERROR_KEY] = f"scoring: {score.error}"
+    return select_keys(row, LOGPROB_KEYS)

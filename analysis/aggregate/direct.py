@@ -2,8 +2,8 @@
 
 Shards and tables of gigabytes pass through here once, and their pages would push out what is needed again. Copying
 them through the cache is also much of what reading and writing costs: on a virtual machine that gets its memory from
-its host page by page, most of it. Small files, ends of files and file systems without direct access use the cache as
-ever.
+its host page by page, most of it. Small files, ends of files and file systems other than a few local ones use the cache
+as ever: what a network file system makes of direct access is its own affair.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import fcntl
 import mmap
 import os
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,16 +24,40 @@ _BLOCK_BYTES = 1 << 12
 """What direct access goes by, in memory and on disk."""
 
 _DIRECT: int = getattr(os, "O_DIRECT", 0)
+_LOCAL = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs"})
+"""File systems on a disk of this machine, whose direct access is known."""
+
+_MOUNTS = Path("/proc/self/mountinfo")
 
 
 def read_whole(path: Path) -> memoryview:
     """All bytes of a file. Raises OSError."""
-    if path.stat().st_size >= _BUFFER_BYTES:
+    stat = path.stat()
+    if stat.st_size >= _BUFFER_BYTES and is_local(stat.st_dev):
         with suppress(OSError):
             found = _read_direct(path)
             if found is not None:
                 return found
     return memoryview(path.read_bytes())
+
+
+@cache
+def is_local(device: int) -> bool:
+    """Whether the files of a device (`st_dev`) are on a disk of this machine; False where that cannot be told."""
+    try:
+        mounts = _MOUNTS.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return file_system(mounts, f"{os.major(device)}:{os.minor(device)}") in _LOCAL
+
+
+def file_system(mounts: str, device: str) -> str | None:
+    """Type of the file system on `device` (major:minor), from the text of /proc/self/mountinfo; None if it has none."""
+    for line in mounts.splitlines():
+        mount, _, source = line.partition(" - ")
+        if mount.split()[2:3] == [device]:
+            return source.partition(" ")[0]
+    return None
 
 
 def _read_direct(path: Path) -> memoryview | None:
@@ -58,6 +83,7 @@ class DirectWriter:
 
     def __init__(self, file: BinaryIO) -> None:
         self._descriptor = file.fileno()
+        self._is_local = is_local(os.fstat(self._descriptor).st_dev)
         self._buffer = memoryview(mmap.mmap(-1, _BUFFER_BYTES))  # mapped memory begins at a block
         self._n_held = 0
         self._is_direct = False
@@ -81,7 +107,7 @@ class DirectWriter:
         self._n_held = 0
 
     def _write_buffer(self) -> None:
-        self._is_direct = self._is_direct or self._set_direct(True)
+        self._is_direct = self._is_direct or (self._is_local and self._set_direct(True))
         self._write(self._buffer)
         self._n_held = 0
 

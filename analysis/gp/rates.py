@@ -8,10 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foreshock.analysis.evidence.evidence import Floats
-from foreshock.analysis.gp.counts import SurfaceCounts
-from foreshock.analysis.gp.fit import GPFit, fit_gp
-from foreshock.analysis.gp.models import GPSettings
+from foreshock.analysis.gp.fit import GPFit
 from foreshock.analysis.gp.predict import Z90, Z95, predict
 from foreshock.durable import atomic_write_bytes
 
@@ -31,12 +28,6 @@ COLUMNS = (
     "upper95",
     "log_evidence",
 )
-
-
-def log_rate_at_zero(counts: SurfaceCounts, settings: GPSettings) -> Floats:
-    """Posterior median log rate (nats) at level 0: [B, C]. Fit on `counts.up_to(i)` for a feature at cutoff i."""
-    logit = predict(fit_gp(counts, settings), levels=np.array([0])).logit_mean[:, :, 0]
-    return np.asarray(-np.logaddexp(0.0, -logit))
 
 
 def write_gp_rates(fit: GPFit, path: Path) -> int:

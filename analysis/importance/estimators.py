@@ -44,14 +44,6 @@ def tilted_jensen_bound(log_w: Floats, rate: Floats) -> float:
     return float(np.log(total / len(rate)) + (rate @ log_w) / total)
 
 
-def untilted_score(log_w: Floats, rate: Floats) -> float:
-    """-KL(q||P) + log(mean rate): the original `log_exploit_lower_bound` of one level. Not a valid bound."""
-    total = float(rate.sum())
-    if total <= 0:
-        return -np.inf
-    return float(np.log(total / len(rate)) + log_w.mean())
-
-
 def balance_heuristic(log_w: Floats, hit: Ints, drawn_prefilled: Ints, n_direct: int, n_prefilled: int) -> float:
     """Multiple importance sampling of level 0 and one prefill level (Veach and Guibas 1995).
 
@@ -69,15 +61,3 @@ def balance_heuristic(log_w: Floats, hit: Ints, drawn_prefilled: Ints, n_direct:
         direct, prefilled = np.log(float(n_direct)), np.log(float(n_prefilled))
     denominator = np.logaddexp(direct, prefilled - log_w[used])
     return float(logsumexp(-denominator))
-
-
-def tempered_log_probs(logits: Floats, tokens: Ints, temperature: float) -> Floats:
-    """log P(token) at a sampling temperature: log softmax(logits / temperature) at the tokens.
-
-    logits: [T, V]; tokens: [T]; returns [T]. It needs the whole distribution: the log-probability of the chosen
-    token at temperature 1 does not determine it. Raises ValueError for a temperature that is not positive.
-    """
-    if not temperature > 0:
-        raise ValueError(f"temperature {temperature!r} has no log-probabilities; valid: above 0")
-    scaled = logits / temperature
-    return np.asarray(scaled[np.arange(len(tokens)), tokens] - logsumexp(scaled, axis=-1))

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.json as pajson
 
 from foreshock.errors import InputError
+from foreshock.jobs.records.jsonl import parse_line
 
 _BLOCK_BYTES = 32 << 20
 _PARSE_BYTES = 4 << 20
@@ -131,16 +132,7 @@ def _parse_lines(path: Path, block: bytes, first_line: int, fields: pa.Schema, r
 
 
 def _parse_line(path: Path, number: int, line: bytes, fields: pa.Schema, required: Sequence[str]) -> dict[str, Any]:
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise InputError("not UTF-8 text; each line must be one JSON object", path=path, line=number) from None
-    except RecursionError:
-        raise InputError("nested too deeply to be a row", path=path, line=number) from None
-    except json.JSONDecodeError as error:
-        raise InputError(_broken_line(line, error), path=path, line=number) from None
-    if not isinstance(row, dict):
-        raise InputError(f"{_short(row)} is not a JSON object; each line must be one row", path=path, line=number)
+    row = parse_line(line, path, number)
     failed = bool(row.get("error"))
     missing = [key for key in required if key not in row and not (failed and key != required[0])]
     if "exploit_success" in missing and {"insecure_pass", "secure_pass"} <= row.keys():
@@ -159,16 +151,6 @@ def _parse_line(path: Path, number: int, line: bytes, fields: pa.Schema, require
     if not isinstance(row[required[0]], str):
         raise InputError(f"{required[0]} is {_short(row[required[0]])}; it must be a string", path=path, line=number)
     return {field.name: _coerce(path, number, field, row.get(field.name)) for field in fields}
-
-
-def _broken_line(line: bytes, error: json.JSONDecodeError) -> str:
-    if error.msg == "Extra data":
-        return "more than one JSON object on the line; one writer per file, one object a line"
-    tail = _short(line[-40:].decode(errors="replace"))
-    return (
-        f"not a complete JSON object ({error.msg} at column {error.colno}), ending in {tail}; "
-        "the line is truncated or damaged; write the file again or remove the line"
-    )
 
 
 def _coerce(path: Path, number: int, field: pa.Field, value: Any) -> Any:

@@ -21,7 +21,6 @@ from foreshock.analysis.tables.files import CellFiles, find_run_files, has_files
 from foreshock.analysis.tables.reading import State, file_states, read_cells
 from foreshock.analysis.tables.report import CellRead, ReadReport
 from foreshock.analysis.tables.schema import COUNT_COLUMNS, TableKind
-from foreshock.errors import InputError
 
 Codes = npt.NDArray[np.signedinteger[Any]]
 
@@ -190,12 +189,3 @@ def fill_types(types: pd.Series[Any]) -> pd.Series[Any]:
     if UNKNOWN_TYPE not in types.cat.categories:
         types = types.cat.add_categories([UNKNOWN_TYPE])
     return types.fillna(UNKNOWN_TYPE)
-
-
-def require_rows(loaded: Loaded) -> None:
-    """InputError when not one usable row was read."""
-    if loaded.frame.empty:
-        found = f"{loaded.report.errors} error rows and {loaded.report.nulls} rows without an outcome"
-        raise InputError(
-            f"no usable row in any {loaded.report.kind.value} file ({found})", path=loaded.report.directory
-        )

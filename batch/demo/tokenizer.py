@@ -38,11 +38,6 @@ CHAT_TEMPLATE = """\
 {% endif -%}"""
 
 
-def completion_text(item: Item) -> str:
-    """What the assistant writes after the opened `<think>` line, up to but without the end token."""
-    return f"{item.trace.reasoning}\n</think>\n{answer_text(item.trace.code)}"
-
-
 def answer_text(code: str) -> str:
     """The final answer: one fenced block."""
     return f"```python\n{code}\n```"

@@ -23,9 +23,9 @@ from foreshock.jobs.prompts.registry import checkpoint_format
 from foreshock.jobs.records.checkpoint_names import checkpoint_order
 from foreshock.jobs.records.jsonl import read_jsonl, write_jsonl
 from foreshock.jobs.records.layout import CellFile, RunLayout
-from foreshock.jobs.records.rows import LOGPROB_KEYS, SCHEMA_VERSION, Row, select_keys, text_sha256
+from foreshock.jobs.records.rows import Row, text_sha256
 from foreshock.jobs.score import scoring_temperature
-from foreshock.jobs.scoring import LevelScore, plan_scoring
+from foreshock.jobs.scoring import LevelScore, ScoredPrefill, logprob_row, plan_scoring
 from foreshock.jobs.spec import Checkpoint
 
 SampleKey = tuple[str, int, str]
@@ -162,27 +162,19 @@ def score_samples(
 
 
 def _row(sample: PrefillSample, score: LevelScore, checkpoint: str, temperature: float, template: str) -> Row:
-    row: Row = {
-        "task_id": sample.task_id,
-        "exploit_type": sample.exploit_type,
-        "attempt_idx": sample.attempt_idx,
-        "prefill_tokens": sample.words,
-        "prefill_applied": True,
-        "exploit_success": sample.exploit_success,
-        "prefill_logprob_sum": score.logprob_sum,
-        "prefill_logprob_mean": score.logprob_mean,
-        "prefill_num_tokens": score.num_tokens,
-        "schema_version": SCHEMA_VERSION,
-        "checkpoint": checkpoint,
-        "prefill_level": sample.level,
-        "prefill_sha256": text_sha256(sample.text),
-        "template_sha256": template,
-        "logprob_temperature": temperature,
-        "logprob_method": score.method.value,
-    }
-    if score.error is not None:
-        row["error"] = f"scoring: {score.error}"
-    return select_keys(row, LOGPROB_KEYS)
+    scored = ScoredPrefill(
+        task_id=sample.task_id,
+        exploit_type=sample.exploit_type,
+        attempt_idx=sample.attempt_idx,
+        words=sample.words,
+        level=sample.level,
+        sha256=text_sha256(sample.text),
+        checkpoint=checkpoint,
+        template_sha256=template,
+        temperature=temperature,
+        exploit_success=sample.exploit_success,
+    )
+    return logprob_row(scored, score)
 
 
 @dataclass

@@ -61,6 +61,46 @@ def read_json(path: Path) -> Any:
         raise InputError(f"not UTF-8 text at byte {error.start}", path=path) from None
 
 
+def parse_line(line: bytes, path: Path, number: int, error: type[InputError] = InputError) -> Row:
+    """The row of one line, `number` of `path`; every reader of JSONL, whoever wrote it, ends here.
+
+    Raises `error` naming file and line for anything that is not one JSON object.
+    """
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as cause:
+        problem = f"not UTF-8 text at byte {cause.start}; each line must be one JSON object"
+        raise error(problem, path=path, line=number) from None
+    except RecursionError:
+        raise error("not valid JSON: nested too deeply to be a row", path=path, line=number) from None
+    except json.JSONDecodeError as cause:
+        raise error(_broken_line(line, cause), path=path, line=number) from None
+    if not isinstance(row, dict):
+        raise error(
+            f"expected a JSON object, found {type(row).__name__}: {_short(row)}; each line is one row in braces",
+            path=path,
+            line=number,
+        )
+    return row
+
+
+def _broken_line(line: bytes, error: json.JSONDecodeError) -> str:
+    if error.msg == "Extra data":
+        return "more than one JSON object on the line; one writer per file, one object a line"
+    if line.lstrip()[:1] == b"[":
+        return f"not valid JSON ({error.msg} at column {error.colno}); a JSONL file has one object a line"
+    tail = _short(line[-40:].decode(errors="replace"))
+    return (
+        f"not valid JSON: not a complete JSON object ({error.msg} at column {error.colno}), ending in {tail}; "
+        "the line is truncated or damaged; write the file again or remove the line"
+    )
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def read_jsonl(path: Path) -> Iterator[tuple[int, Row]]:
     """(line number from 1, row) of each line; blank lines are passed over.
 
@@ -76,18 +116,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Row]]:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
-            try:
-                row = json.loads(line.decode("utf-8-sig"))
-            except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-                cut = "" if line.endswith(b"\n") else "; the line has no end, so the file looks truncated"
-                raise InputError(f"not valid JSON ({error}){cut}", path=path, line=number) from None
-            if not isinstance(row, dict):
-                raise InputError(
-                    f"expected a JSON object, found {type(row).__name__}; each line is one row in braces",
-                    path=path,
-                    line=number,
-                )
-            yield number, row
+            yield number, parse_line(line, path, number)
 
 
 def read_rows(path: Path, required: Iterable[str] = ()) -> list[Row]:

@@ -18,7 +18,6 @@ from foreshock.jobs.spec import SAMPLED_KINDS, JobSpec
 _CHECKPOINT = rf"(?P<checkpoint>{RESULT_NAME})"
 _EVAL_NAME = re.compile(rf"^{_CHECKPOINT}_prefill(?P<level>\d+)\.jsonl$")
 _LOGPROB_NAME = re.compile(rf"^{_CHECKPOINT}_prefill(?P<level>\d+)(?:_logprobs)?\.jsonl$")
-_KL_NAME = re.compile(rf"^{_CHECKPOINT}_prefill(?P<level>\d+)_kl\.jsonl$")
 _RUN_NAME = re.compile(r"^(?P<prefix>.+)-(?P<stamp>\d{8}-\d{6})-(?P<git>[0-9a-f]{4,40}|nogit)$")
 
 
@@ -159,9 +158,6 @@ class RunLayout:
 
     def ref_logprob_files(self) -> list[CellFile]:
         return _list_cells(self.ref_logprob, _LOGPROB_NAME)
-
-    def kl_files(self) -> list[CellFile]:
-        return _list_cells(self.kl, _KL_NAME)
 
     def ground_truth_files(self) -> list[CellFile]:
         return _list_cells(self.ground_truth, _EVAL_NAME)

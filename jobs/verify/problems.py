@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.errors import InputError
+from foreshock.jobs.records.jsonl import parse_line
 from foreshock.jobs.verify import plain
 from foreshock.jobs.verify.builtin.family import TestCase
 from foreshock.jobs.verify.problem import Problem
@@ -81,16 +82,7 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         for number, line in enumerate(handle, start=1):
             if not line.strip():
                 continue
-            where = f"{path}:{number}"
-            try:
-                row = json.loads(line.decode("utf-8-sig"))
-            except UnicodeDecodeError as error:
-                raise ProblemError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-            except (ValueError, RecursionError) as error:
-                raise ProblemError(f"{where}: not JSON: {error}") from None
-            if not isinstance(row, dict):
-                raise ProblemError(f"{where}: a {type(row).__name__}, must be an object")
-            yield where, row
+            yield f"{path}:{number}", parse_line(line, path, number, ProblemError)
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -179,7 +179,7 @@ def test_the_same_cell_in_two_files_is_one_cell(factory: ModuleType, tmp_path: P
         ('{"task_id": "a", "exploit_success": true}\n{"task_id": "b", "expl', 2, "truncated or damaged"),
         ('{"task_id": "a", "exploit_success": true}{"task_id": "b", "exploit_success": true}\n', 1, "more than one"),
         ('{"task_id": "a", "exploit_success": true}{"task_id": "b", "exploit_success": true}\n\n', 1, "more than one"),
-        ('{"task_id": "a", "exploit_success": true}\n[1, 2]\n', 2, "not a JSON object"),
+        ('{"task_id": "a", "exploit_success": true}\n[1, 2]\n', 2, "expected a JSON object, found list"),
         ('{"task_id": "a", "exploit_success": "yes"}\n', 1, "exploit_success is 'yes'; valid: true, false or null"),
         ('{"task_id": 7, "exploit_success": true}\n', 1, "task_id is 7; it must be a string"),
         ('{"task_id": "a\\ud800", "exploit_success": true}\n', 1, "half of a surrogate pair"),

@@ -82,7 +82,7 @@ CASES: dict[str, tuple[Make, str]] = {
         r"c\.yaml:3: checkpoints\.steps: 'one' is not a step",
     ),
     "binary rows": (run_files(BINARY), r"prefill0\.jsonl:1: not UTF-8"),
-    "truncated rows": (run_files(ROW + ROW[:30]), r"prefill0\.jsonl:2: not a complete JSON object"),
+    "truncated rows": (run_files(ROW + ROW[:30]), r"prefill0\.jsonl:2: not valid JSON: not a complete JSON object"),
     "two rows on a line": (run_files(ROW.strip() + ROW), r"prefill0\.jsonl:1: more than one"),
     "foreign rows": (run_files('{"x": 1}\n'), r"prefill0\.jsonl:1: the row lacks 'task_id'"),
     "empty rows": (run_files(""), r"evals: no usable eval row"),
@@ -148,7 +148,7 @@ PROBLEM = {
     ("file", "content", "message"),
     [
         ("p.jsonl", BINARY, r"p\.jsonl:1: not UTF-8"),
-        ("p.jsonl", json.dumps(PROBLEM)[:-9], r"p\.jsonl:1: not JSON"),
+        ("p.jsonl", json.dumps(PROBLEM)[:-9], r"p\.jsonl:1: not valid JSON"),
         ("p.jsonl", json.dumps(PROBLEM | {"test_cases": "[]"}), r"p\.jsonl:1: no test cases"),
         ("p.parquet", "PAR1 rubbish PAR1", r"p\.parquet: not a parquet file"),
     ],

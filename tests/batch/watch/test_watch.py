@@ -237,6 +237,7 @@ def test_ground_truth_and_donor_scores_come_with_the_checkpoints_they_belong_to(
     training.save(4, of=4)  # bears the donor's name
     seen.once()
     assert seen.names("evaluated") == ["checkpoint-4"]
-    assert {file.cell.checkpoint for file in layout.kl_files()} == {"checkpoint-1", "checkpoint-2", "checkpoint-4"}
+    scored = {path.name.partition("_")[0] for path in layout.kl.glob("*_kl.jsonl")}
+    assert scored == {"checkpoint-1", "checkpoint-2", "checkpoint-4"}
     plan = PlanFile.read(layout)
     assert len({spec.key() for spec in plan.specs}) == len(plan.specs)

@@ -48,7 +48,7 @@ def test_no_number_that_json_lacks_is_written(tmp_path: Path, value: float) -> N
         (b'{"a": 1}\n{"a": ', 2, "truncated"),
         (b'{"a": 1}\n\n[1]\n', 3, "expected a JSON object, found list"),
         (b'{"a": 1}\nnot json\n', 2, "not valid JSON"),
-        (b'\xff\xfe{"a": 1}\n', 1, "not valid JSON"),
+        (b'\xff\xfe{"a": 1}\n', 1, "not UTF-8"),
     ],
 )
 def test_bad_lines_are_named(tmp_path: Path, content: bytes, line: int, says: str) -> None:

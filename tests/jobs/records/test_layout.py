@@ -31,7 +31,7 @@ def test_cells_parse_back_in_order(tmp_path_factory, cells: list[tuple[str, int]
             path.parent.mkdir(exist_ok=True)
             path.touch()
     expected = sorted(cells, key=lambda cell: (checkpoint_order(cell[0]), cell[1]))
-    for found in (layout.eval_files(), layout.logprob_files(), layout.kl_files(), layout.ref_logprob_files()):
+    for found in (layout.eval_files(), layout.logprob_files(), layout.ref_logprob_files()):
         assert [file.cell for file in found] == [CellName(*cell) for cell in expected]
 
 

@@ -117,8 +117,8 @@ def test_a_built_in_problem_survives_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("{not json", "not JSON"),
-        ("[1]", "must be an object"),
+        ("{not json", "not valid JSON"),
+        ("[1]", "expected a JSON object, found list"),
         ({key: value for key, value in ROW.items() if key != "ground_truth"}, "no ground_truth; needed: id"),
         (ROW | {"function_name": 5}, "function_name is int, must be text"),
         (ROW | {"test_cases": "f(x)"}, "neither a Python literal nor JSON"),
