@@ -119,6 +119,12 @@ class Server:
     echo: bool = True
     tells_ids: bool = True
     completions: bool = True
+    heeds_stop_ids: bool = True
+    biases: bool = False
+    suppresses_eos: bool = False  # llama.cpp's ignore_eos: the end of a turn is never drawn
+    score_error: float = 0.0  # nats by which a prompt's log-probabilities are wrong
+    most_logprobs: int | None = None
+    not_finite: bool = False
     faults: Faults = lambda path, n: None
     retry_after: str = "0.05"
     delay_s: Callable[[dict[str, Any]], float] = lambda body: 0.0
@@ -283,6 +289,9 @@ def _document(state: Server, path: str, body: dict[str, Any]) -> tuple[int, dict
     if not state.wide and unknown:
         return 400, {"error": {"message": f"Unrecognized request argument supplied: {min(unknown)}"}}
     ids = state.changes_prompt(list(body["prompt"]) if path == "completions" else _render(state, body))
+    asked = body.get("prompt_logprobs")
+    if state.most_logprobs is not None and asked is not None and not 0 <= asked <= state.most_logprobs:
+        return 400, {"error": {"message": f"Requested prompt logprobs of {asked}, at most {state.most_logprobs}"}}
     room = None if state.max_model_len is None else state.max_model_len - len(ids)
     if room is not None and body["max_tokens"] > room:
         return 400, {"error": {"message": f"max_tokens {body['max_tokens']} is too large, {room} fit"}}
@@ -307,7 +316,9 @@ def _render(state: Server, body: dict[str, Any]) -> list[int]:
 def _completion(state: Server, path: str, body: dict[str, Any], ids: list[int]) -> dict[str, Any]:
     tokenizer = load_tokenizer(state.checkpoint.path)
     control = {t: tokenizer.convert_tokens_to_ids(t) for t in body.get("stop", []) if t in tokenizer.all_special_tokens}
-    stops = body.get("stop_token_ids") or list(control.values())
+    stops = (body.get("stop_token_ids") if state.heeds_stop_ids else None) or list(control.values())
+    if state.suppresses_eos and not body.get("ignore_eos"):
+        stops = [*stops, tokenizer.eos_token_id]
     strings = tuple(t for t in body.get("stop", []) if t not in control)
     result = state.backend.generate(
         GenerationRequest(
@@ -322,6 +333,7 @@ def _completion(state: Server, path: str, body: dict[str, Any], ids: list[int]) 
         )
     )
     assert result.error is None, result.error
+    result = _biased(state, body, result, stops, tokenizer.eos_token_id)
     text = tokenizer.decode(list(result.token_ids), skip_special_tokens=body.get("skip_special_tokens", True))
     place = find_stop(text, strings)
     text = text[:place]  # all of it where there is none
@@ -346,19 +358,39 @@ def _completion(state: Server, path: str, body: dict[str, Any], ids: list[int]) 
     return document
 
 
+def _biased(
+    state: Server, body: dict[str, Any], result: GenerationResult, stops: list[int], eos: int
+) -> GenerationResult:
+    """What a server that knows biases draws under one: that token, over and over, unless it ends the continuation."""
+    if not state.biases or not body.get("logit_bias"):
+        return result
+    token = int(next(iter(body["logit_bias"])))
+    if token == eos and state.suppresses_eos and body.get("ignore_eos"):
+        return result
+    if token in stops:
+        return GenerationResult(0, (), "", FinishReason.STOP)
+    return GenerationResult(0, (token,) * body["max_tokens"], "", FinishReason.LENGTH)
+
+
 def _prompt_logprobs(state: Server, ids: list[int], top_k: int) -> list[dict[str, Any] | None]:
     """The likeliest `top_k` (-1: all) and the token itself, as vLLM lists them."""
     found: list[dict[str, Any] | None] = [None]
     for token, row in zip(ids[1:], state.backend.logprobs(ids), strict=True):
         order = sorted(range(len(row)), key=lambda i: -row[i])
         kept = {token, *(order if top_k == -1 else order[:top_k])}
-        found.append({str(i): {"logprob": row[i], "rank": order.index(i) + 1, "decoded_token": "x"} for i in kept})
+        found.append(
+            {
+                str(i): {"logprob": row[i] - state.score_error, "rank": order.index(i) + 1, "decoded_token": "x"}
+                for i in kept
+            }
+        )
     return found
 
 
 def _add_logprobs(
     state: Server, body: dict[str, Any], ids: list[int], tokens: list[int], choice: dict[str, Any], chat: bool
 ) -> None:
+    tokenizer = load_tokenizer(state.checkpoint.path)
     rows = state.backend.logprobs([*ids, *tokens, 0])
     first = rows[len(ids) - 1]
     best = sorted(range(len(first)), key=lambda i: -first[i])[:5]
@@ -371,4 +403,9 @@ def _add_logprobs(
         values = [None, *(rows[i][token] for i, token in enumerate(everything[1:]))]
         choice["logprobs"] = {"tokens": [str(i) for i in everything], "token_logprobs": values}
     elif not body.get("echo"):
-        choice["logprobs"] = {"tokens": ["x"], "top_logprobs": [{str(i): first[i] for i in best}]}
+        drawn = [rows[len(ids) - 1 + i][token] for i, token in enumerate(tokens)]
+        choice["logprobs"] = {
+            "tokens": ["x"],
+            "token_logprobs": [math.nan if state.not_finite and len(tokens) > 1 else value for value in drawn],
+            "top_logprobs": [{tokenizer.decode([i]): first[i] for i in best}],
+        }

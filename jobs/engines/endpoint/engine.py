@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -34,6 +34,7 @@ from foreshock.jobs.engines.base import (
     Stop,
     never,
 )
+from foreshock.jobs.engines.endpoint.behaviour import judge_behaviour, require_finite_tokens
 from foreshock.jobs.engines.endpoint.chat import continued_messages
 from foreshock.jobs.engines.endpoint.http import EndpointClient, RefusedError, UnreachableError, WrongModelError
 from foreshock.jobs.engines.endpoint.identity import ServedModel, Watch, choose_model, fill_placeholders, read_models
@@ -41,17 +42,14 @@ from foreshock.jobs.engines.endpoint.probe import Abilities, probe_generation, p
 from foreshock.jobs.engines.endpoint.protocol import (
     CHAT,
     COMPLETIONS,
-    PromptScores,
+    Completion,
     ScoreWay,
-    echo_body,
     generation_body,
     prompt_fields,
     read_completion,
-    read_echo,
-    read_prompt_logprobs,
     require_same_prompt,
-    score_body,
 )
+from foreshock.jobs.engines.endpoint.scoring import Scorer
 from foreshock.jobs.engines.endpoint.stream import LoopThread, Stream
 from foreshock.jobs.engines.stopping import finished
 from foreshock.jobs.fingerprint import stated_vocab_size
@@ -106,8 +104,9 @@ class OpenAIEngine(Closing):
     name. mode: completions (token ids) or chat (continued messages). concurrency: requests at once. api_key_env:
     environment variable with the key, which is never written anywhere. timeout: seconds for one answer. retries,
     backoff: see `EndpointClient`. score_top_k: likeliest tokens asked for when scoring at a temperature other than 1;
-    -1 for all. max_uncertainty: mean bound, in nats a token, above which such a score is refused. identity_interval:
-    seconds between probes of the served model.
+    -1 for all; None: as few as settle a score, more for the rows that need them, as far as the server gives them.
+    max_uncertainty: mean bound, in nats a token, above which such a score is refused. identity_interval: seconds
+    between probes of the served model.
     """
 
     name = "openai"
@@ -122,7 +121,7 @@ class OpenAIEngine(Closing):
         timeout: float = 3600.0,
         retries: int = 8,
         backoff: float = 0.5,
-        score_top_k: int = 20,
+        score_top_k: int | None = None,
         max_uncertainty: float = 0.01,
         identity_interval: float = 60.0,
     ) -> None:
@@ -141,7 +140,7 @@ class OpenAIEngine(Closing):
         ):
             if value < least:
                 raise InputError(f"engine 'openai': {option} is {value}; it must be at least {least:g}")
-        if score_top_k < 1 and score_top_k != -1:
+        if score_top_k is not None and score_top_k < 1 and score_top_k != -1:
             raise InputError(f"engine 'openai': score_top_k is {score_top_k}; valid: 1 and above, or -1 for all tokens")
         self._base_url, self._model_name, self._path = base_url.rstrip("/"), model, _PATHS[mode]
         self._api_key_env = api_key_env
@@ -152,7 +151,7 @@ class OpenAIEngine(Closing):
         self.notes: list[str] = []
         self._loop: LoopThread | None = None
         self._served: _Served | None = None
-        self._score_way: ScoreWay | None = None
+        self._scorer: Scorer | None = None
 
     @property
     def batch_rows(self) -> int | None:
@@ -166,7 +165,7 @@ class OpenAIEngine(Closing):
 
         Raises WrongModelError if it serves another, EndpointError if it cannot be reached.
         """
-        before, self._score_way = self._served, None
+        before, self._scorer = self._served, None
         self._drop()
         tokenizer = load_tokenizer(checkpoint.tokenizer_path)
         self._loop = self._loop or LoopThread()
@@ -206,6 +205,8 @@ class OpenAIEngine(Closing):
         model = choose_model(models, wanted, checkpoint, client.base_url)
         probe = encode_prompt(tokenizer, "Count from one to ten: one, two,") or (0, 1, 2)
         abilities = await probe_generation(client, self._path, model.id, probe)
+        behaviour = await judge_behaviour(client, self._path, model.id, probe, tokenizer, wide=abilities.wide)
+        abilities = replace(abilities, behaviour=behaviour)
         watch = Watch(client, model, abilities, self._path, self._interval_s)
         client.on_fault = watch.fault
         return _Served(
@@ -258,13 +259,31 @@ class OpenAIEngine(Closing):
             sent = replace(request, max_tokens=min(request.max_tokens, room))
         stops = [decode(served.tokenizer, (token,)) for token in request.stop_token_ids]
         prompt = self._prompt(served, request.prompt_token_ids, request.conversation)
-        body = generation_body(served.model.id, sent, prompt, stops, wide=served.abilities.wide)
-        told = await served.client.post(
-            self._path, body, lambda answer: read_completion(answer, served.answers_as, request.stop_token_ids)
+        how = served.abilities.behaviour
+        if not (served.abilities.wide and how.stop_ids):
+            _require_control(served.tokenizer, request.stop_token_ids)
+        body = generation_body(
+            served.model.id,
+            sent,
+            prompt,
+            stops,
+            wide=served.abilities.wide,
+            stop_ids=how.stop_ids,
+            ignore_eos=how.ignore_eos,
         )
+        if served.abilities.distribution is not None:  # the drawn tokens' own: not finite where the logits were not
+            body["logprobs"] = True if self._path == CHAT else 1
+
+        def read(answer: Mapping[str, Any]) -> Completion:
+            require_finite_tokens(answer)
+            return read_completion(answer, served.answers_as, request.stop_token_ids)
+
+        told = await served.client.post(self._path, body, read)
         require_same_prompt(told, request.prompt_token_ids)
         ids = encode_prompt(served.tokenizer, told.text) if told.token_ids is None else told.token_ids
         text = told.text if told.token_ids is None else None
+        if text is not None:  # stop tokens that the server was not told, or was told by their texts alone
+            request = replace(request, stop=(*request.stop, *stops))
         result = finished(request, partial(decode, served.tokenizer), ids, told.finish_reason, text)
         self.forward_count += 1
         self.generated_tokens += len(result.token_ids)
@@ -281,73 +300,63 @@ class OpenAIEngine(Closing):
         served = self._loaded()
         if not requests:
             return
-        unable = self._cannot_score(served, temperature)
+        scorer: Scorer | None = None
+        try:
+            scorer = self._scoring(served)
+            unable = scorer.unable(temperature)
+        except UnreachableError as error:
+            unable = str(error)
 
         async def one(request: ScoreRequest) -> PromptLogprobs:
             ids, start = request.token_ids, request.prefill_start
             problem = unable or served.limits.refuse_scoring(request)
-            if problem is not None:
-                return failed_score(request, problem)
+            if problem is not None or scorer is None:
+                return failed_score(request, problem or "the server could not be asked")
             try:
-                found = await self._score(served, request, temperature)
+                prompt = self._prompt(served, ids, request.conversation)
+                found = await scorer.score(request, prompt, temperature)
             except (RefusedError, UnreachableError, ValueError) as error:
                 return failed_score(request, _explain(served, error))
             self.forward_count += 1
             self.scored_sequences += 1
-            method = LogprobTemperature.FULL_SOFTMAX
-            if temperature != 1 and self._top_k != -1:
-                method = LogprobTemperature.TOP_K
+            method = LogprobTemperature.TOP_K if found.partial else LogprobTemperature.FULL_SOFTMAX
             return PromptLogprobs(request.request_id, ids, found.logprobs, start, method=method)
 
         yield from self._stream(served, requests, one, failed_score, never)
 
-    def _cannot_score(self, served: _Served, temperature: float) -> str | None:
-        """Why no request can be scored at this temperature, or None."""
+    def _scoring(self, served: _Served) -> Scorer:
+        """How the server scores prompts, found out once."""
         assert self._loop is not None
-        if self._score_way is None:
-            try:
-                self._score_way = self._loop.call(
-                    probe_scoring(served.client, self._path, served.model.id, served.probe, served.vocab_size)
-                )
-            except UnreachableError as error:
-                return str(error)
-        if self._score_way is ScoreWay.NONE:
-            return (
-                f"{served.client.base_url} gives no log-probabilities of a prompt (neither prompt_logprobs nor echo "
-                "with logprobs); score with `foreshock logprob` in process, or serve with vLLM"
+        if self._scorer is None:
+            way = self._loop.call(self._probe_scoring(served))
+            self._scorer = Scorer(
+                served.client,
+                self._path,
+                served.model.id,
+                served.answers_as,
+                served.vocab_size,
+                self._top_k,
+                self._max_uncertainty,
+                way,
             )
-        if self._score_way is ScoreWay.ECHO and temperature != 1:
-            return (
-                f"{served.client.base_url} gives log-probabilities at temperature 1 only, and the run samples at "
-                f"{temperature:g}; score with `foreshock logprob` in process, or serve with vLLM"
-            )
-        return None
+        return self._scorer
 
-    async def _score(self, served: _Served, request: ScoreRequest, temperature: float) -> PromptScores:
-        ids, start = request.token_ids, request.prefill_start
-        prompt = self._prompt(served, ids, request.conversation)
-        if self._score_way is ScoreWay.ECHO:
-            body = echo_body(served.model.id, prompt)
-            return await served.client.post(
-                self._path, body, lambda answer: read_echo(answer, served.answers_as, len(ids), start)
-            )
-        top_k = 1 if temperature == 1 else self._top_k
-        found = await served.client.post(
-            self._path,
-            score_body(served.model.id, prompt, top_k),
-            lambda answer: read_prompt_logprobs(
-                answer, served.answers_as, ids, start, temperature, served.vocab_size, top_k
-            ),
-        )
-        if found.uncertainty > self._max_uncertainty:
-            raise ValueError(
-                f"the {top_k} likeliest tokens settle log P at temperature {temperature:g} only to "
-                f"{found.uncertainty:.3g} nats a token (allowed: {self._max_uncertainty:g}); raise "
-                "engine.options.score_top_k (and the server's --max-logprobs), or score in process"
-            )
-        return found
+    def scoring_problem(self, temperature: float) -> str | None:
+        """Why prefills cannot be scored at this temperature, told by a short prompt; None if they can be."""
+        require_scoring_temperature(temperature)
+        served = self._loaded()
+        ids = (*served.probe, *served.probe)
+        (found,) = self.score([ScoreRequest(0, ids, len(served.probe))], temperature)
+        return found.error
 
     # -- helpers
+
+    async def _probe_scoring(self, served: _Served) -> ScoreWay:
+        """How prompts are scored, held against a token of which the server told the log-probability when it drew it."""
+        first, told = served.abilities.behaviour.first, served.abilities.distribution or {}
+        likeliest = None if first is None else told.get(decode(served.tokenizer, (first,)))
+        known = None if first is None or likeliest is None else (first, likeliest)
+        return await probe_scoring(served.client, self._path, served.model.id, served.probe, served.vocab_size, known)
 
     def _stream(
         self,
@@ -390,6 +399,17 @@ class OpenAIEngine(Closing):
         if self._served is None:
             raise RuntimeError("no checkpoint is loaded; call load(checkpoint) first")
         return self._served
+
+
+def _require_control(tokenizer: Tokenizer, stop_token_ids: Sequence[int]) -> None:
+    """Raise ValueError for stop tokens whose text other tokens may spell: a server that heeds no ids stops at texts."""
+    control = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    ordinary = [token for token in stop_token_ids if token not in control]
+    if ordinary:
+        raise ValueError(
+            f"the server heeds no stop_token_ids, and stop token {ordinary[0]} is no control token: its text "
+            f"({decode(tokenizer, (ordinary[0],))!r}) may be part of other tokens"
+        )
 
 
 def _explain(served: _Served, error: Exception) -> str:

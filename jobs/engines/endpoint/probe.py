@@ -12,10 +12,12 @@ from typing import Any
 
 from foreshock.errors import InputError
 from foreshock.jobs.engines.base import GenerationRequest
+from foreshock.jobs.engines.endpoint.behaviour import UNTESTED, Behaviour, same_logprob
 from foreshock.jobs.engines.endpoint.http import BadAnswerError, EndpointClient, RefusedError
 from foreshock.jobs.engines.endpoint.identity import Distribution, read_distribution
 from foreshock.jobs.engines.endpoint.protocol import (
     CHAT,
+    PromptScores,
     ScoreWay,
     echo_body,
     generation_body,
@@ -38,6 +40,7 @@ class Abilities:
     body: Mapping[str, Any]
     answers_as: str | None
     distribution: Distribution | None
+    behaviour: Behaviour = UNTESTED
 
     def notes(self) -> list[str]:
         """What cannot be had, in words."""
@@ -50,7 +53,11 @@ class Abilities:
             found.append("it refuses stop_token_ids and the like: its own sampling defaults stay in force")
         if self.distribution is None:
             found.append("it gives no log-probabilities of its tokens: the served model is told by its name alone")
-        return found
+        if self.wide and not self.behaviour.stop_ids:
+            found.append("it takes stop_token_ids and does not heed it: continuations are ended by the tokens' texts")
+        if self.wide and not self.behaviour.ignore_eos:
+            found.append("with ignore_eos it never ends a turn, so its own ends stay in force")
+        return [*found, *self.behaviour.unproven]
 
 
 async def probe_generation(client: EndpointClient, path: str, model: str, prompt: Sequence[int]) -> Abilities:
@@ -86,20 +93,31 @@ async def probe_generation(client: EndpointClient, path: str, model: str, prompt
     )
 
 
-async def probe_scoring(client: EndpointClient, path: str, model: str, prompt: Sequence[int], vocab: int) -> ScoreWay:
-    """How the server gives log-probabilities of a prompt, tried on a short one."""
+async def probe_scoring(
+    client: EndpointClient,
+    path: str,
+    model: str,
+    prompt: Sequence[int],
+    vocab: int,
+    known: tuple[int, float] | None = None,
+) -> ScoreWay:
+    """How the server gives log-probabilities of a prompt, tried on a short one. `known`: the token it draws first after
+    that prompt, and with what log-probability, which scoring must reproduce."""
+    if known is not None and path != CHAT:
+        prompt = (*prompt, known[0])
     fields: dict[str, Any] = {"prompt": list(prompt)} if path != CHAT else {"messages": _QUESTION}
     n = len(prompt)
 
     def by_field(answer: Mapping[str, Any]) -> bool:
         if path == CHAT:  # its prompt is the server's own rendering
             return isinstance(answer.get("prompt_logprobs"), list)
-        read_prompt_logprobs(answer, None, prompt, 1, 1.0, vocab, 1)
-        return True
+        return right(read_prompt_logprobs(answer, None, prompt, 1, 1.0, vocab, 1))
 
     def by_echo(answer: Mapping[str, Any]) -> bool:
-        read_echo(answer, None, n, 1)
-        return True
+        return right(read_echo(answer, None, n, 1))
+
+    def right(scores: PromptScores) -> bool:
+        return known is None or same_logprob(scores.logprobs[-1], known[1])
 
     ways = [(ScoreWay.PROMPT_LOGPROBS, score_body(model, fields, 1), by_field)]
     if path != CHAT:

@@ -66,10 +66,12 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class PromptScores:
-    """Log-probabilities of prefill tokens, and the mean bound of their error, in nats a token."""
+    """Log-probabilities of prefill tokens, and the mean bound of their error, in nats a token. `partial`: from some of
+    the likeliest tokens, not from all."""
 
     logprobs: tuple[float, ...]
     uncertainty: float = 0.0
+    partial: bool = False
 
 
 def prompt_fields(
@@ -90,9 +92,17 @@ def prompt_fields(
 
 
 def generation_body(
-    model: str, request: GenerationRequest, prompt: Mapping[str, Any], stop: Sequence[str], *, wide: bool
+    model: str,
+    request: GenerationRequest,
+    prompt: Mapping[str, Any],
+    stop: Sequence[str],
+    *,
+    wide: bool,
+    stop_ids: bool = True,
+    ignore_eos: bool = True,
 ) -> dict[str, Any]:
-    """Body of one continuation. `stop` are the stop tokens' texts, for servers that take no ids."""
+    """Body of one continuation. `stop` are the stop tokens' texts, for servers that heed no ids; `stop_ids` and
+    `ignore_eos` say what a server that takes wide fields was seen to heed."""
     body: dict[str, Any] = {
         "model": model,
         **prompt,
@@ -104,9 +114,11 @@ def generation_body(
         "stream": False,
     }
     if wide:
-        ends = {"stop_token_ids": list(request.stop_token_ids), "ignore_eos": True}
-        return body | _WIDE_FIELDS | ends | ({"stop": list(request.stop)} if request.stop else {})
-    # At most four, OpenAI's limit: what the server is not told is cut off here, and costs tokens only.
+        strings = [*request.stop, *([] if stop_ids else stop)]
+        ends: dict[str, Any] = {"stop_token_ids": list(request.stop_token_ids)} if stop_ids else {}
+        ends |= {"ignore_eos": True} if ignore_eos else {}
+        return body | _WIDE_FIELDS | ends | ({"stop": strings} if strings else {})
+    # At most four, OpenAI's limit: what the server is not told is cut off by `finished`, and costs tokens only.
     strings = [*request.stop, *stop][:4]
     return body | ({"stop": strings} if strings else {})
 

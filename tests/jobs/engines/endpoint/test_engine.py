@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,13 @@ from engine_contract import EngineContract, by_id, request
 from transformers import AutoTokenizer
 
 from foreshock.errors import InputError
-from foreshock.jobs.engines.base import FinishReason, GenerationRequest, LogprobTemperature, ScoreRequest
+from foreshock.jobs.engines.base import (
+    FinishReason,
+    GenerationRequest,
+    GenerationResult,
+    LogprobTemperature,
+    ScoreRequest,
+)
 from foreshock.jobs.engines.endpoint.engine import OpenAIEngine
 from foreshock.jobs.engines.fake import FakeEngine
 from foreshock.jobs.engines.transformers import TransformersEngine
@@ -125,7 +132,7 @@ def test_a_server_without_prompt_logprobs_gives_every_row_that_error(tiny: Check
         results = list(engine.score(scoring, 1.0))
         assert {r.request_id for r in results} == {0, 1, 2}
         assert all("gives no log-probabilities of a prompt" in (r.error or "") for r in results)
-        assert server.counts["completions"] <= 4  # found out once, not once a row
+        assert server.counts["completions"] <= 6  # found out once, not once a row
 
 
 def test_a_score_that_the_likeliest_tokens_do_not_settle_is_refused(tiny: Checkpoint, backend: ModelBackend) -> None:
@@ -209,14 +216,14 @@ def test_short_ones_come_back_while_long_ones_run(tiny: Checkpoint) -> None:
 
 def test_leaving_early_and_a_stop_cancel_what_is_in_flight(tiny: Checkpoint) -> None:
     with (
-        Server(tiny, FakeBackend(tiny), delay_s=lambda body: 0.0 if body.get("max_tokens") == 1 else 2.5) as server,
+        Server(tiny, FakeBackend(tiny), delay_s=lambda body: 0.0 if body.get("max_tokens", 9) <= 6 else 2.5) as server,
         connected(server, concurrency=4) as engine,
     ):
         engine.load(tiny)
         started = time.monotonic()
         assert list(engine.generate(many(40), stop=lambda: time.monotonic() - started > 0.2)) == []
         assert time.monotonic() - started < 2.0
-        assert server.counts["completions"] <= 1 + 4
+        assert server.counts["completions"] <= 4 + 4
 
 
 # -- chat
@@ -295,3 +302,77 @@ def test_a_server_of_the_plain_protocol_works_and_its_gaps_are_said(
         assert "stop_token_ids" not in server.bodies[-1]
     assert "only their number can be compared" in caplog.text
     assert "no token ids" in caplog.text
+
+
+# -- judged by behaviour
+
+
+def test_stop_tokens_that_are_taken_and_not_heeded_are_sent_as_text(tiny: Checkpoint, backend: ModelBackend) -> None:
+    requests = [request(i, 12, stop_token_ids=(2, 3), max_tokens=40) for i in range(6)]
+    with TransformersEngine(device="cpu") as local, Server(tiny, backend, heeds_stop_ids=False) as server:
+        local.load(tiny)
+        with connected(server) as remote:
+            remote.load(tiny)
+            assert any("does not heed it" in note for note in remote.notes)
+            assert all("stop_token_ids" not in body for body in server.bodies[-1:])
+            found = by_id(list(remote.generate(requests)))
+            (refused,) = remote.generate([request(9, 12, stop_token_ids=(90,))])
+        expected = by_id(list(local.generate(requests)))
+    assert "is no control token" in (refused.error or "")
+    assert {i: r.text for i, r in found.items()} == {i: r.text for i, r in expected.items()}
+
+
+def test_a_server_whose_ignore_eos_never_ends_a_turn_is_asked_without_it(tiny: Checkpoint) -> None:
+    with Server(tiny, FakeBackend(tiny), biases=True, suppresses_eos=True) as server, connected(server) as engine:
+        engine.load(tiny)
+        assert any("never ends a turn" in note for note in engine.notes)
+        list(engine.generate([request(0)]))
+        assert "ignore_eos" not in server.bodies[-1]
+
+
+def test_a_right_server_is_believed_once_it_was_forced(tiny: Checkpoint) -> None:
+    with Server(tiny, FakeBackend(tiny), biases=True) as server, connected(server) as engine:
+        engine.load(tiny)
+        assert engine.notes == []
+
+
+def test_a_server_that_stops_nowhere_is_refused(tiny: Checkpoint) -> None:
+    deaf = _Deaf(tiny)
+    told = pytest.raises(InputError, match="does not stop where it is told")
+    with Server(tiny, deaf, heeds_stop_ids=False) as server, connected(server) as engine, told:
+        engine.load(tiny)
+
+
+class _Deaf(FakeBackend):
+    def generate(self, request: GenerationRequest) -> GenerationResult:
+        return super().generate(replace(request, stop=(), stop_token_ids=()))
+
+
+def test_scores_that_contradict_what_the_server_draws_by_are_refused(tiny: Checkpoint, backend: ModelBackend) -> None:
+    with Server(tiny, backend, score_error=1.0, echo=False) as server, connected(server) as engine:
+        engine.load(tiny)
+        (found,) = engine.score([ScoreRequest(0, request(0, 20).prompt_token_ids, 6)], 1.0)
+    assert "or not those that it draws by" in (found.error or "")
+
+
+def test_as_many_likeliest_tokens_are_asked_for_as_settle_a_score(tiny: Checkpoint, backend: ModelBackend) -> None:
+    scoring = [ScoreRequest(0, request(0, 20).prompt_token_ids, 6)]
+    with TransformersEngine(device="cpu") as local, Server(tiny, backend) as server:
+        local.load(tiny)
+        with connected(server, score_top_k=None) as remote:
+            remote.load(tiny)
+            assert remote.scoring_problem(0.6) is None
+            (found,) = remote.score(scoring, 0.6)
+            server.most_logprobs = 20
+            (refused,) = remote.score(scoring, 1.4)
+        (expected,) = local.score(scoring, 0.6)
+    assert found.logprobs == pytest.approx(expected.logprobs, abs=0.02)
+    assert "settle log P at temperature 1.4 only to" in (refused.error or "")
+
+
+def test_a_row_drawn_from_logits_that_are_not_finite_is_an_error(tiny: Checkpoint) -> None:
+    with Server(tiny, FakeBackend(tiny)) as server, connected(server) as engine:
+        engine.load(tiny)
+        server.not_finite = True
+        (found,) = engine.generate([request(0)])
+    assert found.error == "the model's logits are not finite"

@@ -1,0 +1,150 @@
+"""What a server does, forced and watched: that it accepts a field proves nothing.
+
+A stop token must end a continuation where it is drawn, and the end of a turn, forced by a bias, must end it too:
+llama.cpp's server takes `stop_token_ids` without a word and ignores it, and with `ignore_eos` never ends a turn at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from foreshock.errors import InputError
+from foreshock.jobs.engines.base import FinishReason, GenerationRequest
+from foreshock.jobs.engines.endpoint.http import BadAnswerError, EndpointClient, RefusedError
+from foreshock.jobs.engines.endpoint.protocol import CHAT, Completion, generation_body, prompt_fields, read_completion
+from foreshock.jobs.prompts.tokenizer import Tokenizer, decode, encode_prompt
+
+_LENGTH = 6
+_FORCED = 100.0
+_TOLERANCE = 0.25
+"""Nats by which one token's log-probability may differ between two ways of asking (bfloat16, other batches)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """How continuations are ended. `stop_ids`: by token ids, else by their texts; `ignore_eos`: the server's own end is
+    switched off (ours is among the stops). `first`: the greedy first token after the probe's prompt, None if it cannot
+    be told. `unproven`: what could not be forced, in words."""
+
+    stop_ids: bool = True
+    ignore_eos: bool = True
+    first: int | None = None
+    unproven: tuple[str, ...] = ()
+
+
+UNTESTED = Behaviour()
+"""What a server is asked with before it has been watched."""
+
+
+@dataclass(frozen=True)
+class _Asker:
+    client: EndpointClient
+    path: str
+    model: str
+    prompt: tuple[int, ...]
+    tokenizer: Tokenizer
+    wide: bool
+
+    async def ask(self, how: Behaviour, stops: tuple[int, ...], bias: Mapping[str, float] | None = None) -> Completion:
+        """One greedy continuation of the probe's prompt. Raises RefusedError or BadAnswerError."""
+        request = GenerationRequest(0, self.prompt, 0, _LENGTH, temperature=0.0, stop_token_ids=stops)
+        texts = [decode(self.tokenizer, (token,)) for token in stops]
+        body = generation_body(
+            self.model,
+            request,
+            prompt_fields(self.prompt, None),
+            texts,
+            wide=self.wide,
+            stop_ids=how.stop_ids,
+            ignore_eos=how.ignore_eos,
+        )
+        if bias is not None:
+            body["logit_bias"] = dict(bias)
+        return await self.client.post(self.path, body, lambda answer: read_completion(answer, None, stops))
+
+    def ids(self, said: Completion) -> tuple[int, ...]:
+        """Its tokens as told, else as its text reads."""
+        return said.token_ids if said.token_ids is not None else encode_prompt(self.tokenizer, said.text)
+
+
+async def judge_behaviour(
+    client: EndpointClient, path: str, model: str, prompt: Sequence[int], tokenizer: Tokenizer, *, wide: bool
+) -> Behaviour:
+    """Force a stop token and the end of a turn. Raises InputError for a server that does not stop where it is told."""
+    if path == CHAT:
+        return Behaviour(unproven=("chat/completions: that stop tokens end a continuation is taken on trust",))
+    asker = _Asker(client, path, model, tuple(prompt), tokenizer, wide)
+    plain = await asker.ask(Behaviour(ignore_eos=wide), ())
+    said = asker.ids(plain)
+    if not said:
+        return Behaviour(unproven=("the probe's continuation is empty, so no stop token could be forced",))
+    how = await _stops(asker, Behaviour(ignore_eos=wide, first=said[0]), said)
+    return await _end_of_turn(asker, how, said)
+
+
+async def _stops(asker: _Asker, how: Behaviour, said: tuple[int, ...]) -> Behaviour:
+    """By ids where those are heeded, else by their texts."""
+    ways = [how, replace(how, stop_ids=False)] if asker.wide else [replace(how, stop_ids=False)]
+    for way in ways:
+        if _stopped_at_once(asker, await asker.ask(way, (said[0],)), said):
+            return way
+    text = decode(asker.tokenizer, (said[0],))
+    raise InputError(
+        f"{asker.client.base_url}: the server does not stop where it is told: asked to end at token {said[0]} "
+        f"({text!r}), which it draws first, by id and by text, it goes on; its continuations would run past their end",
+        fix="serve the checkpoint with vLLM, or score and sample in process (engine transformers or vllm)",
+    )
+
+
+def _stopped_at_once(asker: _Asker, found: Completion, said: tuple[int, ...]) -> bool:
+    if found.finish_reason is not FinishReason.STOP:
+        return False
+    ids = asker.ids(found)
+    return not found.text.strip() or len(ids) == 0 or (len(ids) == 1 and ids[0] == said[0])
+
+
+async def _end_of_turn(asker: _Asker, how: Behaviour, said: tuple[int, ...]) -> Behaviour:
+    """The end of a turn, forced by a bias, where the server knows biases."""
+    end = asker.tokenizer.eos_token_id
+    other = next((token for token in range(asker.tokenizer.vocab_size) if token not in (end, said[0])), None)
+    unproven = "the end of a turn cannot be forced (no logit_bias), so that it ends one is taken on trust"
+    if end is None or other is None:
+        return replace(how, unproven=(*how.unproven, "the tokenizer names no end of a turn"))
+    try:
+        biased = await asker.ask(how, (), {str(other): _FORCED})
+        heeded = asker.ids(biased)[:1] == (other,)
+        if not heeded:
+            return replace(how, unproven=(*how.unproven, unproven))
+        for way in (how, replace(how, ignore_eos=False)):
+            found = await asker.ask(way, (end,), {str(end): _FORCED})
+            if found.finish_reason is FinishReason.STOP and len(asker.ids(found)) == 0:
+                return way
+    except (RefusedError, BadAnswerError):
+        return replace(how, unproven=(*how.unproven, unproven))
+    raise InputError(
+        f"{asker.client.base_url}: the end of a turn, token {end}, does not end a continuation even when it is forced",
+        fix="serve the checkpoint with vLLM, or work in process (engine transformers or vllm)",
+    )
+
+
+def same_logprob(scored: float, told: float | None) -> bool:
+    """Whether a prompt's score of a token is what the server gave when it drew it; true where it told nothing."""
+    return told is None or (math.isfinite(scored) and abs(scored - told) <= _TOLERANCE)
+
+
+def require_finite_tokens(answer: Mapping[str, Any]) -> None:
+    """Raise ValueError if the drawn tokens' log-probabilities, where the server gives them, are not all finite."""
+    choices = answer.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], Mapping) else {}
+    logprobs = first.get("logprobs")
+    if not isinstance(logprobs, Mapping):
+        return
+    values = logprobs.get("token_logprobs")
+    if not isinstance(values, list):
+        content = logprobs.get("content")
+        values = [e.get("logprob") for e in content if isinstance(e, Mapping)] if isinstance(content, list) else []
+    if any(not isinstance(value, int | float) or not math.isfinite(value) for value in values):
+        raise ValueError("the model's logits are not finite")
