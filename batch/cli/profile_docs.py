@@ -18,16 +18,19 @@ keys are refused. Shipped profiles, to use or to copy: {shipped}.
 def render() -> str:
     """The whole document."""
     shipped = ", ".join(f"`{name}`" for name in shipped_profiles())
-    return "\n".join([_INTRO.format(shipped=shipped), _table(Profile), "## `container`\n", _table(ContainerProfile)])
+    return "\n".join(
+        [_INTRO.format(shipped=shipped), key_table(Profile), "## `container`\n", key_table(ContainerProfile)]
+    )
 
 
-def _table(model: type[Profile] | type[ContainerProfile]) -> str:
+def key_table(model: type[Profile] | type[ContainerProfile]) -> str:
+    """One line a key."""
     lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for name, field in model.model_fields.items():
         if name == "container":
             lines.append("| `container` | mapping | `null` | The image that workers run in: see below |")
             continue
-        meanings = [field.description or "", _option(name) if model is Profile else ""]
+        meanings = [field.description or "", _option(name) if issubclass(model, Profile) else ""]
         meaning = ". ".join(filter(None, meanings))
         lines.append(f"| `{name}` | {type_text(field.annotation)} | {default_text(field)} | {meaning} |")
     return "\n".join(lines) + "\n"

@@ -135,11 +135,16 @@ class EngineContract:
 
     def test_scores_of_a_prefix_are_a_prefix_of_the_scores(self, engine: Any, checkpoint: Checkpoint) -> None:
         engine.load(checkpoint)
+        assert engine.covers(25, 40)  # else they are scored separately
         ids = request(0, 40).prompt_token_ids
         long, short = list(engine.score([ScoreRequest(0, ids, 10), ScoreRequest(1, ids[:25], 10)], 0.7))
         if long.request_id == 1:
             long, short = short, long
         assert short.logprobs == pytest.approx(long.logprobs[:15], abs=1e-5)
+
+    def test_a_prompt_covers_itself(self, engine: Any, checkpoint: Checkpoint) -> None:
+        engine.load(checkpoint)
+        assert engine.covers(20, 20)
 
     def test_an_empty_prefill_is_an_error_not_a_zero(self, engine: Any, checkpoint: Checkpoint) -> None:
         engine.load(checkpoint)

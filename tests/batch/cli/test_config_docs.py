@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import Field
+
 from foreshock.batch.cli import config_docs, profile_docs
 from foreshock.slurm.profile import ContainerProfile, Profile
 
@@ -20,3 +22,15 @@ def test_every_profile_key_is_documented() -> None:
     for name in (*Profile.model_fields, *ContainerProfile.model_fields):
         assert f"| `{name}` |" in document
     assert "| `mem` | text or null | `null` | sbatch's `--mem` |" in document
+
+
+def test_a_profile_key_is_documented_by_its_field() -> None:
+    class More(Profile):
+        licenses: str | None = Field(None, description="Licences that a job holds")
+
+    assert "| `licenses` | text or null | `null` | Licences that a job holds |" in profile_docs.key_table(More)
+
+
+def test_the_index_names_every_page() -> None:
+    index = (DOCS / "index.md").read_text()
+    assert [page.name for page in DOCS.glob("*.md") if page.name != "index.md" and f"({page.name})" not in index] == []
