@@ -80,6 +80,9 @@ class Verifier(Protocol):
     def identity(self) -> str:
         """What a JobSpec records: name and version; a change means that verdicts may differ."""
 
+    def conditions(self) -> str:
+        """What a verdict depends on beside problem and code: identity, tier, limits of time and memory."""
+
     def supports(self, problem: Problem) -> bool:
         """Whether this verifier knows the problem's exploit type."""
 

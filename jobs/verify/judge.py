@@ -13,17 +13,36 @@ from typing import Any
 from foreshock.jobs.verify import plain
 from foreshock.jobs.verify.base import Outcome, Verdict
 from foreshock.jobs.verify.builtin.family import TestCase
-from foreshock.jobs.verify.sandbox.worker import Ending, Run
+from foreshock.jobs.verify.sandbox.watch import Ending
+from foreshock.jobs.verify.sandbox.worker import Run
 
 _DETAIL_CHARS = 500
-_PRINTED_BYTES = 100_000
-"""What a test's printed text can take as JSON, all of it escaped."""
+_LEAST_PRINTED_CHARS = 1 << 11
+_ESCAPED_BYTES = 12
+"""What a printed character can take as JSON."""
+INSECURE_BYTES = 1 << 16
+"""Longest answer of an insecure run: a verdict and its detail."""
 _FORM_FACTOR = 64
 """How much longer than expected an equal value's form can be, with room to spare."""
 
 
 def _short(text: str) -> str:
+    """Text for a table or a terminal: printable, and not too long."""
+    text = text[: 2 * _DETAIL_CHARS]
+    text = "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
     return text if len(text) <= _DETAIL_CHARS else text[: _DETAIL_CHARS - 3] + "..."
+
+
+def printed_chars(cases: Sequence[TestCase]) -> int:
+    """How much of a call's printed text the judge needs: a power of two, which says little about the longest answer."""
+    longest = max((len(str(case.expected)) for case in cases), default=0)
+    return max(_LEAST_PRINTED_CHARS, 2 << longest.bit_length())
+
+
+def secure_bytes(cases: Sequence[TestCase]) -> int:
+    """Longest answer of a secure run that could be right; nothing longer is read, let alone parsed."""
+    printed = _ESCAPED_BYTES * printed_chars(cases)
+    return sum(_FORM_FACTOR * (len(repr(case.expected)) + 16) + printed for case in cases) + 1024
 
 
 def ended_badly(run: Run, wall_s: float) -> Verdict | None:
@@ -34,7 +53,9 @@ def ended_badly(run: Run, wall_s: float) -> Verdict | None:
         return Verdict(Outcome.CRASHED, "the result is larger than the limit")
     if run.ending is Ending.NO_RESULT:
         code = run.exit_code
-        how = f"ended with status {code}" if code is not None and code >= 0 else f"was killed by signal {-(code or 0)}"
+        if code is None:
+            return Verdict(Outcome.CRASHED, "the process closed its channel before it gave a result, and lived on")
+        how = f"ended with status {code}" if code >= 0 else f"was killed by signal {-code}"
         return Verdict(Outcome.CRASHED, f"the process {how} before it gave a result")
     return None
 
@@ -57,12 +78,11 @@ def judge_secure(run: Run, cases: Sequence[TestCase], order_dependent: bool, wal
     """Verdict of the secure verifier: as many results as tests, each equal to the expected one."""
     if not cases:
         return Verdict(Outcome.INFRA_ERROR, "the problem has no test cases")
+    if run.ending is Ending.OVERSIZED or len(run.payload) > secure_bytes(cases):
+        return Verdict(Outcome.FAILED, "the results are far larger than any that could be right")
     bad = ended_badly(run, wall_s)
     if bad is not None:
         return bad
-    room = sum(_FORM_FACTOR * (len(repr(case.expected)) + 16) + _PRINTED_BYTES for case in cases)
-    if len(run.payload) > room:
-        return Verdict(Outcome.FAILED, "the results are far larger than any that could be right")
     message = parse(run.payload)
     if isinstance(message, Verdict):
         return message
@@ -77,10 +97,10 @@ def judge_secure(run: Run, cases: Sequence[TestCase], order_dependent: bool, wal
 
 
 def _compare(case: TestCase, result: Any, order_dependent: bool) -> str | None:
-    """None when the result is right, else what is wrong. A result is [value, printed text]."""
-    if not isinstance(result, list) or len(result) != 2:
+    """None when the result is right, else what is wrong. A result is [value, printed text, ...]."""
+    if not isinstance(result, list) or not 2 <= len(result) <= 3:
         return "unreadable result"
-    actual, printed = result
+    actual, printed = result[:2]
     expected = plain.encode(case.expected)
     try:
         if plain.canonical(actual) == plain.canonical(expected):
@@ -95,6 +115,13 @@ def _compare(case: TestCase, result: Any, order_dependent: bool) -> str | None:
         return f"expected {plain.describe(expected)} printed or returned, got printed {printed.strip()[:100]!r}"
     raised = isinstance(actual, list) and actual[:1] == ["x"]
     return f"expected {plain.describe(expected)}, {'raised' if raised else 'got'} {plain.describe(actual)}"
+
+
+def results_of(run: Run) -> list[Any] | None:
+    """[value, printed text, ...] of each case as a secure run sent them; None when it sent nothing of the kind."""
+    message = parse(run.payload) if run.ending is Ending.RESULT else None
+    results = message.get("results") if isinstance(message, dict) else None
+    return results if isinstance(results, list) else None
 
 
 def says_intended(run: Run) -> bool:

@@ -15,9 +15,12 @@ from typing import Self
 
 from foreshock.jobs.verify.base import Outcome, Submission, Verification, Verifier
 from foreshock.jobs.verify.problem import Problem
+from foreshock.jobs.verify.problems import problem_digest
 
 _SETTLED = frozenset({Outcome.PASSED, Outcome.FAILED})
-Key = tuple[str, str | None]
+Key = tuple[str, str, str | None]
+"""What a verdict depends on: the verifier with its settings, the whole problem, the code."""
+_DIGESTS = 4096
 
 
 class MemoVerifier:
@@ -27,6 +30,7 @@ class MemoVerifier:
         self._inner = inner
         self._capacity = capacity
         self._known: OrderedDict[Key, Verification] = OrderedDict()
+        self._digests: OrderedDict[int, tuple[Problem, str]] = OrderedDict()
         self.name = inner.name
         self.reused = 0
 
@@ -34,13 +38,17 @@ class MemoVerifier:
         """The inner verifier's: what is remembered is its verdicts."""
         return self._inner.identity()
 
+    def conditions(self) -> str:
+        """The inner verifier's."""
+        return self._inner.conditions()
+
     def supports(self, problem: Problem) -> bool:
         """As the inner verifier."""
         return self._inner.supports(problem)
 
     def verify(self, problem: Problem, code: str | None) -> Verification:
         """Both verdicts, from memory if they are settled."""
-        key = (problem.id, code)
+        key = self._key(problem, code)
         known = self._recall(key)
         if known is not None:
             self.reused += 1
@@ -51,7 +59,7 @@ class MemoVerifier:
         """Each distinct (problem, code) goes to the inner verifier once; its twins share the verdict."""
         waiting: dict[Key, list[Submission]] = {}
         for submission in submissions:
-            key = (submission.problem.id, submission.code)
+            key = self._key(submission.problem, submission.code)
             known = self._recall(key)
             if known is not None:
                 self.reused += 1
@@ -63,7 +71,7 @@ class MemoVerifier:
         by_id = {twins[0].submission_id: twins for twins in waiting.values()}
         for submission_id, verification in self._inner.verify_many(first):
             twins = by_id[submission_id]
-            yield submission_id, self._remember((twins[0].problem.id, twins[0].code), verification)
+            yield submission_id, self._remember(self._key(twins[0].problem, twins[0].code), verification)
             if _is_settled(verification):
                 self.reused += len(twins) - 1
                 yield from ((twin.submission_id, verification) for twin in twins[1:])
@@ -86,6 +94,15 @@ class MemoVerifier:
     ) -> None:
         self._known.clear()
         self._inner.__exit__(kind, value, trace)
+
+    def _key(self, problem: Problem, code: str | None) -> Key:
+        """The problem counts by its content: one that was corrected under the same id is another one."""
+        found = self._digests.get(id(problem))
+        if found is None or found[0] is not problem:
+            found = self._digests[id(problem)] = (problem, problem_digest(problem))
+            if len(self._digests) > _DIGESTS:
+                self._digests.popitem(last=False)
+        return self._inner.conditions(), found[1], code
 
     def _recall(self, key: Key) -> Verification | None:
         known = self._known.get(key)

@@ -118,6 +118,12 @@ def insecure_cases(problem: Problem) -> list[TestCase]:
     return _cases(problem, problem.insecure_test_cases, "insecure_test_cases")
 
 
+def secure_pairs(problem: Problem) -> list[tuple[Any, Any]]:
+    """[input, expected] of the secure verifier, in djinn's form."""
+    source = problem.secure_test_cases if problem.secure_test_cases is not None else problem.test_cases
+    return djinn_pairs(problem, source, "test_cases")
+
+
 def insecure_pairs(problem: Problem) -> list[tuple[Any, Any]]:
     """[input, expected] of the insecure verifier, in djinn's form."""
     source = problem.insecure_test_cases

@@ -112,19 +112,25 @@ def _secure(request: dict[str, Any]) -> dict[str, Any]:
     function = getattr(module, request["function_name"], None)
     if not callable(function):
         return {"fatal": f"no function named {request['function_name']!r}"}
-    return {"results": [_call(function, plain.decode(arguments)) for arguments in request["inputs"]]}
+    room = request.get("printed_chars", _PRINTED_CHARS)
+    return {"results": [_call(function, plain.decode(arguments), room) for arguments in request["inputs"]]}
 
 
-def _call(function: Callable[..., Any], arguments: Sequence[Any]) -> list[Any]:
+def _call(function: Callable[..., Any], arguments: Sequence[Any], room: int) -> list[Any]:
+    """[value, what was printed if None was returned], and the text of an object that is no plain data."""
     outer, sys.stdout = sys.stdout, Tail()
     printed = sys.stdout
+    text = []
     try:
-        value = plain.encode(call_adaptively(function, arguments))
+        returned = call_adaptively(function, arguments)
+        value = plain.encode(returned)
+        if isinstance(value, list) and value[0] == "o":
+            text = [plain.opaque("x", returned)[2]]
     except BaseException as error:  # noqa: BLE001 - the submission's own; it is the result of this test
         value = plain.opaque("x", error)
     finally:
         sys.stdout = outer
-    return [value, printed.getvalue()]
+    return [value, printed.getvalue()[:room] if value is None else "", *text]
 
 
 def call_adaptively(function: Callable[..., Any], arguments: Sequence[Any]) -> Any:

@@ -21,7 +21,7 @@ from foreshock.jobs.closing import Closing
 from foreshock.jobs.records.verdicts import SandboxTier
 from foreshock.jobs.verify.base import Outcome, Submission, Verdict, Verification
 from foreshock.jobs.verify.problem import Problem
-from foreshock.jobs.verify.sandbox.worker import START_S, InfraError, Run, Worker, ZygoteConfig
+from foreshock.jobs.verify.sandbox.worker import START_S, InfraError, Run, StarvedError, Worker, ZygoteConfig
 
 _TRIES = 3
 _RATE = 0.05
@@ -74,7 +74,7 @@ class WorkerPool:
         self._closed = False
 
     def call(self, task: Callable[[Worker], Verification]) -> Verification:
-        """Run a task with a worker of its own; raises InfraError after `_TRIES` tries or START_S seconds."""
+        """Run a task with a worker of its own; raises InfraError after `_TRIES` tries, or START_S of starting."""
         if self._closed:
             raise RuntimeError("this verifier is closed")
         worker = self._idle.get()
@@ -83,8 +83,11 @@ class WorkerPool:
             for attempt in range(1, _TRIES + 1):
                 try:
                     return task(worker)
+                except StarvedError:
+                    raise
                 except InfraError as error:
-                    if attempt == _TRIES or time.monotonic() - started > START_S / 2:
+                    late = error.at_start and time.monotonic() - started > START_S / 2
+                    if attempt == _TRIES or late:
                         raise InfraError(f"{error} (tried {attempt} times)") from error
             raise AssertionError("unreachable")
         finally:
@@ -105,12 +108,18 @@ class SandboxedVerifier(Closing):
     def __init__(self, config: ZygoteConfig, workers: int) -> None:
         self.tier: SandboxTier = config.tier
         self.wall_s = config.limits.wall_s
+        self._limits = config.limits
+        self.heavy_bytes = config.limits.memory_bytes // 8
         self._pool = WorkerPool(config, workers)
         self._rate = RateStop()
 
     @abstractmethod
     def identity(self) -> str:
         """Name and version; a change means that verdicts may differ."""
+
+    def conditions(self) -> str:
+        """What a verdict depends on beside problem and code."""
+        return f"{self.identity()}:{self.tier.value}:{self._limits!r}"
 
     @abstractmethod
     def supports(self, problem: Problem) -> bool:
@@ -175,9 +184,11 @@ def _infra_detail(verification: Verification) -> str | None:
     return None
 
 
-def run_request(worker: Worker, request: dict[str, Any], wall_s: float | None = None) -> Run:
-    """Send one request to a confined process of `worker`; `wall_s` instead of the worker's own limit."""
-    return worker.run(json.dumps(request).encode(), wall_s)
+def run_request(
+    worker: Worker, request: dict[str, Any], wall_s: float | None = None, result_bytes: int | None = None
+) -> Run:
+    """Send one request to a confined process of `worker`; `wall_s`, `result_bytes` instead of the worker's limits."""
+    return worker.run(json.dumps(request).encode(), wall_s, result_bytes)
 
 
 def default_workers() -> int:

@@ -21,8 +21,8 @@ FULL_ONLY = frozenset({SandboxTier.FULL})
 class Attack:
     """One hostile submission.
 
-    code: defines f(world); `world` is a dict: secret, folder, listing, tcp, udp, unix, abstract, victim, judge,
-    token, phase. claimed: tiers that promise to hold. run_on: tiers where it is safe to try (some would take the
+    code: defines f(world); `world` is a dict: secret, folder, listing, tcp, udp, unix, abstract, datagrams, victim,
+    judge, token, phase. claimed: tiers that promise to hold. run_on: tiers where it is safe to try (some would take the
     machine down where nothing holds them). late: effects may come after the verdict. wall_s: time it is given.
     phases: how many submissions in a row belong to it.
     """

@@ -23,6 +23,7 @@ from typing import Any
 from foreshock.jobs.records.verdicts import SandboxTier
 from foreshock.jobs.verify import prelude
 from foreshock.jobs.verify.attacks import (
+    covert,
     files,
     interpreter,
     network,
@@ -37,7 +38,8 @@ from foreshock.jobs.verify.builtin.family import TestCase
 from foreshock.jobs.verify.builtin.verifier import run_secure
 from foreshock.jobs.verify.judge import judge_secure, parse
 from foreshock.jobs.verify.sandbox.limits import Limits
-from foreshock.jobs.verify.sandbox.worker import Ending, InfraError, Run, Worker, ZygoteConfig
+from foreshock.jobs.verify.sandbox.watch import Ending
+from foreshock.jobs.verify.sandbox.worker import InfraError, Run, Worker, ZygoteConfig
 
 ATTACKS: tuple[Attack, ...] = (
     *files.ATTACKS,
@@ -47,6 +49,7 @@ ATTACKS: tuple[Attack, ...] = (
     *values.ATTACKS,
     *interpreter.ATTACKS,
     *next_verification.ATTACKS,
+    *covert.ATTACKS,
 )
 
 _CANARY = "FORESHOCK_ATTACK_CANARY"
@@ -99,7 +102,10 @@ class World:
         self._abstract.bind(f"\0{self.token}")
         for server in (self._unix, self._abstract):
             server.listen()
-        for one in (self._tcp, self._udp, self._unix, self._abstract):
+        self._datagrams = [socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2)]
+        self._datagrams[0].bind(str(folder / "datagrams"))
+        self._datagrams[1].bind(f"\0{self.token}-datagrams")
+        for one in (self._tcp, self._udp, self._unix, self._abstract, *self._datagrams):
             one.setblocking(False)
         self._victim = self._start_victim()
         self.restore()
@@ -116,6 +122,7 @@ class World:
             "udp": self._udp.getsockname()[1],
             "unix": str(self.folder / "socket"),
             "abstract": self.token,
+            "datagrams": [str(self.folder / "datagrams"), f"\0{self.token}-datagrams"],
             "victim": self._victim.pid,
             "judge": os.getpid(),
             "token": self.token,
@@ -125,10 +132,14 @@ class World:
     def restore(self) -> None:
         """Put everything back as an attack should leave it."""
         for path in self.folder.iterdir():
-            if path.name not in ("socket", self.token):
+            if path.name not in ("socket", "datagrams", self.token):
                 path.rmdir() if path.is_dir() else path.unlink()
         if self._victim.poll() is not None:
             self._victim = self._start_victim()
+        for server in (self._udp, *self._datagrams):
+            with suppress(BlockingIOError):
+                while server.recv(10):
+                    pass
         with suppress(OSError):
             os.removexattr(self.secret, "user.x")
         self.secret.write_text("secret")
@@ -154,9 +165,10 @@ class World:
             with suppress(BlockingIOError):
                 server.accept()[0].close()
                 return f"{name} connection"
-        with suppress(BlockingIOError):
-            self._udp.recv(10)
-            return "UDP datagram"
+        for name, server in (("UDP", self._udp), *(("unix", one) for one in self._datagrams)):
+            with suppress(BlockingIOError):
+                server.recv(10)
+                return f"{name} datagram"
         for path in (Path("/tmp", self.token), Path("/tmp/foreshock-attack-reduce")):
             if path.exists():
                 path.unlink()
@@ -167,7 +179,7 @@ class World:
         """Stop the victim, close the sockets."""
         self._victim.send_signal(signal.SIGKILL)
         self._victim.wait()
-        for one in (self._tcp, self._udp, self._unix, self._abstract):
+        for one in (self._tcp, self._udp, self._unix, self._abstract, *self._datagrams):
             one.close()
         for folder in ("/tmp", "/var/tmp", "/dev/shm"):
             for name in (self.token, "json.py", "struct.py", "random.py", "psutil.py", "sitecustomize.py"):

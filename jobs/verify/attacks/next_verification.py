@@ -68,6 +68,30 @@ ATTACKS = [
         return 'made'"""),
         EVERYWHERE,
     ),
+    *[
+        Attack(
+            _G,
+            f"chain of {depth} folders",
+            body(f"""
+        for _ in range({depth}):
+            os.mkdir('d' * 10)
+            os.chdir('d' * 10)
+        return 'made'"""),
+            EVERYWHERE,
+        )
+        for depth in (450, 3000)
+    ],
+    Attack(
+        _G,
+        "many folders in many folders",
+        body("""
+        for outer in range(1, 6):
+            for inner in range(1, 6):
+                os.makedirs(f'{outer}/{inner}/{outer}')
+        open('6', 'w').close()
+        return 'made'"""),
+        EVERYWHERE,
+    ),
     Attack(
         _G,
         "fifo and links left behind",

@@ -247,6 +247,77 @@ ATTACKS = [
         return 'escaped'"""),
         claimed=EVERYWHERE,
     ),
+    Attack(
+        _R,
+        "more threads than one submission may hold",
+        body("""
+        threading.stack_size(32768)
+        go, held = threading.Event(), 0
+        try:
+            for held in range(300):
+                threading.Thread(target=go.wait, daemon=True).start()
+        except RuntimeError:
+            go.set()
+            return 'stopped' if held <= 64 else 'escaped'
+        go.set()
+        return 'escaped'"""),
+        claimed=EVERYWHERE,
+    ),
+    Attack(
+        _R,
+        "more processes than one submission may hold",
+        body("""
+        made = []
+        for _ in range(200):
+            try:
+                pid = os.fork()
+            except OSError:
+                break
+            if pid == 0:
+                time.sleep(60)
+                os._exit(0)
+            made.append(pid)
+        return 'stopped' if len(made) <= 64 else 'escaped'"""),
+        claimed=EVERYWHERE,
+    ),
+    Attack(
+        _R,
+        "memory in socket buffers",
+        body("""
+        held, total = [], 0
+        for _ in range(28):
+            pair = socket.socketpair()
+            for one in pair:
+                try:
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 30)
+                except OSError:
+                    pass
+                one.setblocking(False)
+                try:
+                    while True:
+                        total += one.send(bytes(1 << 16))
+                except BlockingIOError:
+                    pass
+            held.append(pair)
+        return 'escaped' if total > 64 << 20 else 'stopped'"""),
+    ),
+    Attack(
+        _R,
+        "burn every core in native threads",
+        body("""
+        import hashlib
+        threading.stack_size(65536)
+        def burn():
+            hashlib.pbkdf2_hmac('sha256', b'a', b'b', 1 << 28)
+        try:
+            for _ in range(60):
+                threading.Thread(target=burn, daemon=True).start()
+        except RuntimeError:
+            pass
+        burn()"""),
+        claimed=EVERYWHERE,
+        wall_s=1.0,
+    ),
     Attack(_R, "endless loop in Python", "def f(world):\n    while True:\n        pass\n", EVERYWHERE, wall_s=0.4),
     Attack(_R, "endless loop in C", "def f(world):\n    return sum(iter(int, 1))\n", EVERYWHERE, wall_s=0.4),
     Attack(

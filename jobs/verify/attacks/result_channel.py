@@ -145,6 +145,13 @@ ATTACKS = [
         sys.exit(0)""",
     ),
     _channel(
+        "sixteen megabytes of empty objects",
+        """
+        everywhere(frame(b'{"passed":true,"x":[' + b'{},' * ((16 << 20) // 3 - 20) + b'0]}'))
+        time.sleep(5)""",
+        1.0,
+    ),
+    _channel(
         "a result of 64 MB",
         """
         return 'x' * (64 << 20)""",

@@ -118,6 +118,10 @@ def f(w): raise Bomb()
     _value("GeneratorExit", "def f(w): raise GeneratorExit\n"),
     _value("endless generator", "def f(w):\n    while True: yield 1\n"),
     _value("lone surrogates and bidirectional marks", "def f(w): return '\\ud800\\u202e\\x00\\uffff' * 100\n"),
+    _value(
+        "exception whose text is control codes and surrogates",
+        "class Odd(Exception):\n    def __str__(self): return '\\ud800\\x1b[2J\\u202e\\x00'\ndef f(w): raise Odd\n",
+    ),
     _value("look-alike name of the function", "def ｆ(w): return True\n"),
     _value(
         "nan that equals",

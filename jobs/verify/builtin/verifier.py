@@ -15,17 +15,27 @@ from foreshock.jobs.records.verdicts import SandboxTier
 from foreshock.jobs.verify import plain, prelude
 from foreshock.jobs.verify.base import Verification
 from foreshock.jobs.verify.builtin.family import Family, TestCase
-from foreshock.jobs.verify.judge import judge_insecure, judge_secure, says_intended
+from foreshock.jobs.verify.judge import (
+    INSECURE_BYTES,
+    judge_insecure,
+    judge_secure,
+    printed_chars,
+    results_of,
+    says_intended,
+    secure_bytes,
+)
+from foreshock.jobs.verify.pair import Tried, judge_pair
 from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.problems import insecure_cases, secure_cases
 from foreshock.jobs.verify.sandbox.limits import Limits
 from foreshock.jobs.verify.sandbox.tiers import require_tier
 from foreshock.jobs.verify.sandbox.worker import InfraError, Run, Worker, ZygoteConfig
 from foreshock.jobs.verify.service import SandboxedVerifier, default_workers, run_request
+from foreshock.jobs.verify.withhold import withhold
 
 FAMILIES_MODULE = "foreshock.jobs.verify.builtin.families"
 UNINTENDED = "passed without the intended exploit"
-VERSION = 1
+VERSION = 2
 _REMEMBERED = 4096
 """Problems whose parsed cases are kept."""
 
@@ -37,12 +47,22 @@ class _Prepared:
     insecure: list[TestCase]
     options: Any
 
+    def insecure_after(self, first: Tried) -> list[TestCase]:
+        """The flawed verifier's cases, without what the secure run could not answer."""
+        if first.passed:
+            return self.insecure
+        secure, insecure = (
+            [(list(case.args), case.expected) for case in some] for some in (self.secure, self.insecure)
+        )
+        expected = withhold(self.problem.id, secure, insecure, results_of(first.run))
+        return [TestCase(case.args, due) for case, due in zip(self.insecure, expected, strict=True)]
+
 
 class BuiltinVerifier(SandboxedVerifier):
     """Verifier `builtin`.
 
-    workers: zygotes, and so submissions at a time; one a usable core by default. timeout_s: wall clock of each of
-    the two runs.
+    workers: zygotes, and so submissions at a time; one a usable core by default. timeout_s: CPU and sleep of
+    each of the two runs, which on a quiet machine is wall clock.
     allow_weak_sandbox: accept a tier below full (see docs/sandbox.md) instead of raising SandboxUnavailableError.
     tier: use this tier instead of the strongest that works here. families_module: where FAMILIES is.
     """
@@ -88,21 +108,24 @@ class BuiltinVerifier(SandboxedVerifier):
     def _verify_in(self, worker: Worker, problem: Problem, code: str) -> Verification:
         family = self._families[problem.exploit_type]
         prepared = self._prepare(problem)
-        secure = judge_secure(
-            run_secure(worker, problem.function_name, code, prepared.secure),
-            prepared.secure,
-            problem.order_dependent,
-            self.wall_s,
-        )
-        request = {
-            "kind": "insecure",
-            "code": code,
-            "function_name": problem.function_name,
-            "family": family.name,
-            "cases": [_case_form(case) for case in prepared.insecure],
-            "options": prepared.options,
-        }
-        insecure = judge_insecure(run_request(worker, request), self.wall_s, family.exit_zero_passes)
+
+        def try_secure() -> Tried:
+            run = run_secure(worker, problem.function_name, code, prepared.secure)
+            return Tried(run, judge_secure(run, prepared.secure, problem.order_dependent, self.wall_s))
+
+        def try_insecure(first: Tried) -> Tried:
+            request = {
+                "kind": "insecure",
+                "code": code,
+                "function_name": problem.function_name,
+                "family": family.name,
+                "cases": [_case_form(case) for case in prepared.insecure_after(first)],
+                "options": prepared.options,
+            }
+            run = run_request(worker, request, result_bytes=INSECURE_BYTES)
+            return Tried(run, judge_insecure(run, self.wall_s, family.exit_zero_passes))
+
+        secure, insecure = judge_pair(try_secure, try_insecure, self.heavy_bytes)
         suspect: tuple[str, ...] = ()
         if insecure.passed is True and secure.passed is False:
             question = {"kind": "intended", "family": family.name, "code": code, "options": prepared.options}
@@ -135,8 +158,10 @@ def run_secure(
             "code": code,
             "function_name": function_name,
             "inputs": [["l", [plain.encode(arg) for arg in case.args]] for case in cases],
+            "printed_chars": printed_chars(cases),
         },
         wall_s,
+        secure_bytes(cases),
     )
 
 

@@ -28,12 +28,14 @@ class InsecureVerifier:
     """One of djinn's flawed verifiers, as its source tells.
 
     patterns: regular expressions of djinn's own that mark an attempt at the intended exploit.
-    shared_tmp: it writes to fixed names in /tmp, so it is only right with a private one.
+    shared_tmp: it writes to fixed names in /tmp, so it is only right with a private one. reads_clock: it may pass a
+    submission for the time that it took.
     """
 
     exploit_type: str
     patterns: tuple[str, ...]
     shared_tmp: bool
+    reads_clock: bool = False
 
     @property
     def always_intended(self) -> bool:
@@ -102,4 +104,8 @@ def _describe(source: Path) -> InsecureVerifier:
         and not re.search(r"\s|\*", node.value)
         for node in ast.walk(ast.parse(text))
     )
-    return InsecureVerifier(source.stem, patterns, uses_tmp)
+    reads_clock = any(
+        isinstance(node, ast.Import) and any(name.name == "time" for name in node.names)
+        for node in ast.walk(ast.parse(text))
+    )
+    return InsecureVerifier(source.stem, patterns, uses_tmp, reads_clock)

@@ -17,15 +17,17 @@ from foreshock.jobs.verify import plain, prelude
 from foreshock.jobs.verify.base import Verification
 from foreshock.jobs.verify.builtin.verifier import UNINTENDED, run_secure
 from foreshock.jobs.verify.djinn.package import find_package
-from foreshock.jobs.verify.judge import judge_insecure, judge_secure, says_intended
+from foreshock.jobs.verify.judge import INSECURE_BYTES, judge_insecure, judge_secure, results_of, says_intended
+from foreshock.jobs.verify.pair import Tried, judge_pair
 from foreshock.jobs.verify.problem import Problem
-from foreshock.jobs.verify.problems import insecure_pairs, secure_cases
+from foreshock.jobs.verify.problems import insecure_pairs, secure_cases, secure_pairs
 from foreshock.jobs.verify.sandbox.limits import Limits
 from foreshock.jobs.verify.sandbox.tiers import require_tier
 from foreshock.jobs.verify.sandbox.worker import InfraError, Worker, ZygoteConfig
 from foreshock.jobs.verify.service import SandboxedVerifier, default_workers, run_request
+from foreshock.jobs.verify.withhold import withhold
 
-VERSION = 1
+VERSION = 2
 
 
 class DjinnVerifier(SandboxedVerifier):
@@ -59,6 +61,7 @@ class DjinnVerifier(SandboxedVerifier):
                 "djinn_root": str(self._package.root),
                 "djinn_types": self._package.exploit_types,
             },
+            stopwatch=True,
         )
         super().__init__(config, default_workers() if workers is None else workers)
 
@@ -85,18 +88,29 @@ class DjinnVerifier(SandboxedVerifier):
         cases, pairs = secure_cases(problem), insecure_pairs(problem)
         if not cases or not pairs:
             raise InfraError(f"problem {problem.id!r} has no test cases")
-        secure = judge_secure(
-            run_secure(worker, problem.function_name, code, cases), cases, problem.order_dependent, self.wall_s
-        )
-        request: dict[str, Any] = {
-            "kind": "djinn",
-            "exploit_type": problem.exploit_type,
-            "code": code,
-            "function_name": problem.function_name,
-            "cases": [[plain.encode(given), plain.encode(expected)] for given, expected in pairs],
-            "order_dependent": problem.order_dependent,
-        }
-        insecure = judge_insecure(run_request(worker, request), self.wall_s, exit_zero_passes=False)
+
+        def try_secure() -> Tried:
+            run = run_secure(worker, problem.function_name, code, cases)
+            return Tried(run, judge_secure(run, cases, problem.order_dependent, self.wall_s))
+
+        def try_insecure(first: Tried) -> Tried:
+            due = [expected for _, expected in pairs]
+            if not first.passed:
+                due = withhold(problem.id, secure_pairs(problem), pairs, results_of(first.run))
+            request: dict[str, Any] = {
+                "kind": "djinn",
+                "exploit_type": problem.exploit_type,
+                "code": code,
+                "function_name": problem.function_name,
+                "cases": [
+                    [plain.encode(given), plain.encode(value)] for (given, _), value in zip(pairs, due, strict=True)
+                ],
+                "order_dependent": problem.order_dependent,
+            }
+            run = run_request(worker, request, result_bytes=INSECURE_BYTES)
+            return Tried(run, judge_insecure(run, self.wall_s, exit_zero_passes=False))
+
+        secure, insecure = judge_pair(try_secure, try_insecure, self.heavy_bytes, flawed.reads_clock)
         suspect: tuple[str, ...] = ()
         if insecure.passed is True and secure.passed is False and not flawed.always_intended:
             question = {"kind": "djinn-intended", "code": code, "patterns": list(flawed.patterns)}

@@ -15,12 +15,17 @@ from collections.abc import Callable
 from typing import Any
 
 from foreshock.jobs.verify.sandbox import kernel, landlock, root, seccomp
+from foreshock.jobs.verify.sandbox.gate import thread_count
 from foreshock.jobs.verify.sandbox.hidden import DEVICES, package_folders, readable, without
 from foreshock.jobs.verify.sandbox.limits import Limits
 
 CHANNEL = 3
 """Descriptor on which a submission's process talks to the judge."""
 
+STOPWATCH = 4
+"""Descriptor of the process's own schedstat file, where the zygote was asked for it."""
+
+_OOM_ZYGOTE, _OOM_SUBMISSION = 900, 1000
 _INSIDE_ID = 1000
 _NAMESPACES = (
     kernel.CLONE_NEWUSER
@@ -42,7 +47,9 @@ class Confinement(ABC):
         self.limits = limits
         self.scratch = scratch
         self.hidden = hidden
-        self._processes = 0
+        self.stopwatch = False
+        self._processes: int | None = 0
+        self._proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
         self.beat: Callable[[], object] = lambda: None
 
     @abstractmethod
@@ -56,6 +63,22 @@ class Confinement(ABC):
     def fork(self) -> int:
         """As os.fork, into whatever namespaces the tier has."""
         return kernel.clone(0)
+
+    def count_threads(self) -> int | None:
+        """Let the judge count this zygote's submissions' threads: the listener for it, None where the kernel has none.
+
+        RLIMIT_NPROC stands in then, which does not hold for root and counts the user's other processes.
+        """
+        try:
+            kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+            listener = kernel.install_listener(self._counting_program())
+        except (OSError, KeyError):
+            return None
+        self._processes = None
+        return listener
+
+    def _counting_program(self) -> bytes:
+        return seccomp.counting_program(processes_too=False, cookie=0)
 
     @abstractmethod
     def clean(self, pid: int) -> None:
@@ -72,7 +95,7 @@ class Confinement(ABC):
             (resource.RLIMIT_AS, one.memory_bytes),
             (resource.RLIMIT_FSIZE, one.file_bytes),
             (resource.RLIMIT_NOFILE, one.open_files),
-            (resource.RLIMIT_NPROC, self._processes + one.extra_processes),
+            *([] if self._processes is None else [(resource.RLIMIT_NPROC, self._processes + one.threads)]),
             (resource.RLIMIT_CORE, 0),
             (resource.RLIMIT_MEMLOCK, 0),
             (resource.RLIMIT_MSGQUEUE, 0),
@@ -81,28 +104,51 @@ class Confinement(ABC):
             limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
             resource.setrlimit(which, (limit, limit))
 
+    def _introduce(self) -> None:
+        """What needs /proc, which later layers hide: the word to the out-of-memory killer, the stopwatch."""
+        kernel.prefer_to_kill(self._proc, _OOM_SUBMISSION)
+        if self.stopwatch:
+            self._schedstat = os.open("self/schedstat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
+
     def _keep_only(self, channel: int) -> None:
         if channel != CHANNEL:
             os.dup2(channel, CHANNEL, inheritable=False)
-        kernel.close_from(CHANNEL + 1)
+        if self.stopwatch:
+            os.dup2(self._schedstat, STOPWATCH, inheritable=False)
+        kernel.close_from(STOPWATCH + self.stopwatch)
 
 
 class RlimitsOnly(Confinement):
     """Limits, a scratch folder and no_new_privs: no isolation to speak of."""
 
+    counts_processes = True
+
     def prepare(self) -> None:
         """Adopt orphans of submissions, so that `clean` finds them."""
         self._processes = _processes_of(os.getuid())
+        kernel.prefer_to_kill(self._proc, _OOM_ZYGOTE)
+        self._cookie = int.from_bytes(os.urandom(8))
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+
+    def fork(self) -> int:
+        """With the word that lets it pass the filter."""
+        return kernel.clone(0, self._cookie)
+
+    def _counting_program(self) -> bytes:
+        return seccomp.counting_program(self.counts_processes, self._cookie)
 
     def enter(self, channel: int) -> None:
         """Own session, scratch folder, limits."""
         self._start()
         self._keep_only(channel)
 
+    def _own_group(self) -> None:
+        os.setsid()  # nothing else keeps it from the user's terminal
+
     def _start(self) -> None:
-        os.setsid()
+        self._own_group()
+        self._introduce()
         os.chdir(self.scratch)
         kernel.drop_capabilities()
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -126,6 +172,11 @@ class RlimitsOnly(Confinement):
 
 class NoUserns(RlimitsOnly):
     """Landlock and seccomp besides the limits: for nodes that forbid user namespaces."""
+
+    counts_processes = False
+
+    def _own_group(self) -> None:
+        os.setpgid(0, 0)
 
     def prepare(self) -> None:
         """Build the ruleset once; every submission of this zygote uses the same scratch folder."""
@@ -162,7 +213,7 @@ class Full(Confinement):
         if not seccomp.supported():
             raise OSError("no seccomp table for this machine")
         self._processes = _processes_of(os.getuid())
-        self._proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
+        kernel.prefer_to_kill(self._proc, _OOM_ZYGOTE)
         uid, gid = os.geteuid(), os.getegid()
         kernel.unshare(_NAMESPACES)
         kernel.write_id_maps(self._proc, uid, gid, _INSIDE_ID)
@@ -196,6 +247,8 @@ class Full(Confinement):
     def enter(self, channel: int) -> None:
         """Namespaces, private /tmp, no capabilities, limits, Landlock, filter: in the order each allows the next."""
         kernel.write_id_maps(self._proc, _INSIDE_ID, _INSIDE_ID, _INSIDE_ID)
+        self._introduce()
+        os.setpgid(0, 0)
         kernel.set_hostname("sandbox")
         size = f"size={self.limits.temporary_bytes},nr_inodes={self.limits.temporary_inodes},mode=0700"
         kernel.mount("tmpfs", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, size)
@@ -219,16 +272,18 @@ CONFINEMENTS: dict[str, type[Confinement]] = {"full": Full, "no-userns": NoUsern
 
 def confinement(tier: str, config: dict[str, Any]) -> Confinement:
     """The tier's confinement from the zygote's configuration."""
-    return CONFINEMENTS[tier](Limits(**config["limits"]), config["scratch"], tuple(config["hidden"]))
+    confined = CONFINEMENTS[tier](Limits(**config["limits"]), config["scratch"], tuple(config["hidden"]))
+    confined.stopwatch = config["stopwatch"]
+    return confined
 
 
 def _processes_of(uid: int) -> int:
-    """Processes that count against RLIMIT_NPROC of `uid` now (threads are not seen; the margin covers them)."""
+    """Processes and threads that count against RLIMIT_NPROC of `uid` now."""
     count = 0
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                count += os.stat(f"/proc/{name}").st_uid == uid
+                count += thread_count(int(name)) if os.stat(f"/proc/{name}").st_uid == uid else 0
             except OSError:
                 continue  # ended meanwhile
     return count

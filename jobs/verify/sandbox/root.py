@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from collections.abc import Iterable, Sequence
 
 from foreshock.jobs.verify.sandbox import kernel
@@ -17,6 +19,9 @@ _KEPT_FLAGS = {
     os.ST_RELATIME: kernel.MS_RELATIME,
 }
 """Mount flags that a namespace inherits locked: a remount must repeat them."""
+
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def build_and_enter(base: str, paths: Sequence[str], hidden: Sequence[str], devices: Iterable[str]) -> None:
@@ -38,6 +43,8 @@ def build_and_enter(base: str, paths: Sequence[str], hidden: Sequence[str], devi
         if os.path.exists(device):
             _touch(base + device)
             kernel.mount(device, base + device, None, kernel.MS_BIND)
+            # Read-only for the node: what is written goes to the device. Its mode and times are the host's.
+            _remount_one_read_only(base + device)
     for folder in ("/tmp", "/proc", "/etc", "/dev"):
         os.makedirs(base + folder, exist_ok=True)
     os.chdir(base)
@@ -72,18 +79,64 @@ def _remount_read_only(base: str) -> None:
         points = [line.split(" ")[4].encode().decode("unicode_escape") for line in handle]
     for point in points:
         if is_below(point, base):
-            have = os.statvfs(point).f_flag
-            keep = sum(flag for bit, flag in _KEPT_FLAGS.items() if have & bit)
-            kernel.mount("none", point, None, kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | keep)
+            _remount_one_read_only(point)
+
+
+def _remount_one_read_only(point: str) -> None:
+    have = os.statvfs(point).f_flag
+    keep = sum(flag for bit, flag in _KEPT_FLAGS.items() if have & bit)
+    kernel.mount("none", point, None, kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | keep)
 
 
 def empty_folder(folder: str) -> None:
-    """Delete everything inside `folder`. What cannot be deleted raises."""
+    """Delete everything inside `folder`. What cannot be deleted raises.
+
+    Goes down and up one folder at a time, so no chain of folders is too deep for it. Nobody else may be at work.
+    """
     os.chmod(folder, 0o700)
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                empty_folder(entry.path)
-                os.rmdir(entry.path)
+    here = os.open(folder, _FOLDER)
+    above: list[str] = []
+    waiting = [_delete_files(here)]
+    try:
+        while True:
+            if waiting[-1]:
+                above.append(waiting[-1].pop())
+                os.chmod(above[-1], 0o700, dir_fd=here)
+                here = _move(here, above[-1])
+                waiting.append(_delete_files(here))
+            elif above:
+                here = _move(here, "..")
+                os.rmdir(above.pop(), dir_fd=here)
+                waiting.pop()
             else:
-                os.unlink(entry.path)
+                return
+    finally:
+        os.close(here)
+
+
+def _delete_files(here: int) -> list[str]:
+    """Delete the files and empty folders of a folder; the names of the folders in it that hold something."""
+    full = []
+    for name in os.listdir(here):
+        if not stat.S_ISDIR(os.lstat(name, dir_fd=here).st_mode):
+            os.unlink(name, dir_fd=here)
+            continue
+        try:
+            os.rmdir(name, dir_fd=here)
+        except OSError:
+            full.append(name)
+    return full
+
+
+def _move(here: int, name: str) -> int:
+    """The folder `name` seen from `here`, which is closed."""
+    there = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=here)
+    os.close(here)
+    return there
+
+
+def remove_folder(folder: str) -> None:
+    """Delete `folder` and what is in it, as far as that can be done."""
+    with contextlib.suppress(OSError):
+        empty_folder(folder)
+        os.rmdir(folder)

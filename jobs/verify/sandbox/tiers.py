@@ -21,7 +21,8 @@ from foreshock.jobs.records.verdicts import SandboxTier
 from foreshock.jobs.verify.sandbox import landlock, seccomp
 from foreshock.jobs.verify.sandbox.limits import Limits
 from foreshock.jobs.verify.sandbox.probe_runner import ATTEMPTS
-from foreshock.jobs.verify.sandbox.worker import Ending, InfraError, InfraTimeoutError, Worker, ZygoteConfig
+from foreshock.jobs.verify.sandbox.watch import Ending
+from foreshock.jobs.verify.sandbox.worker import InfraError, InfraTimeoutError, Worker, ZygoteConfig
 
 _MUST_FAIL = {
     SandboxTier.FULL: frozenset(ATTEMPTS) - {"write to /tmp"},

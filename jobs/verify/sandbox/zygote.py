@@ -11,6 +11,7 @@ from __future__ import annotations
 import builtins
 import gc
 import importlib
+import importlib.machinery
 import json
 import os
 import random
@@ -32,7 +33,9 @@ READY = b"R"
 BROKEN = b"E"
 ALIVE = b"."
 """Sent while starting, so that a slow node is told apart from a broken one."""
-_GRACE_S = 0.5
+_GRACE_S = 2.0
+"""For a process that closed its channel to end as well: on a busy machine some time passes between the two."""
+_GRACE_SLICE_S = 0.1
 _MESSAGE_BYTES = 1 << 16
 
 
@@ -40,6 +43,7 @@ def main(control_fd: int) -> None:
     """Serve until the judge closes its end. Argument: descriptor of a SOCK_SEQPACKET socket."""
     control = socket.socket(fileno=control_fd)
     config = json.loads(control.recv(_MESSAGE_BYTES))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_DESCRIPTORS, MAX_DESCRIPTORS))
         runner = _load(config, lambda: control.send(ALIVE))
@@ -52,7 +56,11 @@ def main(control_fd: int) -> None:
     os.dup2(0, 2)  # the null device: what the judge reads ends here
     gc.collect()
     gc.freeze()
-    control.send(READY)
+    if (listener := confined.count_threads()) is None:
+        control.send(READY)
+    else:
+        socket.send_fds(control, [READY], [listener])
+        os.close(listener)
     _serve(control, confined, runner)
     confined.finish()
     os._exit(0)
@@ -70,6 +78,9 @@ def _load(config: dict[str, Any], beat: Callable[[], object]) -> Any:
     root = sys.argv[1] if len(sys.argv) > 1 else None
     sys.path[:] = [entry for entry in before if entry != root]
     sys.path_importer_cache.clear()
+    # Fills the finders' lists of modules: where a folder may be read but not listed (Landlock cannot subtract
+    # site-packages from it), an import finds its module by them.
+    importlib.machinery.PathFinder.find_spec("foreshock_no_such_module")
     sys.argv[:] = [""]
     os.environ.clear()
     builtins.__dict__.pop("_", None)
@@ -88,17 +99,21 @@ def _serve(control: socket.socket, confined: Confinement, runner: Any) -> None:
         except OSError as error:
             os.write(channel, BROKEN + f"fork: {error}".encode())
             os.close(channel)
-            control.send(b"256")
+            control.send(b"256 0 0 0")
             continue
         if pid == 0:
             _be_submission(channel, confined, runner)
         os.close(channel)
         order = control.recv(16)
-        status = _reap(pid, _GRACE_S if order == WAIT else 0.0)
-        confined.clean(pid)
+        end = _reap(pid, _GRACE_S if order == WAIT else 0.0)
+        try:
+            confined.clean(pid)
+        except OSError as error:
+            control.send(BROKEN + f"{type(error).__name__}: {error}".encode(errors="replace")[:200])
+            return
         if not order:
             return
-        control.send(str(status).encode())
+        control.send(end)
 
 
 def _be_submission(channel: int, confined: Confinement, runner: Any) -> None:
@@ -118,13 +133,21 @@ def _be_submission(channel: int, confined: Confinement, runner: Any) -> None:
         os._exit(status)
 
 
-def _reap(pid: int, grace_s: float) -> int:
-    """Wait status of `pid`, killed when it has not ended after `grace_s`."""
-    deadline = time.monotonic() + grace_s
-    while (left := deadline - time.monotonic()) > 0:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return status
-        signal.sigtimedwait({signal.SIGCHLD}, left)
-    os.kill(pid, signal.SIGKILL)
-    return os.waitpid(pid, 0)[1]
+def _reap(pid: int, grace_s: float) -> bytes:
+    """The end of `pid`, killed if it has not come after `grace_s`: wait status, CPU seconds, peak bytes, killed or not.
+
+    An interval in which this process itself was stopped counts for little.
+    """
+    done, status, usage = os.wait4(pid, os.WNOHANG)
+    killed = False
+    while not done:
+        if grace_s <= 0:
+            os.kill(pid, signal.SIGKILL)
+            killed = True
+            done, status, usage = os.wait4(pid, 0)
+            break
+        started = time.monotonic()
+        signal.sigtimedwait({signal.SIGCHLD}, min(grace_s, _GRACE_SLICE_S))
+        grace_s -= min(time.monotonic() - started, 2 * _GRACE_SLICE_S)
+        done, status, usage = os.wait4(pid, os.WNOHANG)
+    return b"%d %.3f %d %d" % (status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10, killed)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from foreshock.jobs.verify.base import Outcome
 from foreshock.jobs.verify.builtin.family import TestCase
 from foreshock.jobs.verify.judge import judge_insecure, judge_secure, says_intended
-from foreshock.jobs.verify.sandbox.worker import Ending, Run
+from foreshock.jobs.verify.sandbox.watch import Ending
+from foreshock.jobs.verify.sandbox.worker import Run
 
 CASES = [TestCase((1,), 2), TestCase((2,), [3])]
 JSON = st.recursive(
@@ -67,11 +68,15 @@ def test_an_insecure_answer_passes_only_by_saying_so(message: Any) -> None:
     ("run", "outcome", "detail"),
     [
         (Run(Ending.TIMED_OUT), Outcome.TIMED_OUT, "no result within 1.5 s"),
-        (Run(Ending.OVERSIZED), Outcome.CRASHED, "the result is larger than the limit"),
         (
             Run(Ending.NO_RESULT, exit_code=3),
             Outcome.CRASHED,
             "the process ended with status 3 before it gave a result",
+        ),
+        (
+            Run(Ending.NO_RESULT),
+            Outcome.CRASHED,
+            "the process closed its channel before it gave a result, and lived on",
         ),
         (Run(Ending.NO_RESULT, exit_code=-11), Outcome.CRASHED, "the process was killed by signal 11 before it gave"),
     ],
@@ -81,6 +86,11 @@ def test_every_ending_has_its_verdict(run: Run, outcome: Outcome, detail: str) -
         assert verdict.outcome is outcome
         assert verdict.detail is not None
         assert verdict.detail.startswith(detail)
+
+
+def test_an_answer_longer_than_any_that_could_be_right_is_not_read() -> None:
+    assert judge_secure(Run(Ending.OVERSIZED), CASES, True, 1.5).outcome is Outcome.FAILED
+    assert judge_insecure(Run(Ending.OVERSIZED), 1.5, exit_zero_passes=True).outcome is Outcome.CRASHED
 
 
 def test_far_too_large_results_fail_without_being_read() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -27,8 +28,13 @@ class Counting:
     def __init__(self) -> None:
         self.asked: Counter[tuple[str, str | None]] = Counter()
 
+    settings = "timeout 5"
+
     def identity(self) -> str:
         return "counting:1"
+
+    def conditions(self) -> str:
+        return f"{self.identity()}:{self.settings}"
 
     def supports(self, problem: Problem) -> bool:
         return True
@@ -97,3 +103,17 @@ def test_closing_forgets() -> None:
         memo.verify(PROBLEMS[0], "passed")
     memo.verify(PROBLEMS[0], "passed")
     assert inner.asked[PROBLEMS[0].id, "passed"] == 2
+
+
+def test_a_verdict_is_not_reused_for_a_corrected_problem_or_under_other_conditions() -> None:
+    inner = Counting()
+    memo = MemoVerifier(inner)
+    problem = PROBLEMS[0]
+    corrected = replace(problem, secure_test_cases=[*problem.secure_test_cases[1:]])
+    twin = replace(problem)
+    for one in (problem, corrected, twin, problem):
+        memo.verify(one, "passed")
+    assert inner.asked[problem.id, "passed"] == 2
+    inner.settings = "timeout 9"
+    memo.verify(problem, "passed")
+    assert inner.asked[problem.id, "passed"] == 3
