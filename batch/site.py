@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from foreshock.batch.code_version import image_digest
 from foreshock.batch.config import Cluster, RunConfig
+from foreshock.code_version import image_digest
 from foreshock.containers.digest import image_file_digest
 from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.engines.spec import EngineSpec

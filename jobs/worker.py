@@ -16,6 +16,7 @@ from itertools import groupby
 from types import FrameType
 from typing import Any
 
+from foreshock.code_version import running_commit
 from foreshock.errors import ForeshockError
 from foreshock.jobs.engines.base import Engine
 from foreshock.jobs.evaluate import Evaluator, Timings, WorkItem
@@ -165,9 +166,8 @@ class CheckpointSession:
                 self._sample(group)
 
     def _open(self, spec: JobSpec) -> ShardWriter:
-        settings = self._settings
         own_image = os.environ.get("FORESHOCK_IMAGE_DIGEST")  # from whoever started the container
-        writer = self._store.open(spec, Origin(settings.git_commit, own_image, SCHEMA_VERSION, self._worker.slurm_job))
+        writer = self._store.open(spec, Origin(running_commit(), own_image, SCHEMA_VERSION, self._worker.slurm_job))
         self._worker.progress.now.rows_done += len(writer.done)
         self._worker.progress.now.rows_resumed += len(writer.done)
         return writer

@@ -37,7 +37,7 @@ class LocalExecutor:
         self, workers: int, gpus: int = 0, threads: int = 1, gpus_per_worker: int = 1, preload: Sequence[str] = ()
     ) -> None:
         self._workers = workers
-        self._gpus = gpus
+        self._devices = visible_devices(gpus)
         self._gpus_per_worker = gpus_per_worker
         self._threads = threads
         self._preload = () if gpus else tuple(preload)
@@ -102,10 +102,10 @@ class LocalExecutor:
         assert self._processes is not None
         slot = min(set(range(self._workers)) - set(self._slots.values()))
         environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(self._threads))}
-        if self._gpus:
+        if self._devices:
             first = slot * self._gpus_per_worker
-            devices = (str((first + i) % self._gpus) for i in range(self._gpus_per_worker))
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
+            own = [self._devices[(first + i) % len(self._devices)] for i in range(self._gpus_per_worker)]
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(own)
         self._processes.start(index, self._pack, self._log(index), environment)
         self._slots[index] = slot
         self._reports[index] = TaskReport(index, JobState.RUNNING)
@@ -119,6 +119,17 @@ class LocalExecutor:
             return TaskReport(index, JobState.COMPLETED, code)
         state = JobState.CANCELLED if code == EXIT_STOPPED else JobState.FAILED
         return TaskReport(index, state, code, _tail(self._log(index)))
+
+
+def visible_devices(gpus: int) -> list[str]:
+    """Names of the first `gpus` devices that this process may use.
+
+    As CUDA_VISIBLE_DEVICES gives them: numbers, UUIDs of GPUs or of MIG slices. Without it, numbers from 0.
+    """
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is None:
+        return [str(number) for number in range(gpus)]
+    return [name.strip() for name in listed.split(",") if name.strip()][:gpus]
 
 
 def _tail(path: Path) -> str | None:

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from foreshock.batch.code_version import git_state
 from foreshock.batch.config import EngineConfig, RunConfig
 from foreshock.batch.planning.admission import ADMISSION, admit_checkpoints, admit_further
 from foreshock.batch.planning.checkpoints import discover_checkpoints, find_checkpoints, is_selected, select_steps
 from foreshock.batch.planning.lengths import context_length, planned_too_long, prompt_lengths
 from foreshock.batch.planning.problems import load_run_problems
 from foreshock.batch.planning.specs import CONTROL_TOKEN, SpecBuilder, model_facts
+from foreshock.code_version import git_state
 from foreshock.errors import InputError
 from foreshock.jobs.engines.registry import ENGINES, create_engine
 from foreshock.jobs.inputs import RunInputs

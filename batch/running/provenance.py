@@ -24,9 +24,9 @@ from typing import Any
 import yaml
 
 from foreshock import __version__
-from foreshock.batch.code_version import git_state, image_digest
 from foreshock.batch.config import RunConfig
 from foreshock.batch.redact import redact_command, redact_environment, redact_text
+from foreshock.code_version import git_state, image_digest
 from foreshock.durable import atomic_write_bytes
 from foreshock.errors import StopRequestedError
 from foreshock.jobs.records.jsonl import read_json, write_json

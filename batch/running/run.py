@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.analysis.aggregate import AggregateReport, aggregate
-from foreshock.batch.code_version import short_commit
 from foreshock.batch.config import Cluster, RunConfig, load_config
 from foreshock.batch.executors.factory import make_executor
 from foreshock.batch.planning.make_plan import RunPlan, make_plan
@@ -25,6 +24,7 @@ from foreshock.batch.running.execute import Execution, OnSnapshot, execute, miss
 from foreshock.batch.running.provenance import recorded_status, write_config, write_metadata
 from foreshock.batch.site import Site, resolve_site
 from foreshock.batch.status.document import status_document
+from foreshock.code_version import short_commit
 from foreshock.containers.digest import changed_image
 from foreshock.durable import sweep_temporaries
 from foreshock.errors import ForeshockError, InputError

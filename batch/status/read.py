@@ -7,6 +7,7 @@ now).
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,13 @@ def read_status(layout: RunLayout) -> RunStatus:
     plan = PlanFile.read(layout)
     store = ShardStore(layout)
     cells: dict[tuple[str, str, int | None], CellStatus] = {}
+    commits: Counter[str | None] = Counter()
     for spec in plan.specs:
         level = spec.levels[0] if spec.kind in SAMPLED_KINDS else None
         cell = cells.setdefault(
             (spec.kind.value, spec.checkpoint.name, level), CellStatus(spec.kind.value, spec.checkpoint.name, level)
         )
-        _count(layout, store, spec, cell)
+        _count(layout, store, spec, cell, commits)
     for cell in cells.values():
         if cell.rows_done >= cell.rows_total and not cell.n_errors:
             cell.state = "done"
@@ -76,11 +78,11 @@ def read_status(layout: RunLayout) -> RunStatus:
         tasks=[asdict(task) for task in live],
         failures=failures,
         gpu_hours=gpu_hours(layout, in_slurm) if in_slurm else None,
-        notes=slurm.notes,
+        notes=slurm.notes + other_code(commits, plan.settings.git_commit),
     )
 
 
-def _count(layout: RunLayout, store: ShardStore, spec: JobSpec, cell: CellStatus) -> None:
+def _count(layout: RunLayout, store: ShardStore, spec: JobSpec, cell: CellStatus, commits: Counter[str | None]) -> None:
     cell.rows_total += spec.n_rows
     manifest = store.manifest(spec)
     if manifest is None:
@@ -88,8 +90,19 @@ def _count(layout: RunLayout, store: ShardStore, spec: JobSpec, cell: CellStatus
         return
     # Rows that the plan counts but no prefill exists for are done too: there is nothing left to do for them.
     cell.rows_done += spec.n_rows - manifest.n_errors
+    commits[manifest.git_commit] += 1
     cell.n_errors += manifest.n_errors
     cell.exploits += manifest.n_exploits or 0
+
+
+def other_code(commits: Counter[str | None], planned: str | None) -> list[str]:
+    """A line for each commit other than the plan's that computed shards; `commits` counts shards."""
+    return [
+        f"{count} shards were computed by commit {str(commit)[:12]}{'+changed' if '+' in str(commit) else ''}, "
+        f"the run was planned by {planned[:12]}"
+        for commit, count in commits.most_common()
+        if planned is not None and commit is not None and commit != planned
+    ]
 
 
 def _tasks(layout: RunLayout) -> tuple[list[TaskProgress], list[str]]:

@@ -7,12 +7,14 @@ pack of whatever is missing then; older packs keep their meaning for jobs still 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from foreshock.durable import create_bytes
 from foreshock.errors import InputError
 from foreshock.jobs.records.jsonl import read_json, write_json
 from foreshock.jobs.records.layout import RunLayout
@@ -124,10 +126,8 @@ def pack_numbers(layout: RunLayout) -> list[int]:
 
 
 def write_pack(layout: RunLayout, tasks: Sequence[ArrayTask]) -> int:
-    """Write the next pack; returns its number."""
-    number = max(pack_numbers(layout), default=-1) + 1
-    write_json(
-        _pack_file(layout, number),
+    """Write the next pack; returns its number, which no other writer has."""
+    text = json.dumps(
         {
             "tasks": [
                 {
@@ -139,6 +139,9 @@ def write_pack(layout: RunLayout, tasks: Sequence[ArrayTask]) -> int:
             ]
         },
     )
+    number = max(pack_numbers(layout), default=-1) + 1
+    while not create_bytes(_pack_file(layout, number), (text + "\n").encode()):
+        number += 1  # another writer took it
     return number
 
 

@@ -48,6 +48,9 @@ class ShardManifest:
     timings: dict[str, float] = field(default_factory=dict)
     host: str | None = None
     slurm_job: str | None = None
+    size: int | None = None
+    mtime_ns: int | None = None
+    """Size and modification time of the shard when it was sealed: where both still hold, it need not be read."""
 
     @classmethod
     def read(cls, path: Path) -> ShardManifest:
@@ -76,9 +79,23 @@ class ShardStore:
         self.layout = layout
 
     def manifest(self, spec: JobSpec) -> ShardManifest | None:
-        """The manifest if the shard is complete and its checksum holds, else None."""
-        if not self.layout.manifest_file(spec).is_file():
+        """The manifest if the shard is complete and as it was sealed, else None.
+
+        Size and modification time tell; where the time differs (a copy, a file system that rounds), the checksum.
+        Aggregation, which reads every byte anyway, checks every checksum.
+        """
+        try:
+            manifest = ShardManifest.read(self.layout.manifest_file(spec))
+        except (InputError, OSError):
             return None
+        try:
+            now = self.layout.shard_file(spec).stat()
+        except OSError:
+            return None
+        if manifest.size is not None and manifest.size != now.st_size:
+            return None
+        if manifest.size is not None and _same_time(manifest.mtime_ns, now.st_mtime_ns):
+            return manifest if manifest.spec_key == spec.key() else None
         try:
             with self.layout.shard_file(spec).open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -110,6 +127,13 @@ class ShardStore:
     def open(self, spec: JobSpec, origin: Origin) -> ShardWriter:
         """Start or continue a shard as its one writer."""
         return ShardWriter(self, spec, origin)
+
+
+def _same_time(recorded: int | None, now: int) -> bool:
+    """Whether two modification times are one, to the precision that the file system kept."""
+    return recorded is not None and (
+        recorded == now or any(recorded // unit * unit == now for unit in (100, 1000, 10**9))
+    )
 
 
 class ShardWriter:
@@ -170,6 +194,7 @@ class ShardWriter:
                 line = place if isinstance(place, bytes) else read(identity, place)
                 digest.update(line)
                 file.write(line)
+        sealed = self._layout.shard_file(self.spec).stat()
         exploits = sum(line.exploit for line in self._lines.values())
         manifest = ShardManifest(
             spec_key=self.spec.key(),
@@ -184,6 +209,8 @@ class ShardWriter:
             timings={name: round(seconds, 4) for name, seconds in (timings or {}).items()},
             host=socket.gethostname(),
             slurm_job=self.origin.slurm_job,
+            size=sealed.st_size,
+            mtime_ns=sealed.st_mtime_ns,
         )
         write_json(self._layout.manifest_file(self.spec), asdict(manifest))
         self._store.discard_parts(self.spec)

@@ -6,6 +6,7 @@ temporary file; the next writer of that directory sweeps it.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -17,6 +18,7 @@ from typing import BinaryIO
 
 _TEMPORARY_SUFFIX = ".tmp"
 _TEMPORARY_OWNER = re.compile(r"-(?P<pid>\d+)\.tmp$")
+_NO_DIRECTORY_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.ENOTTY})
 _FOREIGN_GRACE_S = 300.0
 """No write of one file takes longer; a younger file of another machine may still be written."""
 
@@ -41,11 +43,58 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    directory = os.open(path.parent, os.O_RDONLY)
+    sync_directory(path.parent)
+
+
+def create_bytes(path: Path, data: bytes) -> bool:
+    """Write `data` to `path`, whole, unless `path` exists; False if it does. Of several writers one succeeds.
+
+    Where the file system has no hard links, a reader may see the new file before all of it is there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}{_TEMPORARY_SUFFIX}")
     try:
-        os.fsync(directory)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            return False
+        except OSError:
+            if not _create_directly(path, data):
+                return False
     finally:
-        os.close(directory)
+        temporary.unlink(missing_ok=True)
+    sync_directory(path.parent)
+    return True
+
+
+def _create_directly(path: Path, data: bytes) -> bool:
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError:
+        return False
+    return True
+
+
+def sync_directory(directory: Path) -> None:
+    """Make a rename in `directory` last. File systems that refuse this do it with the rename, or not at all."""
+    try:
+        handle = os.open(directory, os.O_RDONLY)
+    except PermissionError:
+        return  # a drop box: may be written to, not listed
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_DIRECTORY_SYNC:
+            raise
+    finally:
+        os.close(handle)
 
 
 def sweep_temporaries(directory: Path) -> int:

@@ -74,13 +74,41 @@ def test_secrets_are_removed_by_the_pattern_of_their_name(name: str) -> None:
 
 def test_secrets_are_removed_by_the_look_of_their_value() -> None:
     environment = {
-        "URL": "https://user:hunter2@host/path",
-        "NOTE": "use hf_abcdefghijklmnopqrstu here",
-        "CI_JOB": "sk-abcdefghijklmnopqrst",
+        "HF_ENDPOINT": "https://user:hunter2@host/path",
+        "LD_NOTE": "use hf_abcdefghijklmnopqrstu here",
+        "SLURM_JOB_NAME": "sk-abcdefghijklmnopqrst",
     }
     shown = json.dumps(redact.redact_environment(environment))
     assert not re.search("hunter2|abcdefghij", shown)
     assert "host/path" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SLACK_HOOK", "https://hooks.slack.com/services/T1/B2/hunter2"),
+        ("SENTRY_DSN", "https://hunter2@o1.ingest.sentry.io/42"),
+        ("DATABASE_URL", "postgres://me@db/hunter2"),
+        ("SOME_NAME_NOBODY_LISTED", "hunter2"),
+        ("SLURM_JWT", "hunter2"),
+    ],
+)
+def test_variables_that_nobody_listed_are_named_without_their_value(name: str, value: str) -> None:
+    assert redact.redact_environment({name: value}) == {name: redact.REMOVED}
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://hooks.slack.com/services/T1/B2/hunter2", f"https://hooks.slack.com/{redact.REMOVED}"),
+        ("https://hunter2@o1.ingest.sentry.io/42", f"https://{redact.REMOVED}@o1.ingest.sentry.io/{redact.REMOVED}"),
+        ("http://localhost:8000/v1", "http://localhost:8000/v1"),
+        ("s3://bucket/run-20261129-222339-nogit/a.jsonl", "s3://bucket/run-20261129-222339-nogit/a.jsonl"),
+        ("https://host/x?a=hunter2", f"https://host/x?a={redact.REMOVED}"),
+    ],
+)
+def test_urls_keep_their_host_and_lose_what_lets_somebody_in(url: str, shown: str) -> None:
+    assert redact.redact_text(f"see {url} there") == f"see {shown} there"
 
 
 def test_harmless_variables_are_kept() -> None:
