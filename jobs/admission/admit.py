@@ -11,8 +11,8 @@ from foreshock.errors import InputError
 from foreshock.jobs.adapters import Adapter, is_adapter, read_adapter
 from foreshock.jobs.admission.adapter_fit import adapter_problem
 from foreshock.jobs.admission.tokenizer_test import tokenizer_problem
+from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.engines.rope import rope_switch
-from foreshock.jobs.engines.vllm.alike import require_alike
 from foreshock.jobs.fingerprint import check_weights, model_fingerprint, read_config
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
 from foreshock.jobs.spec import Checkpoint
@@ -91,12 +91,13 @@ def _look(checkpoint: Checkpoint, engine: str, options: Mapping[str, Any]) -> It
         full = adapter.base
     yield from _ties(full)
     yield _rope(full)
-    if engine == "vllm":
+    require_model = ENGINES.get(engine).require_model
+    if require_model is not None:
         try:
-            require_alike(full, options.get("max_model_len"))
+            require_model(full, options)
         except InputError as error:
             reason, _, fix = str(error).removeprefix(f"{full}: ").partition("\n  -> ")
-            yield Finding("refused", "vLLM", reason, fix)
+            yield Finding("refused", f"engine {engine}", reason, fix)
 
 
 def _tokenizer(checkpoint: Checkpoint) -> Finding:

@@ -6,8 +6,10 @@ This is what a package of yours offers under the entry-point group `foreshock.en
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from foreshock.errors import InputError
 from foreshock.jobs.engines.base import Engine
@@ -15,38 +17,41 @@ from foreshock.jobs.engines.base import Engine
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """One engine.
-
-    name: as configurations call it. summary: a line for people. build: imports the engine's class and returns it; the
-    parameters of its constructor are the engine's options. What it imports may be missing on the login nodes where
-    plans are made, so all else is said here.
-
-    on_device: it holds the model on a device of this machine, and takes the options `device`, `dtype` and `threads`.
-    Others (servers) hold no GPU. batch_option: which option `engine.batch_size` becomes; None for an engine that takes
-    none. default_batch: its value where the configuration has none. halved: options that a task which was killed for
-    memory halves. gpus_option: which option spreads one model over several GPUs; None if none does. drops_positions:
-    sliding-window layers forget what left their window, which saves memory. one_without_gpu: without a GPU one worker
-    is enough, since the engine is parallel by itself. forked: CPU workers may be forked from a process that imported
-    `preload`, which saves the time; False for engines with processes of their own. checked_when_built: its constructor
-    loads and asks for nothing, so planning makes one to check the options' values. load_s, swap_s: first guess of the
-    seconds to start it and to swap the model in it.
-    """
+    """One engine. What `build` imports may be missing where plans are made (login nodes), so all else is said here."""
 
     name: str
+    """As configurations call it."""
     summary: str
+    """A line for people."""
     build: Callable[[], Callable[..., Engine]]
+    """Imports the engine's class and returns it; the parameters of its constructor are the engine's options."""
     on_device: bool = True
+    """It holds the model on a device of this machine, and takes the options `device`, `dtype` and `threads`."""
     batch_option: str | None = "batch_size"
+    """Which option `engine.batch_size` becomes; None for an engine that takes none."""
     default_batch: int = 64
+    """Its value where the configuration has none."""
     halved: tuple[str, ...] = ("batch_size",)
+    """Options that a task halves after it was killed for memory."""
     gpus_option: str | None = None
+    """Which option spreads one model over several GPUs; None if none does."""
     drops_positions: bool = False
+    """Sliding-window layers forget what left their window, which saves memory."""
     one_without_gpu: bool = False
+    """Without a GPU one worker is enough, since the engine is parallel by itself."""
     forked: bool = True
+    """CPU workers may be forked from a process that imported `preload`; not for engines with processes of their own."""
     preload: tuple[str, ...] = ()
+    """Modules that such a process imports besides the worker's own."""
+    require_model: Callable[[Path, Mapping[str, Any]], None] | None = None
+    """Raises InputError for a full model's directory that the engine, with its options, would compute otherwise than
+    transformers does."""
     checked_when_built: bool = False
+    """Its constructor loads and asks for nothing, so planning makes one to check the options' values."""
     load_s: float = 5.0
+    """First guess of the seconds to start it with a model."""
     swap_s: float = 0.5
+    """First guess of the seconds to swap the model in it."""
 
     def options(self) -> list[str] | None:
         """Names of its options, sorted; None if its packages are not on this machine."""

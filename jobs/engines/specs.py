@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 from foreshock.jobs.engines.base import Engine
 from foreshock.jobs.engines.spec import EngineSpec
@@ -32,6 +34,12 @@ def _openai() -> Callable[..., Engine]:
     return OpenAIEngine
 
 
+def _vllm_model(path: Path, options: Mapping[str, Any]) -> None:
+    from foreshock.jobs.engines.vllm.alike import require_alike
+
+    require_alike(path, options.get("max_model_len"))
+
+
 TRANSFORMERS = EngineSpec(
     "transformers",
     "Hugging Face transformers in process",
@@ -50,6 +58,7 @@ VLLM = EngineSpec(
     drops_positions=True,
     one_without_gpu=True,
     forked=False,
+    require_model=_vllm_model,
     load_s=60.0,
     swap_s=2.0,
 )
