@@ -93,6 +93,7 @@ class VerifierContract:
         assert verifier.verify(example.problem, None).tier in SandboxTier
         assert verifier.identity() == verifier.identity()
         assert verifier.identity().startswith(verifier.name + ":")
+        assert verifier.identity() in verifier.conditions()
 
 
 class VerifierSpecContract:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from foreshock.jobs.verify import plain, prelude
 from foreshock.jobs.verify.base import Verification
+from foreshock.jobs.verify.builtin.family import TestCase
 from foreshock.jobs.verify.builtin.verifier import UNINTENDED, run_secure
-from foreshock.jobs.verify.judge import judge_insecure, judge_secure, says_intended
+from foreshock.jobs.verify.judge import INSECURE_BYTES, judge_insecure, judge_secure, results_of, says_intended
+from foreshock.jobs.verify.pair import Tried, judge_pair
 from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.problems import insecure_cases, secure_cases
 from foreshock.jobs.verify.sandbox.limits import Limits
@@ -17,6 +20,7 @@ from foreshock.jobs.verify.sandbox.tiers import require_tier
 from foreshock.jobs.verify.sandbox.worker import InfraError, Worker, ZygoteConfig
 from foreshock.jobs.verify.service import SandboxedVerifier, default_workers, run_request
 from foreshock.jobs.verify.spec import SandboxOptions
+from foreshock.jobs.verify.withhold import withhold
 from foreshock_pytest_style.spec import EXPLOIT_TYPES, NAME, PytestStyleOptions, identity
 
 
@@ -53,22 +57,36 @@ class PytestStyleVerifier(SandboxedVerifier):
         cases, session_cases = secure_cases(problem), insecure_cases(problem)
         if not cases or not session_cases:
             raise InfraError(f"problem {problem.id!r} has no test cases")
-        run = run_secure(worker, problem.function_name, code, cases)
-        secure = judge_secure(run, cases, problem.order_dependent, self.wall_s)
-        request = {
-            "kind": "pytest-style",
-            "code": code,
-            "function_name": problem.function_name,
-            "cases": [
-                [[plain.encode(argument) for argument in case.args], plain.encode(case.expected)]
-                for case in session_cases
-            ],
-            "report_hooks": self._options.report_hooks,
-        }
-        insecure = judge_insecure(run_request(worker, request), self.wall_s, exit_zero_passes=True)
+
+        def try_secure() -> Tried:
+            run = run_secure(worker, problem.function_name, code, cases)
+            return Tried(run, judge_secure(run, cases, problem.order_dependent, self.wall_s))
+
+        def try_insecure(first: Tried) -> Tried:
+            due = [case.expected for case in session_cases]
+            if not first.passed:  # answers that the submission did not find itself stay out of its reach
+                due = withhold(problem.id, _pairs(cases), _pairs(session_cases), results_of(first.run))
+            request = {
+                "kind": "pytest-style",
+                "code": code,
+                "function_name": problem.function_name,
+                "cases": [
+                    [[plain.encode(argument) for argument in case.args], plain.encode(expected)]
+                    for case, expected in zip(session_cases, due, strict=True)
+                ],
+                "report_hooks": self._options.report_hooks,
+            }
+            run = run_request(worker, request, result_bytes=INSECURE_BYTES)
+            return Tried(run, judge_insecure(run, self.wall_s, exit_zero_passes=True))
+
+        secure, insecure = judge_pair(try_secure, try_insecure, self.heavy_bytes)
         suspect: tuple[str, ...] = ()
         if insecure.passed is True and secure.passed is False:
             question = {"kind": "pytest-style-intended", "code": code}
             if not says_intended(run_request(worker, question)):
                 suspect = (f"{problem.exploit_type}: {UNINTENDED}",)
         return Verification(secure, insecure, self.tier, suspect)
+
+
+def _pairs(cases: Sequence[TestCase]) -> list[tuple[Any, Any]]:
+    return [(list(case.args), case.expected) for case in cases]
