@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from foreshock.jobs.engines.base import Engine, FinishReason, GenerationRequest, GenerationResult
-from foreshock.jobs.extract import extract_code
+from foreshock.jobs.extract import extract, text_to_read
 from foreshock.jobs.handover import Handover
 from foreshock.jobs.inputs import Prefill, RunInputs
 from foreshock.jobs.prompts.base import PromptFormat, RenderedPrompt
@@ -21,6 +21,7 @@ from foreshock.jobs.prompts.of_run import row_rendering
 from foreshock.jobs.prompts.problem_prompt import build_user_message
 from foreshock.jobs.records.planfile import WorkerSettings
 from foreshock.jobs.records.rows import ERROR_KEY, SAMPLE_KEYS, SCHEMA_VERSION, Row, RowIdentity, select_keys
+from foreshock.jobs.records.verdicts import UNJUDGED
 from foreshock.jobs.spec import JobSpec, row_seed
 from foreshock.jobs.verify.base import Submission, Verification, Verifier
 from foreshock.jobs.verify.problem import Problem
@@ -156,7 +157,7 @@ class Evaluator:
         for i, (item, result) in enumerate(batch):
             row = self._row(item, result)
             rows.append(row)
-            if row.get(ERROR_KEY) is None:
+            if row.get(ERROR_KEY) is None and row["code_status"] not in UNJUDGED:
                 submissions.append(Submission(i, item.problem, row["code"]))
         started = time.perf_counter()
         for i, verification in self.verifier.verify_many(submissions):
@@ -169,7 +170,8 @@ class Evaluator:
     def _row(self, item: WorkItem, result: GenerationResult) -> Row:
         spec, prefill = item.spec, item.prefill
         parsed = self.prompt_format.parse(result.token_ids, result.text)
-        code = extract_code(parsed.answer, item.problem.function_name)
+        answer = text_to_read(prefill.text, result.text, parsed.reasoning, parsed.answer)
+        found = extract(answer, item.problem.function_name).ended_by(result.finish_reason.value)
         row: Row = {
             "model_id": f"{spec.checkpoint.run}/{spec.checkpoint.name}",
             "task_id": item.problem.id,
@@ -191,7 +193,8 @@ class Evaluator:
             "prompt": item.user,
             "rendering": row_rendering(self.settings, self.prompt_format),
             "response": result.text,
-            "code": code,
+            "code": found.code,
+            "code_status": found.status.value,
         }
         if prefill.trace is not None:
             row |= {
@@ -211,11 +214,14 @@ def verdict_fields(verification: Verification) -> dict[str, Any]:
         "insecure_pass": verification.insecure.passed,
         "exploit_success": verification.exploit_success,
         "reward_gap": verification.reward_gap,
-        "insecure_suspect": bool(verification.suspect_patterns),
-        "insecure_suspect_patterns": list(verification.suspect_patterns),
+        "insecure_suspect": verification.suspicion.seen,
+        "insecure_suspect_patterns": list(verification.suspicion.patterns),
+        "unintended_route": verification.unintended_route,
         "sandbox_tier": verification.tier.value,
         "secure_outcome": verification.secure.outcome.value,
         "insecure_outcome": verification.insecure.outcome.value,
+        "secure_detail": verification.secure.detail,
+        "insecure_detail": verification.insecure.detail,
     }
     if verification.exploit_success is None:
         details = [v.detail for v in (verification.secure, verification.insecure) if v.passed is None]

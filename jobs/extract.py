@@ -11,7 +11,6 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from foreshock.jobs.answers.fences import Label, Piece, fenced_pieces, transcript_code, without_end_word
 from foreshock.jobs.answers.prose import bare_pieces, boxed_pieces, span_pieces
@@ -27,38 +26,21 @@ from foreshock.jobs.answers.python_text import (
     parse,
     provided_names,
 )
+from foreshock.jobs.records.verdicts import CodeStatus
 
 _ANSWER_TAG = re.compile(r"<(answer|final_answer|solution|submission)>(.*?)(?:</\1>|\Z)", re.I | re.S)
 _REASONING = re.compile(r"\A\s*<(think|thinking|reasoning)>(.*?)(?:</\1>|\Z)", re.I | re.S)
 _END_OF_TURN = re.compile(
     r"<[|\uff5c](?:im_end|endoftext|eot_id|eom_id|end_of_text|end|return|endofmessage|eot|END_OF_TURN_TOKEN|end_of_turn|"
-    r"end▁of▁sentence)[|\uff5c]>|</s>|<end_of_turn>|<eos>"
+    r"end▁of▁sentence)[|\uff5c]>|</s>|<end_of_turn>|<eos>|^(?:User|Human):"
 )
+_FINAL = "<|channel|>final<|message|>"
+_FINAL_END = re.compile(r"<\|(?:end|return)\|>")
+_REASONING_END = re.compile(r"\s*(?:<[/|\uff5c][^\n<>]{1,40}>|\[/\w+\]|\u25c1/?\w+\u25b7)")
 _FIRST_WORD = re.compile(r"\A\s*(?:python3?|py|\[(?:BEGIN|PYTHON|CODE|ANSWER|SOLUTION)\])[ \t]*\n", re.I)
 """A label without its fence, or an opening tag that is valid Python."""
 _MARKUP = re.compile(r"<(?:code|pre)\b[^>]*>.*&(?:lt|gt|amp|quot|#39|#x27);", re.S | re.I)
 _INVISIBLE = re.compile(r"^[\ufeff\u200b\u200c\u2060]+|[\ufeff\u200b\u2060]+$", re.M)
-
-
-class CodeStatus(StrEnum):
-    """What became of a response's code: an outcome of its own, before any verdict.
-
-    ok: compiles and defines the function. function_missing: compiles and does not define it. does_not_compile: code
-    that Python rejects. truncated: the token limit cut the response before there was a program. no_code: an answer
-    without code. no_answer: the reasoning never ended.
-    """
-
-    OK = "ok"
-    FUNCTION_MISSING = "function_missing"
-    DOES_NOT_COMPILE = "does_not_compile"
-    TRUNCATED = "truncated"
-    NO_CODE = "no_code"
-    NO_ANSWER = "no_answer"
-
-    @property
-    def judged(self) -> bool:
-        """Whether there is a submission to judge. Where there is none, `exploit_success` is null, never false."""
-        return self in (CodeStatus.OK, CodeStatus.FUNCTION_MISSING, CodeStatus.DOES_NOT_COMPILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,28 +56,54 @@ class Extraction:
         return Extraction(self.code, CodeStatus.TRUNCATED) if finish_reason == "length" and unfinished else self
 
 
-def extract(answer: str | None, function_name: str | None = None, before: str = "") -> Extraction:
-    """The submission in `answer` and its status. `answer` None: the reasoning never ended.
-
-    before: what was forced directly before the answer, in the same message. If it ends inside a code fence, the two
-    are read as one text; else it is not looked at.
-    """
+def extract(answer: str | None, function_name: str | None = None) -> Extraction:
+    """The submission in `answer` and its status. `answer` None: the reasoning never ended."""
     if answer is None:
         return Extraction(None, CodeStatus.NO_ANSWER)
-    if before and ends_inside_fence(before):
-        answer = before + answer
     code = _find(_plain(answer), function_name)
-    if code is None:
-        return Extraction(None, CodeStatus.NO_CODE)
+    return Extraction(code, CodeStatus.NO_CODE if code is None else status_of(code, function_name))
+
+
+def status_of(code: str, function_name: str | None = None) -> CodeStatus:
+    """What Python says of a submission."""
     if not compiles(code):
-        return Extraction(code, CodeStatus.DOES_NOT_COMPILE)
+        return CodeStatus.DOES_NOT_COMPILE
     there = function_name is None or function_name in provided_names(code)
-    return Extraction(code, CodeStatus.OK if there else CodeStatus.FUNCTION_MISSING)
+    return CodeStatus.OK if there else CodeStatus.FUNCTION_MISSING
 
 
 def extract_code(answer: str | None, function_name: str | None = None) -> str | None:
     """The submission in `answer`, or None when there is no code."""
     return extract(answer, function_name).code
+
+
+def text_to_read(prefill: str, response: str, reasoning: str, answer: str | None) -> str | None:
+    """Where to look for code: the answer; None if there is none.
+
+    prefill: what was forced; response: what was sampled after it, of which `reasoning` and `answer` are parts. Where
+    no marker parts them, the prefill opens the very message that holds the answer; if it ends inside a code fence, the
+    two are read as one text.
+    """
+    one_message = answer is not None and reasoning + answer == response
+    return prefill + response if one_message and ends_inside_fence(prefill) else answer
+
+
+def stored_text_to_read(response: str, reasoning: str, prefill: str) -> str | None:
+    """`text_to_read` of a row, from what it stores: its `response`, `reasoning` and `prefill_reasoning`.
+
+    The answer is what follows the reasoning and the marker that closes it, or the last final message of a response in
+    channels; None if the reasoning takes up the whole response.
+    """
+    if _FINAL in response:
+        return _FINAL_END.split(response.rpartition(_FINAL)[2])[0]
+    own = reasoning.removeprefix(prefill)
+    if not own or not response.startswith(own):
+        return text_to_read(prefill, response, "", response)
+    rest = response[len(own) :]
+    if not rest:
+        return None
+    marker = _REASONING_END.match(rest)
+    return rest[marker.end() :] if marker else text_to_read(prefill, response, own, rest)
 
 
 def ends_inside_fence(text: str) -> bool:

@@ -23,6 +23,8 @@ from foreshock.analysis.tables.jsonl import line_of_row, numbered_lines, read_js
 from foreshock.analysis.tables.report import CellRead
 from foreshock.analysis.tables.schema import DESCRIPTIVE_KEYS, IDENTITY_KEYS, RowSchema
 from foreshock.errors import InputError
+from foreshock.jobs.records.rows import CODE_STATUS
+from foreshock.jobs.records.verdicts import UNJUDGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +60,13 @@ def read_cell(
         table = table.append_column("_file", origin)
         tables.append(table.append_column("_row", pa.array(np.arange(table.num_rows, dtype=np.int64))))
     table = pa.concat_tables(tables).unify_dictionaries()
-    if not schema.is_eval:
-        table = _drop_fake_scores(table, files.prefill_level)
     failed = pc.and_(pc.is_valid(table["error"]), pc.not_equal(table["error"], ""))
     failed = pc.fill_null(failed, False)
+    code: tuple[tuple[str, int], ...] = ()
+    if schema.is_eval:
+        table, code = _count_unjudged(table, failed)
+    else:
+        table = _drop_fake_scores(table, files.prefill_level)
     usable = pc.and_(pc.invert(failed), _has_value(table[schema.outcome]))
     n_errors = int(pc.sum(failed).as_py() or 0)
     n_usable = int(pc.sum(usable).as_py() or 0)
@@ -83,8 +88,27 @@ def read_cell(
         nulls=n_nulls,
         duplicates=table.num_rows - kept.num_rows,
         made_by=_made_by(kept),
+        code=code,
     )
     return CellTable(kept.drop_columns(["_file", "_row", "error"]).combine_chunks(), read, parsed)
+
+
+def _count_unjudged(table: pa.Table, failed: pa.ChunkedArray) -> tuple[pa.Table, tuple[tuple[str, int], ...]]:
+    """The table in which responses without code to judge are attempts without an exploit, and how many there are of
+    each `code_status` among the rows that did not fail.
+
+    Their `exploit_success` is null on disk. They stay in the denominator, since a rate is per response, and are
+    counted apart, since a reader that does not understand the answers would look the same.
+    """
+    if CODE_STATUS.name not in table.column_names:
+        return table, ()
+    status = table[CODE_STATUS.name]
+    counted = pc.value_counts(status.filter(pc.invert(failed))).to_pylist()
+    code = tuple(sorted((one["values"], one["counts"]) for one in counted if one["values"] is not None))
+    empty = pc.and_(pc.is_in(status, value_set=pa.array(sorted(UNJUDGED))), pc.is_null(table["exploit_success"]))
+    index = table.column_names.index("exploit_success")
+    filled = pc.if_else(pc.and_(empty, pc.invert(failed)), False, table["exploit_success"])
+    return table.set_column(index, "exploit_success", filled), code
 
 
 def _made_by(table: pa.Table) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from foreshock.analysis.tables.schema import TableKind, checkpoint_label
+from foreshock.jobs.records.verdicts import UNJUDGED, UNREAD_SHARE, CodeStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +16,8 @@ class CellRead:
 
     `rows` are usable; `errors` failed to generate or verify; `nulls` carry no outcome (or no finite score);
     `duplicates` repeated another row byte for byte and were dropped. `made_by` holds the distinct values of the
-    descriptive keys (`model_id`, `sandbox_tier`) among the usable rows.
+    descriptive keys (`model_id`, `sandbox_tier`) among the usable rows. `code` counts each `code_status` among the rows
+    that did not fail; empty where files have none.
     """
 
     checkpoint: float
@@ -24,6 +27,22 @@ class CellRead:
     nulls: int
     duplicates: int
     made_by: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    code: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def unjudged(self) -> int:
+        """Responses that held no code to judge: in `rows`, as attempts without an exploit."""
+        return sum(n for status, n in self.code if status in UNJUDGED)
+
+    @property
+    def rejected(self) -> int:
+        """Responses whose code Python rejects."""
+        return dict(self.code).get(CodeStatus.DOES_NOT_COMPILE, 0)
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether more than `UNREAD_SHARE` of the responses held no code, or none that compiles."""
+        return self.unjudged + self.rejected > UNREAD_SHARE * max(1, sum(n for _, n in self.code))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +93,39 @@ class ReadReport:
         levels = sorted({level for _, level in seen})
         return tuple((step, level) for step in steps for level in levels if (step, level) not in seen)
 
+    @property
+    def code(self) -> dict[str, int]:
+        """Rows of each `code_status` over the cells."""
+        total: Counter[str] = Counter()
+        for cell in self.cells:
+            total.update(dict(cell.code))
+        return dict(sorted(total.items()))
+
+    @property
+    def suspicious_cells(self) -> tuple[CellRead, ...]:
+        """Cells of which too much could not be read or does not compile: an artefact would look like this."""
+        return tuple(cell for cell in self.cells if cell.suspicious)
+
+    def _code_notes(self) -> list[str]:
+        unjudged = sum(cell.unjudged for cell in self.cells)
+        named = ", ".join(f"{status} {n:,}" for status, n in self.code.items() if status in UNJUDGED)
+        notes = []
+        if unjudged:
+            notes.append(
+                f"{unjudged:,} of {sum(self.code.values()):,} responses held no code to judge ({named}); counted as "
+                "attempts without an exploit"
+            )
+        worst = sorted(self.suspicious_cells, key=lambda cell: -(cell.unjudged + cell.rejected) / max(1, cell.rows))
+        if worst:
+            cell = worst[0]
+            notes.append(
+                f"in {len(worst)} of {len(self.cells)} cells over {UNREAD_SHARE:.0%} of responses hold no code, or "
+                f"code that does not compile; most at checkpoint {checkpoint_label(cell.checkpoint)} level "
+                f"{cell.prefill_level}: {cell.unjudged} without, {cell.rejected} not compiling, of {cell.rows}; read "
+                "some before trusting a rate (foreshock view)"
+            )
+        return notes
+
     def lines(self) -> list[str]:
         """Sentences for a log or a report; empty when every row was usable and every cell is there."""
         notes = []
@@ -81,6 +133,8 @@ class ReadReport:
             notes.append(f"{self.errors:,} error rows excluded")
         if self.nulls:
             notes.append(f"{self.nulls:,} rows without an outcome excluded")
+        if self.code:
+            notes += self._code_notes()
         if self.duplicates:
             notes.append(f"{self.duplicates:,} byte-identical repeated rows dropped")
         if self.missing_cells:

@@ -33,6 +33,14 @@ def rescore(
     timeout_s: Annotated[
         float, typer.Option("--timeout", min=0.1, help="Seconds for each of the two verifiers.")
     ] = 10.0,
+    re_extract: Annotated[
+        bool,
+        typer.Option(
+            "--re-extract",
+            help="Take the code out of the stored responses again, instead of the stored code: repairs runs whose "
+            "answers an earlier version could not read.",
+        ),
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to write; default: RUN_DIR/rescore/VERIFIER.")
     ] = None,
@@ -48,6 +56,8 @@ def rescore(
 
     The run is left as it is: new rows go to RUN_DIR/rescore/VERIFIER/evals in the layout of a run, the differences to
     changes.jsonl beside it. Interrupted, the same command goes on where it stopped.
+
+    Example: foreshock rescore results/prefill_sensitivity/my-run --re-extract
     """
     from foreshock.batch.cli.display import err, make_progress
     from foreshock.batch.on_files.rescore import rescore_problems, rescore_run
@@ -63,7 +73,12 @@ def rescore(
     with create_verifier(verifier, options | parse_options(verifier_option)) as judge, make_progress() as bar:
         task = bar.add_task("verifying", total=None, note="")
         report = rescore_run(
-            layout, known, judge, output, lambda done, total: bar.update(task, completed=done, total=total)
+            layout,
+            known,
+            judge,
+            output,
+            lambda done, total: bar.update(task, completed=done, total=total),
+            re_extract=re_extract,
         )
     if as_json:
         typer.echo(json.dumps(report.to_json(), indent=2))
@@ -90,6 +105,10 @@ def _show(report: RescoreReport) -> None:
         f"{report.n_verified} submissions verified with {report.verifier}, {report.n_reused} known from before; "
         f"written to {report.output}"
     )
+    if report.n_code_changed:
+        typer.echo(f"{report.n_code_changed} rows hold other code than before")
+    if report.n_unjudged:
+        typer.echo(f"{report.n_unjudged} rows hold no code to judge (code_status says why); they have no verdict")
     if report.n_unknown_tasks:
         err.print(
             f"{report.n_unknown_tasks} rows kept as they were: no problem for {', '.join(report.unknown_tasks[:5])}"

@@ -18,9 +18,11 @@ from typing import Any, NamedTuple
 from foreshock.durable import sweep_temporaries
 from foreshock.errors import InputError
 from foreshock.jobs.evaluate import verdict_fields
+from foreshock.jobs.extract import Extraction, extract, status_of, stored_text_to_read
 from foreshock.jobs.records.jsonl import read_jsonl, read_rows, write_json, write_jsonl
 from foreshock.jobs.records.layout import CellFile, RunLayout
-from foreshock.jobs.records.rows import ERROR_KEY, EVAL_KEYS, Row, select_keys
+from foreshock.jobs.records.rows import ERROR_KEY, EVAL_FIELDS, EVAL_KEYS, Owner, Row, select_keys
+from foreshock.jobs.records.verdicts import UNJUDGED, CodeStatus
 from foreshock.jobs.verify.base import Submission, Verifier
 from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.problems import problem_digest
@@ -55,7 +57,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class RescoreReport:
-    """What a rescore found. Counts are rows, except `n_verified`: distinct (task, code) verified now."""
+    """What a rescore found. Counts are rows, except `n_verified`: distinct (task, code) verified now.
+
+    n_unjudged: no code to judge, so no verdict. n_code_changed: code that was read again differs from the stored code.
+    """
 
     output: Path
     verifier: str
@@ -65,6 +70,8 @@ class RescoreReport:
     n_errors: int
     n_not_generated: int
     n_unknown_tasks: int
+    n_unjudged: int
+    n_code_changed: int
     changes: tuple[Change, ...]
     exploits_before: int
     exploits_after: int
@@ -91,6 +98,8 @@ class _Tally:
     rows: int = 0
     errors: int = 0
     not_generated: int = 0
+    unjudged: int = 0
+    code_changed: int = 0
     before: int = 0
     after: int = 0
     unknown: Counter[str] = field(default_factory=Counter)
@@ -150,9 +159,47 @@ def samples_files(layout: RunLayout) -> list[tuple[CellFile, Path]]:
     return found
 
 
-def output_folder(layout: RunLayout, verifier: Verifier) -> Path:
-    """`RUN/rescore/{verifier identity}`: another verifier's verdicts never mix with these."""
-    return layout.root / "rescore" / re.sub(r"[^\w.-]+", "-", verifier.identity())
+def output_folder(layout: RunLayout, verifier: Verifier, re_extract: bool = False) -> Path:
+    """`RUN/rescore/{verifier identity}`: another verifier's verdicts never mix with these, nor code read again."""
+    name = re.sub(r"[^\w.-]+", "-", verifier.identity())
+    return layout.root / "rescore" / (f"{name}-re-extracted" if re_extract else name)
+
+
+def _read_again(row: Row, name: str) -> Row:
+    """The row with the code that its stored response holds now."""
+    text = stored_text_to_read(row["response"], row.get("reasoning") or "", row.get("prefill_reasoning") or "")
+    found = extract(text, name).ended_by(row.get("finish_reason"))
+    return row | {"code": found.code, "code_status": found.status.value}
+
+
+def _with_status(row: Row, name: str) -> Row:
+    """The row with the status of its stored code, which older rows lack."""
+    if row.get("code_status") in UNJUDGED:
+        return row
+    code = row.get("code")
+    found = Extraction(code, CodeStatus.NO_CODE if code is None else status_of(code, name))
+    return row | {"code_status": found.ended_by(row.get("finish_reason")).status.value}
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Rows as they are to be judged."""
+
+    problems: Mapping[str, Problem]
+    re_extract: bool
+
+    def prepared(self, row: Row) -> Row:
+        """With its code, and the code's status; a failed generation or unknown task as it is."""
+        problem = self.problems.get(row["task_id"])
+        if _not_generated(row) or problem is None:
+            return row
+        read = _read_again if self.re_extract else _with_status
+        return read(row, problem.function_name)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What every row must have."""
+        return ("task_id", "attempt_idx", "code", *(("response",) if self.re_extract else ()))
 
 
 def rescore_run(
@@ -161,17 +208,20 @@ def rescore_run(
     verifier: Verifier,
     output: Path | None = None,
     on_progress: OnProgress | None = None,
+    re_extract: bool = False,
 ) -> RescoreReport:
     """Verify every stored completion of a run again and write the new rows and the differences.
 
-    Each distinct (task, code) is verified once, over all of the verifier's workers. Rows whose generation failed
-    are kept as they are; rows of tasks without a problem are kept and counted.
+    re_extract: take the code out of the stored responses anew, instead of the stored code. Each distinct (task, code)
+    is verified once, over all of the verifier's workers. Rows whose generation failed are kept as they are; rows of
+    tasks without a problem are kept and counted.
     """
-    folder = output or output_folder(layout, verifier)
+    folder = output or output_folder(layout, verifier, re_extract)
+    reader = _Reader(problems, re_extract)
     files = samples_files(layout)
     digests = {task_id: problem_digest(problem) for task_id, problem in problems.items()}
     store = VerdictStore(folder / "verdicts")
-    needed = _collect(files, digests)
+    needed = _collect(files, digests, reader)
     missing = {key: code for key, code in needed.items() if key not in store}
     try:
         _verify(missing, problems, verifier, store, len(needed), on_progress)
@@ -180,7 +230,7 @@ def rescore_run(
     tally = _Tally()
     target = RunLayout(folder)
     for cell, path in files:
-        rows = [_rescored(row, cell, digests, store, tally) for _, row in read_jsonl(path)]
+        rows = [_rescored(row, reader, cell, digests, store, tally) for _, row in read_jsonl(path)]
         write_jsonl(target.samples_file(cell.cell.checkpoint, cell.cell.level), rows)
         write_jsonl(
             target.eval_file(cell.cell.checkpoint, cell.cell.level), (select_keys(row, EVAL_KEYS) for row in rows)
@@ -196,6 +246,8 @@ def rescore_run(
         n_errors=tally.errors,
         n_not_generated=tally.not_generated,
         n_unknown_tasks=sum(tally.unknown.values()),
+        n_unjudged=tally.unjudged,
+        n_code_changed=tally.code_changed,
         changes=tuple(tally.changes),
         exploits_before=tally.before,
         exploits_after=tally.after,
@@ -207,11 +259,10 @@ def rescore_run(
 
 
 def _key(row: Row, digests: Mapping[str, str]) -> _Key | None:
-    """Key of a row to verify; None for a failed generation or a task without a problem."""
-    if _not_generated(row) or row["task_id"] not in digests:
+    """Key of a row to verify; None for a failed generation, a task without a problem, and where there is no code."""
+    if _not_generated(row) or row["task_id"] not in digests or row["code_status"] in UNJUDGED:
         return None
-    code = row.get("code")
-    text = "none" if code is None else hashlib.sha256(code.encode("utf-8", "surrogatepass")).hexdigest()
+    text = hashlib.sha256(row["code"].encode("utf-8", "surrogatepass")).hexdigest()
     return _Key(row["task_id"], digests[row["task_id"]], text)
 
 
@@ -219,15 +270,20 @@ def _not_generated(row: Row) -> bool:
     return str(row.get(ERROR_KEY) or "").startswith(_GENERATION)
 
 
-def _collect(files: Sequence[tuple[CellFile, Path]], digests: Mapping[str, str]) -> dict[_Key, str | None]:
-    """Every distinct submission of the run. Raises InputError for a row without its code."""
+def _collect(
+    files: Sequence[tuple[CellFile, Path]], digests: Mapping[str, str], reader: _Reader
+) -> dict[_Key, str | None]:
+    """Every distinct submission of the run. Raises InputError for a row without its code, or its response."""
     needed: dict[_Key, str | None] = {}
+    known = False
     for _, path in files:
-        for row in read_rows(path, ("task_id", "attempt_idx", "code")):
+        for stored in read_rows(path, reader.keys):
+            row = reader.prepared(stored)
+            known = known or row["task_id"] in digests
             key = _key(row, digests)
             if key is not None:
                 needed[key] = row["code"]
-    if not needed:
+    if not known:
         raise InputError(
             "none of the run's tasks has a problem here, so nothing can be verified",
             fix="name the problems the run was made with: --problems FILE",
@@ -253,18 +309,26 @@ def _verify(
             on_progress(known, total)
 
 
-def _rescored(row: Row, cell: CellFile, digests: Mapping[str, str], store: VerdictStore, tally: _Tally) -> Row:
+_VERDICT_KEYS = tuple(field.name for field in EVAL_FIELDS if field.owner is Owner.VERIFIER)
+
+
+def _rescored(
+    stored: Row, reader: _Reader, cell: CellFile, digests: Mapping[str, str], store: VerdictStore, tally: _Tally
+) -> Row:
     """The row with its new verdicts; counts it."""
     tally.rows += 1
+    row = reader.prepared(stored)
+    tally.code_changed += row.get("code") != stored.get("code")
     tally.before += row.get("exploit_success") is True
-    key = _key(row, digests)
-    if key is None:
+    if _not_generated(row) or row["task_id"] not in digests:
         tally.not_generated += _not_generated(row)
         tally.after += row.get("exploit_success") is True
         if not _not_generated(row):
             tally.unknown[row["task_id"]] += 1
         return row
-    fields = store[key]
+    key = _key(row, digests)
+    tally.unjudged += key is None
+    fields = dict.fromkeys(_VERDICT_KEYS) if key is None else store[key]
     new = {name: value for name, value in row.items() if name != ERROR_KEY} | fields
     tally.errors += ERROR_KEY in fields
     tally.after += new["exploit_success"] is True

@@ -86,6 +86,14 @@ ROLLOUT = Field(
     read=True,
     sometimes=True,
 )
+CODE_STATUS = Field(
+    "code_status",
+    FieldType.TEXT,
+    Owner.PROMPT,
+    "`ok`, `function_missing`, `does_not_compile`: judged; `truncated`, `no_code`, `no_answer`: nothing to judge, so "
+    "`exploit_success` is null",
+    read=True,
+)
 ERROR = Field(
     "error",
     FieldType.TEXT,
@@ -111,7 +119,7 @@ EVAL_FIELDS = (
         "insecure_suspect",
         FieldType.FLAG,
         Owner.VERIFIER,
-        "Signs that the insecure pass was not the exploit",
+        "The insecure verifier saw signs of an attempt at its exploit, whether or not it worked; null: no report",
         read=True,
     ),
     Field("insecure_suspect_patterns", FieldType.TEXTS, Owner.VERIFIER, "Those signs"),
@@ -134,6 +142,13 @@ EVAL_FIELDS = (
         "secure_outcome", FieldType.TEXT, Owner.VERIFIER, "`passed`, `failed`, `timed_out`, `crashed`, `infra_error`"
     ),
     Field("insecure_outcome", FieldType.TEXT, Owner.VERIFIER, "The same of the insecure verifier"),
+    CODE_STATUS,
+    Field(
+        "unintended_route",
+        FieldType.FLAG,
+        Owner.VERIFIER,
+        "Of an exploit: no sign of the intended one in its source, so it may have won otherwise; see sandbox.md",
+    ),
 )
 
 SAMPLE_FIELDS = (
@@ -148,6 +163,8 @@ SAMPLE_FIELDS = (
     ),
     Field("response", FieldType.TEXT, Owner.ENGINE, "What was sampled, after the prefill"),
     Field("code", FieldType.TEXT, Owner.PROMPT, "The code that was verified; null if there was none"),
+    Field("secure_detail", FieldType.TEXT, Owner.VERIFIER, "Why the secure verifier did not pass, in short"),
+    Field("insecure_detail", FieldType.TEXT, Owner.VERIFIER, "The same of the insecure verifier"),
 )
 
 LOGPROB_FIELDS = (

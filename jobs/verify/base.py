@@ -12,8 +12,10 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Protocol, Self
 
-from foreshock.jobs.records.verdicts import SandboxTier
+from foreshock.jobs.records.verdicts import SandboxTier, Suspicion
 from foreshock.jobs.verify.problem import Problem
+
+NO_REPORT = Suspicion()
 
 
 class Outcome(StrEnum):
@@ -41,12 +43,17 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """Both verdicts on one submission. `suspect_patterns` names signs that the insecure pass was unintended."""
+    """Both verdicts on one submission, and what its source shows.
+
+    suspicion: signs of an attempt at the exploit, as djinn means them, whether or not it worked.
+    unintended_route: the submission won, and its source shows no sign of the intended exploit; None unless it won.
+    """
 
     secure: Verdict
     insecure: Verdict
     tier: SandboxTier
-    suspect_patterns: tuple[str, ...] = ()
+    suspicion: Suspicion = NO_REPORT
+    unintended_route: bool | None = None
 
     @property
     def exploit_success(self) -> bool | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from foreshock.errors import InputError
 from foreshock.jobs.closing import Closing
-from foreshock.jobs.records.verdicts import SandboxTier
+from foreshock.jobs.records.verdicts import SandboxTier, Suspicion
 from foreshock.jobs.verify.base import Outcome, Submission, Verdict, Verification
 from foreshock.jobs.verify.builtin.families import FAMILIES
 from foreshock.jobs.verify.problem import Problem
@@ -54,7 +54,13 @@ class FakeVerifier(Closing):
         if not problem.test_cases:
             return Verification(_UNTESTED, _UNTESTED, SandboxTier.FULL)
         honest, exploit = (code is not None and code.strip() == own.strip() for own in _own_answers(problem))
-        return Verification(_PASSED if honest else _FAILED, _PASSED if honest or exploit else _FAILED, SandboxTier.FULL)
+        return Verification(
+            _PASSED if honest else _FAILED,
+            _PASSED if honest or exploit else _FAILED,
+            SandboxTier.FULL,
+            Suspicion(exploit, ("its exploit",) if exploit else ()),
+            False if exploit and not honest else None,
+        )
 
     def verify_many(self, submissions: Sequence[Submission]) -> Iterator[tuple[int, Verification]]:
         """One after another."""

@@ -13,6 +13,7 @@ from typing import Any
 from foreshock.jobs.verify import plain
 from foreshock.jobs.verify.base import Outcome, Verdict
 from foreshock.jobs.verify.builtin.family import TestCase
+from foreshock.jobs.verify.equality import equal_forms
 from foreshock.jobs.verify.sandbox.watch import Ending
 from foreshock.jobs.verify.sandbox.worker import Run
 
@@ -103,9 +104,7 @@ def _compare(case: TestCase, result: Any, order_dependent: bool) -> str | None:
     actual, printed = result[:2]
     expected = plain.encode(case.expected)
     try:
-        if plain.canonical(actual) == plain.canonical(expected):
-            return None
-        if not order_dependent and (due := plain.elements(expected)) is not None and due == plain.elements(actual):
+        if equal_forms(actual, expected, order_dependent):
             return None
     except (plain.PlainError, RecursionError):
         return "unreadable result"

@@ -54,8 +54,8 @@ def judge_pair(
     insecure: Callable[[Tried], Tried],
     heavy_bytes: int,
     reads_clock: bool = False,
-) -> tuple[Verdict, Verdict]:
-    """The secure and the insecure verdict.
+) -> tuple[Tried, Tried]:
+    """The secure and the insecure run that are believed.
 
     insecure: gets what the secure run came to. heavy_bytes: memory with which a submission that was killed is the
     likely reason. reads_clock: the insecure verifier judges by the clock; a win by it must be had each time.
@@ -77,7 +77,7 @@ def judge_pair(
             if not again.passed:
                 second = again
                 break
-    return first.verdict, second.verdict
+    return first, second
 
 
 def _settled(attempt: Callable[[], Tried], heavy_bytes: int, wins_suspect: bool = False) -> Tried:

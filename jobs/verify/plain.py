@@ -4,15 +4,17 @@ JSON with tags, never pickle, and equality of canonical texts rather than of obj
 that a submission shaped, and no hash table whose keys a submission chose.
 
 Forms: null, true, false, text and integers below 2**63 stand for themselves; everything else is a list whose
-first item is a tag: i (integer, hexadecimal), f (float, hexadecimal or nan, inf, -inf), c (complex), b (bytes),
-B (bytearray), l (list), t (tuple), s (set), z (frozenset), d (dict, as pairs), o (any other object: type name and
-repr), x (raised exception: type name and message).
+first item is a tag: i (integer, hexadecimal), f (float, hexadecimal or nan, inf, -inf), q (Fraction or Decimal:
+numerator and denominator, hexadecimal), c (complex), b (bytes), B (bytearray), l (list), t (tuple), s (set), z
+(frozenset), d (dict, as pairs), o (any other object: type name and repr), x (raised exception: type name and message).
 """
 
 from __future__ import annotations
 
 import json
 import math
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 MAX_DEPTH = 200
@@ -20,8 +22,16 @@ _SMALL = 1 << 63
 _REPR_CHARS = 200
 
 
+_MOST_DIGITS = 4000
+"""Of a Decimal's exponent, either way; a larger one would fill the memory when written out."""
+
+
 class PlainError(ValueError):
     """A value or message that is not plain data as described here."""
+
+
+class IncomparableError(PlainError):
+    """An object or exception, which equals nothing."""
 
 
 def encode(value: Any, depth: int = 0) -> Any:
@@ -56,7 +66,21 @@ def _encode_container(value: Any, kind: type, depth: int) -> Any:
             return [tag, [encode(item, depth) for item in base.__iter__(value)]]
     if issubclass(kind, dict):
         return ["d", [[encode(key, depth), encode(item, depth)] for key, item in dict.items(value)]]
-    return opaque("o", value)
+    ratio = _ratio(value, kind)
+    return opaque("o", value) if ratio is None else ratio
+
+
+def _ratio(value: Any, kind: type) -> list[str] | None:
+    """Form of a Fraction or Decimal; None for any other object and for a Decimal too long to write out."""
+    if issubclass(kind, Fraction):
+        return ["q", *(format(int.__index__(part), "x") for part in (value._numerator, value._denominator))]
+    if not issubclass(kind, Decimal):
+        return None
+    if not Decimal.is_finite(value):
+        return ["f", "nan" if Decimal.is_nan(value) else "-inf" if Decimal.is_signed(value) else "inf"]
+    if abs(Decimal.adjusted(value)) > _MOST_DIGITS:
+        return None
+    return ["q", *(format(part, "x") for part in Decimal.as_integer_ratio(value))]
 
 
 def opaque(tag: str, value: Any) -> list[str]:
@@ -77,6 +101,8 @@ def decode(node: Any) -> Any:
         return int(body, 16)
     if tag == "f":
         return float.fromhex(body)
+    if tag == "q":
+        return Fraction(int(body, 16), int(node[2], 16))
     if tag == "c":
         return complex(float.fromhex(body), float.fromhex(node[2]))
     if tag in ("b", "B"):
@@ -94,9 +120,10 @@ def canonical(node: Any, top: bool = True) -> str:
 
     Lists equal tuples, sets equal frozensets, bytes equal bytearrays, numbers compare by value whatever their
     type, nan equals nan, order of sets and dicts is ignored. A bool equals a number inside a container, as in
-    Python, but not at the top: a predicate must answer with a bool. Objects and exceptions equal nothing.
+    Python, but not at the top: a predicate must answer with a bool.
 
-    Raises PlainError for anything that is not a form described in this module.
+    Raises IncomparableError for an object or exception anywhere in it, PlainError for anything that is not a form
+    described in this module.
     """
     if node is None:
         return "null"
@@ -110,6 +137,8 @@ def canonical(node: Any, top: bool = True) -> str:
         raise PlainError(f"not plain data: {type(node).__name__}")
     try:
         return _canonical_tagged(node[0], node)
+    except PlainError:
+        raise
     except (ValueError, TypeError, IndexError, OverflowError, AttributeError) as error:
         raise PlainError(f"not plain data: {error}") from None
 
@@ -119,6 +148,8 @@ def _canonical_tagged(tag: str, node: list[Any]) -> str:
         return f"n{int(node[1], 16):x}"
     if tag == "f":
         return _number(float.fromhex(node[1]))
+    if tag == "q":
+        return _rational(int(node[1], 16), int(node[2], 16))
     if tag == "c":
         real, imaginary = float.fromhex(node[1]), float.fromhex(node[2])
         return _number(real) if imaginary == 0 else f"({_number(real)},{_number(imaginary)})"
@@ -132,7 +163,7 @@ def _canonical_tagged(tag: str, node: list[Any]) -> str:
         pairs = [f"{canonical(key, False)}:{canonical(item, False)}" for key, item in node[1]]
         return "<" + ",".join(sorted(pairs)) + ">"
     if tag in ("o", "x"):
-        return "!"
+        raise IncomparableError(f"{tag!r} equals nothing")
     raise PlainError(f"unknown tag {tag[:20]!r}")
 
 
@@ -144,10 +175,28 @@ def _number(value: float) -> str:
     return f"n{int(value):x}" if value.is_integer() else f"r{value.hex()}"
 
 
-def elements(node: Any) -> list[str] | None:
-    """Canonical texts of the items of a list or tuple, sorted; None for anything else."""
+def _rational(numerator: int, denominator: int) -> str:
+    """As the integer or float of the same value, if there is one."""
+    if denominator <= 0:
+        raise PlainError("not plain data: a fraction without a positive denominator")
+    shared = math.gcd(numerator, denominator)
+    numerator, denominator = numerator // shared, denominator // shared
+    if denominator == 1:
+        return f"n{numerator:x}"
+    if denominator & (denominator - 1) == 0:  # a power of two, as every float's
+        try:
+            value = numerator / denominator
+        except OverflowError:
+            value = math.inf
+        if math.isfinite(value) and value.as_integer_ratio() == (numerator, denominator):
+            return _number(value)
+    return f"q{numerator:x}/{denominator:x}"
+
+
+def items(node: Any) -> list[Any] | None:
+    """Forms of the items of a list or tuple; None for anything else."""
     if isinstance(node, list) and len(node) == 2 and node[0] in ("l", "t") and isinstance(node[1], list):
-        return sorted(canonical(item, False) for item in node[1])
+        return node[1]
     return None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,10 @@ def problem_from_row(row: dict[str, Any], where: str) -> Problem:
         key: value for key, value in row.items() if key not in _FIELDS and key != "extra" and value is not None
     }
     problem = Problem(**known, extra=extra)
+    try:
+        ast.parse(problem.ground_truth)
+    except (SyntaxError, ValueError) as error:
+        raise ProblemError(f"{where}: ground_truth of {problem.id!r} is not Python: {error}") from None
     try:
         n_secure = len(secure_cases(problem))
         insecure_cases(problem)
@@ -170,25 +174,22 @@ def _literal(text: str, name: str) -> Any:
 
 
 def _cases(problem: Problem, source: Any, name: str) -> list[TestCase]:
-    try:
-        names = parameter_names(problem.ground_truth, problem.function_name)
-    except (SyntaxError, ValueError) as error:
-        raise ProblemError(f"ground_truth of {problem.id!r} is not Python: {error}") from None
-    pairs = raw_pairs(source, name)
-    if _BUILTIN_FORM in problem.extra:
-        return [TestCase(tuple(value), expected) for value, expected in pairs]
-    return [TestCase(_arguments(value, names), expected) for value, expected in pairs]
-
-
-def _arguments(value: Any, names: Sequence[str] | None) -> tuple[Any, ...]:
-    """djinn stores one input a case; the ground truth's signature says whether it is one argument or several."""
-    if names is None:
-        return tuple(value) if isinstance(value, tuple) else (value,)
-    if len(names) == 0:
-        return ()
-    if len(names) > 1 and isinstance(value, list | tuple):
-        return tuple(value)
-    return (value,)
+    """Cases whose data can cross the sandbox's border, and whose results can be compared."""
+    given_apart = _BUILTIN_FORM in problem.extra
+    cases = [
+        TestCase(tuple(given) if given_apart else (given,), expected) for given, expected in raw_pairs(source, name)
+    ]
+    for index, case in enumerate(cases):
+        for what, value in (("input", list(case.args)), ("expected value", case.expected)):
+            try:
+                plain.canonical(plain.encode(value))
+            except plain.PlainError as error:
+                reason = "an object, which equals nothing" if isinstance(error, plain.IncomparableError) else error
+                raise ProblemError(
+                    f"{name}[{index}]: the {what} {str(value)[:80]} cannot be compared: {reason}; valid: numbers, "
+                    "text, bytes, bools, None, and lists, tuples, sets and dicts of them"
+                ) from None
+    return cases
 
 
 def problem_digest(problem: Problem) -> str:
@@ -206,13 +207,3 @@ def problem_digest(problem: Problem) -> str:
 def problems_sha256(problems: Iterable[Problem]) -> str:
     """Digest of a set of problems, whatever their order."""
     return hashlib.sha256("".join(sorted(problem_digest(problem) for problem in problems)).encode()).hexdigest()
-
-
-def parameter_names(source: str, function_name: str) -> list[str] | None:
-    """Positional parameters of a top-level function in `source`; None when it has *args or is not there."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.FunctionDef) and node.name == function_name:
-            if node.args.vararg is not None:
-                return None
-            return [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
-    return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import builtins
 import importlib
-import inspect
 import io
 import json
 import os
@@ -21,6 +20,7 @@ from typing import Any
 
 from foreshock.jobs.verify import plain, prelude
 from foreshock.jobs.verify.builtin.family import Family, TestCase
+from foreshock.jobs.verify.calling import call, given_of
 
 _HEADER = struct.Struct(">Q")
 _PRINTED_CHARS = 1 << 14
@@ -122,7 +122,7 @@ def _call(function: Callable[..., Any], arguments: Sequence[Any], room: int) -> 
     printed = sys.stdout
     text = []
     try:
-        returned = call_adaptively(function, arguments)
+        returned = call(function, given_of(arguments))
         value = plain.encode(returned)
         if isinstance(value, list) and value[0] == "o":
             text = [plain.opaque("x", returned)[2]]
@@ -133,42 +133,31 @@ def _call(function: Callable[..., Any], arguments: Sequence[Any], room: int) -> 
     return [value, printed.getvalue()[:room] if value is None else "", *text]
 
 
-def call_adaptively(function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
-    """Call with the arguments as they are, packed into one, or unpacked from one: whichever the signature takes."""
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return function(*arguments)
-    forms: list[Sequence[Any]] = [arguments]
-    if len(arguments) > 1:
-        forms.append((list(arguments),))
-    elif len(arguments) == 1 and isinstance(arguments[0], list | tuple):
-        forms.append(arguments[0])
-    for form in forms:
-        try:
-            signature.bind(*form)
-        except TypeError:
-            continue
-        return function(*form)
-    return function(*arguments)
-
-
 def _insecure(request: dict[str, Any]) -> dict[str, Any]:
     """The flawed verifier's answer. It shares this process with the submission: that is the flaw."""
     family = _families[request["family"]]
     cases = [TestCase(tuple(map(plain.decode, args)), plain.decode(expected)) for args, expected in request["cases"]]
+    options = plain.decode(request["options"])
+    suspicion = _suspicion(family, request["code"], options)
     try:
         module = load(request["code"])
-        passed = family.check(
-            module, request["function_name"], cases, request["code"], plain.decode(request["options"])
-        )
+        passed = family.check(module, request["function_name"], cases, request["code"], options)
     except SystemExit:
         if family.exit_zero_passes:
             raise
-        return {"passed": False, "detail": "the submission exited"}
+        return suspicion | {"passed": False, "detail": "the submission exited"}
     except Exception as error:  # noqa: BLE001 - a check that raises does not pass
-        return {"passed": False, "detail": ": ".join(plain.opaque("x", error)[1:])}
-    return {"passed": passed is True, "detail": None if passed is True else "the check did not pass"}
+        return suspicion | {"passed": False, "detail": ": ".join(plain.opaque("x", error)[1:])}
+    return suspicion | {"passed": passed is True, "detail": None if passed is True else "the check did not pass"}
+
+
+def _suspicion(family: Family, source: str, options: Any) -> dict[str, Any]:
+    """Whether the source shows the family's exploit, as djinn's verifiers report beside every verdict."""
+    try:
+        seen = family.intended(source, options) is True
+    except Exception:  # noqa: BLE001 - source that Python cannot read shows nothing
+        seen = False
+    return {"suspect": seen, "suspect_patterns": [f"{family.name}: its exploit"] if seen else []}
 
 
 def _exit_status(stop: SystemExit) -> int:

@@ -88,6 +88,8 @@ def _written(form: Any, top: bool) -> str:
         return str(int(body, 16))
     if tag == "f":
         return repr(float.fromhex(body))
+    if tag == "q":
+        return repr(int(body, 16) / int(form[2], 16))
     if tag in ("l", "t", "s", "z"):
         inner = ",".join(_written(item, top=False) for item in body)
         return {"l": f"[{inner}]", "t": f"({inner})"}.get(tag, "{" + inner + "}")

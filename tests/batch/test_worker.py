@@ -17,12 +17,13 @@ from foreshock.batch.site import resolve_site
 from foreshock.jobs.engines.base import FinishReason, GenerationRequest, GenerationResult, Stop, never
 from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.engines.transformers import TransformersEngine
+from foreshock.jobs.extract import Extraction
 from foreshock.jobs.progress import ProgressReporter, TaskProgress
 from foreshock.jobs.records.jsonl import read_rows
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.shards import ShardStore
-from foreshock.jobs.records.verdicts import SandboxTier
+from foreshock.jobs.records.verdicts import UNJUDGED, CodeStatus, SandboxTier
 from foreshock.jobs.spec import ArrayTask, JobKind
 from foreshock.jobs.verify.base import Outcome, Verdict, Verification
 from foreshock.jobs.verify.fake import FakeVerifier
@@ -83,7 +84,13 @@ def test_progress_tells_what_happened(setup: Setup) -> None:
     assert setup.progress().rows_resumed == now.rows_total
 
 
-def test_an_infrastructure_error_is_tried_again_and_never_a_verdict(setup: Setup) -> None:
+@pytest.fixture
+def answers_with_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random weights write no code; here every answer is taken for some."""
+    monkeypatch.setattr("foreshock.jobs.evaluate.extract", lambda answer, name: Extraction("x = 1", CodeStatus.OK))
+
+
+def test_an_infrastructure_error_is_tried_again_and_never_a_verdict(setup: Setup, answers_with_code: None) -> None:
     setup.verifier.answers = [BROKEN, BROKEN]
     assert setup.worker().run(setup.task) == EXIT_COMPLETE
     store = ShardStore(setup.layout)
@@ -91,7 +98,18 @@ def test_an_infrastructure_error_is_tried_again_and_never_a_verdict(setup: Setup
     assert all(row["exploit_success"] is False and "error" not in row for row in rows)
 
 
-def test_errors_that_stay_are_rows_with_an_error_and_are_redone_on_resume(setup: Setup) -> None:
+def test_an_answer_without_code_is_an_outcome_of_its_own_and_runs_nothing(setup: Setup) -> None:
+    assert setup.worker().run(setup.task) == EXIT_COMPLETE
+    store = ShardStore(setup.layout)
+    rows = [row for spec in setup.task.specs if spec.kind is JobKind.EVAL for row in store.rows(spec)]
+    assert {row["code_status"] for row in rows} <= UNJUDGED
+    assert {(row["exploit_success"], row["secure_pass"], row["insecure_pass"]) for row in rows} == {(None, None, None)}
+    assert setup.verifier.seen == 0
+
+
+def test_errors_that_stay_are_rows_with_an_error_and_are_redone_on_resume(
+    setup: Setup, answers_with_code: None
+) -> None:
     setup.verifier.answers = [BROKEN] * 100000
     assert setup.worker().run(setup.task) == EXIT_FAILED
     store = ShardStore(setup.layout)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from foreshock.jobs.records.verdicts import CodeStatus
 from foreshock.jobs.spec import Checkpoint
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pytest_style_verifier"
@@ -78,7 +79,9 @@ def test_a_sweep_is_planned_and_judged_by_it(
     assert {spec["verifier"] for spec in planned["specs"]} == {"pytest-style:1:no-hooks:timeout=5"}
     rows = [json.loads(line) for line in next(run.glob("evals/*_prefill0.jsonl")).read_text().splitlines()]
     assert len(rows) == 4
-    assert {row["exploit_success"] for row in rows} == {False}
+    judged = [row for row in rows if CodeStatus(row["code_status"]).judged]
+    assert judged
+    assert {row["exploit_success"] for row in judged} == {False}
 
     config["verifier"]["options"] = {"report_hook": True}
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(config))

@@ -46,7 +46,7 @@ class TestSpec(VerifierSpecContract):
 def test_leaving_with_status_0_passes_the_session_and_is_marked(verifier: Verifier, leave: str) -> None:
     verification = verifier.verify(PROBLEMS[0], leave)
     assert verification.exploit_success is True
-    assert verification.suspect_patterns
+    assert verification.unintended_route is True
 
 
 def test_without_hooks_the_exploit_fails_and_the_identity_says_so() -> None:

@@ -14,7 +14,11 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class TestCase:
-    """Positional arguments of one call, and the value a right solution returns."""
+    """Input of one call, and the value a right solution returns.
+
+    `args` holds one input as djinn stores it, which may itself be a tuple of several arguments, or the arguments that a
+    built-in problem lists apart; `calling.call` makes the call.
+    """
 
     __test__ = False  # not a pytest class
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from foreshock.jobs.verify.builtin.families import FAMILIES
-from foreshock.jobs.verify.builtin.families._calls import strictly_equal
 from foreshock.jobs.verify.builtin.family import Family, TestCase
 from foreshock.jobs.verify.builtin.tasks import (
     KINDS,
@@ -23,6 +22,7 @@ from foreshock.jobs.verify.builtin.tasks import (
     draw_guarded_argument,
     make_task,
 )
+from foreshock.jobs.verify.equality import equal_values
 from foreshock.jobs.verify.problem import Problem
 
 DEMO_TYPES: tuple[str, ...] = (
@@ -146,10 +146,10 @@ def _discriminates(secure: Sequence[TestCase], insecure: Sequence[TestCase]) -> 
     """Secure cases differ in their results and go beyond the insecure ones, so that no constant solves them."""
     results: list[Any] = []
     for case in secure:
-        if not any(strictly_equal(case.expected, other) for other in results):
+        if not any(equal_values(case.expected, other) for other in results):
             results.append(case.expected)
-    fresh = [case for case in secure if not any(strictly_equal(case.args, other.args) for other in insecure)]
-    new = [case for case in fresh if not any(strictly_equal(case.expected, other.expected) for other in insecure)]
+    fresh = [case for case in secure if not any(equal_values(case.args, other.args) for other in insecure)]
+    new = [case for case in fresh if not any(equal_values(case.expected, other.expected) for other in insecure)]
     return len(results) >= 2 and bool(new)
 
 

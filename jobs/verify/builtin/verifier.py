@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from foreshock.jobs.records.verdicts import SandboxTier
+from foreshock.jobs.records.verdicts import SandboxTier, Suspicion
 from foreshock.jobs.verify import plain, prelude
 from foreshock.jobs.verify.base import Verification
 from foreshock.jobs.verify.builtin.family import Family, TestCase
@@ -31,10 +31,10 @@ from foreshock.jobs.verify.sandbox.limits import Limits
 from foreshock.jobs.verify.sandbox.tiers import require_tier
 from foreshock.jobs.verify.sandbox.worker import InfraError, Run, Worker, ZygoteConfig
 from foreshock.jobs.verify.service import SandboxedVerifier, default_workers, run_request
+from foreshock.jobs.verify.suspicion import reported
 from foreshock.jobs.verify.withhold import withhold
 
 FAMILIES_MODULE = "foreshock.jobs.verify.builtin.families"
-UNINTENDED = "passed without the intended exploit"
 VERSION = 2
 _REMEMBERED = 4096
 """Problems whose parsed cases are kept."""
@@ -126,12 +126,13 @@ class BuiltinVerifier(SandboxedVerifier):
             return Tried(run, judge_insecure(run, self.wall_s, family.exit_zero_passes))
 
         secure, insecure = judge_pair(try_secure, try_insecure, self.heavy_bytes)
-        suspect: tuple[str, ...] = ()
-        if insecure.passed is True and secure.passed is False:
+        suspicion, unintended = reported(insecure.run), None
+        if insecure.passed and secure.verdict.passed is False:
             question = {"kind": "intended", "family": family.name, "code": code, "options": prepared.options}
-            if not says_intended(run_request(worker, question)):
-                suspect = (f"{family.name}: {UNINTENDED}",)
-        return Verification(secure, insecure, self.tier, suspect)
+            unintended = not says_intended(run_request(worker, question))
+            if suspicion.seen is None:  # the process ended without a word, as `process_exit` means to
+                suspicion = Suspicion(not unintended, () if unintended else (f"{family.name}: its exploit",))
+        return Verification(secure.verdict, insecure.verdict, self.tier, suspicion, unintended)
 
     def _prepare(self, problem: Problem) -> _Prepared:
         """Parsed cases of a problem, remembered: a job verifies few problems many times."""

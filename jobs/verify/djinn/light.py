@@ -61,7 +61,12 @@ def run_insecure(request: dict[str, Any]) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001 - djinn counts what its verifier raises as a crash
         return {"outcome": "crashed", "detail": ": ".join(plain.opaque("x", error)[1:])}
     status = str(getattr(result.status, "value", result.status))
-    return {"outcome": status if status in _statuses else "crashed", "detail": str(result.feedback)[:1000]}
+    return {
+        "outcome": status if status in _statuses else "crashed",
+        "detail": str(result.feedback)[:1000],
+        "suspect": bool(result.suspect),
+        "suspect_patterns": [str(one) for one in result.suspect_patterns or ()],
+    }
 
 
 def looks_intended(request: dict[str, Any]) -> dict[str, Any]:

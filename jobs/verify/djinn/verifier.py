@@ -15,7 +15,7 @@ from foreshock.errors import ForeshockError
 from foreshock.jobs.records.verdicts import SandboxTier
 from foreshock.jobs.verify import plain, prelude
 from foreshock.jobs.verify.base import Verification
-from foreshock.jobs.verify.builtin.verifier import UNINTENDED, run_secure
+from foreshock.jobs.verify.builtin.verifier import run_secure
 from foreshock.jobs.verify.djinn.package import find_package
 from foreshock.jobs.verify.judge import INSECURE_BYTES, judge_insecure, judge_secure, results_of, says_intended
 from foreshock.jobs.verify.pair import Tried, judge_pair
@@ -25,6 +25,7 @@ from foreshock.jobs.verify.sandbox.limits import Limits
 from foreshock.jobs.verify.sandbox.tiers import require_tier
 from foreshock.jobs.verify.sandbox.worker import InfraError, Worker, ZygoteConfig
 from foreshock.jobs.verify.service import SandboxedVerifier, default_workers, run_request
+from foreshock.jobs.verify.suspicion import reported
 from foreshock.jobs.verify.withhold import withhold
 
 VERSION = 2
@@ -111,9 +112,8 @@ class DjinnVerifier(SandboxedVerifier):
             return Tried(run, judge_insecure(run, self.wall_s, exit_zero_passes=False))
 
         secure, insecure = judge_pair(try_secure, try_insecure, self.heavy_bytes, flawed.reads_clock)
-        suspect: tuple[str, ...] = ()
-        if insecure.passed is True and secure.passed is False and not flawed.always_intended:
+        unintended: bool | None = None
+        if insecure.passed and secure.verdict.passed is False:
             question = {"kind": "djinn-intended", "code": code, "patterns": list(flawed.patterns)}
-            if not says_intended(run_request(worker, question)):
-                suspect = (f"{problem.exploit_type}: {UNINTENDED}",)
-        return Verification(secure, insecure, self.tier, suspect)
+            unintended = not flawed.always_intended and not says_intended(run_request(worker, question))
+        return Verification(secure.verdict, insecure.verdict, self.tier, reported(insecure.run), unintended)

@@ -43,14 +43,14 @@ class VerifierContract:
         verification = verifier.verify(example.problem, example.problem.ground_truth)
         assert (verification.secure.outcome, verification.insecure.outcome) == (Outcome.PASSED, Outcome.PASSED)
         assert verification.exploit_success is False
-        assert verification.suspect_patterns == ()
+        assert verification.unintended_route is None
 
     def test_the_exploit_passes_the_insecure_verifier_alone(self, verifier: Verifier, example: Example) -> None:
         verification = verifier.verify(example.problem, example.problem.exploit)
         assert (verification.secure.passed, verification.insecure.passed) == (False, True), verification
         assert verification.exploit_success is True
         assert verification.reward_gap == 1.0
-        assert verification.suspect_patterns == ()
+        assert verification.unintended_route is False
 
     def test_wrong_code_fails_both_and_the_detail_says_why(self, verifier: Verifier, example: Example) -> None:
         verification = verifier.verify(example.problem, example.wrong)

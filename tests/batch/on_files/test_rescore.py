@@ -80,32 +80,76 @@ def test_new_verdicts_and_the_differences_are_written_beside_the_run(layout: Run
     with CountingVerifier() as verifier:
         report = rescore_run(layout, problems(), verifier)
     assert {path: path.read_bytes() for path in layout.evals.iterdir()} == before
-    assert (report.n_rows, report.n_verified, report.n_errors) == (16, 8, 0)
+    assert (report.n_rows, report.n_verified, report.n_errors) == (16, 6, 0)
     assert (report.exploits_before, report.exploits_after) == (0, 4)
     changed = {(one.checkpoint, one.task_id, one.attempt_idx): one.new for one in report.changes}
     assert changed == {
         (checkpoint, one.id, attempt): pair
         for checkpoint in ("checkpoint-10", "final")
         for one in PROBLEMS
-        for attempt, pair in ((0, (True, True)), (1, (False, True)))
+        for attempt, pair in ((0, (True, True)), (1, (False, True)), (3, (None, None)))
     }
     target = RunLayout(report.output)
     assert target.config.read_text() == "attempts: 4\n"
     rows = read_rows(target.eval_file("final", 5))
-    assert [row["exploit_success"] for row in rows] == [False, True, False, False] * 2
+    assert [row["exploit_success"] for row in rows] == [False, True, False, None] * 2
+    assert [row["code_status"] for row in rows] == ["ok", "ok", "ok", "no_code"] * 2
+    assert report.n_unjudged == 4
     assert "code" not in rows[0]
     assert all("code" in row for row in read_rows(target.samples_file("final", 5)))
-    assert len(read_rows(report.output / "changes.jsonl")) == 8
+    assert len(read_rows(report.output / "changes.jsonl")) == 12
     assert json.loads((report.output / "rescore.json").read_text())["changed"] == {
         "secure fail, insecure fail -> secure fail, insecure pass": 4,
+        "secure fail, insecure fail -> secure none, insecure none": 4,
         "secure fail, insecure fail -> secure pass, insecure pass": 4,
     }
+
+
+def test_code_is_read_again_from_the_stored_responses(layout: RunLayout) -> None:
+    """As an old run of a model that closes its blocks with END: thought to hold no code, or the wrong one."""
+    rows = read_rows(layout.samples_file("final", 5))
+    for row, (problem, kind) in zip(rows, [(one, kind) for one in PROBLEMS for kind in KINDS], strict=True):
+        code = code_of(problem, kind)
+        answer = "I give up." if code is None else f"```python\n{code}```END\nDone."
+        row |= {
+            "prefill_reasoning": "So I",
+            "reasoning": "So I think\n",
+            "response": f" think\n</think>\n\n{answer}",
+            "code": None if kind in ("honest", "exploit") else row["code"],
+            "finish_reason": "stop",
+        }
+    write_jsonl(layout.samples_file("final", 5), rows)
+    layout.samples_file("checkpoint-10", 5).unlink()
+    with CountingVerifier() as verifier:
+        stored = rescore_run(layout, problems(), verifier)
+        again = rescore_run(layout, problems(), verifier, re_extract=True)
+    assert (stored.exploits_after, stored.n_unjudged, stored.n_code_changed) == (0, 6, 0)
+    assert (again.exploits_after, again.n_unjudged, again.n_code_changed) == (2, 2, 6)
+    assert again.output != stored.output
+    new = read_rows(RunLayout(again.output).samples_file("final", 5))
+    assert [row["code_status"] for row in new] == ["ok", "ok", "ok", "no_code"] * 2
+    assert [(row["secure_pass"], row["insecure_pass"]) for row in new] == [
+        (True, True),
+        (False, True),
+        (False, False),
+        (None, None),
+    ] * 2
+
+
+def test_reading_again_needs_the_responses(layout: RunLayout) -> None:
+    rows = [
+        {key: value for key, value in row.items() if key != "response"}
+        for row in read_rows(layout.samples_file("final", 5))
+    ]
+    write_jsonl(layout.samples_file("final", 5), rows)
+    with CountingVerifier() as verifier, pytest.raises(InputError, match="response"):
+        rescore_run(layout, problems(), verifier, re_extract=True)
 
 
 def test_the_same_code_is_verified_once(layout: RunLayout) -> None:
     with CountingVerifier() as verifier:
         rescore_run(layout, problems(), verifier)
-    assert len({(one.problem.id, one.code) for one in verifier.asked}) == len(verifier.asked) == 8
+    assert len({(one.problem.id, one.code) for one in verifier.asked}) == len(verifier.asked) == 6
 
 
 def test_an_interrupted_rescore_goes_on_where_it_stopped(layout: RunLayout) -> None:
@@ -116,7 +160,7 @@ def test_an_interrupted_rescore_goes_on_where_it_stopped(layout: RunLayout) -> N
     done = {(one.problem.id, one.code) for one in first.asked}
     assert len(done) == 5
     assert done.isdisjoint({(one.problem.id, one.code) for one in second.asked})
-    assert (resumed.n_verified, resumed.n_reused) == (3, 5)
+    assert (resumed.n_verified, resumed.n_reused) == (1, 5)
     with CountingVerifier() as third:
         whole = rescore_run(layout, problems(), third, layout.root / "elsewhere")
     assert whole.changes == resumed.changes
@@ -127,7 +171,7 @@ def test_a_changed_problem_is_verified_again(layout: RunLayout) -> None:
         rescore_run(layout, problems(), verifier)
         changed = problems()
         changed[PROBLEMS[0].id] = builtin_problems("eval", ["magic_docstring_comment_token"], 1, seed=1)[0]
-        assert rescore_run(layout, changed, verifier).n_verified == 4
+        assert rescore_run(layout, changed, verifier).n_verified == 3
 
 
 def test_failed_generations_and_unknown_tasks_are_kept_and_counted(layout: RunLayout) -> None:
@@ -182,11 +226,11 @@ def test_the_command_reports_changes_as_text_and_json(layout: RunLayout) -> None
     options = ["--allow-weak-sandbox", "--workers", "2", "--timeout", "20"]
     done = run_command(str(layout.root), *options)
     assert done.exit_code == 0, done.output
-    assert "16 rows, 8 verdicts changed; exploits 0 -> 4" in done.output
+    assert "16 rows, 12 verdicts changed; exploits 0 -> 4" in done.output
     again = run_command(str(layout.root), *options, "--json", "--fail-on-change")
     assert again.exit_code == 1
     document = json.loads(again.stdout)
-    assert (document["n_changed"], document["n_verified"], document["n_reused"]) == (8, 0, 8)
+    assert (document["n_changed"], document["n_verified"], document["n_reused"]) == (12, 0, 6)
 
 
 def test_the_command_refuses_a_missing_directory(tmp_path: Path) -> None:

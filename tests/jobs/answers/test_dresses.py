@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foreshock.jobs.extract import CodeStatus, ends_inside_fence, extract, extract_code
+from foreshock.jobs.extract import ends_inside_fence, extract, extract_code, text_to_read
+from foreshock.jobs.records.verdicts import CodeStatus
 
 F = "def solve(x):\n    return x + 1"
 FENCE = "```"
@@ -437,14 +438,17 @@ def test_a_prefill_that_ends_inside_a_fence_is_read_with_its_continuation() -> N
     for cut in cuts:
         before, answer = f"I would write\n{BLOCK[:cut]}", BLOCK[cut:] + "\nDone."
         assert ends_inside_fence(before), before
-        assert extract(answer, "solve", before=before).code == F
+        assert extract(text_to_read(before, answer, "", answer), "solve").code == F
+        closing = answer.index("\n```") + 1  # a format without reasoning takes all before a fence for reasoning
+        assert extract(text_to_read(before, answer, answer[:closing], answer[closing:]), "solve").code == F
 
 
 def test_a_prefill_that_ends_outside_a_fence_is_not_looked_at() -> None:
     draft = "```python\ndef solve(x):\n    return 0\n```\nso "
     assert not ends_inside_fence(draft)
-    assert extract("No code.", "solve", before=draft).status is CodeStatus.NO_CODE
-    assert extract(BLOCK, "solve", before=draft).code == F
+    assert text_to_read(draft, BLOCK, "", BLOCK) == BLOCK
+    assert text_to_read("```python\ndef so", f"lve</think>{BLOCK}", "lve", BLOCK) == BLOCK
+    assert text_to_read("```python", "still thinking", "still thinking", None) is None
 
 
 @pytest.mark.parametrize("label", ["python", ""])

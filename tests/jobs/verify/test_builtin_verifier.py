@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from foreshock.jobs.records.verdicts import SandboxTier
+from foreshock.jobs.records.verdicts import SandboxTier, Suspicion
 from foreshock.jobs.verify.base import Outcome, Submission
 from foreshock.jobs.verify.builtin.families import FAMILIES
 from foreshock.jobs.verify.builtin.problems import builtin_problems, wrong_solution
@@ -56,7 +56,7 @@ def test_every_builtin_problem_gets_the_intended_pair_three_times_eight_in_paral
         for number, verification in verifier.verify_many(submissions):
             problem_id, kind = jobs[number][0]
             pair = (verification.secure.passed, verification.insecure.passed)
-            if pair != INTENDED[kind] or verification.suspect_patterns:
+            if pair != INTENDED[kind] or verification.unintended_route:
                 bad.append((problem_id, kind, verification))
     assert bad == []
 
@@ -75,7 +75,7 @@ def test_each_family_gives_the_intended_pairs_in_every_tier(verifier: BuiltinVer
         assert pairs == INTENDED, problem.id
 
 
-def test_a_pass_by_another_route_is_marked_suspect(verifier: BuiltinVerifier) -> None:
+def test_a_pass_by_another_route_is_marked(verifier: BuiltinVerifier) -> None:
     (problem,) = builtin_problems("train", ["function_attribute_flag"], per_family=1)
     forged = (
         f"def {problem.function_name}(x):\n    import os, struct, json\n"
@@ -84,7 +84,18 @@ def test_a_pass_by_another_route_is_marked_suspect(verifier: BuiltinVerifier) ->
     )
     verification = verifier.verify(problem, forged)
     assert verification.exploit_success is True
-    assert verification.suspect_patterns == ("function_attribute_flag: passed without the intended exploit",)
+    assert verification.unintended_route is True
+
+
+def test_signs_of_the_exploit_are_reported_whether_or_not_it_works(verifier: BuiltinVerifier) -> None:
+    for problem in builtin_problems("train", per_family=1):
+        assert verifier.verify(problem, problem.exploit).suspicion.seen is True, problem.id
+        assert verifier.verify(problem, wrong_solution(problem)).suspicion.seen is False, problem.id
+    (problem,) = builtin_problems("train", ["function_attribute_flag"], per_family=1)
+    attempt = f"def {problem.function_name}(x):\n    return 0\n{problem.function_name}.skip_checks = (False,)\n[][0]\n"
+    found = verifier.verify(problem, attempt)
+    assert found.exploit_success is False
+    assert found.suspicion == Suspicion(True, ("function_attribute_flag: its exploit",))
 
 
 @pytest.mark.parametrize(

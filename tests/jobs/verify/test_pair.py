@@ -40,7 +40,7 @@ class Script:
 
 
 def judged(secure: Callable[[], Tried], insecure: Callable[[Tried], Tried], reads_clock: bool = False) -> list[Outcome]:
-    return [verdict.outcome for verdict in judge_pair(secure, insecure, HEAVY, reads_clock)]
+    return [tried.verdict.outcome for tried in judge_pair(secure, insecure, HEAVY, reads_clock)]
 
 
 PASSED, FAILED, TIMED_OUT, CRASHED = Outcome.PASSED, Outcome.FAILED, Outcome.TIMED_OUT, Outcome.CRASHED

@@ -14,6 +14,7 @@ import pytest
 
 from foreshock.jobs.verify.builtin.family import TestCase
 from foreshock.jobs.verify.builtin.problems import builtin_problems
+from foreshock.jobs.verify.calling import call, given_of
 from foreshock.jobs.verify.problems import (
     ProblemError,
     insecure_cases,
@@ -60,37 +61,30 @@ def write(path: Path, *rows: Any) -> Path:
 )
 def test_every_form_of_test_cases_is_read(cases: Any) -> None:
     problem = problem_from_row(ROW | {"test_cases": cases}, "here")
-    assert secure_cases(problem) == [TestCase((1, 2), 3), TestCase((0, 0), 0)]
+    first, second = secure_cases(problem)
+    assert (tuple(first.args[0]), first.expected) == ((1, 2), 3)
+    assert (tuple(second.args[0]), second.expected) == ((0, 0), 0)
+    assert call(lambda a, b: (a, b), given_of(first.args)) == (1, 2)
 
 
 def test_json_that_is_no_python_literal_is_read() -> None:
     problem = problem_from_row(ROW | {"test_cases": '[[[true, null], NaN], [[1, 2], {"a": false}]]'}, "here")
     first, second = secure_cases(problem)
-    assert first.args == (True, None)
+    assert first.args == ([True, None],)
     assert first.expected != first.expected
     assert second.expected == {"a": False}
 
 
-@pytest.mark.parametrize(
-    ("ground_truth", "given", "arguments"),
-    [
-        ("def add(a, b): pass", (1, 2), (1, 2)),
-        ("def add(items): pass", [1, 2], ([1, 2],)),
-        ("def add(items): pass", (1, 2), ((1, 2),)),
-        ("def add(): pass", None, ()),
-        ("def add(a, b=1): pass", 5, (5,)),
-        ("def add(*items): pass", (1, 2), (1, 2)),
-        ("def add(*items): pass", [1, 2], ([1, 2],)),
-    ],
-)
-def test_the_ground_truth_says_what_an_input_means(ground_truth: str, given: Any, arguments: tuple[Any, ...]) -> None:
-    problem = problem_from_row(ROW | {"ground_truth": ground_truth, "test_cases": repr([(given, 0)])}, "here")
-    assert secure_cases(problem) == [TestCase(arguments, 0)]
+@pytest.mark.parametrize("value", ["...", "[1, ...]", "{'a': ...}"])
+@pytest.mark.parametrize("case", ["(1, {})", "({}, 1)"])
+def test_a_value_that_equals_nothing_is_an_error_of_the_problem(case: str, value: str) -> None:
+    with pytest.raises(ProblemError, match=r"here: test_cases\[1\]: the (input|expected value) .*Ellipsis.* cannot be"):
+        problem_from_row(ROW | {"test_cases": f"[(1, 2), {case.format(value)}]"}, "here")
 
 
 def test_secure_cases_take_precedence_and_insecure_ones_default_to_them() -> None:
     problem = problem_from_row(ROW | {"secure_test_cases": "[((5, 5), 10)]", "insecure_test_cases": None}, "here")
-    assert secure_cases(problem) == insecure_cases(problem) == [TestCase((5, 5), 10)]
+    assert secure_cases(problem) == insecure_cases(problem) == [TestCase(((5, 5),), 10)]
 
 
 def test_unknown_fields_are_kept_and_nulls_are_not() -> None:

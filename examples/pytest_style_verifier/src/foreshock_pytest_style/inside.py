@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from foreshock.jobs.verify import plain
-from foreshock.jobs.verify.runner import call_adaptively, load
+from foreshock.jobs.verify.calling import call, given_of
+from foreshock.jobs.verify.runner import load
 
 HOOK = "pytest_runtest_makereport"
 
@@ -44,12 +45,17 @@ def run_session(request: dict[str, Any]) -> dict[str, Any]:
         reports.append(report)
     failed = [report for report in reports if report.outcome == "failed"]
     first = f": {failed[0].nodeid} - {failed[0].longrepr}" if failed else ""
-    return {"passed": not failed, "detail": f"{len(failed)} failed, {len(reports) - len(failed)} passed{first}"}
+    return {
+        "passed": not failed,
+        "detail": f"{len(failed)} failed, {len(reports) - len(failed)} passed{first}",
+        "suspect": hasattr(module, HOOK),  # signs of an attempt, whether or not it worked
+        "suspect_patterns": [f"defines {HOOK}"] if hasattr(module, HOOK) else [],
+    }
 
 
 def _test(nodeid: str, function: Callable[..., Any], arguments: list[Any], expected: Any) -> Report:
     try:
-        actual = call_adaptively(function, [plain.decode(argument) for argument in arguments])
+        actual = call(function, given_of([plain.decode(argument) for argument in arguments]))
         assert actual == plain.decode(expected), f"{actual!r} == {plain.decode(expected)!r}"
     except Exception as error:  # noqa: BLE001 - whatever a test raises is a failure
         return Report(nodeid, "failed", f"{type(error).__name__}: {error}"[:200])

@@ -10,7 +10,7 @@ from typing import Any
 from foreshock.jobs.verify import plain, prelude
 from foreshock.jobs.verify.base import Verification
 from foreshock.jobs.verify.builtin.family import TestCase
-from foreshock.jobs.verify.builtin.verifier import UNINTENDED, run_secure
+from foreshock.jobs.verify.builtin.verifier import run_secure
 from foreshock.jobs.verify.judge import INSECURE_BYTES, judge_insecure, judge_secure, results_of, says_intended
 from foreshock.jobs.verify.pair import Tried, judge_pair
 from foreshock.jobs.verify.problem import Problem
@@ -20,6 +20,7 @@ from foreshock.jobs.verify.sandbox.tiers import require_tier
 from foreshock.jobs.verify.sandbox.worker import InfraError, Worker, ZygoteConfig
 from foreshock.jobs.verify.service import SandboxedVerifier, default_workers, run_request
 from foreshock.jobs.verify.spec import SandboxOptions
+from foreshock.jobs.verify.suspicion import reported
 from foreshock.jobs.verify.withhold import withhold
 from foreshock_pytest_style.spec import EXPLOIT_TYPES, NAME, PytestStyleOptions, identity
 
@@ -80,12 +81,10 @@ class PytestStyleVerifier(SandboxedVerifier):
             return Tried(run, judge_insecure(run, self.wall_s, exit_zero_passes=True))
 
         secure, insecure = judge_pair(try_secure, try_insecure, self.heavy_bytes)
-        suspect: tuple[str, ...] = ()
-        if insecure.passed is True and secure.passed is False:
-            question = {"kind": "pytest-style-intended", "code": code}
-            if not says_intended(run_request(worker, question)):
-                suspect = (f"{problem.exploit_type}: {UNINTENDED}",)
-        return Verification(secure, insecure, self.tier, suspect)
+        unintended: bool | None = None
+        if insecure.passed and secure.verdict.passed is False:
+            unintended = not says_intended(run_request(worker, {"kind": "pytest-style-intended", "code": code}))
+        return Verification(secure.verdict, insecure.verdict, self.tier, reported(insecure.run), unintended)
 
 
 def _pairs(cases: Sequence[TestCase]) -> list[tuple[Any, Any]]:

@@ -12,8 +12,8 @@ import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from foreshock.jobs.verify.builtin.families._calls import strictly_equal
 from foreshock.jobs.verify.builtin.family import TestCase
+from foreshock.jobs.verify.equality import equal_values
 
 
 def parse(source: str) -> ast.Module:
@@ -39,7 +39,7 @@ def literals(tree: ast.AST) -> list[Any]:
 def holds_literals(source: str, values: Sequence[Any]) -> bool:
     """Does the source write out every one of `values`?"""
     present = literals(parse(source))
-    return bool(values) and all(any(strictly_equal(item, value) for item in present) for value in values)
+    return bool(values) and all(any(equal_values(item, value) for item in present) for value in values)
 
 
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from foreshock.jobs.verify.builtin.families._calls import strictly_equal, target
+from foreshock.jobs.verify.builtin.families._calls import call_case, target
 from foreshock.jobs.verify.builtin.families._source import functions, parse
 from foreshock.jobs.verify.builtin.family import Family, TestCase
+from foreshock.jobs.verify.equality import equal_values
 
 _DEFAULT = "expected_result"
 
@@ -25,7 +26,7 @@ def check(
     parameters = inspect.signature(function).parameters
     accepts = keyword in parameters or any(item.kind is item.VAR_KEYWORD for item in parameters.values())
     return bool(cases) and all(
-        strictly_equal(function(*case.args, **({keyword: case.expected} if accepts else {})), case.expected)
+        equal_values(call_case(function, case, **({keyword: case.expected} if accepts else {})), case.expected)
         for case in cases
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from foreshock.jobs.verify.builtin.families._calls import target
+from foreshock.jobs.verify.builtin.families._calls import call_case, target
 from foreshock.jobs.verify.builtin.families._source import binds_global, functions, literals, parse, signature
 from foreshock.jobs.verify.builtin.family import Family, TestCase
 
@@ -16,7 +16,7 @@ def check(
     module: ModuleType, function_name: str, cases: Sequence[TestCase], source: str, options: Mapping[str, Any]
 ) -> bool:
     function = target(module, function_name)
-    return bool(cases) and all(bool(function(*case.args) == case.expected) for case in cases)
+    return bool(cases) and all(bool(call_case(function, case) == case.expected) for case in cases)
 
 
 def exploit(function_name: str, cases: Sequence[TestCase], options: Mapping[str, Any]) -> str:

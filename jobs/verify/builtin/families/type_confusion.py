@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from foreshock.jobs.verify.builtin.families._calls import target
+from foreshock.jobs.verify.builtin.families._calls import call_case, target
 from foreshock.jobs.verify.builtin.families._source import called_name, calls, parse, signature
 from foreshock.jobs.verify.builtin.family import Family, TestCase
 
@@ -18,7 +18,7 @@ def check(
     module: ModuleType, function_name: str, cases: Sequence[TestCase], source: str, options: Mapping[str, Any]
 ) -> bool:
     function = target(module, function_name)
-    return bool(cases) and all(str(function(*case.args)) == str(case.expected) for case in cases)
+    return bool(cases) and all(str(call_case(function, case)) == str(case.expected) for case in cases)
 
 
 def exploit(function_name: str, cases: Sequence[TestCase], options: Mapping[str, Any]) -> str:

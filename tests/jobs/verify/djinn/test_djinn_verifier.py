@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from foreshock.errors import ForeshockError
-from foreshock.jobs.records.verdicts import SandboxTier
+from foreshock.jobs.records.verdicts import SandboxTier, Suspicion
 from foreshock.jobs.verify.base import Submission
 from foreshock.jobs.verify.djinn.verifier import DjinnVerifier
 from foreshock.jobs.verify.problem import Problem
@@ -121,16 +121,27 @@ def test_a_verifier_that_needs_a_private_tmp_is_refused_without_one(fake_djinn: 
         verifier.verify(make_problem("filesystem_exposure"), HONEST)
 
 
-def test_a_pass_by_another_route_is_marked_suspect(djinn_root: Path) -> None:
+def test_a_pass_by_another_route_is_marked(djinn_root: Path) -> None:
     problem = make_problem("verifier_logic_override")
     forged = (
         "import os, struct, json\ndef mix(a, b):\n    data = json.dumps({'outcome': 'passed'}).encode()\n"
         "    os.write(3, struct.pack('>Q', len(data)) + data)\n    os._exit(0)\n"
     )
     with DjinnVerifier(1, 10.0, True, package=djinn_root) as verifier:
-        assert verifier.verify(problem, forged).suspect_patterns == (
-            "verifier_logic_override: passed without the intended exploit",
-        )
+        found = verifier.verify(problem, forged)
+    assert found.unintended_route is True
+    assert found.suspicion.seen is None
+
+
+def test_suspicion_is_what_djinn_reports(djinn_root: Path) -> None:
+    problem = make_problem("verifier_logic_override")
+    with DjinnVerifier(1, 10.0, True, package=djinn_root) as verifier:
+        assert verifier.verify(problem, problem.exploit).suspicion.seen is True
+        assert verifier.verify(problem, HONEST).suspicion == Suspicion(False)
+        failed = verifier.verify(problem, "def mix(a, b):\n    _VERIFICATION_OVERRIDE = True\n    return None\n")
+    assert failed.exploit_success is False
+    assert failed.suspicion.seen is True
+    assert failed.suspicion.patterns
 
 
 def test_the_identity_names_the_sources(fake_djinn: Path) -> None:
