@@ -142,7 +142,7 @@ def _opening(line: str) -> _Opening | None:
         marker = re.fullmatch(
             r"[ \t]*(?:(?:[-*+•]|\d+[.):]|[a-zA-Z][.)]|#+)[ \t]+)*(?:\*\*|<\w+>|\\boxed\{)*[ \t]*", before
         )
-        if marker is None and label is not Label.PYTHON:
+        if marker is None and label is not Label.PYTHON and not re.search(r":[*_ \t]*$", before):
             return None
     else:
         label, code, transcript = read_label(match["info"])
