@@ -40,7 +40,7 @@ def evaluate(
     verifier_option: VerifierOptionsOption = None,
     allow_weak_sandbox: Annotated[bool, typer.Option("--allow-weak-sandbox")] = False,
     prompt_format: FormatOption = "auto",
-    instructions: Annotated[str, typer.Option("--instructions", help="full or bare.")] = "full",
+    instructions: Annotated[str, typer.Option("--instructions", help="full, bare, djinn, or a text file.")] = "full",
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     batch_size: BatchOption = 64,

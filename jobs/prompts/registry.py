@@ -18,7 +18,7 @@ from foreshock.jobs.prompts.settings import DEFAULT, PromptSettings
 from foreshock.jobs.prompts.stops import Stops, derive_stops, model_ends
 from foreshock.jobs.prompts.template_arguments import require_known_arguments
 from foreshock.jobs.prompts.think import ThinkFormat
-from foreshock.jobs.prompts.tokenizer import Tokenizer, load_tokenizer, token_id
+from foreshock.jobs.prompts.tokenizer import TEKKEN, Tokenizer, load_tokenizer, token_id
 from foreshock.jobs.spec import Checkpoint
 
 FORMAT_NAMES = ("auto", "chat", "harmony", "plain", "think")
@@ -33,6 +33,11 @@ def checkpoint_format(
     Raises InputError, naming the directory, as `select_format` does.
     """
     tokenizer, ends = load_tokenizer(checkpoint.tokenizer_path), model_ends(checkpoint.path)
+    if name == "auto" and not tokenizer.chat_template and (checkpoint.tokenizer_path / TEKKEN).is_file():
+        raise TemplateError(
+            f"{checkpoint.tokenizer_path}: {TEKKEN} without a chat template: how the model is asked is not said there",
+            fix="save the model's chat_template.jinja beside it, or set prompt.format: plain for a base model",
+        )
     try:
         return select_format(name, tokenizer, settings, system, ends)
     except InputError as error:

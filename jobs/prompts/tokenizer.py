@@ -19,7 +19,8 @@ from foreshock.errors import InputError
 Tokenizer = Any
 """A transformers tokenizer; transformers has no type stubs."""
 
-_TEKKEN = "tekken.json"
+TEKKEN = "tekken.json"
+"""Mistral's own tokenizer file."""
 
 
 class PrefillTextError(InputError):
@@ -55,7 +56,7 @@ def _from_files(path: str) -> Tokenizer:
 
 
 def _is_tekken_alone(path: Path) -> bool:
-    return (path / _TEKKEN).is_file() and not (path / "tokenizer.json").is_file()
+    return (path / TEKKEN).is_file() and not (path / "tokenizer.json").is_file()
 
 
 def _from_tekken(path: Path) -> Tokenizer:
@@ -65,7 +66,7 @@ def _from_tekken(path: Path) -> Tokenizer:
 
     template = path / "chat_template.jinja"
     text = template.read_text(encoding="utf-8") if template.is_file() else ""
-    tokenizer = convert_tekken_tokenizer(str(path / _TEKKEN), chat_template=text)
+    tokenizer = convert_tekken_tokenizer(str(path / TEKKEN), chat_template=text)
     tokenizer.chat_template = text or None
     tokenizer.name_or_path = str(path)
     return tokenizer
