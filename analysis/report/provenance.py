@@ -47,6 +47,7 @@ class Provenance:
             ),
             ("Image", self.metadata.get("image_digest") or self.metadata.get("container_image_digest")),
         ]
+        facts += _prompting_facts(_mapping(self.metadata.get("prompting")))
         return [(name, str(value)) for name, value in facts if value not in (None, "", [])]
 
     def planned_cells(self) -> set[tuple[float, int]] | None:
@@ -80,6 +81,39 @@ def _read(path: Path, notes: list[str]) -> dict[str, Any]:
         notes.append(f"{path.name} does not hold named values")
         return {}
     return value
+
+
+def _prompting_facts(found: dict[str, Any]) -> list[tuple[str, Any]]:
+    """How the model was asked, and what ended its turn; empty for runs that did not record it."""
+    if not found:
+        return []
+    arguments = ", ".join(f"{name}: {value!r}" for name, value in _mapping(found.get("template_args")).items())
+    opening, source = found.get("opening"), found.get("derived_from")
+    section = f"{opening!r} to {found.get('closing')!r}" if opening is not None else "no section"
+    stops = [_token(item) for item in _rows(found.get("stop_tokens"))]
+    for late in _rows(found.get("stop_tokens_in_the_answer")):
+        stops += [f"{_token(item)} after {late.get('after')!r}" for item in _rows(late.get("tokens"))]
+    too_long, context = found.get("too_long"), found.get("context")
+    length = f"longest {found.get('longest_prompt')} tokens" + (f" of a context of {context}" if context else "")
+    if too_long:
+        length += f"; {too_long} prompts (task and level) do not fit and were left out"
+    return [
+        ("Prompt format", _join(found.get("format"), arguments)),
+        ("System message", found.get("system")),
+        ("Instructions", found.get("instructions")),
+        ("Reasoning", _join(section, f"from {source}" if source else None)),
+        ("Answer", found.get("answer")),
+        ("Ends at", ", ".join(stops)),
+        ("Prompts", length),
+    ]
+
+
+def _rows(value: object) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _token(item: dict[str, Any]) -> str:
+    return f"{item.get('token')} ({item.get('id')})"
 
 
 def _mapping(value: object) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from foreshock.batch.planning.problems import load_run_problems
 from foreshock.errors import InputError
 from foreshock.jobs.inputs import RunInputs
 from foreshock.jobs.prompts.of_run import rendering, run_format
-from foreshock.jobs.prompts.problem_prompt import build_user_message
+from foreshock.jobs.prompts.problem_prompt import build_user_message, instructions_text
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
-from foreshock.jobs.records.planfile import WorkerSettings
+from foreshock.jobs.records.planfile import PlanFile, WorkerSettings
 from foreshock.jobs.spec import Checkpoint
 from foreshock.jobs.verify.registry import verifier_facts
 
@@ -59,6 +59,20 @@ def prompt_of_plan(plan: RunPlan) -> dict[str, Any] | None:
         "prefill_tokens": shown["prefill_tokens"],
         "prompt": _shortened(shown["prompt"]),
         "prefill": _shortened(shown["prefill"]),
+    }
+
+
+def prompting_record(plan: PlanFile) -> dict[str, Any]:
+    """What a run's metadata keeps of its prompts."""
+    settings, lengths = plan.settings, plan.extra["lengths"]
+    return {
+        **settings.rendering,
+        "system": settings.system,
+        "instructions": instructions_text(settings.instructions),
+        "context": lengths["context"],
+        "longest_prompt": lengths["longest_prompt"],
+        "too_long": len(lengths["too_long"]),
+        "cut_short": lengths["cut_short"],
     }
 
 

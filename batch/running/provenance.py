@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata as packages
@@ -81,9 +81,12 @@ def write_config(layout: RunLayout, config: RunConfig, command: Sequence[str]) -
     atomic_write_bytes(layout.config, text.encode())
 
 
-def write_metadata(layout: RunLayout, secret: str | None = None) -> None:
-    """`metadata.json`; a resumed run keeps the first and adds itself under `resumed`."""
+def write_metadata(layout: RunLayout, secret: str | None = None, prompting: Mapping[str, Any] | None = None) -> None:
+    """`metadata.json`; a resumed run keeps the first and adds itself under `resumed`. `prompting`: what prompts and
+    stops resolved to when the run was planned."""
     now = collect_metadata(secret)
+    if prompting is not None:
+        now["prompting"] = dict(prompting)
     if layout.metadata.is_file():
         first = read_json(layout.metadata)
         first.setdefault("resumed", []).append(now)

@@ -18,6 +18,7 @@ from foreshock.analysis.aggregate import AggregateReport, aggregate
 from foreshock.batch.config import Cluster, RunConfig, load_config
 from foreshock.batch.executors.factory import make_executor
 from foreshock.batch.planning.make_plan import RunPlan, make_plan
+from foreshock.batch.planning.show_prompt import prompting_record
 from foreshock.batch.running.adaptive import next_round
 from foreshock.batch.running.analyse import AnalysisReport, analyse
 from foreshock.batch.running.execute import Execution, OnSnapshot, execute, missing_specs
@@ -77,7 +78,7 @@ def create_run(config: RunConfig, plan: RunPlan, command: Sequence[str], run_dir
     layout.root.mkdir(parents=True, exist_ok=True)
     write_config(layout, config, command)
     plan.inputs.write(layout)
-    write_metadata(layout, config.engine.options.get("api_key_env"))
+    write_metadata(layout, config.engine.options.get("api_key_env"), prompting_record(plan.file))
     plan.write(layout)  # last: a directory with a plan is a run that can be resumed
     return layout
 

@@ -215,6 +215,31 @@ def test_provenance_of_another_tools_run(tmp_path: Path) -> None:
     assert facts["Machine"] == "n1"
 
 
+def test_how_the_model_was_asked_is_told(tmp_path: Path) -> None:
+    prompting = {
+        "format": "harmony",
+        "template_args": {"reasoning_effort": "high"},
+        "opening": "<a>",
+        "closing": "<b>",
+        "derived_from": "an answered turn",
+        "answer": "after it",
+        "stop_tokens": [{"id": 7, "token": "<end>"}],
+        "stop_tokens_in_the_answer": [{"after": "<c>", "tokens": [{"id": 8, "token": "<b>"}]}],
+        "system": None,
+        "instructions": "{description}",
+        "context": 512,
+        "longest_prompt": 300,
+        "too_long": 2,
+    }
+    (tmp_path / "metadata.json").write_text(json.dumps({"prompting": prompting}))
+    facts = dict(read_provenance(tmp_path).facts())
+    assert facts["Prompt format"] == "harmony, reasoning_effort: 'high'"
+    assert facts["Reasoning"] == "'<a>' to '<b>', from an answered turn"
+    assert facts["Ends at"] == "<end> (7), <b> (8) after '<c>'"
+    assert facts["Prompts"].endswith("2 prompts (task and level) do not fit and were left out")
+    assert "System message" not in facts
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(None, "–"), (float("nan"), "–"), (0.12345, "0.123"), (1234567, "1,234,567"), (3.0, "3"), (float("inf"), "final"),

@@ -21,9 +21,8 @@ MakeConfig = Callable[..., RunConfig]
 
 
 def test_what_prompts_resolve_to_is_in_the_plan(make_config: MakeConfig) -> None:
-    plan = make_plan(
-        make_config(prompt={"opening": "<reason>\n", "closing": "</reason>"}, sampling={"stop_token_ids": [9]})
-    )
+    prompt = {"opening": "<reason>\n", "closing": "</reason>"}
+    plan = make_plan(make_config(prompt=prompt, sampling={"stop_token_ids": [9]}))
     found = plan.file.settings.rendering
     assert (found["format"], found["opening"], found["closing"]) == ("think", "<reason>\n", "</reason>")
     assert 9 in [item["id"] for item in found["stop_tokens"]]
@@ -66,9 +65,7 @@ def test_instructions_that_cannot_be_used_are_refused(make_config: MakeConfig, t
     with pytest.raises(InputError, match=r"have no \{description\}"):
         make_plan(make_config(prompt={"instructions": str(path)}))
     path.write_text("{description}\nwrite {functon_name}")
-    with pytest.raises(
-        InputError, match=r"instructions.txt:2: \{functon_name\} is no field.*did you mean \{function_name\}"
-    ):
+    with pytest.raises(InputError, match=r"txt:2: \{functon_name\} is no field.*did you mean \{function_name\}"):
         make_plan(make_config(prompt={"instructions": str(path)}))
 
 
@@ -103,9 +100,7 @@ def test_prompts_that_do_not_fit_are_left_out_and_counted(
 
 def test_a_run_of_which_nothing_fits_is_refused(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("foreshock.batch.planning.make_plan.context_length", lambda config, paths: 4)
-    with pytest.raises(
-        InputError, match="no prompt of this run fits the model's context of 4 tokens; the shortest has"
-    ):
+    with pytest.raises(InputError, match="no prompt of this run fits the model's context of 4 tokens"):
         make_plan(make_config())
 
 

@@ -30,10 +30,7 @@ def tekken(folder: Path, *, template: bool) -> Path:
             "default_num_special_tokens": len(CONTROL),
             "version": "v11",
         },
-        "vocab": [
-            {"rank": i, "token_bytes": base64.b64encode(text).decode(), "token_str": None}
-            for i, text in enumerate(texts)
-        ],
+        "vocab": [{"rank": i, "token_bytes": base64.b64encode(text).decode()} for i, text in enumerate(texts)],
         "special_tokens": [{"rank": i, "token_str": t, "is_control": True} for i, t in enumerate(CONTROL)],
     }
     (folder / "tekken.json").write_text(json.dumps(content))
