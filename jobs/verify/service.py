@@ -7,6 +7,7 @@ because a table with holes that follow the load of the machine is not a result.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import threading
@@ -21,8 +22,10 @@ from foreshock.jobs.closing import Closing
 from foreshock.jobs.records.verdicts import SandboxTier
 from foreshock.jobs.verify.base import Outcome, Submission, Verdict, Verification
 from foreshock.jobs.verify.problem import Problem
+from foreshock.jobs.verify.sandbox.memory import available_bytes, fitting
 from foreshock.jobs.verify.sandbox.worker import START_S, InfraError, Run, StarvedError, Worker, ZygoteConfig
 
+_log = logging.getLogger(__name__)
 _TRIES = 3
 _RATE = 0.05
 _MINIMUM = 20
@@ -61,14 +64,25 @@ class RateStop:
 
 
 class WorkerPool:
-    """`size` zygotes; each runs one submission at a time. Zygotes start when first used. Thread-safe."""
+    """`size` zygotes, or as many as the memory is enough for; each runs one submission at a time.
+
+    Zygotes start when first used. Thread-safe.
+    """
 
     def __init__(self, config: ZygoteConfig, size: int) -> None:
         if size < 1:
             raise ValueError(f"workers={size}; must be at least 1")
-        self.size = size
+        self.size = fitting(size, config.limits, available_bytes())
+        if self.size < size:
+            _log.warning(
+                "memory for %d submissions at a time, each up to %d MB: %d verification workers instead of %d",
+                self.size,
+                config.limits.memory_bytes >> 20,
+                self.size,
+                size,
+            )
         self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()
-        self._all = [Worker(config) for _ in range(size)]
+        self._all = [Worker(config) for _ in range(self.size)]
         for worker in self._all:
             self._idle.put(worker)
         self._closed = False

@@ -314,7 +314,12 @@ def launch(config_file: Path, run_dir: Path, arguments: list[str]) -> subprocess
     command = [sys.executable, "-m", "foreshock", *arguments]
     command += [str(config_file), "--run-dir", str(run_dir)] if arguments == ["run"] else [str(run_dir)]
     with (config_file.parent / "log.txt").open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        # A shell starts what it puts in the background with SIGINT ignored, and a program inherits that.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 def workers_of(run_dir: Path) -> list[int]:
