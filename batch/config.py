@@ -280,7 +280,11 @@ class VerifierConfig(_Section):
     """What judges the code."""
 
     name: str = Field("builtin", description="builtin, djinn, or one that an installed package adds")
-    timeout_s: float = Field(5.0, gt=0.0, description="Wall clock per verification, in seconds")
+    timeout_s: float = Field(
+        5.0,
+        gt=0.0,
+        description="CPU and sleep of each of the two runs of a verification, in seconds (quiet: wall clock)",
+    )
     workers: int = Field(1, ge=1, description="Verification processes per worker")
     reuse_verdicts: bool = Field(True, description="Verify the same code on the same problem once per worker")
     allow_weak_sandbox: bool = Field(False, description="Run with less than the full sandbox; recorded on every row")

@@ -27,7 +27,7 @@ class VerifierFacts:
 class SandboxOptions:
     """What every verifier is built with.
 
-    workers: submissions at a time; None for one a usable core. timeout_s: wall clock of each of the two verdicts.
+    workers: submissions at a time; None for one a usable core. timeout_s: CPU and sleep of each of the two verdicts.
     allow_weak_sandbox: accept a sandbox tier below full instead of raising SandboxUnavailableError.
     """
 
