@@ -16,6 +16,7 @@ import pandas as pd
 from foreshock.analysis.emergence.evaluate import check_size, evaluate_emergence
 from foreshock.analysis.emergence.figures import auc_figure, separation_figure
 from foreshock.analysis.emergence.original import Definitions, evaluate_original
+from foreshock.analysis.emergence.power import power_table
 from foreshock.analysis.emergence.problems import evaluate_problems
 from foreshock.analysis.emergence.rate_models import ConstrainedGPRates, GrowthRates
 from foreshock.analysis.figures import SavedFigure, write_csv
@@ -99,7 +100,8 @@ def run_emergence(sources: list[RunSource], output_dir: Path, options: Emergence
         shown = Metric.LOWER_BOUND.value
         metric = shown if features.loc[features["metric"] == shown, "level"].notna().any() else Metric.RATE.value
         figures = (auc_figure(results, output_dir), separation_figure(features, output_dir, metric))
-    summary = _summary(cells, results, grid_p, options)
+    power = power_table(features, options.seed) if options.definitions is Definitions.CURRENT else pd.DataFrame()
+    summary = _summary(cells, results, grid_p, power, options)
     text = json.dumps(summary | {"notes": notes}, indent=2) + "\n"
     atomic_write_bytes(output_dir / "summary.json", text.encode())
     return EmergenceRun(results, features, problems, summary, figures, tuple(notes), output_dir)
@@ -121,15 +123,31 @@ def _problems(sources: list[RunSource], options: EmergenceOptions) -> pd.DataFra
     return evaluate_problems(tasks, permutations=min(options.permutations, 199), seed=options.seed)
 
 
+_QUOTED = ("cutoff_idx", "metric", "model", "auc", "auc_lower", "auc_upper", "auc_within_run", "n", "p_value",
+           "p_value_grid")  # fmt: skip
+
+
+def _best(known: pd.DataFrame) -> dict[str, object] | None:
+    """The cell least likely by chance, with its own p-values; where none has one, the cell of the highest AUC.
+
+    The highest AUC is often that of a cell with few types, and a p-value of another cell says nothing about it.
+    """
+    if known.empty:
+        return None
+    ranked = known
+    if "p_value_grid" in known and known["p_value_grid"].notna().any():
+        ranked = known[known["p_value_grid"] == known["p_value_grid"].min()]
+    row = ranked.iloc[int(np.argmax(ranked["auc"].to_numpy(float)))]
+    best = {name: row[name] for name in _QUOTED if name in row}
+    values = {name: value.item() if hasattr(value, "item") else value for name, value in best.items()}
+    return {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in values.items()}
+
+
 def _summary(
-    cells: pd.DataFrame, results: pd.DataFrame, grid_p: float | None, options: EmergenceOptions
+    cells: pd.DataFrame, results: pd.DataFrame, grid_p: float | None, power: pd.DataFrame, options: EmergenceOptions
 ) -> dict[str, object]:
     known = results.dropna(subset=["auc"])
-    best = None
-    if len(known):
-        row = known.iloc[int(np.argmax(known["auc"].to_numpy(float)))]
-        best = {name: row[name] for name in ("cutoff_idx", "metric", "model", "auc", "auc_lower", "auc_upper", "n")}
-        best = {name: value.item() if hasattr(value, "item") else value for name, value in best.items()}
+    best = _best(known)
     return {
         "definitions": options.definitions.value,
         "threshold": options.threshold,
@@ -139,6 +157,7 @@ def _summary(
         "n_cells_without_auc": int(len(results) - len(known)),
         "best": best,
         "p_value_of_best_given_all_tried": grid_p,
+        "power": power.astype(object).where(power.notna(), None).to_dict("records"),
         "permutations": options.permutations,
         "seed": options.seed,
     }

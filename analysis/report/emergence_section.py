@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from markupsafe import Markup
 
+from foreshock.analysis.emergence.power import POWER_AUCS, SIGNIFICANT
 from foreshock.analysis.emergence.run import EmergenceRun
 from foreshock.analysis.page.sections import ReportTable, Section, html_table, paragraph
 
@@ -31,11 +32,13 @@ def emergence_section(run: EmergenceRun) -> Section:
             "1 is perfect."
         ),
         _verdict(run),
+        _power_text(run),
         _best_table(run.results),
         paragraph(
             "Read the AUC within runs first: it compares types of the same run only, so it cannot profit from "
             "merely telling an exploit-trained run from a control run. The second p-value counts how many "
-            "metrics, models and cutoffs were tried."
+            "metrics, models and cutoffs were tried; the first is for whoever had chosen that one beforehand. The "
+            "intervals of AUC hold one at a time, not all together."
         ),
     ]
     tables = [
@@ -64,9 +67,38 @@ def _lead(run: EmergenceRun) -> str:
         return "Whether emergence can be predicted cannot be said from these runs."
     if p is None:
         return "Ranks exploit types by early signs of emergence; no test of chance was possible."
-    if float(str(p)) <= 0.05:
+    if float(str(p)) <= SIGNIFICANT:
         return "Early measurements tell which exploits will emerge better than chance allows."
-    return "No early measurement tells which exploits will emerge better than chance could."
+    power = _power(run)
+    if power.empty or not (power["p_of_perfect"] <= SIGNIFICANT).any():
+        return "These runs cannot show whether emergence can be predicted: even a perfect ranking could be chance."
+    return "No early measurement is shown to tell which exploits will emerge; the power to show it is stated below."
+
+
+def _power(run: EmergenceRun) -> pd.DataFrame:
+    """The power table without cutoffs at which nothing can be tested."""
+    found = run.summary.get("power")
+    table: pd.DataFrame = pd.DataFrame(found if isinstance(found, list) else [])
+    return table.dropna(subset=["p_of_perfect"]) if len(table) else table
+
+
+def _power_text(run: EmergenceRun) -> Markup:
+    """What could have been found, said wherever nothing was."""
+    p = run.summary["p_value_of_best_given_all_tried"]
+    power = _power(run)
+    if p is None or float(str(p)) <= SIGNIFICANT or power.empty:
+        return Markup("")
+    names = {f"power_auc_{auc:g}": f"power at AUC {auc:g}" for auc in POWER_AUCS}
+    shown = power.assign(checkpoints_seen=power["cutoff_idx"] + 1).drop(columns="cutoff_idx")
+    shown = shown[["checkpoints_seen", *[c for c in shown if c != "checkpoints_seen"]]]
+    text = (
+        "What these runs could have shown: the p-value of a measure that ranks every type right, and the chance that "
+        "one measure, chosen in advance, with the given true AUC reaches p = .05. Labels are permuted within runs, so "
+        "a run in which all or none emerge adds nothing. Searching many measures lowers the power further."
+    )
+    headings = {"checkpoints_seen": "checkpoints seen", "emerging_by_run": "emerging, of types at risk",
+                "p_of_perfect": "p of a perfect ranking"}  # fmt: skip
+    return paragraph(text) + html_table(shown, headings | names)
 
 
 def _verdict(run: EmergenceRun) -> Markup:
@@ -75,28 +107,35 @@ def _verdict(run: EmergenceRun) -> Markup:
         note = run.notes[-1] if run.notes else "no cutoff has both emerging and other types"
         return paragraph(f"No AUC could be computed: {note}.")
     text = (
-        f"The best of {run.summary['n_cells_tried']} combinations is {best['model']} of {best['metric']} after "
+        f"Of {run.summary['n_cells_tried']} combinations the least likely by chance is {best['model']} of "
+        f"{best['metric']} after "
         f"{best['cutoff_idx'] + 1} checkpoints: AUC {best['auc']:.2f}, 95% interval "
         f"{best['auc_lower']:.2f} to {best['auc_upper']:.2f}, from {best['n']} types."
     )
-    if p is not None:
-        text += f" A best value this good arises by chance with probability {float(str(p)):.2g}."
+    if p is not None and best["p_value"] is not None:
+        text += (
+            f" Alone its p-value is {best['p_value']:.2g}; given that all combinations were tried, {float(str(p)):.2g}."
+        )
     return paragraph(text)
 
 
 def _best_table(results: pd.DataFrame) -> Markup:
-    """The best combination at each cutoff."""
+    """The combination least likely by chance at each cutoff, with its own p-values."""
     known = results.dropna(subset=["auc"])
     if known.empty:
         return Markup("")
-    best = known.loc[known.groupby("cutoff_idx")["auc"].idxmax()]
+    order = ["p_value_grid", "auc"] if "p_value_grid" in known else ["auc"]
+    ranked = known.sort_values(order, ascending=[True, False][-len(order) :], kind="stable")
+    best = ranked.groupby("cutoff_idx").head(1).sort_values("cutoff_idx")
     shown = best.assign(
         checkpoints_seen=best["cutoff_idx"] + 1,
         interval=[f"{a:.2f} to {b:.2f}" for a, b in zip(best["auc_lower"], best["auc_upper"], strict=True)],
     )
     columns = ["checkpoints_seen", "metric", "model", "auc", "interval", "auc_within_run", "p_value", "p_value_grid"]
     columns = [c for c in columns if c in shown] + ["n", "n_positive"]
-    return paragraph("The best combination at each cutoff:") + html_table(shown[columns], _NAMES)
+    return paragraph("The combination least likely by chance at each cutoff, with its own p-values:") + html_table(
+        shown[columns], _NAMES
+    )
 
 
 def _problem_table(problems: pd.DataFrame) -> pd.DataFrame:

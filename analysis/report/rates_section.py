@@ -29,8 +29,8 @@ def estimates_section(found: FoundRates, output_dir: Path, labels: Mapping[str, 
     body = paragraph(
         "Sampling alone cannot see a rate far below one in the number of attempts. The headline estimate joins three "
         "sources: the attempts without prefill, the exploits after a prefill weighted by how likely the checkpoint is "
-        "to write that prefill itself, and the smoothness of training. Its interval is widened by a backtest that "
-        "hides the unprompted counts of this sweep and predicts them."
+        "to write that prefill itself, and the smoothness of training. A backtest that hides the unprompted counts of "
+        "this sweep and predicts them scales its intervals."
     )
     body += bullets(_facts(found) + list(found.notes))
     body += html_table(last)
@@ -53,8 +53,17 @@ def _facts(found: FoundRates) -> list[str]:
         f"In {len(unseen)} of {len(headline)} cells (run, type, checkpoint) no unprompted attempt exploited.",
         f"Importance sampling alone passes all its diagnostics in {sound} of {tried} cells; elsewhere it is shown as a "
         "lower bound and used with its learned error.",
-        f"The backtest widened the model's standard deviations by a factor of {found.inflation:.2f}.",
+        _backtest_text(found.inflation),
+        "The intervals hold cell by cell: of many cells that are read together, about one in twenty may lie outside.",
     ]
+
+
+def _backtest_text(factor: float) -> str:
+    """What the backtest did to the model's standard deviations, by the factor's true direction."""
+    if abs(factor - 1) < 0.005:
+        return "The backtest left the model's standard deviations as they are."
+    done = "widened" if factor > 1 else "narrowed"
+    return f"The backtest {done} the model's standard deviations by a factor of {factor:.2f}."
 
 
 def _last_checkpoint(found: FoundRates, labels: Mapping[str, str]) -> pd.DataFrame:

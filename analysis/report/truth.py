@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from markupsafe import Markup
+from scipy import stats
+from scipy.special import ndtri
 
 from foreshock.analysis.figures import SavedFigure, write_csv
 from foreshock.analysis.figures.runs import clopper_pearson, estimates_figure, truth_figure
@@ -19,6 +22,10 @@ from foreshock.errors import InputError
 from foreshock.jobs.records.layout import RunLayout
 
 HEADLINE = "headline"
+_ESTIMATE = "estimate"
+_GRID = 200
+_TAIL = 0.025
+_Z95 = 1.959964
 _RATE_COLUMNS = ("run", "exploit_type", "checkpoint", "method", "log10_rate", "lower95", "upper95")
 
 
@@ -97,7 +104,9 @@ def compare_estimates(runs: Sequence[RunFindings], rates: pd.DataFrame) -> pd.Da
         )
         mine = rates[(rates["run"] == run.run_dir.resolve().name) & (rates["method"] == HEADLINE)]
         truth["exploit_type"] = truth["exploit_type"].astype(str)
-        mine = mine[["exploit_type", "checkpoint", "log10_rate", "lower95", "upper95"]].dropna()
+        # Tables without a status are taken at their word: every row an estimate.
+        mine = mine.assign(status=mine.get("status", _ESTIMATE))
+        mine = mine[["exploit_type", "checkpoint", "log10_rate", "lower95", "upper95", "status"]].dropna()
         mine = mine.assign(checkpoint=_steps(mine["checkpoint"]), exploit_type=mine["exploit_type"].astype(str))
         truth["checkpoint"] = truth["checkpoint"].astype(np.float64)
         joined = truth.drop(columns=["run", "n_tasks"]).merge(mine, on=["exploit_type", "checkpoint"])
@@ -110,19 +119,79 @@ def _steps(column: pd.Series[Any]) -> pd.Series[float]:
     return column.astype(str).replace("final", "inf").astype(np.float64)
 
 
-def _agreement(compared: pd.DataFrame) -> Markup:
-    low, high = 10.0 ** compared["lower95"], 10.0 ** compared["upper95"]
-    agree = int(((low <= compared["measured_upper95"]) & (high >= compared["measured_lower95"])).sum())
-    seen = compared[compared["measured_k"] > 0]
-    error = np.log10(seen["measured_rate"]) - seen["log10_rate"]
-    text = (
-        f"In {agree} of {len(compared)} cells the estimate's 95% interval and the exact 95% interval of the "
-        "measurement overlap."
+def predictive_coverage(compared: pd.DataFrame) -> pd.DataFrame:
+    """Whether each measured count lies in the 95% predictive interval of its estimate.
+
+    The log10 rate is taken as two half normals that meet at the median and have the estimate's 95% limits; the count
+    is binomial given the rate. Columns: covered, expected (chance of that under the prediction itself; about .95 or
+    more, since counts are whole), below (the measurement is lower than predicted), above.
+    """
+    middle, lower, upper = (compared[name].to_numpy(float)[:, None] for name in ("log10_rate", "lower95", "upper95"))
+    places = (np.arange(_GRID) + 0.5) / _GRID
+    normal = ndtri(places)[None, :]
+    spread = np.where(normal < 0, middle - lower, upper - middle) / _Z95
+    rate = np.minimum(10.0 ** (middle + spread * normal), 1.0)
+    k, n = compared["measured_k"].to_numpy(int), compared["measured_n"].to_numpy(int)
+
+    def at_most(count: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        return np.asarray(np.mean(np.asarray(stats.binom.cdf(count[:, None], n[:, None], rate)), axis=1))
+
+    # The count's quantiles: the least with P(K <= it) above the tail, and above one minus the tail.
+    least, most = _first_above(at_most, n, _TAIL), _first_above(at_most, n, 1 - _TAIL)
+    return pd.DataFrame(
+        {
+            "covered": (k >= least) & (k <= most),
+            "expected": at_most(most) - at_most(least - 1),
+            "below": k < least,
+            "above": k > most,
+        },
+        index=compared.index,
     )
-    if len(error):
-        rms = float(np.sqrt((error**2).mean()))
-        text += f" Where exploits were measured ({len(error)} cells), the estimate is off by {rms:.2f} decades (RMS)."
-    return paragraph(text)
+
+
+def _first_above(
+    at_most: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]], n: npt.NDArray[np.int64], share: float
+) -> npt.NDArray[np.int64]:
+    """The least count in [0, n] whose `at_most` exceeds `share`, by bisection, for all cells at once."""
+    low, high = np.zeros_like(n), n.copy()
+    while (low < high).any():
+        middle = (low + high) // 2
+        enough = at_most(middle) > share
+        low, high = np.where(enough, low, np.minimum(middle + 1, high)), np.where(enough, middle, high)
+    return low
+
+
+def _agreement(compared: pd.DataFrame) -> Markup:
+    estimates = compared[compared["status"] == _ESTIMATE]
+    body = Markup("")
+    if len(estimates):
+        found = predictive_coverage(estimates)
+        text = (
+            f"Of {len(found)} cells labelled estimate, {int(found['covered'].sum())} measured counts "
+            f"({100 * found['covered'].mean():.0f}%) lie in the 95% predictive interval of the estimate; "
+            f"{100 * found['expected'].mean():.0f}% would if the intervals were right (counts are whole, so a little "
+            f"more than 95%). {int(found['above'].sum())} counts are higher than predicted, "
+            f"{int(found['below'].sum())} lower. Cells of one type share prefill traces, so they are fewer than they "
+            "look."
+        )
+        seen = estimates[estimates["measured_k"] > 0]
+        if len(seen):
+            error = np.log10(seen["measured_rate"]) - seen["log10_rate"]
+            rms = float(np.sqrt((error**2).mean()))
+            text += (
+                f" Where exploits were measured ({len(seen)} cells), the estimate is off by {rms:.2f} decades (RMS), "
+                "the count's own error included."
+            )
+        body += paragraph(text)
+    bounds = compared[compared["status"] != _ESTIMATE]
+    if len(bounds):
+        k, n = bounds["measured_k"].to_numpy(int), bounds["measured_n"].to_numpy(int)
+        limit = np.minimum(10.0 ** bounds["upper95"].to_numpy(float), 1.0)
+        held = int(np.sum(np.asarray(stats.binom.sf(k - 1, n, limit)) > _TAIL))
+        body += paragraph(
+            f"Of {len(bounds)} cells labelled a bound, {held} measured counts are compatible with the upper limit."
+        )
+    return body
 
 
 def _wide(runs: Sequence[RunFindings]) -> pd.DataFrame:

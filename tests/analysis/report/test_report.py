@@ -122,7 +122,8 @@ def test_summary_speaks_of_counted_attempts(two_runs: list[Path], written: str) 
 
 def test_estimates_are_set_against_ground_truth(two_runs: list[Path], written: str) -> None:
     assert "Estimates against directly measured rates" in written
-    assert re.search(r"In \d+ of 12 cells the estimate", written)
+    assert re.search(r"Of 12 cells labelled estimate, \d+ measured counts", written)
+    assert "overlap" not in written
     frame = pd.read_csv(two_runs[0] / "analysis" / "ground_truth" / "estimates_against_truth.csv")
     assert set(frame["measured_n"]) == {3 * 40}
 

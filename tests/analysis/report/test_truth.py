@@ -1,0 +1,40 @@
+"""Agreement with ground truth: measured counts against predictive intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from foreshock.analysis.report.truth import predictive_coverage
+
+
+def cells(count: int, sd: float, seed: int, shift: float = 0.0, claimed_sd: float | None = None) -> pd.DataFrame:
+    """Estimates whose true log10 rates lie `shift` higher and spread by `sd`, claimed as `claimed_sd`."""
+    rng = np.random.default_rng(seed)
+    middle = rng.uniform(-3, -0.7, count)
+    rate = np.minimum(10 ** (middle + shift + sd * rng.normal(size=count)), 1)
+    claimed = sd if claimed_sd is None else claimed_sd
+    return pd.DataFrame(
+        {
+            "log10_rate": middle,
+            "lower95": middle - 1.96 * claimed,
+            "upper95": middle + 1.96 * claimed,
+            "measured_n": 400,
+            "measured_k": rng.binomial(400, rate),
+        }
+    )
+
+
+def test_right_intervals_cover_as_often_as_they_expect_to() -> None:
+    found = predictive_coverage(cells(400, 0.4, 0))
+    assert found["covered"].mean() == pytest.approx(found["expected"].mean(), abs=0.025)
+    assert found["expected"].mean() >= 0.949
+
+
+def test_a_decade_too_low_and_too_narrow_are_seen_where_overlap_sees_nothing() -> None:
+    low = predictive_coverage(cells(150, 0.4, 1, shift=1.0))
+    assert low["covered"].mean() < 0.7
+    assert low["above"].sum() > 10 * max(low["below"].sum(), 1)
+    narrow = predictive_coverage(cells(150, 0.6, 2, claimed_sd=0.2))
+    assert narrow["covered"].mean() < narrow["expected"].mean() - 0.15
