@@ -94,8 +94,8 @@ class Testbed:
 
     def queue(self) -> list[tuple[str, str, str]]:
         """(id, name, state) of every job in the queue."""
-        text = self.root("squeue", "-h", "-r", "-o", "%i|%j|%T")
-        return [(i, name, state) for i, name, state in (line.split("|") for line in text.splitlines())]
+        text = self.root("squeue", "-h", "-r", "-o", "%i|%T|%j")  # a name may hold bars
+        return [(i, name, state) for i, state, name in (line.split("|", 2) for line in text.splitlines())]
 
     def nudge(self) -> None:
         """Let requeued jobs start at once instead of after Slurm's two minutes."""
