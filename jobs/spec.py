@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import total_ordering
 from pathlib import Path
@@ -112,6 +112,7 @@ class JobSpec:
     verifier: str
     schema_version: int
     shard_index: int = 0
+    _key: str | None = field(default=None, init=False, repr=False, compare=False)
 
     def identity(self) -> dict[str, Any]:
         """What `key()` hashes: everything but where the checkpoint happens to lie on disk."""
@@ -123,8 +124,11 @@ class JobSpec:
 
     def key(self) -> str:
         """sha256 over `identity()` as canonical JSON; 64 hex digits."""
-        text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        if self._key is None:
+            text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+            object.__setattr__(self, "_key", hashlib.sha256(text.encode()).hexdigest())
+        assert self._key is not None
+        return self._key
 
     @property
     def n_rows(self) -> int:
@@ -175,7 +179,7 @@ def _sampling(data: dict[str, Any]) -> SamplingParams:
 
 def _values(record: JobSpec | SamplingParams) -> dict[str, Any]:
     """Field values as they are; `dataclasses.asdict` copies deeply, and a large plan asks for many thousand keys."""
-    return {field.name: getattr(record, field.name) for field in fields(record)}
+    return {part.name: getattr(record, part.name) for part in fields(record) if part.init}
 
 
 @dataclass(frozen=True, slots=True)

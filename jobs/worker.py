@@ -26,7 +26,7 @@ from foreshock.jobs.progress import ProgressReporter
 from foreshock.jobs.prompts.base import PromptFormat
 from foreshock.jobs.prompts.of_run import run_format
 from foreshock.jobs.records.layout import RunLayout
-from foreshock.jobs.records.planfile import PlanFile, WorkerSettings, read_pack
+from foreshock.jobs.records.planfile import PlanFile, WorkerSettings, read_task
 from foreshock.jobs.records.rows import ERROR_KEY, SCHEMA_VERSION, Row, RowIdentity, row_identity
 from foreshock.jobs.records.shards import Origin, ShardStore, ShardWriter
 from foreshock.jobs.score import score_spec
@@ -321,9 +321,7 @@ def run_array_task(layout: RunLayout, pack: int, index: int, stop: StopFlag, slu
     from foreshock.jobs.engines.registry import ENGINES, create_engine
 
     plan = PlanFile.read(layout)
-    tasks = {task.index: task for task in read_pack(layout, pack, plan)}
-    if index not in tasks:
-        raise ForeshockError(f"pack {pack} has no task {index}; valid: 0..{len(tasks) - 1}")
+    task = read_task(layout, pack, index, plan)
     settings = plan.settings
     halvings = int(os.environ.get("FORESHOCK_BATCH_HALVINGS") or 0)  # the job script counts them
     options = engine_options(settings.engine_options, halvings, ENGINES.get(settings.engine).halved)
@@ -331,9 +329,9 @@ def run_array_task(layout: RunLayout, pack: int, index: int, stop: StopFlag, slu
         layout,
         plan,
         lambda: create_engine(settings.engine, options),
-        lambda: _make_verifier(settings, tasks[index]),
+        lambda: _make_verifier(settings, task),
         stop,
         ProgressReporter(layout.progress_file(index), pack, index),
         slurm_job,
     )
-    return worker.run(tasks[index])
+    return worker.run(task)

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from foreshock.batch.config import RunConfig
@@ -52,6 +53,15 @@ def model_facts(settings: WorkerSettings, checkpoint: Checkpoint) -> ModelFacts:
     return ModelFacts(fingerprint, prompt_format.name, content_digest(template), stops)
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Tasks of one shard and the digests of what is sent for them."""
+
+    task_ids: tuple[str, ...]
+    prefill_sha256: str
+    problems_sha256: str
+
+
 class SpecBuilder:
     """Cuts tasks into shards and makes their specs. `too_long`: (task, level) of prompts that do not fit the model."""
 
@@ -73,6 +83,18 @@ class SpecBuilder:
         self._with_trace = tuple(task for task in self._tasks if inputs.traces.get(task))
         self._attempts = tuple(range(config.sampling.attempts * config.sampling.rollouts))
         self._verifier = f"{verifier}:timeout={config.verifier.timeout_s:g}"
+        sampling = config.sampling
+        self._sampling = SamplingParams(
+            sampling.temperature,
+            sampling.top_p,
+            sampling.max_tokens,
+            sampling.attempts,
+            sampling.seed,
+            sampling.stop,
+            sampling.stop_token_ids,
+        )
+        self._known_sent: dict[int, tuple[str, ...]] = {}
+        self._known_parts: dict[tuple[tuple[int, ...], tuple[str, ...], tuple[int, ...]], list[_Part]] = {}
 
     def of_checkpoint(self, checkpoint: Checkpoint, facts: ModelFacts) -> list[JobSpec]:
         """Eval specs level by level, then the scoring specs."""
@@ -94,7 +116,7 @@ class SpecBuilder:
         first = len(self._attempts) + self._config.ground_truth.attempts
         attempts = tuple(range(first, first + n_attempts))
         facts = ModelFacts(base.model_fingerprint, base.prompt_format, base.template_sha256)
-        fitting = [task for task in tasks if (task, 0) not in self._too_long]
+        fitting = tuple(task for task in tasks if (task, 0) not in self._too_long)
         made = self._specs(JobKind.EXTRA, base.checkpoint, facts, (0,), fitting, attempts)
         return [replace(spec, shard_index=first_index + i) for i, spec in enumerate(made)]
 
@@ -122,24 +144,30 @@ class SpecBuilder:
                 found += [SkippedTasks(checkpoint.name, level, n, reason) for reason, n in counts.items() if n]
         return found
 
-    def _sent(self, level: int) -> list[str]:
+    def _sent(self, level: int) -> tuple[str, ...]:
         """Tasks that are sent at a level: those with a prefill for it, whose prompt fits."""
-        tasks = self._tasks if level == 0 else self._with_trace
-        return [task for task in tasks if (task, level) not in self._too_long]
+        if level not in self._known_sent:
+            tasks = self._tasks if level == 0 else self._with_trace
+            self._known_sent[level] = tuple(task for task in tasks if (task, level) not in self._too_long)
+        return self._known_sent[level]
 
-    def _scoring(self, kind: JobKind, checkpoint: Checkpoint, facts: ModelFacts) -> list[JobSpec]:
+    @cached_property
+    def _scored(self) -> list[tuple[tuple[int, ...], tuple[str, ...]]]:
         """Tasks are scored together that have the same levels: all of them, unless the longest do not fit."""
-        attempts = tuple(range(self._config.sampling.attempts))
         groups: dict[tuple[int, ...], list[str]] = {}
         for task in self._with_trace:
             levels = tuple(n for n in self._config.prefill.levels if n > 0 and (task, n) not in self._too_long)
             if levels:
                 groups.setdefault(levels, []).append(task)
+        return [(levels, tuple(tasks)) for levels, tasks in sorted(groups.items(), reverse=True)]
+
+    def _scoring(self, kind: JobKind, checkpoint: Checkpoint, facts: ModelFacts) -> list[JobSpec]:
+        attempts = tuple(range(self._config.sampling.attempts))
         specs: list[JobSpec] = []
-        for levels, tasks in sorted(groups.items(), reverse=True):
+        for levels, tasks in self._scored:
             made = self._specs(kind, checkpoint, facts, levels, tasks, attempts)
             first = len(specs)
-            specs += [replace(spec, shard_index=first + spec.shard_index) for spec in made]
+            specs += [replace(spec, shard_index=first + spec.shard_index) for spec in made] if first else made
         return specs
 
     def _specs(
@@ -148,38 +176,40 @@ class SpecBuilder:
         checkpoint: Checkpoint,
         facts: ModelFacts,
         levels: tuple[int, ...],
-        tasks: Sequence[str],
+        tasks: tuple[str, ...],
         attempts: tuple[int, ...],
     ) -> list[JobSpec]:
-        sampling, size = self._config.sampling, self._config.execution.shard_tasks
         scoring = kind in (JobKind.LOGPROB, JobKind.REF_LOGPROB)
         return [
             JobSpec(
                 kind=kind,
                 checkpoint=checkpoint,
                 levels=levels,
-                task_ids=tuple(tasks[start : start + size]),
+                task_ids=part.task_ids,
                 attempts=attempts,
-                sampling=SamplingParams(
-                    sampling.temperature,
-                    sampling.top_p,
-                    sampling.max_tokens,
-                    sampling.attempts,
-                    sampling.seed,
-                    sampling.stop,
-                    sampling.stop_token_ids,
-                ),
+                sampling=self._sampling,
                 prompt_format=facts.prompt_format,
                 template_sha256=facts.template_sha256,
                 model_fingerprint=facts.fingerprint,
-                prefill_sha256=self._prefill_digest(tasks[start : start + size], attempts, levels),
-                problems_sha256=self._problem_digest(tasks[start : start + size]),
+                prefill_sha256=part.prefill_sha256,
+                problems_sha256=part.problems_sha256,
                 verifier="" if scoring else self._verifier,
                 schema_version=SCHEMA_VERSION,
-                shard_index=start // size,
+                shard_index=number,
             )
-            for start in range(0, len(tasks), size)
+            for number, part in enumerate(self._parts(levels, tasks, attempts))
         ]
+
+    def _parts(self, levels: tuple[int, ...], tasks: tuple[str, ...], attempts: tuple[int, ...]) -> list[_Part]:
+        """Shard by shard what no checkpoint changes: computed once for all of them."""
+        known = (levels, tasks, attempts)
+        if known not in self._known_parts:
+            size = self._config.execution.shard_tasks
+            slices = [tasks[start : start + size] for start in range(0, len(tasks), size)]
+            self._known_parts[known] = [
+                _Part(own, self._prefill_digest(own, attempts, levels), self._problem_digest(own)) for own in slices
+            ]
+        return self._known_parts[known]
 
     def _prefill_digest(self, tasks: Sequence[str], attempts: Sequence[int], levels: Sequence[int]) -> str:
         texts = []

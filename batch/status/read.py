@@ -6,6 +6,7 @@ now).
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from dataclasses import asdict
@@ -22,7 +23,7 @@ from foreshock.jobs.progress import TaskProgress
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.shards import ShardStore, count_part_rows
-from foreshock.jobs.spec import SAMPLED_KINDS, JobSpec
+from foreshock.jobs.spec import SAMPLED_KINDS, JobKind, JobSpec
 
 _STALE_S = 60.0
 
@@ -35,12 +36,16 @@ def read_status(layout: RunLayout) -> RunStatus:
     store = ShardStore(layout)
     cells: dict[tuple[str, str, int | None], CellStatus] = {}
     commits: Counter[str | None] = Counter()
+    begun = {kind.value: _names(layout.shards / kind.value) for kind in JobKind}
     for spec in plan.specs:
         level = spec.levels[0] if spec.kind in SAMPLED_KINDS else None
         cell = cells.setdefault(
             (spec.kind.value, spec.checkpoint.name, level), CellStatus(spec.kind.value, spec.checkpoint.name, level)
         )
-        _count(layout, store, spec, cell, commits)
+        if layout.shard_folder(spec).name in begun[spec.kind.value]:
+            _count(layout, store, spec, cell, commits)
+        else:  # nothing of the whole cell is there, which one look at the folder above told
+            cell.rows_total += spec.n_rows
     for cell in cells.values():
         if cell.rows_done >= cell.rows_total and not cell.n_errors:
             cell.state = "done"
@@ -80,6 +85,14 @@ def read_status(layout: RunLayout) -> RunStatus:
         gpu_hours=gpu_hours(layout, in_slurm) if in_slurm else None,
         notes=slurm.notes + other_code(commits, plan.settings.git_commit),
     )
+
+
+def _names(folder: Path) -> frozenset[str]:
+    """Names of a folder's entries; none where there is no folder."""
+    try:
+        return frozenset(os.listdir(folder))  # noqa: PTH208 - only the names, of up to 100,000 entries
+    except FileNotFoundError:
+        return frozenset()
 
 
 def _count(layout: RunLayout, store: ShardStore, spec: JobSpec, cell: CellStatus, commits: Counter[str | None]) -> None:

@@ -18,6 +18,7 @@ from foreshock.durable import create_bytes
 from foreshock.errors import InputError
 from foreshock.jobs.records.jsonl import read_json, write_json
 from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.planspecs import decode_specs, encode_specs
 from foreshock.jobs.spec import ArrayTask, JobSpec
 
 
@@ -85,8 +86,8 @@ class PlanFile:
                 "n_rollouts": self.n_rollouts,
                 "skipped": [asdict(item) for item in self.skipped],
                 "extra": self.extra,
-                "specs": [spec.to_json() for spec in self.specs],
-            },
+            }
+            | encode_specs(self.specs),
         )
 
     @classmethod
@@ -101,14 +102,14 @@ class PlanFile:
         data = read_json(layout.plan)
         try:
             return cls(
-                specs=tuple(JobSpec.from_json(spec) for spec in data["specs"]),
+                specs=decode_specs(data),
                 settings=_settings(data["settings"]),
                 skipped=tuple(SkippedTasks(**item) for item in data["skipped"]),
                 n_attempts=data["n_attempts"],
                 n_rollouts=data["n_rollouts"],
                 extra=data["extra"],
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, IndexError, TypeError, ValueError) as error:
             raise InputError(f"not a foreshock plan: {error!r}", path=layout.plan) from None
 
 
@@ -133,6 +134,7 @@ def write_pack(layout: RunLayout, tasks: Sequence[ArrayTask]) -> int:
                 {
                     "index": task.index,
                     "estimated_minutes": task.estimated_minutes,
+                    "checkpoints": sorted({spec.checkpoint.name for spec in task.specs}),
                     "spec_keys": [spec.key() for spec in task.specs],
                 }
                 for task in tasks
@@ -143,6 +145,27 @@ def write_pack(layout: RunLayout, tasks: Sequence[ArrayTask]) -> int:
     while not create_bytes(_pack_file(layout, number), (text + "\n").encode()):
         number += 1  # another writer took it
     return number
+
+
+def read_task(layout: RunLayout, number: int, index: int, plan: PlanFile) -> ArrayTask:
+    """One array task of a pack, for its worker: of the plan, only its own checkpoints' specs are looked at.
+
+    Raises InputError as `read_pack` does, and for a task that the pack lacks.
+    """
+    path = _pack_file(layout, number)
+    if not path.is_file():
+        raise InputError(f"no such pack; this run has {pack_numbers(layout)}", path=path)
+    tasks = {task["index"]: task for task in read_json(path)["tasks"]}
+    if index not in tasks:
+        raise InputError(f"pack {number} has no task {index}; valid: 0..{len(tasks) - 1}", path=path)
+    task = tasks[index]
+    names = set(task.get("checkpoints", ()))  # earlier versions wrote none
+    by_key = {spec.key(): spec for spec in plan.specs if not names or spec.checkpoint.name in names}
+    try:
+        specs = tuple(by_key[key] for key in task["spec_keys"])
+    except KeyError as error:
+        raise InputError(f"does not belong to plan.json: {error}", path=path) from None
+    return ArrayTask(index, specs, task["estimated_minutes"])
 
 
 def read_pack(layout: RunLayout, number: int, plan: PlanFile) -> list[ArrayTask]:

@@ -1,0 +1,1 @@
+"""Planning, packing and watching a run of very many checkpoints."""
