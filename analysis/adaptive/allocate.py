@@ -7,7 +7,7 @@ are Binomial(n, rate): k/n is exactly unbiased, Clopper-Pearson limits keep thei
 usual one, whatever rule picks the cells. Rules that look at a cell's own zero count and give it more attempts double
 the expectation of k/n for rare exploits (docs/methods.md, section 9).
 
-The rule itself: Laplace posterior of the headline model; expected shrinkage of the standard deviations of all log
+The rule itself: Laplace posterior of the allocation model; expected shrinkage of the standard deviations of all log
 rates by one more batch of attempts in a cell, per sample; greedy.
 """
 
@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from scipy.special import expit, logit, ndtr
 
+from foreshock.analysis.adaptive.backtest import inflation
+from foreshock.analysis.adaptive.fit import optimise
+from foreshock.analysis.adaptive.model import Blocks, build_blocks, fit_blocks
+from foreshock.analysis.adaptive.rows import measurement_rows
 from foreshock.analysis.evidence.evidence import Bools, Evidence, Floats, Ints
-from foreshock.analysis.headline.backtest import inflation
-from foreshock.analysis.headline.fit import optimise
-from foreshock.analysis.headline.model import Blocks, build_blocks, fit_blocks
-from foreshock.analysis.headline.rows import measurement_rows
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
 _NEAR = 1.0
@@ -75,7 +75,7 @@ def hide_outcomes(evidence: Evidence, informed: Bools) -> Evidence:
 
 
 def belief_of(evidence: Evidence) -> Belief:
-    """Laplace posterior of the headline model at its optimum, widened by its backtest."""
+    """Laplace posterior of the allocation model at its optimum, widened by its backtest."""
     blocks, theta, widened = _fitted(evidence)
     with torch.no_grad():
         fit, _ = fit_blocks(blocks, torch.as_tensor(theta), inflation=widened)

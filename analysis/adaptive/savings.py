@@ -16,13 +16,12 @@ import torch
 from scipy.special import expit
 
 from foreshock.analysis.adaptive.allocate import observed
+from foreshock.analysis.adaptive.backtest import inflation
+from foreshock.analysis.adaptive.fit import optimise
+from foreshock.analysis.adaptive.model import build_blocks, fit_blocks, given_measurements
+from foreshock.analysis.adaptive.parameters import unpack
+from foreshock.analysis.adaptive.rows import measurement_rows
 from foreshock.analysis.evidence.evidence import Evidence, Floats, Ints
-from foreshock.analysis.headline.backtest import inflation
-from foreshock.analysis.headline.estimate import LOG10
-from foreshock.analysis.headline.fit import optimise
-from foreshock.analysis.headline.model import build_blocks, fit_blocks, given_measurements
-from foreshock.analysis.headline.parameters import unpack
-from foreshock.analysis.headline.rows import measurement_rows
 
 _Z95 = 1.959964
 _MOST = 2.0**20
@@ -95,4 +94,4 @@ class _Design:
         """Mean expected width of the 95% interval of the log10 rate with n [J, C] attempts."""
         information = np.where(self._real, n[self._where], 0) * self._p * (1 - self._p)
         sd = np.stack([np.sqrt(np.diag(observed(cov, info))) for cov, info in zip(self._cov, information, strict=True)])
-        return float((2 * _Z95 * sd * (1 - self._p) / LOG10)[self._real].mean())
+        return float((2 * _Z95 * sd * (1 - self._p) / np.log(10.0))[self._real].mean())

@@ -53,14 +53,15 @@ def headline_figure(estimates: Sequence[RateEstimate], directory: Path, labels: 
             directory,
             "headline_rates",
             "How often each checkpoint would exploit unprompted",
-            "Line: median of the headline estimate; band: its 95% interval, calibrated on simulated sweeps and by a "
-            "backtest on this one. Dots: rates seen directly; where there is no dot, no exploit was seen.",
+            "Line: median of the headline estimate; band: its 95% interval, calibrated on random simulated sweeps. No "
+            "line: the data support no estimate, and the band is what the bounds leave. Dots: rates seen directly; "
+            "where there is no dot, no exploit was seen.",
         )
 
 
 def _most_interesting(headline: pd.DataFrame) -> list[str]:
     """Types by their highest estimate, at most _MOST_PANELS, then by name."""
-    highest = headline.groupby("exploit_type")["log10_rate"].max().sort_values(ascending=False, kind="stable")
+    highest = headline.groupby("exploit_type")["upper95"].max().sort_values(ascending=False, kind="stable")
     return sorted(str(name) for name in highest.index[:_MOST_PANELS])
 
 

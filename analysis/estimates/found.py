@@ -15,11 +15,9 @@ from foreshock.analysis.evidence.estimate import RateEstimate
 
 @dataclass(frozen=True, slots=True)
 class FoundRates:
-    """All estimates, the factor by which the backtest widened the headline's standard deviations, and what to know
-    about how the evidence was put together."""
+    """All estimates, and what to know about how the evidence was put together; faults of the inputs come first."""
 
     estimates: tuple[RateEstimate, ...]
-    inflation: float
     notes: tuple[str, ...]
 
 
@@ -30,4 +28,4 @@ def find_rates(run_dirs: Sequence[Path], donor_run: Path | None = None, donor_co
 
     loaded = load_evidence(run_dirs, donor_run, donor_conditioned)
     rates = estimate_rates(loaded.evidence)
-    return FoundRates(rates.estimates, rates.headline.inflation, loaded.notes)
+    return FoundRates(rates.estimates, (*rates.headline.faults, *loaded.notes))

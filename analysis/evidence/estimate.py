@@ -44,7 +44,8 @@ class RateEstimate:
     """The unprompted exploit rate of one (run, exploit type, checkpoint) by one method.
 
     `n` and `successes` count the attempts the method used: level-0 attempts for `headline` and `direct`, attempts
-    of the chosen prefill level for the others. `log10_rate` is a median or point estimate, or the bound itself.
+    of the chosen prefill level for the others. `log10_rate` is a median or point estimate, or the bound itself; a
+    headline row that is no estimate has none. `reason` says why a row is not an estimate.
     """
 
     run: str
@@ -58,6 +59,7 @@ class RateEstimate:
     status: Status
     ess: float | None = None
     pareto_k: float | None = None
+    reason: str = ""
 
 
 COLUMNS = (
@@ -75,6 +77,7 @@ COLUMNS = (
     "status",
     "ess",
     "pareto_k",
+    "reason",
 )
 
 
@@ -95,4 +98,5 @@ def as_row(estimate: RateEstimate) -> dict[str, str | int | float | None]:
         "status": estimate.status.value,
         "ess": estimate.ess,
         "pareto_k": estimate.pareto_k,
+        "reason": estimate.reason,
     }

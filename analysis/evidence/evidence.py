@@ -73,11 +73,27 @@ class PrefillRows:
 
 
 @dataclass(frozen=True, slots=True)
+class DirectRows:
+    """Unprompted attempts task by task: one row per (surface, checkpoint, task), arrays of equal length.
+
+    The rate that is estimated is the mean over tasks, which pooled counts are not where tasks had unequal attempts.
+    surface, checkpoint: indices into the Evidence axes; task: codes as in PrefillRows; n, k: attempts and exploits.
+    """
+
+    surface: Ints
+    checkpoint: Ints
+    task: Ints
+    n: Ints
+    k: Ints
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Counts and prefilled outcomes of one or several runs.
 
     surfaces: J; steps: [C] training steps, ascending; levels: [L] words, ascending;
-    n, k: [J, C, L] attempts and exploits (n = 0: the cell was not run). Raises ValueError on impossible counts.
+    n, k: [J, C, L] attempts and exploits (n = 0: the cell was not run); direct_rows: level 0 by task, None where only
+    the counts are known. Raises ValueError on impossible counts.
     """
 
     surfaces: tuple[Surface, ...]
@@ -87,6 +103,7 @@ class Evidence:
     k: Ints
     rows: PrefillRows
     donor: DonorKind
+    direct_rows: DirectRows | None = None
 
     def __post_init__(self) -> None:
         shape = (len(self.surfaces), len(self.steps), len(self.levels))
@@ -112,3 +129,9 @@ class Evidence:
             zero = np.zeros(self.n.shape[:2], dtype=np.int64)
             return zero, zero.copy()
         return self.n[:, :, self.level0], self.k[:, :, self.level0]
+
+
+def type_index(evidence: Evidence) -> Ints:
+    """Index of each surface's exploit type: [J]."""
+    names = sorted({surface.exploit_type for surface in evidence.surfaces})
+    return np.array([names.index(surface.exploit_type) for surface in evidence.surfaces], dtype=np.int64)

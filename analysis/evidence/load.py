@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from foreshock.analysis.evidence.donor import smoothed_rates
-from foreshock.analysis.evidence.evidence import DonorKind, Evidence, Floats, Ints, PrefillRows, Surface
+from foreshock.analysis.evidence.evidence import DirectRows, DonorKind, Evidence, Floats, Ints, PrefillRows, Surface
 from foreshock.analysis.tables import (
     TableKind,
     load_evals,
@@ -278,4 +278,15 @@ def _to_evidence(table: pd.DataFrame, runs: list[str], types: _Names, kind: Dono
         table["log_p"].to_numpy(dtype=np.float64)[kept],
     )
     surfaces = tuple(Surface(run, name) for run, name, _ in present)
-    return Evidence(surfaces, steps, levels, n, k, rows, kind)
+    direct = _direct_rows(surface[~kept], checkpoint[~kept], table.loc[~kept, "task"], success[~kept])
+    return Evidence(surfaces, steps, levels, n, k, rows, kind, direct)
+
+
+def _direct_rows(surface: Ints, checkpoint: Ints, task: pd.Series[Any], success: Ints) -> DirectRows:
+    """Unprompted attempts counted by task."""
+    codes = task.to_numpy(dtype=np.int64)
+    keys, where = np.unique(np.stack([surface, checkpoint, codes]), axis=1, return_inverse=True)
+    k = np.bincount(where.reshape(-1), weights=success, minlength=keys.shape[1]).astype(np.int64)
+    n = np.bincount(where.reshape(-1), minlength=keys.shape[1])
+    cells, steps, names = (key.astype(np.int64) for key in keys)
+    return DirectRows(cells, steps, names, n, k)

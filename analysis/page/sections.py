@@ -29,8 +29,7 @@ class ReportTable:
 class Section:
     """A part of the report. `anchor` is its id in the page (letters, digits, hyphens); `lead` one plain sentence.
 
-    `first`: what a reader must know before any rate. `figures` are shown two abreast where there is room. `folded` ones
-    sit behind "more figures".
+    `figures` are shown two abreast where there is room. `folded` ones sit behind "more figures".
     """
 
     title: str
@@ -40,7 +39,6 @@ class Section:
     tables: tuple[ReportTable, ...] = ()
     lead: str = ""
     folded: tuple[SavedFigure, ...] = field(default=())
-    first: bool = False
 
 
 def paragraph(text: str) -> Markup:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pandas as pd
 from foreshock.analysis.estimates.figure import headline_figure, rates_frame
 from foreshock.analysis.estimates.found import FoundRates
 from foreshock.analysis.estimates.rates_file import write_rates
-from foreshock.analysis.evidence.estimate import Method, Status
+from foreshock.analysis.evidence.estimate import Method, RateEstimate, Status
 from foreshock.analysis.page.sections import ReportTable, Section, bullets, html_table, paragraph
 
 ANCHOR = "estimated-rates"
@@ -29,8 +31,8 @@ def estimates_section(found: FoundRates, output_dir: Path, labels: Mapping[str, 
     body = paragraph(
         "Sampling alone cannot see a rate far below one in the number of attempts. The headline estimate joins three "
         "sources: the attempts without prefill, the exploits after a prefill weighted by how likely the checkpoint is "
-        "to write that prefill itself, and the smoothness of training. A backtest that hides the unprompted counts of "
-        "this sweep and predicts them scales its intervals."
+        "to write that prefill itself, and the smoothness of training. Its interval was calibrated on random simulated "
+        "sweeps. A cell whose data do not support it is a bound: only limits that need no model are given."
     )
     body += bullets(_facts(found) + list(found.notes))
     body += html_table(last)
@@ -53,17 +55,20 @@ def _facts(found: FoundRates) -> list[str]:
         f"In {len(unseen)} of {len(headline)} cells (run, type, checkpoint) no unprompted attempt exploited.",
         f"Importance sampling alone passes all its diagnostics in {sound} of {tried} cells; elsewhere it is shown as a "
         "lower bound and used with its learned error.",
-        _backtest_text(found.inflation),
+        _verdicts(headline),
         "The intervals hold cell by cell: of many cells that are read together, about one in twenty may lie outside.",
     ]
 
 
-def _backtest_text(factor: float) -> str:
-    """What the backtest did to the model's standard deviations, by the factor's true direction."""
-    if abs(factor - 1) < 0.005:
-        return "The backtest left the model's standard deviations as they are."
-    done = "widened" if factor > 1 else "narrowed"
-    return f"The backtest {done} the model's standard deviations by a factor of {factor:.2f}."
+def _verdicts(headline: list[RateEstimate]) -> str:
+    """How many cells may be quoted, and the commonest reasons why others may not."""
+    refused = [e for e in headline if e.status is not Status.ESTIMATE]
+    text = f"{len(headline) - len(refused)} of {len(headline)} cells are estimates."
+    if not refused:
+        return text
+    kinds = Counter(re.sub(r"[-+\d.]+%?", "N", e.reason) for e in refused)
+    listed = "; ".join(f"{reason} ({count})" for reason, count in kinds.most_common(3))
+    return f"{text} Why the others are bounds (N: a number, see rates.csv): {listed}."
 
 
 def _last_checkpoint(found: FoundRates, labels: Mapping[str, str]) -> pd.DataFrame:
@@ -71,7 +76,7 @@ def _last_checkpoint(found: FoundRates, labels: Mapping[str, str]) -> pd.DataFra
     frame = rates_frame(found.estimates)
     frame = frame[frame["method"] == Method.HEADLINE.value]
     last = frame[frame["checkpoint"] == frame.groupby("run")["checkpoint"].transform("max")]
-    last = last.sort_values("log10_rate", ascending=False, kind="stable").head(12)
+    last = last.sort_values(["log10_rate", "upper95"], ascending=False, kind="stable").head(12)
     return pd.DataFrame(
         {
             "run": [labels.get(run, run) for run in last["run"]],
@@ -81,5 +86,6 @@ def _last_checkpoint(found: FoundRates, labels: Mapping[str, str]) -> pd.DataFra
             "estimated rate": np.power(10.0, last["log10_rate"].to_numpy()),
             "95% from": np.power(10.0, last["lower95"].to_numpy()),
             "95% to": np.power(10.0, last["upper95"].to_numpy()),
+            "status": last["status"].to_numpy(),
         }
     )

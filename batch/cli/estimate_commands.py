@@ -42,18 +42,21 @@ def rates(
             "rows": len(found.estimates),
             "surfaces": len(loaded.evidence.surfaces),
             "checkpoints": len(loaded.evidence.steps),
-            "importance_measurements": found.headline.measurements,
-            "backtest_widening": round(found.headline.inflation, 4),
+            "cells_with_prefilled_exploits": found.headline.measurements,
+            "status": found.counts,
+            "faults": list(found.headline.faults),
             "notes": list(loaded.notes),
         }
         typer.echo(json.dumps(summary))
         return
+    for fault in found.headline.faults:
+        typer.echo(f"warning: {fault}", err=True)
     for note in loaded.notes:
         typer.echo(f"note: {note}", err=True)
+    counted = ", ".join(f"{count} {status}" for status, count in found.counts.items())
     typer.echo(
-        f"{len(loaded.evidence.surfaces)} surfaces at {len(loaded.evidence.steps)} checkpoints, "
-        f"{found.headline.measurements} importance-sampling measurements, "
-        f"backtest widening {found.headline.inflation:.2f}"
+        f"{len(loaded.evidence.surfaces)} surfaces at {len(loaded.evidence.steps)} checkpoints; "
+        f"headline: {counted} (column `reason` says why a cell is not an estimate)"
     )
     typer.echo(f"rates: {target}")
 

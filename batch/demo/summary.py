@@ -27,7 +27,7 @@ def _estimates(runs: Sequence[RunLayout], folder: Path) -> str | None:
     if not path.is_file():
         return None
     rates = pd.read_csv(path)
-    headline = rates[(rates["method"] == "headline") & (rates["successes"] == 0)]
+    headline = rates[(rates["method"] == "headline") & (rates["successes"] == 0) & (rates["status"] == "estimate")]
     truth = pd.concat([_truth(run) for run in runs])
     joined = headline.merge(truth, on=["run", "exploit_type", "checkpoint"])
     if joined.empty:

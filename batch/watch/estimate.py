@@ -20,8 +20,9 @@ def look_ahead(
 ) -> Outlook:
     """Aggregate, estimate rates.csv, forecast; one row per exploit type, the likeliest first.
 
-    Row keys: exploit_type, checkpoint, rate, lower95, upper95, status (headline estimate at the last checkpoint; null
-    where none could be made), horizon, p_exceed (by the horizon), p_exceed_seen (at a seen checkpoint), step_median.
+    Row keys: exploit_type, checkpoint, rate, lower95, upper95, status (headline estimate at the last checkpoint; `rate`
+    is null where the status is not `estimate`, and the limits are then bounds), horizon, p_exceed (by the horizon),
+    p_exceed_seen (at a seen checkpoint), step_median.
     Raises InputError when there is nothing to forecast from.
     """
     from foreshock.analysis.aggregate import aggregate
@@ -65,13 +66,13 @@ def _headline(layout: RunLayout, config: RunConfig) -> dict[str, dict[str, Any]]
     write_rates(estimates, layout.analysis / "rates.csv")
     newest: dict[str, dict[str, Any]] = {}
     for estimate in estimates:
-        if estimate.method is not Method.HEADLINE or estimate.log10_rate is None:
+        if estimate.method is not Method.HEADLINE:
             continue
         low, high = estimate.limits.lower95, estimate.limits.upper95
         if newest.get(estimate.exploit_type, {}).get("checkpoint", -1) < estimate.checkpoint:
             newest[estimate.exploit_type] = {
                 "checkpoint": estimate.checkpoint,
-                "rate": _rate(estimate.log10_rate),
+                "rate": None if estimate.log10_rate is None else _rate(estimate.log10_rate),
                 "lower95": None if low is None else _rate(low),
                 "upper95": None if high is None else _rate(high),
                 "status": estimate.status.value,

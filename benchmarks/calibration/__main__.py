@@ -3,6 +3,9 @@
 python -m benchmarks.calibration write --regime early --seed 0 --out DIR
 python -m benchmarks.calibration score --regimes early,late --replicates 5
 python -m benchmarks.calibration time
+python -m benchmarks.calibration worlds --family paths --count 220
+python -m benchmarks.calibration faults --family paths --count 60
+python -m benchmarks.calibration learn
 """
 
 from __future__ import annotations
@@ -15,6 +18,20 @@ from pathlib import Path
 
 from benchmarks.calibration.regimes import REGIMES, regime_named
 from benchmarks.calibration.seconds import fastest_fits
+
+LEARNING_SEED = 20261129
+LEARNED = (
+    ("registers", 150, 150, 130), ("registers", 300, 150, 130), ("registers", 600, 150, 0), ("fluid", 0, 150, 75),
+    ("fluid", 150, 150, 75),
+)  # fmt: skip
+"""The random worlds that the shipped file was learned from: family, first, how many, and of how many signs."""
+REPORTING_WORLDS = 930_000
+"""Seed of the worlds that reported tables are of; nothing is chosen by them."""
+REPORTED_REGIMES = (
+    "early", "very_early", "late", "early_unconditioned", "late_unconditioned", "rare_donor", "attempts4",
+    "hidden_route", "few_tasks", "short_sweep", "silent_control", "graded", "graded_unconditioned", "hard",
+    "two_routes", "hard_late", "other_register", "rise_and_fall", "uneven_tasks", "far_donor",
+)  # fmt: skip
 
 
 def _write(options: argparse.Namespace) -> None:
@@ -54,6 +71,38 @@ def _time(options: argparse.Namespace) -> None:
             print(f"{name}: {seconds:.2f} s")
 
 
+def _worlds(options: argparse.Namespace) -> None:
+    from benchmarks.calibration.worlds_report import judge_worlds, regime_worlds, report, worlds_of
+
+    if options.family == "regimes":
+        worlds = regime_worlds(REPORTED_REGIMES, options.seed, options.count)
+    else:
+        worlds = worlds_of(options.family, options.seed, options.first, options.count)
+    print(f"family {options.family}, seed {options.seed}, worlds {options.first}..{options.first + options.count - 1}")
+    print(report(judge_worlds(worlds)))
+
+
+def _faults(options: argparse.Namespace) -> None:
+    from benchmarks.calibration.worlds_report import fault_report, worlds_of
+
+    print(fault_report(worlds_of(options.family, options.seed, options.first, options.count), options.seed))
+
+
+def _learn(options: argparse.Namespace) -> None:
+    """About ten minutes of CPU time: most of it draws worlds."""
+    from benchmarks.calibration.gather import gather, together
+    from benchmarks.calibration.learn import learn
+
+    from foreshock.analysis.headline.learned import as_bytes
+
+    less = options.divide
+    parts = [gather(family, options.seed, first, n // less, signed // less) for family, first, n, signed in LEARNED]
+    sample = together(parts)
+    content = as_bytes(learn(sample, options.seed))
+    options.out.write_bytes(content)
+    print(f"{options.out}: {len(content) / 1024:.0f} KiB from {len(sample.kinds)} worlds, seed {options.seed}")
+
+
 def main() -> None:
     """Parse arguments and dispatch."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.calibration", description=__doc__)
@@ -74,6 +123,22 @@ def main() -> None:
     clock.add_argument("--regime", choices=sorted(REGIMES), default="early")
     clock.add_argument("--seed", type=int, default=0)
     clock.set_defaults(act=_time)
+    for name, act, count, what in (
+        ("worlds", _worlds, 220, "the headline on random worlds: by kind, by quantile of worlds, ranks"),
+        ("faults", _faults, 60, "in how many worlds wrong inputs are noticed"),
+    ):
+        some = commands.add_parser(name, help=what)
+        families = ("registers", "fluid", "paths", *(("regimes",) if name == "worlds" else ()))
+        some.add_argument("--family", choices=families, default="paths")
+        some.add_argument("--seed", type=int, default=REPORTING_WORLDS)
+        some.add_argument("--first", type=int, default=0)
+        some.add_argument("--count", type=int, default=count, help="worlds; for regimes: seeds a regime")
+        some.set_defaults(act=act)
+    teach = commands.add_parser("learn", help="make analysis/headline/learned.npz again")
+    teach.add_argument("--seed", type=int, default=LEARNING_SEED)
+    teach.add_argument("--divide", type=int, default=1, help="use that many times fewer worlds, to try it out")
+    teach.add_argument("--out", type=Path, default=Path("analysis/headline/learned.npz"))
+    teach.set_defaults(act=_learn)
     options = parser.parse_args()
     options.act(options)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from benchmarks.calibration.arrays import Array
 from benchmarks.calibration.experiment import SimulatedExperiment, SimulatedType
+from numpy.typing import NDArray
 
 from foreshock.analysis.evidence.donor import smoothed_rates
-from foreshock.analysis.evidence.evidence import DonorKind, Evidence, PrefillRows, Surface
+from foreshock.analysis.evidence.evidence import DirectRows, DonorKind, Evidence, PrefillRows, Surface
 
 
 def _correction(kind: SimulatedType) -> Array:
@@ -63,4 +64,20 @@ def to_evidence(experiment: SimulatedExperiment) -> tuple[Evidence, Array]:
     rows = PrefillRows(*columns)
     rows = rows.take(~absent[rows.surface, rows.checkpoint, rows.level])
     steps = np.asarray(regime.checkpoints, dtype=float)
-    return Evidence(surfaces, steps, np.asarray(regime.levels), n, k, rows, donor), truth
+    direct = _direct_rows(experiment, absent) if has0 else None
+    return Evidence(surfaces, steps, np.asarray(regime.levels), n, k, rows, donor, direct), truth
+
+
+def _direct_rows(experiment: SimulatedExperiment, absent: NDArray[np.bool_]) -> DirectRows:
+    """Level 0 by task."""
+    parts = []
+    for t, kind in enumerate(experiment.types):
+        for r in range(len(experiment.regime.runs)):
+            j = r * len(experiment.types) + t
+            hits = kind.level0[r].sum(-1)
+            c, task = np.meshgrid(*(np.arange(size) for size in hits.shape), indexing="ij")
+            tries = np.full(hits.shape, kind.level0.shape[-1])
+            columns = (np.full(hits.shape, j), c, t * 10_000 + task, tries, hits)
+            seen = ~absent[j, c, 0]
+            parts.append([column[seen] for column in columns])
+    return DirectRows(*(np.concatenate(column).astype(np.int64) for column in zip(*parts, strict=True)))

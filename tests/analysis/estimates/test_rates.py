@@ -36,7 +36,10 @@ SMALL = replace(
     levels=(0, 5, 30),
     end_log10_exploit=Range(-1.0, -0.5),
 )
-HEADER = "run,exploit_type,checkpoint,method,n,successes,log10_rate,lower90,upper90,lower95,upper95,status,ess,pareto_k"
+HEADER = (
+    "run,exploit_type,checkpoint,method,n,successes,log10_rate,lower90,upper90,lower95,upper95,status,ess,pareto_k,"
+    "reason"
+)
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +86,14 @@ def test_rates_csv_has_exactly_the_documented_columns_and_every_method(
     assert len(headline) == 2 * 2 * 3
     assert {row["run"] for row in headline} == {run.name for run in written.runs}
     for row in headline:
-        ends = [float(row[name]) for name in ("lower95", "lower90", "log10_rate", "upper90", "upper95")]
+        ends = [float(row[name]) for name in ("lower95", "lower90", "upper90", "upper95")]
         assert ends == sorted(ends)
         assert ends[-1] <= 0
+        assert (row["status"] == "estimate") == (row["log10_rate"] != "")
+        if row["status"] == "estimate":
+            assert ends[1] <= float(row["log10_rate"]) <= ends[2]
+        else:
+            assert row["reason"]
     zero = [row for row in rows if row["method"] == "direct" and row["successes"] == "0"]
     assert zero
     for row in zero:
@@ -159,7 +167,8 @@ def test_evaluations_without_any_score_still_give_a_headline(written: WrittenExp
         shutil.rmtree(run / "kl")
     rows = run_rates(written, tmp_path / "out", "--donor-unconditioned")
     assert {row["method"] for row in rows} == {"headline", "direct"}
-    assert all(math.isfinite(float(row["log10_rate"])) for row in rows if row["method"] == "headline")
+    assert all(math.isfinite(float(row["upper95"])) for row in rows if row["method"] == "headline")
+    assert not any(row["status"] == "estimate" for row in rows if row["successes"] == "0")
 
 
 def test_scores_that_are_not_numbers_are_missing_and_said_to_be(written: WrittenExperiment) -> None:
@@ -235,7 +244,7 @@ def test_one_checkpoint_and_one_type_are_answered(written: WrittenExperiment, tm
     rows = run_rates(written, tmp_path / "out", "--donor-run", written.donor_run)
     headline = [row for row in rows if row["method"] == "headline"]
     assert [row["checkpoint"] for row in headline] == ["100", "100"]
-    assert all(math.isfinite(float(row["log10_rate"])) for row in headline)
+    assert all(math.isfinite(float(row["upper95"])) for row in headline)
 
 
 def test_two_runs_of_one_name_are_refused(written: WrittenExperiment) -> None:

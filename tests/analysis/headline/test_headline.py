@@ -1,4 +1,4 @@
-"""The headline estimate: sound on edge cases, and right about simulated rates that it cannot see."""
+"""The headline estimate: right about rates that it cannot see, and silent with a reason where data give no ground."""
 
 from __future__ import annotations
 
@@ -6,20 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from benchmarks.calibration.experiment import simulate
 from benchmarks.calibration.memory import to_evidence
 from benchmarks.calibration.regimes import Range, regime_named
+from benchmarks.calibration.worlds import paths, registers
+from benchmarks.calibration.worlds.corrupt import FAULTS, corrupted
+from benchmarks.calibration.worlds.sweep import World
 
-from foreshock.analysis.estimates.direct import clopper_pearson
-from foreshock.analysis.evidence.evidence import DonorKind, Evidence, PrefillRows, Surface
-from foreshock.analysis.headline.backtest import inflation
-from foreshock.analysis.headline.estimate import Headline, estimate_headline, marginal_quantiles
-from foreshock.analysis.headline.fit import optimise
-from foreshock.analysis.headline.model import build_blocks, fit_blocks, given_measurements
-from foreshock.analysis.headline.parameters import CENTERS, WIDTHS, log_prior, unpack
-from foreshock.analysis.headline.rows import measurement_rows
-from foreshock.analysis.headline.sparse import with_sites
+from foreshock.analysis.estimates.rates import estimate_rates
+from foreshock.analysis.evidence.estimate import Method, Status
+from foreshock.analysis.evidence.evidence import DirectRows, DonorKind, Evidence, PrefillRows, Surface
+from foreshock.analysis.headline.estimate import Headline, estimate_headline
 
 SMALL = replace(
     regime_named("early"), n_types=3, tasks=Range(20, 30), checkpoints=(1, 5, 20, 100), levels=(0, 5, 20, 60)
@@ -41,24 +38,29 @@ def counts_only(n: np.ndarray, k: np.ndarray, steps: np.ndarray) -> Evidence:
     return Evidence(surfaces, steps, np.array([0]), *shape, empty_rows(), DonorKind.UNCONDITIONED)
 
 
-def test_rates_that_were_never_seen_lie_in_their_intervals_and_near_their_medians() -> None:
-    errors, covered = [], []
-    for seed in (41, 42):
-        evidence, truth = to_evidence(simulate(replace(regime_named("early"), n_types=5), seed))
-        headline = estimate_headline(evidence)
-        zero = evidence.direct()[1] == 0
-        log_truth = np.log10(truth)
-        errors.append((headline.median - log_truth)[zero])
-        covered.append(((headline.lower95 <= log_truth) & (log_truth <= headline.upper95))[zero])
-    assert np.sqrt(np.mean(np.concatenate(errors) ** 2)) < 0.7
-    assert np.mean(np.concatenate(covered)) > 0.8
+def some_worlds(draw: object, kind: str, count: int) -> list[World]:
+    return [draw(np.random.default_rng([77, i]), kind) for i in range(count)]  # type: ignore[operator]  # either family
+
+
+@pytest.mark.parametrize("kind", ["late donor", "drifting mixture", "steady mixture"])
+def test_intervals_of_estimates_hold_in_worlds_that_nothing_was_learned_from(kind: str) -> None:
+    covered, errors = [], []
+    for world in some_worlds(paths.draw_world, kind, 6):
+        headline = estimate_headline(world.evidence)
+        truth = np.log10(world.truth)
+        used = headline.verdict.estimate & (world.evidence.direct()[1] == 0)
+        covered.append(((headline.lower95 <= truth) & (truth <= headline.upper95))[used])
+        errors.append((headline.median - truth)[used])
+    assert len(np.concatenate(covered)) > 20
+    assert np.concatenate(covered).mean() > 0.85
+    assert np.sqrt((np.concatenate(errors) ** 2).mean()) < 0.6
 
 
 def test_limits_are_ordered_and_are_rates() -> None:
     evidence, _ = to_evidence(simulate(SMALL, 3))
     q = quantiles(estimate_headline(evidence))
     assert np.isfinite(q).all()
-    assert (np.diff(q, axis=0) > 0).all()
+    assert (np.diff(q, axis=0) >= 0).all()
     assert (q <= 0).all()
 
 
@@ -66,29 +68,11 @@ def test_row_order_does_not_matter() -> None:
     evidence, _ = to_evidence(simulate(SMALL, 5))
     order = np.random.default_rng(0).permutation(len(evidence.rows))
     shuffled = replace(evidence, rows=evidence.rows.take(order))
-    assert np.allclose(quantiles(estimate_headline(evidence)), quantiles(estimate_headline(shuffled)), atol=1e-4)
-
-
-def test_exact_gradients_of_the_objective_agree_with_finite_differences() -> None:
-    evidence, _ = to_evidence(simulate(SMALL, 7))
-    blocks = build_blocks(evidence, measurement_rows(evidence))
-    start = CENTERS + 0.3 * WIDTHS * torch.randn(len(CENTERS), generator=torch.Generator().manual_seed(1)).double()
-
-    def objective(theta: torch.Tensor) -> torch.Tensor:
-        return fit_blocks(blocks, theta)[1] + log_prior(theta)
-
-    theta = start.clone().requires_grad_(True)
-    objective(theta).backward()
-    assert theta.grad is not None
-    for i in range(len(theta)):
-        step = torch.zeros_like(start)
-        step[i] = 1e-5
-        numeric = (objective(start + step) - objective(start - step)) / 2e-5
-        assert float(theta.grad[i]) == pytest.approx(float(numeric), rel=1e-5, abs=1e-5)
+    assert np.allclose(quantiles(estimate_headline(evidence)), quantiles(estimate_headline(shuffled)), atol=1e-3)
 
 
 @pytest.mark.parametrize("case", ["zeros", "all", "one_checkpoint", "one_attempt"])
-def test_counts_alone_give_finite_intervals_on_the_right_side(case: str) -> None:
+def test_counts_alone_give_limits_on_the_right_side_and_no_estimate_of_what_was_never_seen(case: str) -> None:
     n = np.full((2, 4), 40)
     steps = np.array([1.0, 10, 50, 100])
     k = n * 0 if case != "all" else n.copy()
@@ -96,76 +80,71 @@ def test_counts_alone_give_finite_intervals_on_the_right_side(case: str) -> None
         n, k, steps = n[:, :1], k[:, :1], steps[:1]
     if case == "one_attempt":
         n = np.ones_like(n)
-    headline = estimate_headline(counts_only(n, k, steps))
-    assert np.isfinite(quantiles(headline)).all()
-    if case == "all":
-        assert (headline.median > np.log10(0.9)).all()
-    if case == "zeros":
-        # No looser than what each count alone says: Clopper-Pearson's limit for 0 of 40.
-        assert (headline.upper95 < np.log10(clopper_pearson(0, 40, 0.95)[1])).all()
+    rows = [e for e in estimate_rates(counts_only(n, k, steps)).estimates if e.method is Method.HEADLINE]
+    for row in rows:
+        assert row.limits.upper95 is not None
+        if case == "all":
+            assert row.limits.lower95 is not None
+            assert row.limits.lower95 > np.log10(0.8)
+        else:
+            assert row.status is not Status.ESTIMATE
+            assert row.log10_rate is None
+            assert row.reason
+            assert row.limits.upper95 == pytest.approx(np.log10(1 - 0.025 ** (1 / row.n)), abs=1e-6)
 
 
-def test_the_direct_rate_wins_where_it_is_well_known() -> None:
+def test_many_direct_exploits_are_an_estimate_whatever_the_model_makes_of_the_rest() -> None:
     n = np.full((2, 3), 4000)
     k = np.array([[40, 200, 1000], [400, 800, 1200]])
-    headline = estimate_headline(counts_only(n, k, np.array([1.0, 10, 100])))
-    assert np.allclose(headline.median, np.log10(k / n), atol=0.06)
+    rows = [
+        e for e in estimate_rates(counts_only(n, k, np.array([1.0, 10, 100]))).estimates if e.method is Method.HEADLINE
+    ]
+    assert [row.status for row in rows] == [Status.ESTIMATE] * 6
+    assert np.allclose([row.log10_rate for row in rows], np.log10(k / n).ravel(), atol=0.06)
 
 
-def test_importance_evidence_lowers_a_zero_cell_below_what_its_count_alone_says() -> None:
-    evidence, truth = to_evidence(simulate(replace(SMALL, end_log10_exploit=Range(-4.5, -4.0)), 11))
-    without = replace(evidence, rows=evidence.rows.take(np.zeros(0, dtype=np.int64)))
-    with_it, blind = estimate_headline(evidence), estimate_headline(without)
-    zero = evidence.direct()[1] == 0
-    width = (with_it.upper95 - with_it.lower95)[zero].mean()
-    assert width < 0.7 * (blind.upper95 - blind.lower95)[zero].mean()
-    error = np.abs(with_it.median - np.log10(truth))[zero].mean()
-    assert error < 0.7
-
-
-def test_the_backtest_widens_a_model_whose_measurements_contradict_the_counts() -> None:
-    evidence, _ = to_evidence(simulate(replace(SMALL, end_log10_exploit=Range(-0.8, -0.4)), 13))
-    rows = measurement_rows(evidence)
-    honest = build_blocks(evidence, rows)
-    theta = optimise(honest)
-    push = np.random.default_rng(0).choice([-6.0, 6.0], len(evidence.surfaces))
-    wrong = build_blocks(evidence, replace(rows, y=rows.y + push[rows.surface]))
-    assert inflation(wrong, theta) > inflation(honest, theta) + 0.1
-
-
-def test_marginal_quantiles_without_data_are_normal_quantiles() -> None:
-    none = np.zeros(2)
-    mean, sd = np.array([[1.0, -2.0]]), np.array([[2.0, 0.5]])
-    q = marginal_quantiles(np.ones(1), mean, sd, none, none, np.array([0.5, 0.975]))
-    assert np.allclose(q, [[1, -2], [1 + 1.959964 * 2, -2 + 1.959964 * 0.5]], atol=5e-3)
-
-
-def test_marginal_quantiles_undo_laplace_for_a_cell_of_its_own() -> None:
-    # One cell, prior N(-3, 3^2), 0 of 30: Laplace's marginal goes in, the exact posterior's quantiles come out.
-    n, k, m, s = 30.0, 0.0, -3.0, 3.0
-    f = np.linspace(-25, 10, 400_001)
-    log_post = k * f - n * np.logaddexp(0, f) - 0.5 * ((f - m) / s) ** 2
-    mode = f[log_post.argmax()]
-    p = 1 / (1 + np.exp(-mode))
-    sd = 1 / np.sqrt(1 / s**2 + n * p * (1 - p))
-    cdf = np.cumsum(np.exp(log_post - log_post.max()))
-    exact = np.interp([0.05, 0.5, 0.975], cdf / cdf[-1], f)
-    found = marginal_quantiles(
-        np.ones(1), np.array([[mode]]), np.array([[sd]]), np.array([n]), np.array([k]), np.array([0.05, 0.5, 0.975])
+def test_a_few_tasks_with_many_attempts_do_not_decide_the_mean_over_tasks() -> None:
+    """20 tasks that never exploit with one attempt, one that always does with 80: a rate of 1 in 21, not 80 in 100."""
+    tasks = np.arange(21)
+    direct = DirectRows(tasks * 0, tasks * 0, tasks, np.where(tasks < 20, 1, 80), np.where(tasks < 20, 0, 80))
+    n, k = np.array([[[100]]]), np.array([[[80]]])
+    evidence = Evidence(
+        (Surface("run", "a"),), np.array([10.0]), np.array([0]), n, k, empty_rows(), DonorKind.UNCONDITIONED, direct
     )
-    assert np.allclose(found[:, 0], exact, atol=0.02)
+    (found,) = [e for e in estimate_rates(evidence).estimates if e.method is Method.DIRECT]
+    assert found.log10_rate == pytest.approx(np.log10(1 / 21))
+    assert found.limits.lower95 is not None
+    assert found.limits.upper95 is not None
+    assert found.limits.lower95 < np.log10(1 / 21) < found.limits.upper95
+
+
+def test_a_zero_counts_limit_holds_whatever_the_attempts_of_single_tasks() -> None:
+    """One task that always exploits and has one attempt among many: a mean rate of 1/10 may well show 0 exploits."""
+    tasks = np.arange(10)
+    attempts = np.where(tasks == 0, 1, 50)
+    direct = DirectRows(tasks * 0, tasks * 0, tasks, attempts, tasks * 0)
+    evidence = Evidence(
+        (Surface("run", "a"),), np.array([10.0]), np.array([0]), np.array([[[int(attempts.sum())]]]),
+        np.array([[[0]]]), empty_rows(), DonorKind.UNCONDITIONED, direct,
+    )  # fmt: skip
+    (found,) = [e for e in estimate_rates(evidence).estimates if e.method is Method.DIRECT]
+    assert found.limits.upper95 == pytest.approx(np.log10(1 - 0.025 ** (1 / 10)))
 
 
 def test_surfaces_of_types_that_only_one_run_has_are_estimated() -> None:
     evidence, _ = to_evidence(simulate(SMALL, 17))
     keep = np.arange(len(evidence.surfaces) - 1)
     mask = evidence.rows.surface < len(keep)
+    direct = evidence.direct_rows
+    assert direct is not None
+    seen = direct.surface < len(keep)
     part = replace(
         evidence,
         surfaces=evidence.surfaces[:-1],
         n=evidence.n[keep],
         k=evidence.k[keep],
         rows=evidence.rows.take(mask),
+        direct_rows=DirectRows(*(getattr(direct, name)[seen] for name in DirectRows.__slots__)),
     )
     assert np.isfinite(quantiles(estimate_headline(part))).all()
 
@@ -175,73 +154,52 @@ def test_impossible_counts_are_refused_with_the_cell_named() -> None:
         counts_only(np.full((2, 1), 40), np.array([[0], [-3]]), np.array([10.0]))
 
 
-def one_prefilled_cell(hits: int, attempts: int, log_w: float = -3.0) -> Evidence:
-    """One type at two checkpoints; at the second all prefixes exploit, so that their weights are known."""
-    size = 2 * attempts
-    checkpoint = np.repeat([0, 1], attempts)
-    trace = np.tile(np.arange(attempts), 2)
-    success = np.concatenate([np.arange(attempts) < hits, np.ones(attempts, dtype=bool)]).astype(np.int64)
-    zero = np.zeros(size, dtype=np.int64)
-    weights = log_w + 0.1 * np.sin(trace)
-    rows = PrefillRows(zero, checkpoint, zero + 1, trace, trace, success, weights, weights)
-    n = np.array([[[0, attempts], [0, attempts]]])
-    k = np.array([[[0, hits], [0, attempts]]])
-    return Evidence(
-        (Surface("run", "a"),), np.array([1.0, 100.0]), np.array([0, 20]), n, k, rows, DonorKind.UNCONDITIONED
-    )
+@pytest.mark.parametrize("fault", ["mispaired", "noise"])
+def test_wrong_pairing_and_noise_are_said_and_no_zero_cell_stays_an_estimate(fault: str) -> None:
+    noticed = []
+    for i, world in enumerate(some_worlds(registers.draw_world, "register rises", 5)):
+        wrong = corrupted(np.random.default_rng(i), world.evidence, fault)
+        found = estimate_rates(wrong)
+        noticed.append(bool(found.headline.faults))
+        if found.headline.faults:
+            rows = [e for e in found.estimates if e.method is Method.HEADLINE and e.successes == 0]
+            assert all(row.status is not Status.ESTIMATE and row.reason.startswith("inputs: ") for row in rows)
+    assert np.mean(noticed) >= 0.8
 
 
-def rate_without_counts(evidence: Evidence) -> tuple[float, float]:
-    """Mean and sd of the first checkpoint's logit rate given prefilled attempts only, at central hyperparameters."""
-    rows = measurement_rows(evidence)
-    theta = CENTERS.numpy()
-    blocks = with_sites(build_blocks(evidence, rows), rows, theta)
-    given = given_measurements(blocks, unpack(CENTERS))
-    return float(given.mean[0, 0]), float(given.root[0, 0].square().sum().sqrt())
+def test_weights_that_do_not_follow_from_the_scores_are_caught_exactly() -> None:
+    evidence, _ = to_evidence(simulate(SMALL, 3))
+    for factor in (0.6, 1.4):
+        rows = replace(evidence.rows, log_w=evidence.rows.log_w * factor)
+        assert any(
+            "differs between checkpoints" in said for said in estimate_headline(replace(evidence, rows=rows)).faults
+        )
+    assert not any("differs" in said for said in estimate_headline(evidence).faults)
 
 
-def test_prefilled_attempts_without_an_exploit_lower_the_rate_the_more_of_them_there_are() -> None:
-    few, many, some = (rate_without_counts(one_prefilled_cell(k, n))[0] for k, n in ((0, 20), (0, 400), (2, 400)))
-    assert many < few - 0.3
-    assert many < some
+def test_a_fault_that_does_not_exist_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="'bent' is not a fault; valid: " + ", ".join(FAULTS)):
+        corrupted(np.random.default_rng(0), to_evidence(simulate(SMALL, 3))[0], "bent")
 
 
-def test_a_cell_that_others_already_say_is_rare_adds_nothing() -> None:
-    # Weights of e^-30 put the prefix's exploit rate where 0 of 20 is certain whatever the rate without prefill.
-    rows = measurement_rows(one_prefilled_cell(0, 20))
-    blocks = build_blocks(one_prefilled_cell(0, 20), rows)
-    rare = replace(rows, lift=np.where(rows.sparse, 40.0, rows.lift))
-    found = with_sites(blocks, rare, CENTERS.numpy())
-    sparse = torch.as_tensor(rows.sparse[blocks.row])
-    assert float(found.count_var[sparse].min()) > 1e3
+def test_bounds_hold_where_there_is_no_estimate() -> None:
+    held, rows = [], 0
+    for world in some_worlds(registers.draw_world, "hidden route opens", 6):
+        place = {(s.run, s.exploit_type): j for j, s in enumerate(world.evidence.surfaces)}
+        step = {int(s): c for c, s in enumerate(world.evidence.steps)}
+        for e in estimate_rates(world.evidence).estimates:
+            if e.method is not Method.HEADLINE or e.status is Status.ESTIMATE:
+                continue
+            truth = np.log10(world.truth[place[e.run, e.exploit_type], step[e.checkpoint]])
+            assert e.limits.lower95 is not None
+            assert e.limits.upper95 is not None
+            assert e.reason
+            held.append(e.limits.lower95 <= truth <= e.limits.upper95)
+            rows += 1
+    assert rows
+    assert np.mean(held) >= 0.95
 
 
-def test_sites_of_a_lone_cell_give_the_exact_posterior_moments() -> None:
-    evidence = one_prefilled_cell(1, 60)
-    mean, sd = rate_without_counts(evidence)
-    wide, _ = rate_without_counts(replace(evidence, rows=evidence.rows.take(evidence.rows.checkpoint == 1)))
-    # 1 of 60 after a prefix of weight e^-3: below one in a thousand, and known to within a factor of ten or so.
-    assert mean < wide
-    assert np.log10(1 / 60 * np.exp(-3)) - 1 < mean / np.log(10) < np.log10(1 / 60 * np.exp(-3)) + 1
-    assert 0.8 < sd < 3
-
-
-def test_coverage_is_the_mean_weight_of_the_deepest_level_at_which_little_is_decided() -> None:
-    plain, _ = to_evidence(simulate(SMALL, 19))
-    shifted = replace(plain, rows=replace(plain.rows, log_w=plain.rows.log_w - 2.0))
-    before, after = measurement_rows(plain), measurement_rows(shifted)
-    judged = before.coverage != 0
-    assert 0.1 < judged.mean() < 0.9
-    assert np.allclose(after.coverage[judged], before.coverage[judged] - 2.0, atol=1e-9)
-    assert (after.coverage[~judged] == 0).all()
-
-
-def test_a_types_spread_follows_its_own_weights_where_its_successes_are_few() -> None:
-    evidence, _ = to_evidence(simulate(SMALL, 23))
-    rows = evidence.rows
-    far = rows.surface % 3 == 0
-    wider = replace(evidence, rows=replace(rows, log_w=np.where(far, 3 * rows.log_w, rows.log_w)))
-    before, after = measurement_rows(evidence), measurement_rows(wider)
-    mine = before.type == 0
-    assert np.median(after.spread[mine] / before.spread[mine]) > 5
-    assert np.median(after.spread[~mine] / before.spread[~mine]) < 2
+def test_one_type_at_one_end_of_the_range_is_answered() -> None:
+    evidence, _ = to_evidence(simulate(replace(SMALL, n_types=1, end_log10_exploit=Range(-4.5, -4.0)), 11))
+    assert np.isfinite(quantiles(estimate_headline(evidence))).all()

@@ -90,7 +90,7 @@ def test_the_summary_judges_estimates_by_the_extra_samples(tmp_path: Path) -> No
     write_jsonl(run.ground_truth_file("checkpoint-8"), rows)
     folder = tmp_path / "analysis"
     (folder / "forecast").mkdir(parents=True)
-    rate = {"run": "run-a", "exploit_type": "leak", "method": "headline", "n": 9, "successes": 0}
+    rate = {"run": "run-a", "exploit_type": "leak", "method": "headline", "n": 9, "successes": 0, "status": "estimate"}
     table = [
         rate | {"checkpoint": 4, "lower95": -9.0, "upper95": 0.0},
         rate | {"checkpoint": 8, "lower95": -2.0, "upper95": -1.0},

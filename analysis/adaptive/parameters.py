@@ -1,4 +1,4 @@
-"""Hyperparameters of the headline model: names, transforms and weak priors in one table.
+"""Hyperparameters of the allocation model: names, transforms and weak priors in one table.
 
 Every hyperparameter has a Gaussian prior on its unconstrained scale, wide enough to be moved by one experiment, so
 that a sweep with three exploit types or no direct success at all still has an answer.

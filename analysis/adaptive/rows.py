@@ -6,7 +6,7 @@ E[w | success] is not averaged but extrapolated as mean(l) + var(l) / 2. Log wei
 sums of many words' surprisal differences, so they are near Gaussian, and the plain average of a few heavy-tailed
 weights misses the rare large ones that carry the mean (it is low by 0.5 to 1 decade at 30 successes). The second
 cumulant is exact for Gaussian log weights; how far it is off is learned from cells where the rate is also seen
-directly (headline/model.py).
+directly (adaptive/model.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foreshock.analysis.evidence.evidence import Bools, Evidence, Floats, Ints, PrefillRows
+from foreshock.analysis.evidence.evidence import Bools, Evidence, Floats, Ints, PrefillRows, type_index
 
 ENOUGH_SUCCESSES = 3
 _LARGEST_RATE = 0.9
@@ -66,12 +66,6 @@ class MeasurementRows:
 
     def __len__(self) -> int:
         return len(self.y)
-
-
-def type_index(evidence: Evidence) -> Ints:
-    """Index of each surface's exploit type: [J]."""
-    names = sorted({surface.exploit_type for surface in evidence.surfaces})
-    return np.array([names.index(surface.exploit_type) for surface in evidence.surfaces], dtype=np.int64)
 
 
 def measurement_rows(evidence: Evidence) -> MeasurementRows:

@@ -5,7 +5,7 @@ For exploit type t, run r and scaled log step x in [0, 1]:
     k_tr(x) ~ Binomial(n, sigmoid(F_tr(x)))                            attempts without prefill
     y_trN(x) = F_tr(x) + bias + bias_per_spread v/2 + bias_per_maturity u + coverage_share o
                + d_t + e_t v/2 + d_tr + luck_tN(x) + noise
-with Gaussian a, b, s, d, e, a Matern-5/2 process g, and y, v, u and o (coverage) from headline/rows.py. `luck` is the
+with Gaussian a, b, s, d, e, a Matern-5/2 process g, and y, v, u and o (coverage) from adaptive/rows.py. `luck` is the
 error of having few donor traces. All runs, checkpoints and levels score the same traces, so it is one smooth process a
 type, not fresh noise in every cell: correlated over levels as a Brownian motion in its variance (a level's words
 contain the shorter level's) and over checkpoints as exp(-|x - x'| / length).
@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foreshock.analysis.evidence.evidence import DonorKind, Evidence, Ints
+from foreshock.analysis.adaptive.parameters import unpack
+from foreshock.analysis.adaptive.rows import MeasurementRows
+from foreshock.analysis.evidence.evidence import DonorKind, Evidence, Ints, type_index
 from foreshock.analysis.gp.laplace import ConditionedPrior, LaplaceFit, condition, laplace
-from foreshock.analysis.headline.parameters import unpack
-from foreshock.analysis.headline.rows import MeasurementRows, type_index
 
 _JITTER = 1e-6
 _UNCORRECTED_SCALE = 3.0
@@ -201,7 +201,7 @@ def fit_blocks(
     """Posterior of F given hyperparameters, and the total log evidence up to the padding's constant.
 
     `inflation` multiplies the standard deviation of F given the measurements before the direct counts are added
-    (headline/backtest.py); the evidence is meaningful at 1 only.
+    (adaptive/backtest.py); the evidence is meaningful at 1 only.
     """
     given = given_measurements(blocks, unpack(theta))
     fit = laplace(given.mean, inflation * given.root, blocks.n, blocks.k, start)

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from scipy.special import logsumexp
 
+from foreshock.analysis.adaptive.model import Blocks, given_measurements
+from foreshock.analysis.adaptive.parameters import unpack
 from foreshock.analysis.evidence.evidence import Floats
-from foreshock.analysis.headline.model import Blocks, given_measurements
-from foreshock.analysis.headline.parameters import unpack
 
 PRIOR_CENTER = 0.9
 """The hyperparameters' priors are wide on purpose, and intervals come out a little wide: on development sweeps of seven

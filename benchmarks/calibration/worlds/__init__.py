@@ -1,0 +1,1 @@
+"""Random worlds: whole sweeps drawn from a prior, with exact rates."""
