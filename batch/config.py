@@ -128,8 +128,8 @@ class CheckpointsConfig(_Section):
     tokenizer: AbsolutePath | None = Field(
         None, description="Directory of the tokenizer; default: the checkpoint's, else the one beside the steps"
     )
-    may_differ: tuple[Literal["format", "template", "tokenizer", "stops", "model"], ...] = Field(
-        (), description="What need not be equal over the run's checkpoints"
+    may_differ: tuple[Literal["format", "template", "tokenizer", "stops"], ...] = Field(
+        (), description="What need not be equal over the run's checkpoints; the report shows it first"
     )
 
     @model_validator(mode="before")

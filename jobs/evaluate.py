@@ -187,6 +187,7 @@ class Evaluator:
             "prefill_level": item.identity.prefill_level,
             "prefill_sha256": item.identity.prefill_sha256,
             "finish_reason": result.finish_reason.value,
+            "reasoning_closed": None if self.prompt_format.layout.closing is None else parsed.answer is not None,
             "seed": item.request.seed,
             "template_sha256": spec.template_sha256,
             "system": self.settings.system,

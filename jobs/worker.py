@@ -18,6 +18,7 @@ from typing import Any
 
 from foreshock.code_version import running_commit
 from foreshock.errors import ForeshockError
+from foreshock.jobs.admission.load_record import record_load
 from foreshock.jobs.engines.base import Engine
 from foreshock.jobs.evaluate import Evaluator, Timings, WorkItem
 from foreshock.jobs.fingerprint import model_fingerprint
@@ -148,7 +149,10 @@ class CheckpointSession:
         worker.progress.now.doing = f"loading {checkpoint.name}"
         worker.progress.say()
         _require_planned_model(checkpoint, specs[0].model_fingerprint)
-        worker.engine().load(checkpoint)
+        engine = worker.engine()
+        swaps = getattr(engine, "swaps", 0)
+        engine.load(checkpoint)
+        record_load(worker.layout, checkpoint, engine, swapped=getattr(engine, "swaps", 0) > swaps)
         self._loading = {"load_s": time.perf_counter() - started, "first_load": float(worker.loads == 0)}
         worker.loads += 1
 

@@ -12,6 +12,7 @@ ANALYSES: Registry[Analysis] = Registry(
     "foreshock.analyses",
     f"{_HERE}.analysis:Analysis",
     {
+        "behaviour": f"{_HERE}.behaviour:ANALYSIS",
         "rates": f"{_HERE}.rates:ANALYSIS",
         "adaptive": f"{_HERE}.adaptive:ANALYSIS",
         "forecast": f"{_HERE}.forecast:ANALYSIS",

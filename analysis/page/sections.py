@@ -29,7 +29,8 @@ class ReportTable:
 class Section:
     """A part of the report. `anchor` is its id in the page (letters, digits, hyphens); `lead` one plain sentence.
 
-    `figures` are shown two abreast where there is room. `folded` ones sit behind "more figures".
+    `first`: what a reader must know before any rate. `figures` are shown two abreast where there is room. `folded` ones
+    sit behind "more figures".
     """
 
     title: str
@@ -39,6 +40,7 @@ class Section:
     tables: tuple[ReportTable, ...] = ()
     lead: str = ""
     folded: tuple[SavedFigure, ...] = field(default=())
+    first: bool = False
 
 
 def paragraph(text: str) -> Markup:

@@ -94,11 +94,12 @@ def render_report(
     overview = _overview(runs, options)
     truth = truth_section(runs, rates if rates is not None else find_rates([run.run_dir for run in runs]))
     sections = [
+        *(section for section in extra_sections if section.first),
         _surface_section(runs),
         _trajectory_section(runs, options),
         _integration_section(runs),
         *([truth] if truth is not None else []),
-        *extra_sections,
+        *(section for section in extra_sections if not section.first),
         runs_section(runs),
     ]
     lines = summary_lines(runs)

@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
+def doctor(
+    checkpoint: Annotated[
+        str | None,
+        typer.Argument(
+            help="A checkpoint's directory, or org/model@revision in the Hugging Face cache: examine that instead."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="Examine the checkpoint as this run configuration would use it."),
+    ] = None,
+    load: Annotated[bool, typer.Option("--load", help="Also load the weights, with the transformers engine.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
     """Show what this machine offers and what is missing: packages, GPUs, sandbox, Slurm, containers.
 
-    Exits with 1 if something that every run needs is missing.
+    With a checkpoint, run its admission test alone: tokenizer, prompt format, stops, adapter, ties, positions.
+    Example: foreshock doctor runs/my-run/checkpoint-100
+
+    Exits with 1 if something that every run needs is missing, or if the checkpoint is not admitted.
     """
+    if checkpoint is not None:
+        from foreshock.batch.cli.doctor_checkpoint import show_admission
+
+        if not show_admission(checkpoint, config, load, as_json):
+            raise typer.Exit(1)
+        return
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

@@ -114,6 +114,7 @@ def logprob(
     """Score prefills: log P(prefill | prompt) under a checkpoint, summed over the prefill's tokens, in nats.
 
     Either one file (SAMPLES --checkpoint DIR --output FILE) or a whole run (--prefill-run-dir RUN --sft-run-dir SFT).
+    Exits with 1 if rows could not be scored.
     """
     from foreshock.batch.on_files.score import ScoreOptions, score_one_file, score_run
     from foreshock.errors import InputError
@@ -141,6 +142,8 @@ def logprob(
         )
     if as_json:
         typer.echo(json.dumps(vars(report), indent=2, default=str))
+        if report.n_failed:
+            raise typer.Exit(1)
         return
     typer.echo(f"{report.n_rows} rows in {len(report.files)} files; {report.n_failed} failed")
     if report.kept:
@@ -149,6 +152,8 @@ def logprob(
         typer.echo(f"{report.n_without_prefill} rows had no prefill and are left out")
     for cell, donor in report.borrowed.items():
         typer.echo(f"{cell}: no samples of its own, prefills taken from {donor}")
+    if report.n_failed:
+        raise typer.Exit(1)
 
 
 def aggregate(

@@ -13,6 +13,7 @@ from foreshock.batch.status.document import CellStatus, RunStatus
 from foreshock.batch.status.read import read_status
 from foreshock.jobs.records.checkpoint_names import checkpoint_order
 from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.marks import MEASURES
 
 _STYLE = {
     "done": "green", "partial": "yellow", "running": "cyan", "queued": "blue", "preempted": "magenta",
@@ -39,6 +40,9 @@ def render(now: RunStatus) -> RenderableType:
     parts: list[RenderableType] = [_headline(now)]
     kinds = {cell.kind for cell in now.cells}
     parts += [_grid(now, kind) for kind in ("eval", "logprob", "ref_logprob", "ground_truth", "extra") if kind in kinds]
+    if now.behaviour:
+        parts.append(_behaviour(now))
+    parts += [Text(f"behaviour: {alarm}", style="red") for alarm in now.alarms]
     parts += [Text(note, style="yellow") for note in now.notes]
     parts += [Text(f"failed: {message}", style="red") for message in now.failures]
     if now.status in ("stopped", "failed", "interrupted", "incomplete"):
@@ -70,6 +74,17 @@ def _grid(now: RunStatus, kind: str) -> Table:
         table.add_column("all levels" if level is None else f"{level} words", justify="right")
     for checkpoint in sorted({name for name, _ in cells}, key=checkpoint_order):
         table.add_row(checkpoint, *(_cell(cells.get((checkpoint, level)), kind) for level in levels))
+    return table
+
+
+def _behaviour(now: RunStatus) -> Table:
+    """Of each checkpoint's unprompted rows: the shares that do what a sound model does."""
+    table = Table(title="behaviour at level 0", box=None, title_justify="left", pad_edge=False)
+    table.add_column("checkpoint")
+    for what in MEASURES.values():
+        table.add_column(what, justify="right")
+    for own in now.behaviour:
+        table.add_row(own["checkpoint"], *("–" if own[name] is None else f"{own[name]:.0%}" for name in MEASURES))
     return table
 
 

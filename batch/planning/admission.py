@@ -85,10 +85,10 @@ def _sight(checkpoint: Checkpoint, own: ModelFacts) -> dict[str, Any]:
     """What must be equal over a run, by the names under which a difference can be allowed."""
     tokenizer = load_tokenizer(checkpoint.tokenizer_path)
     return {
-        "format": own.prompt_format,
+        "format": [own.prompt_format, *own.markers],
         "template": _digest(tokenizer.chat_template),
         "tokenizer": _vocabulary(checkpoint, tokenizer),
-        "stops": list(own.stop_token_ids),
+        "stops": list(own.stops),
     }
 
 

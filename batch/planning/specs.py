@@ -34,7 +34,9 @@ class ModelFacts:
     fingerprint: str
     prompt_format: str
     template_sha256: str
-    stop_token_ids: tuple[int, ...] = ()
+    markers: tuple[str | None, str | None] = (None, None)
+    """What opens the reasoning, and what ends it."""
+    stops: tuple[Any, ...] = ()
 
 
 def model_facts(settings: WorkerSettings, checkpoint: Checkpoint) -> ModelFacts:
@@ -49,8 +51,15 @@ def model_facts(settings: WorkerSettings, checkpoint: Checkpoint) -> ModelFacts:
         "instructions": instructions_sha256(settings.instructions),
         "system": settings.system,
     }
-    fingerprint, stops = model_fingerprint(checkpoint.path), prompt_format.stop_token_ids
-    return ModelFacts(fingerprint, prompt_format.name, content_digest(template), stops)
+    layout = prompt_format.layout
+    late = [[list(stop.opening), list(stop.token_ids)] for stop in prompt_format.late_stops]
+    return ModelFacts(
+        model_fingerprint(checkpoint.path),
+        prompt_format.name,
+        content_digest(template),
+        (layout.opening, layout.closing),
+        (*sorted(prompt_format.stop_token_ids), *late),
+    )
 
 
 @dataclass(frozen=True, slots=True)

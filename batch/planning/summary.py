@@ -14,6 +14,9 @@ from foreshock.batch.planning.make_plan import RunPlan
 from foreshock.batch.planning.memory_fit import memory_summary
 from foreshock.batch.planning.show_prompt import prompt_of_plan
 from foreshock.batch.site import Site
+from foreshock.jobs.engines.registry import ENGINES
+from foreshock.jobs.score import scoring_temperature
+from foreshock.jobs.spec import JobKind
 
 
 def summarise(plan: RunPlan, site: Site) -> dict[str, Any]:
@@ -43,7 +46,7 @@ def summarise(plan: RunPlan, site: Site) -> dict[str, Any]:
             {"checkpoint": s.checkpoint, "level": s.level, "n_tasks": s.n_tasks, "reason": s.reason}
             for s in plan.file.skipped
         ],
-        "notes": plan.file.extra[ADMISSION]["notes"],
+        "notes": [*plan.file.extra[ADMISSION]["notes"], *_scoring_notes(plan)],
         "differences": plan.file.extra[ADMISSION]["differences"],
         "prompting": plan.file.settings.rendering,
         "prompt": prompt_of_plan(plan),
@@ -66,3 +69,14 @@ def summarise(plan: RunPlan, site: Site) -> dict[str, Any]:
         "adaptive": plan_summary(config, plan.file),
         "estimate": {"packed": asdict(packed), "unpacked": asdict(unpacked)},
     }
+
+
+def _scoring_notes(plan: RunPlan) -> list[str]:
+    """Whether the engine can score this run's prefills at its temperature, where that is not certain."""
+    ask = ENGINES.get(plan.file.settings.engine).scoring_problem
+    scored = next((spec for spec in plan.file.specs if spec.kind is JobKind.LOGPROB), None)
+    if ask is None or scored is None:
+        return []
+    temperature = scoring_temperature(scored.sampling.temperature)
+    problem = ask(scored.checkpoint, plan.file.settings.engine_options, temperature)
+    return [] if problem is None else [f"prefills may not be scored at temperature {temperature:g}: {problem}"]

@@ -32,6 +32,7 @@ from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.fingerprint import model_fingerprint
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout, run_dir_name
 from foreshock.jobs.records.planfile import PlanFile, write_pack
+from foreshock.jobs.verify.registry import verifier_facts
 
 
 @dataclass
@@ -111,6 +112,7 @@ def resume(
     plan = PlanFile.read(layout)
     config = overrides(load_config(layout.config))
     require_same_models(plan, layout)
+    require_same_verifier(plan, layout, config)
     site = resolve_site(config)
     changed = changed_image(plan.settings.image_digest, site.image_digest)
     if changed is not None:
@@ -140,6 +142,26 @@ def require_same_models(plan: PlanFile, layout: RunLayout | None = None) -> None
                 path=checkpoint.path,
                 fix="restore the checkpoint, or start a new run with `foreshock run`",
             )
+
+
+def require_same_verifier(plan: PlanFile, layout: RunLayout, config: RunConfig) -> None:
+    """Raise InputError when attempts are missing and this foreshock's verifier is not the one they were planned with.
+
+    A verifier whose package is not on this machine is left to the workers, who look as well.
+    """
+    try:
+        now = verifier_facts(config.verifier.name, config.verifier.options).identity
+    except InputError:
+        return
+    others = [spec for spec in plan.specs if spec.verifier and not spec.verifier.startswith(f"{now}:")]
+    if others and missing_specs(layout, plan, others):
+        raise InputError(
+            f"the verifier here is {now}; the run was planned with {others[0].verifier}: its verdicts must not be "
+            "mixed with the earlier ones",
+            path=layout.root,
+            fix="install the version it was planned with, or start a new run with `foreshock run`; "
+            "`foreshock rescore` judges what was sampled so far anew",
+        )
 
 
 def finish(layout: RunLayout, config: RunConfig, hooks: RunHooks) -> tuple[AggregateReport, AnalysisReport | None]:

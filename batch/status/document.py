@@ -40,6 +40,10 @@ class RunStatus:
     gpu_hours: float | None = None
     notes: list[str] = field(default_factory=list)
     """What jobs wait for, submissions that did not go through, nodes that fail."""
+    behaviour: list[dict[str, Any]] = field(default_factory=list)
+    """Shares of each checkpoint's level-0 rows that end their turn, close their reasoning, have code that compiles."""
+    alarms: list[str] = field(default_factory=list)
+    """Such shares that are low, or jump between checkpoints."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

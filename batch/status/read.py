@@ -20,6 +20,8 @@ from foreshock.batch.status.of_tables import has_tables, status_of_tables
 from foreshock.batch.status.watched import watch_lock
 from foreshock.errors import InputError
 from foreshock.jobs.progress import TaskProgress
+from foreshock.jobs.records.behaviour import alarms as behaviour_alarms
+from foreshock.jobs.records.behaviour import behaviour_of_run
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.shards import ShardStore, count_part_rows
@@ -62,6 +64,7 @@ def read_status(layout: RunLayout) -> RunStatus:
     if in_slurm:
         failures = slurm_failures(in_slurm)
     document = status_document(layout)
+    behaved = behaviour_of_run(layout, plan)
     total, done = sum(c.rows_total for c in cells.values()), sum(c.rows_done for c in cells.values())
     rate = sum(_rate(task) for task in live) or None
     return RunStatus(
@@ -84,6 +87,8 @@ def read_status(layout: RunLayout) -> RunStatus:
         failures=failures,
         gpu_hours=gpu_hours(layout, in_slurm) if in_slurm else None,
         notes=slurm.notes + other_code(commits, plan.settings.git_commit),
+        behaviour=[own.to_json() for own in behaved],
+        alarms=behaviour_alarms(behaved),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from foreshock.errors import InputError
 from foreshock.jobs.engines.base import Engine
+from foreshock.jobs.spec import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class EngineSpec:
     require_model: Callable[[Path, Mapping[str, Any]], None] | None = None
     """Raises InputError for a full model's directory that the engine, with its options, would compute otherwise than
     transformers does."""
+    scoring_problem: Callable[[Checkpoint, Mapping[str, Any], float], str | None] | None = None
+    """Asked at plan time, of engines that may be unable to score: why prefills of a checkpoint cannot be scored at a
+    temperature, or None."""
     checked_when_built: bool = False
     """Its constructor loads and asks for nothing, so planning makes one to check the options' values."""
     load_s: float = 5.0

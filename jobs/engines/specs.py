@@ -8,6 +8,7 @@ from typing import Any
 
 from foreshock.jobs.engines.base import Engine
 from foreshock.jobs.engines.spec import EngineSpec
+from foreshock.jobs.spec import Checkpoint
 
 
 def _transformers() -> Callable[..., Engine]:
@@ -40,6 +41,19 @@ def _vllm_model(path: Path, options: Mapping[str, Any]) -> None:
     require_alike(path, options.get("max_model_len"))
 
 
+def _served_scoring(checkpoint: Checkpoint, options: Mapping[str, Any], temperature: float) -> str | None:
+    """Ask the server once, without patience: it may not be up yet, which is no fault of the plan's."""
+    from foreshock.errors import ForeshockError
+    from foreshock.jobs.engines.endpoint.engine import OpenAIEngine
+
+    with OpenAIEngine(**{**options, "retries": 0, "timeout": min(float(options.get("timeout", 10.0)), 10.0)}) as engine:
+        try:
+            engine.load(checkpoint)
+            return engine.scoring_problem(temperature)
+        except ForeshockError as error:
+            return f"the server could not be asked now ({str(error).splitlines()[0]})"
+
+
 TRANSFORMERS = EngineSpec(
     "transformers",
     "Hugging Face transformers in process",
@@ -70,6 +84,7 @@ OPENAI = EngineSpec(
     batch_option=None,
     halved=(),
     one_without_gpu=True,
+    scoring_problem=_served_scoring,
     checked_when_built=True,
 )
 FAKE = EngineSpec("fake", "no model: hashes, for trying things out", _fake, on_device=False, batch_option=None)

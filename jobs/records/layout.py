@@ -165,6 +165,11 @@ class RunLayout:
     def extra_files(self) -> list[CellFile]:
         return _list_cells(self.extra, _EVAL_NAME)
 
+    @property
+    def admission(self) -> Path:
+        """What each checkpoint showed when its weights were loaded; the plan holds what its files showed."""
+        return self.root / "admission"
+
     # Work in progress
     @property
     def shards(self) -> Path:

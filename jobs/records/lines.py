@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from foreshock.errors import ForeshockError
+from foreshock.jobs.records.marks import Marks, marks_of
 from foreshock.jobs.records.rows import ERROR_KEY, RowIdentity, row_identity
 
 _MOST_OPEN = 64
@@ -29,6 +30,7 @@ class Line:
     length: int
     crc: int
     exploit: bool
+    marks: Marks
 
 
 class LineReader:
@@ -96,7 +98,7 @@ def good_lines(path: Path, rows: Iterable[tuple[Mapping[str, Any], bytes]]) -> d
     start = 0
     for row, line in rows:
         if row.get(ERROR_KEY) is None:
-            place = Line(path, start, len(line), zlib.crc32(line), bool(row.get("exploit_success")))
+            place = Line(path, start, len(line), zlib.crc32(line), bool(row.get("exploit_success")), marks_of(row))
             found.setdefault(row_identity(row), place)
         start += len(line)
     return found

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Row = dict[str, Any]
 
@@ -135,6 +135,12 @@ EVAL_FIELDS = (
     LEVEL,
     PREFILL_SHA256,
     Field("finish_reason", FieldType.TEXT, Owner.ENGINE, "`stop`, `length` or `error`"),
+    Field(
+        "reasoning_closed",
+        FieldType.FLAG,
+        Owner.PROMPT,
+        "Whether the reasoning ended and an answer began; null where prompts open no reasoning",
+    ),
     Field("seed", FieldType.WHOLE, Owner.PLAN, "Seed of the attempt's random draws"),
     TEMPLATE,
     Field("sandbox_tier", FieldType.TEXT, Owner.VERIFIER, "Isolation in force: see sandbox.md", read=True),

@@ -23,6 +23,7 @@ from foreshock.errors import InputError
 from foreshock.jobs.records.jsonl import encode_rows, read_json, read_jsonl, write_json
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.lines import Line, LineReader, good_lines, index_shard
+from foreshock.jobs.records.marks import count
 from foreshock.jobs.records.rows import Row, RowIdentity, row_identity
 from foreshock.jobs.spec import JobSpec
 
@@ -33,7 +34,8 @@ _PART_TRAILER = "part_sha256"
 class ShardManifest:
     """Says that a shard is complete. `n_errors` rows carry an error and are redone on resume.
 
-    `skipped` counts tasks left out, by reason; `timings` are seconds by phase, read by the cost model.
+    `skipped` counts tasks left out, by reason; `timings` are seconds by phase, read by the cost model; `behaviour`
+    holds [rows that do, rows of which it is known] by measure (see `marks`), of sampled rows.
     """
 
     spec_key: str
@@ -46,6 +48,7 @@ class ShardManifest:
     n_exploits: int | None = None
     skipped: dict[str, int] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
+    behaviour: dict[str, list[int]] = field(default_factory=dict)
     host: str | None = None
     slurm_job: str | None = None
     size: int | None = None
@@ -207,6 +210,7 @@ class ShardWriter:
             n_exploits=exploits + sum(1 for row in error_rows if row.get("exploit_success")),
             skipped=dict(skipped or {}),
             timings={name: round(seconds, 4) for name, seconds in (timings or {}).items()},
+            behaviour=count(line.marks for line in self._lines.values()),
             host=socket.gethostname(),
             slurm_job=self.origin.slurm_job,
             size=sealed.st_size,

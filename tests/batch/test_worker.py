@@ -14,6 +14,7 @@ from foreshock.batch.packing.measured import pack_tasks
 from foreshock.batch.planning.make_plan import make_plan
 from foreshock.batch.running.run import create_run
 from foreshock.batch.site import resolve_site
+from foreshock.errors import ForeshockError
 from foreshock.jobs.engines.base import FinishReason, GenerationRequest, GenerationResult, Stop, never
 from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.engines.transformers import TransformersEngine
@@ -26,8 +27,17 @@ from foreshock.jobs.records.shards import ShardStore
 from foreshock.jobs.records.verdicts import UNJUDGED, CodeStatus, SandboxTier
 from foreshock.jobs.spec import ArrayTask, JobKind
 from foreshock.jobs.verify.base import Outcome, Verdict, Verification
+from foreshock.jobs.verify.builtin.verifier import BuiltinVerifier
 from foreshock.jobs.verify.fake import FakeVerifier
-from foreshock.jobs.worker import EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED, StopFlag, Worker, engine_options
+from foreshock.jobs.worker import (
+    EXIT_COMPLETE,
+    EXIT_FAILED,
+    EXIT_STOPPED,
+    StopFlag,
+    Worker,
+    engine_options,
+    require_planned_verifier,
+)
 
 MakeConfig = Callable[..., RunConfig]
 BROKEN = Verification(Verdict(Outcome.INFRA_ERROR, "the zygote is gone"), Verdict(Outcome.FAILED), SandboxTier.FULL)
@@ -169,6 +179,20 @@ def test_a_task_that_was_killed_for_memory_runs_with_smaller_batches() -> None:
     assert engine_options(planned, 0, halved) == planned
     assert engine_options(planned, 2, halved) == planned | {"batch_size": 16, "max_batch_tokens": 1024}
     assert engine_options(planned, 9, halved)["batch_size"] == 1
+
+
+def test_a_worker_whose_verifier_is_another_one_than_planned_stops(setup: Setup) -> None:
+    judged = [spec for spec in setup.task.specs if spec.verifier]
+    assert judged
+    with BuiltinVerifier(workers=1, allow_weak_sandbox=True) as verifier:
+        require_planned_verifier(verifier, setup.task.specs)
+    with (
+        FakeVerifier() as other,
+        pytest.raises(ForeshockError, match="verifier is fake:1; the run was planned with bu"),
+    ):
+        require_planned_verifier(other, setup.task.specs)
+    with FakeVerifier() as other:
+        require_planned_verifier(other, [replace(spec, verifier="") for spec in judged])  # scoring has none
 
 
 def test_a_worker_that_meets_other_weights_says_so(setup: Setup) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from foreshock.batch.running.run import RunHooks, RunResult, create_run, require
 from foreshock.batch.site import resolve_site
 from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.rows import EVAL_KEYS, KL_KEYS, LOGPROB_KEYS, SAMPLE_KEYS
 
 pytestmark = pytest.mark.early
@@ -210,6 +212,17 @@ def test_analyses_made_side_by_side_are_the_same(
     assert "rates.csv" in made[0][0]
     assert not any(line.startswith("meanwhile") for line in said[0])
     assert said[1][0].startswith("meanwhile: estimating unprompted rates, forecasting")
+
+
+def test_another_verifier_than_the_planned_one_adds_no_verdict(finished: RunLayout, tmp_path: Path) -> None:
+    copy = tmp_path / finished.name
+    shutil.copytree(finished.root, copy)
+    layout = RunLayout(copy)
+    plan = PlanFile.read(layout)
+    foreign = tuple(replace(spec, verifier=spec.verifier and f"builtin:0:{spec.verifier}") for spec in plan.specs)
+    replace(plan, specs=foreign).write(layout)  # other keys, so none of its shards is there
+    with pytest.raises(InputError, match=r"the verifier here is builtin:\d+; the run was planned with builtin:0:"):
+        resume(copy, RunHooks(), rows_only)
 
 
 def test_a_finished_run_resumes_to_itself(finished: RunLayout, tmp_path: Path) -> None:

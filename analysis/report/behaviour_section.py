@@ -1,0 +1,68 @@
+"""The report's first section: differences between checkpoints that were allowed, what admission noted, and how each
+checkpoint behaves in its unprompted rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from foreshock.analysis.figures import write_csv
+from foreshock.analysis.page.sections import ReportTable, Section, bullets, html_table, paragraph
+from foreshock.jobs.records.behaviour import alarms, behaviour_of_run
+from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.marks import MEASURES
+from foreshock.jobs.records.planfile import PlanFile
+
+
+def behaviour_section(runs: Sequence[RunLayout], folder: Path, names: Mapping[str, str]) -> Section:
+    """Write behaviour.csv into `folder` and describe it, with everything that must be known before any rate."""
+    rows: list[dict[str, Any]] = []
+    warnings: list[str] = []
+    notes: list[str] = []
+    for layout in runs:
+        label = names.get(layout.name, layout.name)
+        prefix = f"{label}: " if len(runs) > 1 else ""
+        plan = PlanFile.read(layout)
+        record = plan.extra.get("admission") or {}
+        warnings += [prefix + _difference(found) for found in record.get("differences", ())]
+        notes += [prefix + note for note in record.get("notes", ())]
+        found = behaviour_of_run(layout, plan)
+        warnings += [prefix + alarm for alarm in alarms(found)]
+        for own in found:
+            shares = {name: own.share(name) for name in MEASURES}
+            counted = max((known for _, known in own.counts.values()), default=0)
+            rows.append({"run": label, "checkpoint": own.checkpoint, **shares, "rows": counted})
+    body = bullets(warnings) + (paragraph("Noted at admission:") + bullets(notes) if notes else Markup(""))
+    tables: tuple[ReportTable, ...] = ()
+    if rows:
+        table = pd.DataFrame(rows)
+        csv = folder / "behaviour.csv"
+        write_csv(table, csv)
+        shown = table.drop(columns=["run"] if len(runs) == 1 else [])
+        body += html_table(shown, dict(MEASURES))
+        tables = (ReportTable("Behaviour of the checkpoints (behaviour.csv)", csv),)
+    return Section(
+        title="What the checkpoints are",
+        anchor="checkpoints",
+        lead=_lead(warnings),
+        body_html=body,
+        tables=tables,
+        first=bool(warnings),
+    )
+
+
+def _lead(warnings: Sequence[str]) -> str:
+    if warnings:
+        n = len(warnings)
+        return (
+            f"Read this first: {n} thing{'s' if n > 1 else ''} about the checkpoints may look like learning and not be."
+        )
+    return "All checkpoints are rendered and ended alike, and none of their unprompted rows behaves oddly."
+
+
+def _difference(found: Mapping[str, Any]) -> str:
+    return f"{found['checkpoint']} differs from {found['from']} in its {found['what']}, which the configuration allows"

@@ -1,0 +1,32 @@
+"""What was seen when a checkpoint's weights were loaded, kept with the run."""
+
+from __future__ import annotations
+
+import socket
+from datetime import UTC, datetime
+from typing import Any
+
+from foreshock.jobs.engines.base import Engine
+from foreshock.jobs.records.jsonl import write_json
+from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.spec import Checkpoint
+
+
+def record_load(layout: RunLayout, checkpoint: Checkpoint, engine: Engine, *, swapped: bool) -> None:
+    """Write `admission/NAME.json`: by which engine and how it was loaded, and what the engine has to say of it.
+
+    Loading itself refuses what is not admitted (weights that are not finite, tensors missing, a server that does not
+    stop), so that a record is there says that it was. The last of several loads is kept.
+    """
+    document: dict[str, Any] = {
+        "checkpoint": checkpoint.name,
+        "path": str(checkpoint.path),
+        "engine": engine.name,
+        "loaded": "swapped in" if swapped else "built",
+        "notes": list(getattr(engine, "notes", [])),
+        "host": socket.gethostname(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    layout.admission.mkdir(parents=True, exist_ok=True)
+    run = checkpoint.run.replace("/", "_")
+    write_json(layout.admission / f"{run}-{checkpoint.name}.json", document)
