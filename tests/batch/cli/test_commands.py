@@ -137,7 +137,7 @@ def test_eval_writes_one_cell_and_goes_on_after_an_interruption(tmp_path: Path, 
 
 def test_eval_refuses_what_is_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    assert "valid: checkpoint-N or final" in fail("eval", tmp_path / "model", "-o", tmp_path / "x.jsonl")
+    assert "no checkpoint-N or final directory in this folder" in fail("eval", tmp_path / "model", "-o", tmp_path / "x.jsonl")
     assert "no such checkpoint directory" in fail("eval", tmp_path / "checkpoint-7", "-o", tmp_path / "x.jsonl")
 
 
