@@ -211,7 +211,7 @@ def test_analyses_made_side_by_side_are_the_same(
     assert made[0] == made[1]
     assert "rates.csv" in made[0][0]
     assert not any(line.startswith("meanwhile") for line in said[0])
-    assert said[1][0].startswith("meanwhile: estimating unprompted rates, forecasting")
+    assert said[1][0].startswith("meanwhile: how the checkpoints behave, estimating unprompted rates")
 
 
 def test_another_verifier_than_the_planned_one_adds_no_verdict(finished: RunLayout, tmp_path: Path) -> None:
