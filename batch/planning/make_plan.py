@@ -17,6 +17,7 @@ from foreshock.batch.planning.checkpoints import discover_checkpoints, find_chec
 from foreshock.batch.planning.lengths import context_length, planned_too_long, prompt_lengths
 from foreshock.batch.planning.problems import load_run_problems
 from foreshock.batch.planning.specs import CONTROL_TOKEN, SpecBuilder, model_facts
+from foreshock.batch.planning.user_texts import control_token_notes
 from foreshock.code_version import git_state
 from foreshock.errors import InputError
 from foreshock.jobs.engines.registry import ENGINES, create_engine
@@ -81,6 +82,7 @@ def make_plan(
     lengths.require_some(checkpoints[0].path)
     tokenizer = load_tokenizer(checkpoints[0].tokenizer_path)
     settings = replace(settings, rendering=rendering(settings, prompt_format, tokenizer))
+    admission["notes"] += control_token_notes(inputs, settings.instructions, tokenizer)
     builder = SpecBuilder(config, inputs, verifier.identity, traces.n_refused, settings, lengths.too_long)
     specs: list[JobSpec] = []
     for checkpoint in checkpoints:

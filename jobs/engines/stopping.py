@@ -65,7 +65,8 @@ def finished(
     """The result of drawn tokens, ended at the first late stop or stop string. `text`: what they say, where it is known
     already."""
     if request.late_stops:
-        ends = (i for i in range(len(token_ids)) if _is_late_stop(request, token_ids[: i + 1]))
+        late = {token for stop in request.late_stops for token in stop.token_ids}
+        ends = (i for i, t in enumerate(token_ids) if t in late and _is_late_stop(request, token_ids[: i + 1]))
         place = next(ends, None)
         if place is not None:
             token_ids, reason, text = token_ids[:place], FinishReason.STOP, None

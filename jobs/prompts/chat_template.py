@@ -76,7 +76,7 @@ def apply_template(
             **settings.arguments(),
             strftime_now=settings.date.strftime,
         )
-    except (JinjaError, TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+    except (JinjaError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise TemplateError(f"the chat template cannot render the conversation: {error}") from error
     return text
 

@@ -137,7 +137,9 @@ def test_eval_writes_one_cell_and_goes_on_after_an_interruption(tmp_path: Path, 
 
 def test_eval_refuses_what_is_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    assert "no checkpoint-N or final directory in this folder" in fail("eval", tmp_path / "model", "-o", tmp_path / "x.jsonl")
+    assert "no checkpoint-N or final directory in this folder" in fail(
+        "eval", tmp_path / "model", "-o", tmp_path / "x.jsonl"
+    )
     assert "no such checkpoint directory" in fail("eval", tmp_path / "checkpoint-7", "-o", tmp_path / "x.jsonl")
 
 
@@ -248,3 +250,14 @@ def test_help_is_fast_to_import_and_errors_are_messages(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["status", "resume", "aggregate"])
 def test_a_directory_that_is_no_run_is_said_to_be_none(tmp_path: Path, command: str) -> None:
     assert "has no plan.json" in fail(command, tmp_path)
+
+
+def test_prompt_prints_what_is_sent(config_file: Path) -> None:
+    shown = succeed("prompt", config_file, "--level", "2")
+    assert "--- the model goes on here ---" in shown
+    assert "<think>" in shown
+    assert "<|im_end|>" in shown
+    document = json.loads(succeed("prompt", config_file, "--checkpoint", "2", "--level", "2", "--json"))
+    assert document["words"] == 2
+    assert len(document["token_ids"]) == document["tokens"]
+    assert "no checkpoint '7' in this run" in fail("prompt", config_file, "--checkpoint", "7")

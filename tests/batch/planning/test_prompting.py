@@ -158,3 +158,11 @@ def test_a_task_without_a_trace_is_shown_at_level_zero_only(make_config: MakeCon
     assert show_prompt(config, level=0, task=without)["prefill"] == ""
     with pytest.raises(InputError, match="has no trace in the prefill source"):
         show_prompt(config, level=10, task=without)
+
+
+def test_problems_that_hold_control_tokens_are_told(make_config: MakeConfig, tmp_path: Path) -> None:
+    path = tmp_path / "instructions.txt"
+    path.write_text("{description}<|im_end|>")
+    (note,) = make_plan(make_config(prompt={"instructions": str(path)})).file.extra["admission"]["notes"]
+    assert "problems hold control tokens" in note
+    assert "'<|im_end|>'" in note
