@@ -13,6 +13,18 @@ _ATTEMPT = re.compile(
 _OWN = re.compile(r"^\[foreshock [\d: -]+\] ")
 _NOISE = re.compile(r"^slurmstepd.*DUE TO (JOB REQUEUE|PREEMPTION)|^srun: (Job step|Terminated)|^\s*$|^Terminated$")
 _TAIL_BYTES = 256 * 1024
+_CAUSES = (
+    (re.compile(r"NVRM: Xid|\bXid\b.*\b\d+\b"), "the GPU reported a fault"),
+    (re.compile(r"uncorrectable ECC|ECC error", re.IGNORECASE), "the GPU's memory failed"),
+    (re.compile(r"fallen off the bus|unspecified launch failure|GPU is lost"), "the GPU failed"),
+    (re.compile(r"driver version is insufficient|driver .*too old", re.IGNORECASE), "the node's driver is too old"),
+    (re.compile(r"[Nn]o CUDA GPUs are available|no CUDA-capable device"), "the job saw no GPU"),
+    (re.compile(r"\bNCCL (WARN|error)|\bnccl(System|UnhandledCuda|Internal|Remote)Error|NCCL watchdog"), "NCCL failed"),
+    (re.compile(r"oom[-_]kill|Out of memory: Killed", re.IGNORECASE), "the node ran out of memory"),
+    (re.compile(r"No space left on device|Disk quota exceeded"), "a disk is full"),
+    (re.compile(r"Stale file handle|Transport endpoint is not connected|Input/output error"), "a file system failed"),
+)
+"""What faults of nodes look like in logs, worst first; often far above the traceback that they end in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +62,17 @@ def meaningful(lines: Sequence[str], most: int = 15) -> list[str]:
     return (program or kept)[-most:]
 
 
+def cause(lines: Sequence[str]) -> str | None:
+    """The first line that names a fault of the node (GPU, NCCL, memory, disk), and what it means; None without one."""
+    for pattern, meaning in _CAUSES:
+        for line in lines:
+            if pattern.search(line):
+                return f"{meaning}: {line.strip()}"
+    return None
+
+
 def failure_text(path: Path) -> str | None:
-    """The last meaningful lines of a log's last attempt; None if there is nothing to read."""
+    """A log's last attempt: what fault of the node it names, then its last meaningful lines; None without any."""
     try:
         with path.open("rb") as file:
             file.seek(0, 2)
@@ -60,4 +81,7 @@ def failure_text(path: Path) -> str | None:
     except OSError:
         return None
     starts = [i for i, line in enumerate(lines) if _ATTEMPT.match(line)]
-    return "\n".join(meaningful(lines[starts[-1] + 1 :] if starts else lines)) or None
+    own = lines[starts[-1] + 1 :] if starts else lines
+    last = meaningful(own)
+    found = cause(own)
+    return "\n".join([*([found] if found and found not in last else []), *last]) or None

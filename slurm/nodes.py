@@ -20,7 +20,7 @@ class BadNode:
 
     def __str__(self) -> str:
         done = "excluded" if self.excluded else "not excluded: it, or no other node, has done work"
-        last = f": {self.said.splitlines()[-1]}" if self.said else ""
+        last = f": {self.said.splitlines()[0]}" if self.said else ""
         return f"{self.name}: {self.failures} elements failed at once ({done}){last}"
 
 
