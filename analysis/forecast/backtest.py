@@ -7,13 +7,15 @@ happened" is no forecast.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
 
+from foreshock.analysis.forecast.design import GrowthPrior
 from foreshock.analysis.forecast.exceedance import Paths, draw_paths, forecast_table
 from foreshock.analysis.forecast.growth_model import GrowthPosterior, fit_growth
+from foreshock.analysis.forecast.recalibrate import run_rise
 from foreshock.analysis.forecast.scoring import score_forecasts
 from foreshock.analysis.surfaces.cells import SURFACE, run_checkpoints, seen_until
 from foreshock.analysis.surfaces.labels import DEFAULT_THRESHOLD, exceedance_probability, level_zero_series
@@ -37,11 +39,16 @@ class Backtest:
 
 
 def fit_and_draw(
-    cells: pd.DataFrame, horizon: float, future: list[float], settings: ForecastSettings
+    cells: pd.DataFrame,
+    horizon: float,
+    future: list[float],
+    settings: ForecastSettings,
+    prior: GrowthPrior | None = None,
 ) -> tuple[GrowthPosterior, Paths]:
     """Fit the growth model to `cells` and continue it through `future` steps up to `horizon`."""
-    posterior = fit_growth(cells, horizon, settings=settings.settings, seed=settings.seed)
-    return posterior, draw_paths(posterior, np.asarray(future, dtype=float), settings.draws, settings.seed)
+    posterior = fit_growth(cells, horizon, prior=prior, settings=settings.settings, seed=settings.seed)
+    paths = draw_paths(posterior, np.asarray(future, dtype=float), settings.draws, settings.seed)
+    return posterior, replace(paths, rise=run_rise(cells, paths.surfaces))
 
 
 def backtest(

@@ -32,9 +32,13 @@ from foreshock.analysis.forecast.laplace import Mode, find_mode
 from foreshock.errors import InputError
 
 _NAMES = tuple(field.name for field in fields(Hyper))
-_PRIOR_MEAN = np.array([*np.log([0.5, 0.8, 5.0, 7.0, 0.25, 0.5, 1.0, 0.4]), -1.5])
-_PRIOR_SD = np.array([0.5, 0.6, 0.2, 0.2, 0.3, 0.6, 0.7, 0.6, 0.7])
-"""Prior of log scales; the last entry is the probit of the warp, whose prior is therefore uniform on [0, 1]."""
+_PRIOR_MEAN = np.log([0.5, 0.8, 5.0, 7.0, 0.25, 0.5, 1.0, 0.4])
+_PRIOR_SD = np.array([0.5, 0.6, 0.2, 0.2, 0.3, 0.6, 0.7, 0.6])
+"""Prior of the log scales."""
+_WARP_SD = 0.7
+_UNKNOWN_WARP = (-0.5, 1.2)
+"""Probit mean and sd of the warp with fewer than three checkpoints, whose spacing says nothing yet."""
+_MOST_WARP = 1.5
 _T_DF = 6
 _ROUNDS = 5
 _MIN_PROPOSAL_ESS = 10.0
@@ -60,13 +64,38 @@ class GrowthPosterior:
     ess: float
 
 
+@dataclass(frozen=True, slots=True)
+class HyperPrior:
+    """Normal prior of the log scales and, last, of the warp's probit: mean and sd, [H] each."""
+
+    mean: Array
+    sd: Array
+
+    def log_density(self, points: Array) -> Array:
+        """[B] of points [B, H]."""
+        return np.asarray(np.sum(stats.norm.logpdf(points, self.mean, self.sd), axis=-1))
+
+
+def hyper_prior(data: GrowthData, axis: TimeAxis) -> HyperPrior:
+    """The prior for these checkpoints.
+
+    People space checkpoints where they expect change, so time is likely to run as the checkpoints do: evenly spaced
+    ones speak for growth in step, ever wider ones for growth in log step.
+    """
+    longest = data.run_steps[np.argmax([len(np.unique(steps)) for steps in data.run_steps])]
+    steps = np.unique(longest)
+    warp = _UNKNOWN_WARP
+    if len(steps) >= 3:
+        tried = np.linspace(0, 1, 21)
+        gaps = np.diff(axis.z(steps, tried), axis=-1)
+        evenest = float(tried[np.argmin(gaps.std(-1) / gaps.mean(-1))])
+        warp = (float(np.clip(ndtri(evenest), -_MOST_WARP, _MOST_WARP)), _WARP_SD)
+    return HyperPrior(np.append(_PRIOR_MEAN, warp[0]), np.append(_PRIOR_SD, warp[1]))
+
+
 def _hyper(points: Array) -> Hyper:
     scales = {name: np.exp(points[:, i]) for i, name in enumerate(_NAMES[:-1])}
     return Hyper(**scales, warp=np.asarray(stats.norm.cdf(points[:, -1])))
-
-
-def _log_prior(points: Array) -> Array:
-    return np.asarray(np.sum(stats.norm.logpdf(points, _PRIOR_MEAN, _PRIOR_SD), axis=-1))
 
 
 def _evidence(data: GrowthData, axis: TimeAxis, prior: GrowthPrior, points: Array) -> Array:
@@ -121,26 +150,27 @@ def _explore(
 ) -> tuple[Array, Array]:
     """Settings [B, H] and their posterior weights [B], in rounds that each start where the last one pointed."""
     size = max(settings // _ROUNDS, 8)
+    before = hyper_prior(data, axis)
     uniform = stats.qmc.Sobol(len(_NAMES), rng=rng).random(int(2 ** np.ceil(np.log2(size))))[:size]
-    points = _PRIOR_MEAN + _PRIOR_SD * ndtri(np.clip(uniform, 1e-6, 1 - 1e-6))
+    points = before.mean + before.sd * ndtri(np.clip(uniform, 1e-6, 1 - 1e-6))
     log_evidence = _evidence(data, axis, prior, points)
     proposals: list[_Student] = []
     for _ in range(_ROUNDS - 1):
-        target = log_evidence + _log_prior(points)
-        log_weights = target - _log_mixture(points, proposals)
+        target = log_evidence + before.log_density(points)
+        log_weights = target - _log_mixture(points, before, proposals)
         # Tempering keeps the next proposal from collapsing onto the few best settings so far.
-        proposal = _student(points, _normalised(log_weights * _temperature(log_weights)))
+        proposal = _student(points, _normalised(log_weights * _temperature(log_weights)), before)
         fresh = np.atleast_2d(proposal.rvs(size=size, random_state=rng))
         proposals.append(proposal)
         points = np.concatenate([points, fresh])
         log_evidence = np.concatenate([log_evidence, _evidence(data, axis, prior, fresh)])
-    log_weights = log_evidence + _log_prior(points) - _log_mixture(points, proposals)
+    log_weights = log_evidence + before.log_density(points) - _log_mixture(points, before, proposals)
     return points, _normalised(log_weights)
 
 
-def _log_mixture(points: Array, proposals: list[_Student]) -> Array:
+def _log_mixture(points: Array, before: HyperPrior, proposals: list[_Student]) -> Array:
     """Log density of the equal mixture of the prior and all proposals (deterministic mixture weights)."""
-    densities = [_log_prior(points), *(proposal.logpdf(points) for proposal in proposals)]
+    densities = [before.log_density(points), *(proposal.logpdf(points) for proposal in proposals)]
     return np.asarray(np.logaddexp.reduce(np.stack(densities), axis=0) - np.log(len(densities)))
 
 
@@ -153,10 +183,10 @@ def _temperature(log_weights: Array) -> float:
     return 0.04
 
 
-def _student(points: Array, weights: Array) -> _Student:
+def _student(points: Array, weights: Array, before: HyperPrior) -> _Student:
     mean = weights @ points
     centred = points - mean
-    spread = (centred * weights[:, None]).T @ centred + 0.02 * np.diag(_PRIOR_SD**2)
+    spread = (centred * weights[:, None]).T @ centred + 0.02 * np.diag(before.sd**2)
     return stats.multivariate_t(mean, spread, df=_T_DF)
 
 

@@ -20,6 +20,7 @@ from foreshock.analysis.forecast.figures import curve_table, growth_figure, reli
 from foreshock.analysis.forecast.logits import level_zero_logits
 from foreshock.analysis.forecast.predictors import compare_predictors
 from foreshock.analysis.forecast.scoring import reliability_table
+from foreshock.analysis.forecast.sensitivity import forecast_sensitivity
 from foreshock.analysis.forecast.temporal import temporal_scores
 from foreshock.analysis.surfaces.cells import RunSource, join_runs, load_run_cells, run_checkpoints
 from foreshock.analysis.surfaces.labels import DEFAULT_THRESHOLD
@@ -32,11 +33,13 @@ _MIN_SCORED = 8
 
 @dataclass(frozen=True, slots=True)
 class ForecastOptions:
-    """horizon: the step to forecast to; None: twice the last checkpoint. score: also score past forecasts."""
+    """horizon: the step to forecast to; None: twice the last checkpoint. score: also score past forecasts.
+    sensitivity: also fit with other priors and without each level."""
 
     threshold: float = DEFAULT_THRESHOLD
     horizon: float | None = None
     score: bool = True
+    sensitivity: bool = True
     all_types: bool = False
     figures: bool = True
     settings: ForecastSettings = field(default_factory=ForecastSettings)
@@ -52,6 +55,7 @@ class ForecastRun:
     past: pd.DataFrame
     temporal: pd.DataFrame
     predictors: pd.DataFrame
+    sensitivity: pd.DataFrame
     summary: dict[str, object]
     figures: tuple[SavedFigure, ...]
     notes: tuple[str, ...]
@@ -84,6 +88,9 @@ def run_forecast(sources: list[RunSource], output_dir: Path, options: ForecastOp
     if options.score and shortest >= 2:
         scored = backtest(cells, threshold=options.threshold, settings=options.settings)
         past, scores = scored.forecasts, scored.scores
+    varied = pd.DataFrame()
+    if options.sensitivity:
+        varied = forecast_sensitivity(cells, horizon, future, options.threshold)
     logits = level_zero_logits(cells)
     temporal = temporal_scores(logits, past) if shortest >= 2 else pd.DataFrame()
     predictors = compare_predictors(cells) if shortest >= 2 and cells["exploit_type"].nunique() > 1 else pd.DataFrame()
@@ -95,6 +102,7 @@ def run_forecast(sources: list[RunSource], output_dir: Path, options: ForecastOp
         "forecast_scores.csv": scores,
         "trajectory_predictions.csv": temporal,
         "predictor_comparison.csv": predictors,
+        "sensitivity.csv": varied,
     }
     for name, table in tables.items():
         if len(table.columns):
@@ -116,7 +124,7 @@ def run_forecast(sources: list[RunSource], output_dir: Path, options: ForecastOp
     text = json.dumps(summary | {"notes": notes}, indent=2) + "\n"
     atomic_write_bytes(output_dir / "summary.json", text.encode())
     return ForecastRun(
-        forecast, times, scores, past, temporal, predictors, summary, tuple(figures), tuple(notes), output_dir
+        forecast, times, scores, past, temporal, predictors, varied, summary, tuple(figures), tuple(notes), output_dir
     )
 
 

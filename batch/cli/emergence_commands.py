@@ -90,6 +90,10 @@ def forecast(
     score: Annotated[
         bool, typer.Option("--score/--no-score", help="Score forecasts made as of each earlier checkpoint.")
     ] = True,
+    sensitivity: Annotated[
+        bool,
+        typer.Option("--sensitivity/--no-sensitivity", help="Also fit with other priors and without each level."),
+    ] = True,
     all_types: AllTypes = False,
     figures: Figures = True,
     seed: Seed = 0,
@@ -103,6 +107,7 @@ def forecast(
         threshold=threshold,
         horizon=by_step,
         score=score,
+        sensitivity=sensitivity,
         all_types=all_types,
         figures=figures,
         settings=ForecastSettings(seed=seed),

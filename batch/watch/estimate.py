@@ -32,7 +32,7 @@ def look_ahead(
     aggregate(layout)
     last = max((step for name in checkpoints if (step := result_step(name)) is not None), default=0)
     usable = horizon if horizon is not None and horizon > last else None
-    options = ForecastOptions(threshold=threshold, horizon=usable, score=False, figures=False)
+    options = ForecastOptions(threshold=threshold, horizon=usable, score=False, sensitivity=False, figures=False)
     found = run_forecast([RunSource(layout.root)], layout.analysis / "forecast", options)
     rates = _headline(layout, config)
     medians = dict(zip(found.times["exploit_type"], found.times["step_median"], strict=True))

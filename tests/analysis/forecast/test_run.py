@@ -25,6 +25,7 @@ def test_everything_is_written_and_told(toy_run: Path, tmp_path: Path) -> None:
         "past_forecasts.csv",
         "forecast_scores.csv",
         "trajectory_predictions.csv",
+        "sensitivity.csv",
         "summary.json",
     }
     assert tables <= names
@@ -35,6 +36,10 @@ def test_everything_is_written_and_told(toy_run: Path, tmp_path: Path) -> None:
     section = forecast_section(done)
     assert section.anchor == "forecast"
     assert "base rate" in section.body_html
+    assert "rests on" in section.body_html
+    assert set(done.times["rests_on"]) <= {"data", "prior growth", "prior"}
+    assert done.sensitivity.groupby("variant").size().nunique() == 1
+    assert (done.sensitivity["variant"].str.startswith("without level")).any()
     assert all(table.csv.exists() for table in section.tables)
 
 
