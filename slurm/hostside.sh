@@ -40,7 +40,7 @@ fs_arrive() { # before the site's setup, which may fail: mark the attempt in the
     exit 0
   fi
   trap 'fs_end $?' EXIT
-  if [[ -n ${SLURM_ARRAY_TASK_ID:-} ]]; then
+  if [[ -n ${FS_TASKS+x} ]]; then
     read -ra fs_tasks <<<"${FS_TASKS[SLURM_ARRAY_TASK_ID]}"
     fs_node_starts
   fi
@@ -49,6 +49,9 @@ fs_arrive() { # before the site's setup, which may fail: mark the attempt in the
 fs_begin() { # make scratch, listen for notices
   trap 'fs_stop "notice from Slurm"' USR1 TERM
   fs_make_scratch
+  if [[ -n ${FS_NEXT:-} ]]; then # before fs_prepare, which hands them into an image
+    export FORESHOCK_SLURM_FACTS=$FS_SCRATCH/facts FORESHOCK_LOCK_JOB=$fs_id
+  fi
   fs_prepare
   fs_watch_parent "$fs_stepd" $$ &
   fs_watcher=$!
@@ -92,6 +95,7 @@ fs_end() { # EXIT_CODE
   for pid in "$fs_canary" "${fs_watcher:-}"; do
     [[ -n $pid ]] && kill -KILL "$pid" 2>/dev/null
   done
+  [[ -n ${FORESHOCK_LOCK_JOB:-} ]] && fs_unlock
   [[ -n ${FS_SCRATCH:-} ]] && fs_remove_scratch "$FS_SCRATCH"
 }
 
@@ -268,7 +272,7 @@ fs_array_main() { # work off this element's tasks
 }
 
 fs_ask_slurm() { # what a program inside an image cannot ask: the user's jobs, and limits
-  local facts=$FS_SCRATCH/facts qos
+  local facts=$FORESHOCK_SLURM_FACTS qos
   mkdir -p "$facts"
   squeue --noheader --array --user "$(id -u)" --format '%i|%j|%T|%M|%N|%r' >"$facts/queue.new" 2>/dev/null &&
     mv "$facts/queue.new" "$facts/queue"
@@ -281,7 +285,6 @@ fs_ask_slurm() { # what a program inside an image cannot ask: the user's jobs, a
     sacctmgr --noheader --parsable2 show qos "${qos:-normal}" format=MaxSubmitPU 2>/dev/null |
       sed -nE 's/^([0-9]+)$/submit \1/p'
   } >"$facts/limits"
-  export FORESHOCK_SLURM_FACTS=$facts
 }
 
 fs_unlock() { # give the launcher's lock back, which the finishing program takes in this job's name
@@ -315,7 +318,6 @@ fs_final_main() { # aggregate and analyse; first submit again what is missing, i
   local said rc
   fs_begin
   fs_ask_slurm
-  export FORESHOCK_LOCK_JOB=$fs_id
   fs_run "${FS_FINISH[@]}"
   if [[ $fs_rc == 76 ]]; then
     fs_say "work is missing; submitting it again"

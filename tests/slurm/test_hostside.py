@@ -300,3 +300,62 @@ def test_the_final_job_analyses_when_it_cannot_submit(host: Host) -> None:
     code, output = final(host, "[[ $1 == --heal && $2 == 0 ]] && echo analysed && exit 1; exit 76")
     assert code == 1
     assert "analysed" in output
+
+
+def test_a_full_queue_is_waited_for_in_the_queue(host: Host) -> None:
+    (host.home / "next").mkdir()
+    (host.home / "next" / "submit.sh").write_text("echo 'sbatch: error: QOSMaxSubmitJobPerUserLimit' >&2; exit 75")
+    code, output = final(host, "exit 76")
+    assert code == 75
+    assert "not now: sbatch: error: QOSMaxSubmitJobPerUserLimit; trying again later" in output
+    assert host.requeued == ["7_0"]
+    assert "QOSMaxSubmit" in (host.home / "run" / "slurm" / "waiting-t").read_text()
+    (host.home / "next" / "submit.sh").write_text("echo submitted")
+    code, output = final(host, "exit 76")
+    assert code == 0
+    assert not list((host.home / "run" / "slurm").glob("waiting-*"))
+    assert not list((host.home / "run" / "slurm" / "attempts").glob("*"))
+
+
+def test_a_dropped_submission_leaves_before_it_does_anything(host: Host) -> None:
+    marker = host.home / "run" / "slurm" / "dropped-fs-t-a0"
+    marker.parent.mkdir(parents=True)
+    marker.touch()
+    code, output = host.run("echo worked")
+    assert code == 0
+    assert "planned anew; leaving" in output
+    assert "worked" not in output
+
+
+def test_a_node_is_excluded_when_two_elements_fail_at_once_and_another_node_does_work(host: Host) -> None:
+    nodes = host.home / "run" / "slurm" / "nodes"
+    (nodes / "n2").mkdir(parents=True)
+    (nodes / "n2" / "worked").touch()
+    code, output = host.run("exit 3", SLURM_RESTART_COUNT="0")
+    assert code == 3
+    assert "excluding" not in output
+    code, output = host.run("exit 3", element=1)
+    assert "2 elements failed at once on n1; excluding this node" in output
+    assert (nodes / "n1" / "excluded").exists()
+    assert not list(nodes.glob("*/running-*"))
+
+
+def test_where_nobody_works_no_node_is_excluded(host: Host) -> None:
+    for element in (0, 1):
+        _, output = host.run("exit 3", element=element)
+        assert "excluding" not in output
+    assert len(list((host.home / "run" / "slurm" / "nodes" / "n1").glob("failed-*"))) == 2
+
+
+def test_a_requeue_that_slurm_refuses_is_tried_again(host: Host) -> None:
+    scontrol = host.home / "bin" / "scontrol"
+    scontrol.write_text(
+        scontrol.read_text().replace(
+            "[[ $1 == requeue ]]",
+            '[[ $1 == requeue && ! -e $HOME/busy ]] && touch "$HOME/busy" && exit 1\n[[ $1 == requeue ]]',
+        )
+    )
+    code, output = host.run("exit 75")
+    assert code == 75
+    assert host.requeued == ["7_0"]
+    assert "Slurm refused" not in output
