@@ -14,6 +14,7 @@ from foreshock.batch.config import RunConfig
 from foreshock.batch.planning.checkpoints import one_checkpoint
 from foreshock.batch.planning.lengths import TOO_LONG
 from foreshock.errors import InputError
+from foreshock.jobs.adapters import base_of, is_adapter
 from foreshock.jobs.fingerprint import model_fingerprint
 from foreshock.jobs.inputs import RunInputs
 from foreshock.jobs.prompts.chat_template import TemplateError
@@ -39,8 +40,27 @@ class ModelFacts:
     stops: tuple[Any, ...] = ()
 
 
+@dataclass(frozen=True)
+class _PromptFacts:
+    """The part of `ModelFacts` that tokenizer and settings decide."""
+
+    prompt_format: str
+    template_sha256: str
+    markers: tuple[str | None, str | None]
+    stops: tuple[Any, ...]
+
+
 def model_facts(settings: WorkerSettings, checkpoint: Checkpoint) -> ModelFacts:
     """Read a checkpoint's identity, as a run with these settings sees it. Raises InputError if it cannot be loaded."""
+    key = _prompt_key(settings, checkpoint)
+    if key not in _prompt_facts:
+        _prompt_facts[key] = _derive_prompt_facts(settings, checkpoint)
+    own = _prompt_facts[key]
+    fingerprint = model_fingerprint(checkpoint.path)
+    return ModelFacts(fingerprint, own.prompt_format, own.template_sha256, own.markers, own.stops)
+
+
+def _derive_prompt_facts(settings: WorkerSettings, checkpoint: Checkpoint) -> _PromptFacts:
     try:
         prompt_format = run_format(settings, checkpoint)
         prompt_format.render(settings.system, "Say hello.", "")
@@ -53,13 +73,34 @@ def model_facts(settings: WorkerSettings, checkpoint: Checkpoint) -> ModelFacts:
     }
     layout = prompt_format.layout
     late = [[list(stop.opening), list(stop.token_ids)] for stop in prompt_format.late_stops]
-    return ModelFacts(
-        model_fingerprint(checkpoint.path),
+    return _PromptFacts(
         prompt_format.name,
         content_digest(template),
         (layout.opening, layout.closing),
         (*sorted(prompt_format.stop_token_ids), *late),
     )
+
+
+_PROMPT_FILES = ("tokenizer", "special_tokens_map", "added_tokens", "vocab", "merges", "chat_template", "tekken")
+_END_FILES = ("generation_config.json", "config.json")
+_prompt_facts: dict[str, _PromptFacts] = {}
+
+
+def _prompt_key(settings: WorkerSettings, checkpoint: Checkpoint) -> str:
+    """Digest of everything that prompts and stops come from; the checkpoints of a run mostly share all of it."""
+    digest = hashlib.sha256(repr((settings.prompt_format, settings.system, settings.instructions)).encode())
+    digest.update(repr((settings.template_args, settings.opening, settings.closing, settings.stop_token_ids)).encode())
+    folder, models = checkpoint.tokenizer_path, [checkpoint.path]
+    if is_adapter(checkpoint.path):
+        models.append(base_of(checkpoint.path))
+    held = sorted([*folder.glob("*"), *folder.glob("additional_chat_templates/*")])
+    files = [file for file in held if file.name.startswith(_PROMPT_FILES) or file.suffix == ".jinja"]
+    files += [model / name for model in (folder, *models) for name in _END_FILES]
+    for file in files:
+        if file.is_file():
+            digest.update(f"{file.name}\n{file.stat().st_size}\n".encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
