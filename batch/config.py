@@ -176,6 +176,9 @@ class ProblemsConfig(_Section):
     split: str = Field("eval", description="Split of the source")
     exploit_types: tuple[str, ...] | None = Field(None, description="Keep only these exploit types")
     max_problems: int | None = Field(None, ge=1, description="Keep only the first N problems")
+    keep_inconsistent: bool = Field(
+        False, description="Run problems whose own ground truth, exploit or wrong code is not judged as it should be"
+    )
 
 
 class PrefillConfig(_Section):

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.problem_checks import check_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ def read_provenance(run_dir: Path) -> Provenance:
     layout = RunLayout(run_dir)
     notes: list[str] = []
     config, metadata, status = (_read(path, notes) for path in (layout.config, layout.metadata, layout.status))
+    if layout.problem_checks.is_file():
+        notes += check_lines(_read(layout.problem_checks, notes))
     return Provenance(config, metadata, status, tuple(notes))
 
 

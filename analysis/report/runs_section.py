@@ -11,6 +11,10 @@ from markupsafe import Markup
 from foreshock.analysis.page.sections import Section, bullets, html_table
 from foreshock.analysis.report.gather import RunFindings
 from foreshock.analysis.tables.schema import checkpoint_label
+from foreshock.jobs.records.verdicts import UNREAD, UNREAD_SHARE
+
+_WORST = 5
+"""Cells that are described one by one."""
 
 
 def runs_section(runs: Sequence[RunFindings]) -> Section:
@@ -64,6 +68,38 @@ def _some(values: Sequence[str], shown: int = 4) -> str:
     return ", ".join(values[:shown]) + rest
 
 
+def _code_notes(run: RunFindings) -> list[str]:
+    """How much could not be read, and rates over either denominator, overall and where it matters."""
+    report, cells = run.counts.report, run.counts.cells
+    unjudged = sum(cell.unjudged for cell in report.cells)
+    if not unjudged and not report.suspicious_cells:
+        return []
+    kinds = ", ".join(f"{status} {n:,}" for status, n in report.code.items() if status in UNREAD)
+    n, k = int(cells["n"].sum()), int(cells["k"].sum())
+    notes = [
+        f"{unjudged:,} of {n:,} responses held no code to judge ({kinds}). They count as attempts without an exploit: "
+        f"{_both(k, n, unjudged)}."
+    ]
+    worst = sorted(report.suspicious_cells, key=lambda cell: -(cell.unjudged + cell.rejected) / max(1, cell.rows))
+    for cell in worst[:_WORST]:
+        own = cells[(cells["checkpoint"] == cell.checkpoint) & (cells["prefill_level"] == cell.prefill_level)]
+        both = _both(int(own["k"].sum()), cell.rows, cell.unjudged)
+        notes.append(
+            f"At checkpoint {checkpoint_label(cell.checkpoint)} level {cell.prefill_level}, {cell.unjudged} of "
+            f"{cell.rows} responses held no code and {cell.rejected} code that does not compile: {both}. More than "
+            f"{UNREAD_SHARE:.0%}: read some before trusting a rate."
+        )
+    if len(worst) > _WORST:
+        notes.append(f"{len(worst) - _WORST} more cells are like these.")
+    return notes
+
+
+def _both(k: int, n: int, unjudged: int) -> str:
+    judged = n - unjudged
+    of_judged = "none was judged" if judged <= 0 else f"{k / judged:.1%} of the {judged:,} judged"
+    return f"{k:,} exploits are {k / max(1, n):.1%} of all {n:,} responses; {of_judged}"
+
+
 def _notes(run: RunFindings) -> list[str]:
     report = run.counts.report
     notes = list(run.provenance.notes)
@@ -75,6 +111,7 @@ def _notes(run: RunFindings) -> list[str]:
         )
     if report.nulls:
         notes.append(f"{report.nulls:,} attempts have no verdict and are left out.")
+    notes += _code_notes(run)
     if report.duplicates:
         notes.append(f"{report.duplicates:,} rows were byte-identical repeats and were dropped.")
     if run.missing:

@@ -10,6 +10,7 @@ import typer
 
 from foreshock.batch.cli import (
     analysis_commands,
+    check_command,
     compare_command,
     demo_command,
     doctor_command,
@@ -60,6 +61,7 @@ app.command("cancel", rich_help_panel=_RUNS)(slurm_commands.cancel)
 app.command("ls", rich_help_panel=_RUNS)(run_commands.ls)
 app.command("demo", rich_help_panel=_RUNS)(demo_command.demo)
 app.command("eval", cls=VerifierCommand, rich_help_panel=_PARTS)(part_commands.evaluate)
+app.command("check", cls=VerifierCommand, rich_help_panel=_PARTS)(check_command.check)
 app.command("logprob", rich_help_panel=_PARTS)(part_commands.logprob)
 app.command("aggregate", rich_help_panel=_PARTS)(part_commands.aggregate)
 app.command("rescore", cls=VerifierCommand, rich_help_panel=_PARTS)(rescore.rescore)

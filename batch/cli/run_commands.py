@@ -36,6 +36,13 @@ SkipAnalysisOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 RunDirArgument = Annotated[Path | None, typer.Argument(help="Run directory; default: the newest.")]
 ResultsOption = Annotated[Path, typer.Option("--results-dir", help="Folder of results.")]
+KeepInconsistentOption = Annotated[
+    bool,
+    typer.Option(
+        "--keep-inconsistent",
+        help="Run problems that `foreshock check` finds inconsistent, instead of leaving them out.",
+    ),
+]
 AdaptiveOption = Annotated[
     bool | None,
     typer.Option(
@@ -56,6 +63,7 @@ def _configuration(
     adaptive: bool | None = None,
     base_url: str | None = None,
     served_model: str | None = None,
+    keep_inconsistent: bool = False,
 ) -> RunConfig:
     """The configuration from its file or an earlier run, with the command line's overrides."""
     from foreshock.batch.config import load_config, load_yaml, parse_config, with_endpoint
@@ -81,6 +89,8 @@ def _configuration(
         data["analysis"]["enabled"] = False
     if adaptive is not None:
         data["adaptive"]["enabled"] = adaptive
+    if keep_inconsistent:
+        data["problems"]["keep_inconsistent"] = True
     data["engine"] = with_endpoint(data["engine"], base_url, served_model)
     return parse_config(data, config)
 
@@ -95,6 +105,7 @@ def run(
     adaptive: AdaptiveOption = None,
     base_url: BaseUrlOption = None,
     served_model: ServedModelOption = None,
+    keep_inconsistent: KeepInconsistentOption = False,
     run_dir: Annotated[
         Path | None, typer.Option("--run-dir", help="Directory of the new run; default: a dated one in results/.")
     ] = None,
@@ -112,7 +123,16 @@ def run(
     from foreshock.batch.running.run import run as run_sweep
 
     settings = _configuration(
-        config, sensitivity_run, cluster, skip_logprob, skip_analysis, workers, adaptive, base_url, served_model
+        config,
+        sensitivity_run,
+        cluster,
+        skip_logprob,
+        skip_analysis,
+        workers,
+        adaptive,
+        base_url,
+        served_model,
+        keep_inconsistent,
     )
     if dry_run:
         _show_plan(settings, as_json)
@@ -132,6 +152,7 @@ def plan(
     adaptive: AdaptiveOption = None,
     base_url: BaseUrlOption = None,
     served_model: ServedModelOption = None,
+    keep_inconsistent: KeepInconsistentOption = False,
     emit_sbatch: Annotated[
         Path | None,
         typer.Option(
@@ -145,7 +166,16 @@ def plan(
     """Show what a run would do: cells, rows, array tasks, skipped problems and estimated time. Starts nothing."""
     where = "slurm" if emit_sbatch else cluster
     settings = _configuration(
-        config, sensitivity_run, where, skip_logprob, skip_analysis, workers, adaptive, base_url, served_model
+        config,
+        sensitivity_run,
+        where,
+        skip_logprob,
+        skip_analysis,
+        workers,
+        adaptive,
+        base_url,
+        served_model,
+        keep_inconsistent,
     )
     _show_plan(settings, as_json)
     if emit_sbatch is not None:

@@ -15,6 +15,7 @@ from foreshock.batch.config import EngineConfig, RunConfig
 from foreshock.batch.planning.admission import ADMISSION, admit_checkpoints, admit_further
 from foreshock.batch.planning.checkpoints import discover_checkpoints, find_checkpoints, is_selected, select_steps
 from foreshock.batch.planning.lengths import context_length, planned_too_long, prompt_lengths
+from foreshock.batch.planning.problem_checks import EXTRA, CheckedProblems, check_run_problems, write_checks
 from foreshock.batch.planning.problems import load_run_problems
 from foreshock.batch.planning.specs import CONTROL_TOKEN, SpecBuilder, model_facts
 from foreshock.batch.planning.user_texts import control_token_notes
@@ -42,6 +43,7 @@ class RunPlan:
     checkpoints: tuple[Checkpoint, ...]
     inputs: RunInputs
     file: PlanFile
+    checked: CheckedProblems
 
     @cached_property
     def n_rows(self) -> int:
@@ -51,6 +53,7 @@ class RunPlan:
     def write(self, layout: RunLayout) -> None:
         """Freeze inputs and plan in the run directory."""
         self.inputs.write(layout)
+        write_checks(layout, self.checked)
         self.file.write(layout)
 
 
@@ -70,7 +73,8 @@ def make_plan(
     growing = checkpoints is not None
     checkpoints = discover_checkpoints(config.checkpoints) if checkpoints is None else checkpoints
     verifier = verifier_facts(config.verifier.name, config.verifier.options)
-    problems = load_run_problems(config.problems, verifier.exploit_types)
+    checked = check_run_problems(config, load_run_problems(config.problems, verifier.exploit_types), verifier.identity)
+    problems = checked.problems
     facts = {checkpoint: model_facts(settings, checkpoint) for checkpoint in checkpoints}
     notes = () if growing else find_checkpoints(config.checkpoints).notes
     admission = admit_checkpoints(config, settings.engine_options, facts, notes)
@@ -103,9 +107,10 @@ def make_plan(
             "n_traces": sum(map(len, inputs.traces.values())),
             "lengths": lengths.to_json(),
             ADMISSION: admission,
+            EXTRA: checked.to_json(),
         },
     )
-    return RunPlan(config, tuple(checkpoints), inputs, file)
+    return RunPlan(config, tuple(checkpoints), inputs, file, checked)
 
 
 def load_traces(config: RunConfig, problems: Mapping[str, Problem]) -> dict[str, tuple[PrefillTrace, ...]]:

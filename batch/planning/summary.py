@@ -12,9 +12,11 @@ from foreshock.batch.planning.adaptive_budget import plan_summary
 from foreshock.batch.planning.admission import ADMISSION
 from foreshock.batch.planning.make_plan import RunPlan
 from foreshock.batch.planning.memory_fit import memory_summary
+from foreshock.batch.planning.problem_checks import EXTRA
 from foreshock.batch.planning.show_prompt import prompt_of_plan
 from foreshock.batch.site import Site
 from foreshock.jobs.engines.registry import ENGINES
+from foreshock.jobs.records.problem_checks import check_lines
 from foreshock.jobs.score import scoring_temperature
 from foreshock.jobs.spec import JobKind
 
@@ -46,7 +48,12 @@ def summarise(plan: RunPlan, site: Site) -> dict[str, Any]:
             {"checkpoint": s.checkpoint, "level": s.level, "n_tasks": s.n_tasks, "reason": s.reason}
             for s in plan.file.skipped
         ],
-        "notes": [*plan.file.extra[ADMISSION]["notes"], *_scoring_notes(plan)],
+        "notes": [
+            *plan.file.extra[ADMISSION]["notes"],
+            *check_lines(plan.file.extra[EXTRA]),
+            *_scoring_notes(plan),
+        ],
+        "problem_checks": plan.file.extra[EXTRA],
         "differences": plan.file.extra[ADMISSION]["differences"],
         "prompting": plan.file.settings.rendering,
         "prompt": prompt_of_plan(plan),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from foreshock.jobs.records.jsonl import read_json
 from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.verdicts import unread_note
+
+_SHOWN = 3
 
 
 @dataclass
@@ -20,6 +24,8 @@ class CellStatus:
     rows_done: int = 0
     n_errors: int = 0
     exploits: int = 0
+    unread: int = 0
+    """Responses without code, or with code that does not compile."""
     state: str = "missing"
 
 
@@ -39,7 +45,7 @@ class RunStatus:
     failures: list[str]
     gpu_hours: float | None = None
     notes: list[str] = field(default_factory=list)
-    """What jobs wait for, submissions that did not go through, nodes that fail."""
+    """What jobs wait for, submissions that did not go through, nodes that fail, cells that could not be read."""
     behaviour: list[dict[str, Any]] = field(default_factory=list)
     """Shares of each checkpoint's level-0 rows that end their turn, close their reasoning, have code that compiles."""
     alarms: list[str] = field(default_factory=list)
@@ -48,6 +54,17 @@ class RunStatus:
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
+
+
+def unread_notes(cells: Sequence[CellStatus]) -> list[str]:
+    """A warning for each of the worst cells of which too much could not be read."""
+    worst = sorted(cells, key=lambda cell: -cell.unread / max(1, cell.rows_done))
+    found = [
+        unread_note(cell.unread, cell.rows_done, f"{cell.kind} {cell.checkpoint} level {cell.level}") for cell in worst
+    ]
+    notes = [note for note in found if note is not None]
+    more = [f"and {len(notes) - _SHOWN} more cells like these"] if len(notes) > _SHOWN else []
+    return notes[:_SHOWN] + more
 
 
 def status_document(layout: RunLayout) -> dict[str, Any]:

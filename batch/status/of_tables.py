@@ -6,10 +6,11 @@ plan` unless the run's own status.json says more.
 
 from __future__ import annotations
 
-from foreshock.batch.status.document import CellStatus, RunStatus, status_document
+from foreshock.batch.status.document import CellStatus, RunStatus, status_document, unread_notes
 from foreshock.jobs.records.jsonl import read_jsonl
 from foreshock.jobs.records.layout import CellFile, RunLayout
 from foreshock.jobs.records.rows import ERROR_KEY
+from foreshock.jobs.records.verdicts import UNREAD
 from foreshock.jobs.spec import JobKind
 
 
@@ -38,6 +39,7 @@ def status_of_tables(layout: RunLayout) -> RunStatus:
         cells=cells,
         tasks=[],
         failures=[],
+        notes=unread_notes(cells),
     )
 
 
@@ -51,4 +53,5 @@ def _cell(kind: JobKind, file: CellFile) -> CellStatus:
             continue
         cell.rows_done += 1
         cell.exploits += row.get("exploit_success") is True
+        cell.unread += row.get("code_status") in UNREAD
     return cell

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from foreshock.batch.status.document import CellStatus, RunStatus, status_document
+from foreshock.batch.status.document import CellStatus, RunStatus, status_document, unread_notes
 from foreshock.batch.status.of_slurm import cell_states, gpu_hours, slurm_report
 from foreshock.batch.status.of_slurm import failures as slurm_failures
 from foreshock.batch.status.of_tables import has_tables, status_of_tables
@@ -86,7 +86,7 @@ def read_status(layout: RunLayout) -> RunStatus:
         tasks=[asdict(task) for task in live],
         failures=failures,
         gpu_hours=gpu_hours(layout, in_slurm) if in_slurm else None,
-        notes=slurm.notes + other_code(commits, plan.settings.git_commit),
+        notes=slurm.notes + other_code(commits, plan.settings.git_commit) + unread_notes(list(cells.values())),
         behaviour=[own.to_json() for own in behaved],
         alarms=behaviour_alarms(behaved),
     )
@@ -111,6 +111,8 @@ def _count(layout: RunLayout, store: ShardStore, spec: JobSpec, cell: CellStatus
     commits[manifest.git_commit] += 1
     cell.n_errors += manifest.n_errors
     cell.exploits += manifest.n_exploits or 0
+    compiling, known = (manifest.behaviour or {}).get("compiles", (0, 0))
+    cell.unread += known - compiling
 
 
 def other_code(commits: Counter[str | None], planned: str | None) -> list[str]:

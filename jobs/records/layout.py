@@ -86,6 +86,11 @@ class RunLayout:
         return self.root / "plan.json"
 
     @property
+    def problem_checks(self) -> Path:
+        """What checking the problems found when the run was planned."""
+        return self.root / "inputs" / "problem_checks.json"
+
+    @property
     def problems(self) -> Path:
         """The problems as they were when the run was planned."""
         return self.root / "inputs" / "problems.jsonl"

@@ -53,3 +53,16 @@ class CodeStatus(StrEnum):
 
 UNJUDGED = frozenset(status.value for status in CodeStatus if not status.judged)
 """Statuses, as rows hold them, of responses without a submission."""
+
+UNREAD = UNJUDGED | {CodeStatus.DOES_NOT_COMPILE.value}
+"""Statuses that misreading a model's answers would give; more than `UNREAD_SHARE` of them is warned about."""
+
+
+def unread_note(n_unread: int, n_rows: int, where: str) -> str | None:
+    """A warning where too much of a cell could not be read; None where it is fine."""
+    if n_unread <= UNREAD_SHARE * n_rows:
+        return None
+    return (
+        f"{where}: {n_unread} of {n_rows} responses hold no code, or none that compiles (code_status); read some "
+        "before trusting a rate: foreshock view"
+    )

@@ -1,0 +1,140 @@
+"""A run's problems, checked by running their own code before anything is sampled.
+
+Checks are remembered by problem and verifier in the user's cache, since a sweep is planned more often than its problems
+change. The built-in problems are checked by foreshock's own tests and not again here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from foreshock.batch.config import RunConfig
+from foreshock.batch.planning.problems import BUILTIN
+from foreshock.errors import ForeshockError, InputError
+from foreshock.jobs.records.jsonl import read_jsonl, write_json, write_jsonl
+from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.verify.consistency import ProblemCheck, check_from_json, check_problems
+from foreshock.jobs.verify.problem import Problem
+from foreshock.jobs.verify.problems import problem_digest
+from foreshock.jobs.verify.registry import create_verifier
+
+EXTRA = "problem_checks"
+"""Key of the plan's `extra`."""
+
+
+@dataclass(frozen=True)
+class CheckedProblems:
+    """The problems to run, and what checking all of them found. `not_checked` says why nothing was."""
+
+    problems: dict[str, Problem]
+    checks: tuple[ProblemCheck, ...] = ()
+    not_checked: str | None = None
+    kept: bool = False
+
+    @property
+    def inconsistent(self) -> tuple[ProblemCheck, ...]:
+        """Problems that are not what they say."""
+        return tuple(check for check in self.checks if check.consistent is False)
+
+    def to_json(self) -> dict[str, Any]:
+        """What a plan records."""
+        return {
+            "checked": len(self.checks),
+            "not_checked": self.not_checked,
+            "inconsistent": [check.to_json() for check in self.inconsistent],
+            "without_verdict": [check.problem_id for check in self.checks if check.consistent is None],
+            "kept": self.kept,
+        }
+
+
+def check_run_problems(config: RunConfig, problems: Mapping[str, Problem], verifier_identity: str) -> CheckedProblems:
+    """The consistent ones of a run's problems; all of them with `problems.keep_inconsistent`.
+
+    Raises InputError when none is left. A machine that cannot verify, such as a login node without the full sandbox,
+    leaves the problems unchecked and says so.
+    """
+    kept = config.problems.keep_inconsistent
+    if config.problems.source == BUILTIN:
+        return CheckedProblems(dict(problems), not_checked="built-in problems: checked by foreshock's own tests")
+    options = {
+        "workers": config.verifier.workers,
+        "timeout_s": config.verifier.timeout_s,
+        "allow_weak_sandbox": config.verifier.allow_weak_sandbox,
+    }
+    try:
+        checks = checks_of(
+            list(problems.values()), config.verifier.name, options, config.verifier.options, verifier_identity
+        )
+    except InputError:
+        raise
+    except ForeshockError as error:
+        return CheckedProblems(dict(problems), not_checked=f"this machine cannot verify: {error}", kept=kept)
+    bad = {check.problem_id for check in checks if check.consistent is False}
+    left = {task: problem for task, problem in problems.items() if kept or task not in bad}
+    if not left:
+        raise InputError(
+            f"none of the {len(problems)} problems is consistent; the first: {checks[0].problem_id}: "
+            f"{'; '.join(checks[0].reasons)}",
+            fix="foreshock check PROBLEMS shows them all; --keep-inconsistent runs them as they are",
+        )
+    return CheckedProblems(left, tuple(checks), kept=kept)
+
+
+def checks_of(
+    problems: Sequence[Problem],
+    verifier: str,
+    options: Mapping[str, Any],
+    own_options: Mapping[str, Any],
+    identity: str,
+    cache: Path | None = None,
+) -> list[ProblemCheck]:
+    """A check of each problem, from the cache or the real sandbox. `options` are the common ones of every verifier."""
+    label = f"{identity}-{options.get('timeout_s')}s{'-weak' if options.get('allow_weak_sandbox') else ''}"
+    path = (cache or cache_folder()) / (re.sub(r"[^\w.-]+", "-", label) + ".jsonl")
+    known = _read_cache(path)
+    digests = [problem_digest(problem) for problem in problems]
+    fresh = [problem for problem, digest in zip(problems, digests, strict=True) if digest not in known]
+    if fresh:
+        with create_verifier(verifier, {**options, **own_options}) as judge:
+            found = {
+                problem_digest(problem): check
+                for problem, check in zip(fresh, check_problems(fresh, judge), strict=True)
+            }
+        known |= found
+        _write_cache(path, known)
+    return [known[digest] for digest in digests]
+
+
+def cache_folder() -> Path:
+    """Where checks are remembered."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "foreshock" / "problem-checks"
+
+
+def _read_cache(path: Path) -> dict[str, ProblemCheck]:
+    try:
+        return {row["digest"]: check_from_json(row["check"]) for _, row in read_jsonl(path)} if path.is_file() else {}
+    except (ForeshockError, OSError, KeyError, TypeError, ValueError):
+        return {}  # remembered results only; they are found again
+
+
+def _write_cache(path: Path, known: Mapping[str, ProblemCheck]) -> None:
+    """Settled checks; a cache that cannot be written costs time, nothing else."""
+    rows = [
+        {"digest": digest, "check": check.to_json()} for digest, check in known.items() if check.consistent is not None
+    ]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_jsonl(path, rows)
+    except OSError:
+        return
+
+
+def write_checks(layout: RunLayout, checked: CheckedProblems) -> None:
+    """Record the outcome with the run."""
+    write_json(layout.problem_checks, checked.to_json() | {"problems": [check.to_json() for check in checked.checks]})

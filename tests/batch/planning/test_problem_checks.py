@@ -1,0 +1,94 @@
+"""Inconsistent problems are left out of a run, unless kept, and recorded with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from foreshock.analysis.report.provenance import read_provenance
+from foreshock.batch.cli.app import app
+from foreshock.batch.config import RunConfig
+from foreshock.batch.planning.make_plan import make_plan
+from foreshock.batch.planning.problem_checks import checks_of
+from foreshock.errors import InputError
+from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.verify.builtin.problems import builtin_problems
+from foreshock.jobs.verify.problems import problem_to_row
+
+PROBLEMS = builtin_problems("eval", ["test_case_leak", "process_exit"], per_family=2)
+OPTIONS = {"workers": 1, "timeout_s": 20.0, "allow_weak_sandbox": True}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def write(path: Path, *, broken: int) -> Path:
+    """Problems in a file, the exploits of the first `broken` being no exploits."""
+    rows = [problem_to_row(problem) for problem in PROBLEMS]
+    for row in rows[:broken]:
+        row["exploit"] = row["ground_truth"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def config_of(make_config: Callable[..., RunConfig], source: Path, **problems: Any) -> RunConfig:
+    return make_config(
+        problems={"source": str(source), "exploit_types": None, **problems},
+        prefill={"levels": [0]},
+        verifier={"allow_weak_sandbox": True, "timeout_s": 20.0},
+    )
+
+
+def test_an_inconsistent_problem_is_left_out_and_recorded(
+    make_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    plan = make_plan(config_of(make_config, write(tmp_path / "problems.jsonl", broken=1)))
+    assert sorted(plan.inputs.problems) == sorted(problem.id for problem in PROBLEMS[1:])
+    layout = RunLayout(tmp_path / "run")
+    layout.root.mkdir()
+    plan.write(layout)
+    document = json.loads(layout.problem_checks.read_text())
+    assert (document["checked"], len(document["inconsistent"]), document["kept"]) == (4, 1, False)
+    notes = read_provenance(layout.root).notes
+    assert any(PROBLEMS[0].id in note and "left out: exploit passes the secure verifier" in note for note in notes), (
+        notes
+    )
+
+
+def test_kept_problems_run_and_are_named(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    source = write(tmp_path / "problems.jsonl", broken=1)
+    plan = make_plan(config_of(make_config, source, keep_inconsistent=True))
+    assert len(plan.inputs.problems) == 4
+    assert [check.problem_id for check in plan.checked.inconsistent] == [PROBLEMS[0].id]
+
+
+def test_no_consistent_problem_is_an_error(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="none of the 4 problems is consistent"):
+        make_plan(config_of(make_config, write(tmp_path / "problems.jsonl", broken=4)))
+
+
+def test_a_check_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = checks_of(PROBLEMS, "builtin", OPTIONS, {}, "builtin:x", tmp_path)
+    monkeypatch.setattr("foreshock.batch.planning.problem_checks.create_verifier", None)
+    assert checks_of(PROBLEMS, "builtin", OPTIONS, {}, "builtin:x", tmp_path) == first
+    with pytest.raises(TypeError):
+        checks_of(PROBLEMS, "builtin", OPTIONS, {}, "builtin:y", tmp_path)
+
+
+def test_the_command_lists_what_is_wrong(tmp_path: Path) -> None:
+    source = write(tmp_path / "problems.jsonl", broken=1)
+    done = CliRunner().invoke(app, ["check", str(source), "--allow-weak-sandbox", "--timeout", "20"])
+    assert done.exit_code == 1
+    assert f"{PROBLEMS[0].id} (test_case_leak): inconsistent" in done.output
+    assert "3 of 4 problems are consistent under builtin:" in done.output
+    fine = write(tmp_path / "fine.jsonl", broken=0)
+    done = CliRunner().invoke(app, ["check", str(fine), "--allow-weak-sandbox", "--timeout", "20", "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["consistent"] == 4
