@@ -141,7 +141,7 @@ def test_a_bad_node_a_full_queue_and_a_pause_cost_little(
     setup = ["if [[ $SLURMD_NODENAME == n1 ]]; then echo 'NVRM: Xid 79: GPU has fallen off the bus'; exit 9; fi"]
     profile = {"setup": [*setup, "sleep 8"], "array_throttle": 8, "costs": costs, "max_submit": 30}
     bad = sweep_tools.make(bed, sweep, inputs, "bad", profile, execution={"max_minutes": 0.8})
-    paused = sweep_tools.make(bed, sweep, inputs, "paused", {"gpus_per_node": 0})
+    paused = sweep_tools.make(bed, sweep, inputs, "paused", {"gpus_per_node": 0, "setup": ["sleep 15"]})
     qos = ("sacctmgr", "-i", "modify", "qos", "normal", "set")
     bad.foreshock("run", str(bad.config))
     elements = len([name for _, name, _ in bed.queue() if "-a" in name])
@@ -153,10 +153,7 @@ def test_a_bad_node_a_full_queue_and_a_pause_cost_little(
     assert any("n1: " in note and "Xid 79" in note for note in bad.status()["notes"])
     bed.root(*qos, "MaxSubmitJobsPerUser=2")
     try:
-        own = "sweep_1-8_fs-"
-        bed.wait_until("the second run works", lambda: bool(running(bed, own, paused)), 300)
-        for job in running(bed, own, paused):
-            bed.root("scontrol", "suspend", job, check=False)
+        bed.wait_until("the second run is suspended", lambda: suspend(bed, paused), 300)
         assert any("suspended" in note for note in paused.status()["notes"])
         for job in [job for job, _, state in bed.queue() if state == "SUSPENDED"]:
             bed.root("scontrol", "resume", job)
@@ -171,9 +168,11 @@ def test_a_bad_node_a_full_queue_and_a_pause_cost_little(
     assert "keeping away from n1" in bad.logs("*-end-*")
 
 
-def running(bed: Any, prefix: str, run: Any) -> list[str]:
-    """Ids of a run's running elements."""
+def suspend(bed: Any, run: Any) -> bool:
+    """Suspend what runs of a run; whether something is suspended (a job that has only just started refuses it)."""
     entry = json.loads((run.dir / "slurm" / "pack-0000" / "submission.json").read_text())
     names = {job["name"] for job in entry["arrays"]}
-    assert all(name.startswith(prefix) for name in names)
-    return [job for job, name, state in bed.queue() if name in names and state == "RUNNING"]
+    for job, name, state in bed.queue():
+        if name in names and state == "RUNNING":
+            bed.root("scontrol", "suspend", job, check=False)
+    return "SUSPENDED" in {state for _, name, state in bed.queue() if name in names}
