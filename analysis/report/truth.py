@@ -51,7 +51,9 @@ def truth_section(runs: Sequence[RunFindings], rates: pd.DataFrame | None) -> Se
     compared = None if rates is None else compare_estimates(measured, rates)
     if compared is not None and len(compared):
         directory = RunLayout(measured[0].run_dir).analysis / "ground_truth"
-        figures.append(estimates_figure(compared, directory, HEADLINE))
+        drawn = compared.dropna(subset=["log10_rate", "lower95"])
+        if len(drawn):
+            figures.append(estimates_figure(drawn, directory, HEADLINE))
         body += _agreement(compared)
     else:
         body += html_table(_wide(measured))
@@ -89,7 +91,7 @@ def by_checkpoint(run: RunFindings) -> pd.DataFrame:
 
 
 def compare_estimates(runs: Sequence[RunFindings], rates: pd.DataFrame) -> pd.DataFrame:
-    """Headline estimates beside measurements, one row per (run, exploit type, checkpoint) that has both.
+    """Headline estimates and bounds beside measurements, one row per (run, exploit type, checkpoint) that has both.
 
     Raises:
         InputError: `rates` lacks columns.
@@ -106,7 +108,10 @@ def compare_estimates(runs: Sequence[RunFindings], rates: pd.DataFrame) -> pd.Da
         truth["exploit_type"] = truth["exploit_type"].astype(str)
         # Tables without a status are taken at their word: every row an estimate.
         mine = mine.assign(status=mine.get("status", _ESTIMATE))
-        mine = mine[["exploit_type", "checkpoint", "log10_rate", "lower95", "upper95", "status"]].dropna()
+        mine = mine[["exploit_type", "checkpoint", "log10_rate", "lower95", "upper95", "status"]]
+        # A bound may lack a median and one limit; an estimate has all.
+        mine = mine.dropna(subset=["upper95", "status"])
+        mine = mine[(mine["status"] != _ESTIMATE) | mine[["log10_rate", "lower95"]].notna().all(axis=1)]
         mine = mine.assign(checkpoint=_steps(mine["checkpoint"]), exploit_type=mine["exploit_type"].astype(str))
         truth["checkpoint"] = truth["checkpoint"].astype(np.float64)
         joined = truth.drop(columns=["run", "n_tasks"]).merge(mine, on=["exploit_type", "checkpoint"])

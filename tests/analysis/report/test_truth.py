@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from foreshock.analysis.report import truth
 from foreshock.analysis.report.truth import predictive_coverage
 
 
@@ -38,3 +39,12 @@ def test_a_decade_too_low_and_too_narrow_are_seen_where_overlap_sees_nothing() -
     assert low["above"].sum() > 10 * max(low["below"].sum(), 1)
     narrow = predictive_coverage(cells(150, 0.6, 2, claimed_sd=0.2))
     assert narrow["covered"].mean() < narrow["expected"].mean() - 0.15
+
+
+def test_bounds_without_a_median_are_judged_by_their_limit() -> None:
+    estimates = cells(5, 0.3, 3).assign(status="estimate", measured_rate=0.1)
+    limits = {"log10_rate": np.nan, "lower95": np.nan, "upper95": -2.0, "measured_n": 400, "status": "bound"}
+    bounds = pd.DataFrame([limits | {"measured_k": k} for k in (0, 3, 40)])
+    text = str(truth._agreement(pd.concat([estimates, bounds], ignore_index=True)))
+    assert "Of 5 cells labelled estimate" in text
+    assert "Of 3 cells labelled a bound, 2 measured counts are compatible with the upper limit" in text
