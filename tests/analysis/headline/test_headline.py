@@ -13,6 +13,7 @@ from benchmarks.calibration.worlds import paths, registers
 from benchmarks.calibration.worlds.corrupt import FAULTS, corrupted
 from benchmarks.calibration.worlds.sweep import World
 
+from foreshock.analysis.estimates.direct import weighted_limits
 from foreshock.analysis.estimates.rates import estimate_rates
 from foreshock.analysis.evidence.estimate import Method, Status
 from foreshock.analysis.evidence.evidence import DirectRows, DonorKind, Evidence, PrefillRows, Surface
@@ -128,7 +129,24 @@ def test_a_zero_counts_limit_holds_whatever_the_attempts_of_single_tasks() -> No
         np.array([[[0]]]), empty_rows(), DonorKind.UNCONDITIONED, direct,
     )  # fmt: skip
     (found,) = [e for e in estimate_rates(evidence).estimates if e.method is Method.DIRECT]
-    assert found.limits.upper95 == pytest.approx(np.log10(1 - 0.025 ** (1 / 10)))
+    assert found.limits.upper95 == pytest.approx(np.log10(-np.log(0.025) / 10))
+    equal = replace(evidence, direct_rows=replace(direct, n=np.full(10, 7)))
+    equal = replace(equal, n=np.array([[[70]]]))
+    (found,) = [e for e in estimate_rates(equal).estimates if e.method is Method.DIRECT]
+    assert found.limits.upper95 == pytest.approx(np.log10(1 - 0.025 ** (1 / 70)))
+
+
+def test_limits_of_unequal_attempts_hold_where_a_few_tasks_carry_the_exploits() -> None:
+    rng = np.random.default_rng(0)
+    rate = np.where(np.arange(40) < 3, 0.7, 0.002)
+    attempts = np.where(np.arange(40) % 2 == 0, 1, 12)
+    weight = 1 / (40 * attempts)
+    held = []
+    for _ in range(2000):
+        k = rng.binomial(attempts, rate)
+        low, high = weighted_limits(float(weight @ k), float(weight**2 @ k), float(weight.max()), 0.95)
+        held.append(low <= rate.mean() <= high)
+    assert np.mean(held) >= 0.95
 
 
 def test_surfaces_of_types_that_only_one_run_has_are_estimated() -> None:
