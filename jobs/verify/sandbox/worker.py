@@ -297,7 +297,7 @@ class Worker:
     def _patiently(self, receive: Callable[[], _T]) -> _T:
         """`receive`, tried again while it times out, for CONFINE_S in which this process ran and the zygote did not."""
         assert self._process is not None
-        silent_s, ticks = 0.0, _cpu_ticks(self._process.pid)
+        silent_s, ticks = 0.0, -1
         while True:
             started = time.monotonic()
             try:
