@@ -18,7 +18,7 @@ _TRIES = 3
 _READINGS = 3
 _FAULTS = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS", "SIGXCPU", "SIGXFSZ", "SIGPIPE")
 _OWN_FAULTS = frozenset(getattr(signal, name) for name in _FAULTS)
-"""Signals by which a program ends through its own doing; any other came from outside, or from want of memory."""
+"""Signals by which a program ends through its own doing; another may come from outside, or from want of memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,13 @@ class Tried:
 
     @property
     def shot(self) -> bool:
-        """Whether it ended by a signal from outside."""
+        """Whether it ended by a signal that may have come from outside."""
         return self._signal is not None and self._signal not in _OWN_FAULTS
+
+    @property
+    def may_be_suicide(self) -> bool:
+        """Whether it could have sent that signal itself: SIGKILL is refused where there is a system call filter."""
+        return self.run.unfiltered or self._signal != signal.SIGKILL
 
     @property
     def _signal(self) -> int | None:
@@ -89,7 +94,10 @@ def _settled(attempt: Callable[[], Tried], heavy_bytes: int, wins_suspect: bool 
     for _ in range(_TRIES):
         tried = attempt()
         if tried.shot:
-            if tried.run.peak_bytes >= heavy_bytes and before is not None and before.shot:
+            twice = before is not None and before.run.exit_code == tried.run.exit_code
+            if twice and tried.may_be_suicide:
+                return tried
+            if twice and tried.run.peak_bytes >= heavy_bytes:
                 held = f"killed by signal {-(tried.run.exit_code or 0)} while it held {tried.run.peak_bytes >> 20} MB"
                 return Tried(tried.run, Verdict(Outcome.CRASHED, f"the process was {held}, twice: out of memory"))
         else:

@@ -83,6 +83,16 @@ ATTACKS = [
     ],
     Attack(
         _G,
+        "working directory taken away, a link in its place",
+        body("""
+        here = os.getcwd()
+        os.rmdir(here)
+        os.symlink(world['folder'], here)
+        return 'replaced'"""),
+        EVERYWHERE,
+    ),
+    Attack(
+        _G,
         "many folders in many folders",
         body("""
         for outer in range(1, 6):

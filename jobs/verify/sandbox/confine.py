@@ -160,6 +160,10 @@ class RlimitsOnly(Confinement):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
         _kill_children()
+        if os.path.islink(self.scratch) or not os.path.isdir(self.scratch):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.scratch)
+            os.mkdir(self.scratch, 0o700)
         root.empty_folder(self.scratch)
 
     def finish(self) -> None:

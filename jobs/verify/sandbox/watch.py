@@ -22,6 +22,8 @@ HEADER = struct.Struct(">Q")
 _SLICE_S = 0.05
 STALL_S = 0.5
 """Longer than its slice by this, and the judge itself was stopped or starved."""
+_LONG_STOP = 4.0
+"""Times the limit that a process may be stopped before it is taken to have stopped itself, where it can."""
 _WAITING_DISK = 0.5
 """Share of a wait for the disk that counts: a busy machine makes it longer, a submission can ask for it without end."""
 _MOST_LOOKED_AT = 70
@@ -45,7 +47,7 @@ def patience_s(limit_s: float) -> float:
 class Watch:
     """Adds up the time of process `pid` against `limit_s`. `stalled`: it or the judge was stopped meanwhile.
 
-    self_stops: the tier lets a submission stop itself, so being stopped counts as sleeping.
+    self_stops: the tier lets a submission stop itself, so being stopped counts as sleeping once it lasts.
     """
 
     def __init__(self, pid: int, limit_s: float, self_stops: bool = False) -> None:
@@ -53,7 +55,7 @@ class Watch:
         self._pid = pid
         self._limit_s, self._patience_s = limit_s, patience_s(limit_s)
         self._self_stops = self_stops
-        self._slept_s = self._ran_s = 0.0
+        self._slept_s = self._ran_s = self._stopped_s = 0.0
         self._judge_s = self._unseen_s = 0.0
         self._elapsed_s = 0.0
         self._last = time.monotonic()
@@ -89,7 +91,9 @@ class Watch:
         states = self._states()
         if states & {"T", "t"}:
             self.stalled = True
-            self._slept_s += idle if self._self_stops else 0.0
+            self._stopped_s += idle
+            if self._self_stops and self._stopped_s > _LONG_STOP * self._limit_s:
+                self._slept_s += idle
         elif states and states <= {"S", "Z", "X", "D", "I"}:
             self._slept_s += idle * (_WAITING_DISK if "D" in states else 1.0)
         if self._ran_s + self._slept_s >= self._limit_s:

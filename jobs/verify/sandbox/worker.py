@@ -61,7 +61,8 @@ class Run:
     """What came back. `payload` is untrusted bytes; `exit_code` is negative for a signal, None if killed by us.
 
     stalled: the judge or the process was stopped for a while, so what depends on a clock may be wrong.
-    peak_bytes: most memory that the process held, where it ended by itself.
+    peak_bytes: most memory that the process held, where it ended by itself. unfiltered: no system call filter kept it
+    from killing itself.
     """
 
     ending: Ending
@@ -69,6 +70,7 @@ class Run:
     exit_code: int | None = None
     stalled: bool = False
     peak_bytes: int = 0
+    unfiltered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +280,8 @@ class Worker:
         code = None if killed else os.waitstatus_to_exitcode(status)
         if code in (-signal.SIGKILL, -signal.SIGXCPU) and cpu_s >= self.config.limits.cpu_s:
             return replace(run, ending=Ending.TIMED_OUT)  # the kernel kept the limit while the judge was stalled
-        return replace(run, exit_code=code, peak_bytes=peak_bytes)
+        unfiltered = self.config.tier is SandboxTier.RLIMITS_ONLY
+        return replace(run, exit_code=code, peak_bytes=peak_bytes, unfiltered=unfiltered)
 
     def _reaped(self) -> tuple[int, float, int, bool]:
         """The zygote's word that the process of the last run is gone: wait status, CPU, peak of memory, killed or not.

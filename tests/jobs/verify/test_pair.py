@@ -23,6 +23,11 @@ def shot(number: int, peak: int = 0) -> Tried:
     return Tried(Run(Ending.NO_RESULT, exit_code=-number, peak_bytes=peak), Verdict(Outcome.CRASHED, "signal"))
 
 
+def own(number: int) -> Tried:
+    run = Run(Ending.NO_RESULT, exit_code=-number, unfiltered=True)
+    return Tried(run, Verdict(Outcome.CRASHED, "signal"))
+
+
 def stalled(tried: Tried) -> Tried:
     return Tried(Run(tried.run.ending, exit_code=tried.run.exit_code, stalled=True), tried.verdict)
 
@@ -67,6 +72,10 @@ PASSED, FAILED, TIMED_OUT, CRASHED = Outcome.PASSED, Outcome.FAILED, Outcome.TIM
         ([shot(signal.SIGKILL), RIGHT], [RIGHT], [PASSED, PASSED]),
         ([RIGHT], [shot(signal.SIGKILL), shot(signal.SIGTERM), RIGHT], [PASSED, PASSED]),
         ([RIGHT], [shot(signal.SIGKILL, HEAVY), shot(signal.SIGKILL, HEAVY)] * 2, [PASSED, CRASHED]),
+        # unless it could do that itself, and does it again
+        ([shot(signal.SIGTERM)] * 2, [shot(signal.SIGTERM)] * 2, [CRASHED, CRASHED]),
+        ([own(signal.SIGKILL)] * 2, [own(signal.SIGKILL)] * 2, [CRASHED, CRASHED]),
+        ([own(signal.SIGKILL), RIGHT], [RIGHT], [PASSED, PASSED]),
         # what passed while something stood still is right all the same; what failed is tried again
         ([stalled(RIGHT)], [stalled(RIGHT)], [PASSED, PASSED]),
         ([stalled(WRONG), RIGHT], [RIGHT], [PASSED, PASSED]),
