@@ -141,7 +141,10 @@ def test_a_bad_node_a_full_queue_and_a_pause_cost_little(
     setup = ["if [[ $SLURMD_NODENAME == n1 ]]; then echo 'NVRM: Xid 79: GPU has fallen off the bus'; exit 9; fi"]
     profile = {"setup": [*setup, "sleep 8"], "array_throttle": 8, "costs": costs, "max_submit": 30}
     bad = sweep_tools.make(bed, sweep, inputs, "bad", profile, execution={"max_minutes": 0.8})
-    paused = sweep_tools.make(bed, sweep, inputs, "paused", {"gpus_per_node": 0, "setup": ["sleep 15"]})
+    held = bed.state / "home" / "hold-paused"
+    bed.as_user("touch", str(held))
+    waits = {"gpus_per_node": 0, "setup": [f"while [[ -e {held} ]]; do sleep 0.2; done"]}
+    paused = sweep_tools.make(bed, sweep, inputs, "paused", waits)
     qos = ("sacctmgr", "-i", "modify", "qos", "normal", "set")
     bad.foreshock("run", str(bad.config))
     elements = len([name for _, name, _ in bed.queue() if "-a" in name])
@@ -157,6 +160,7 @@ def test_a_bad_node_a_full_queue_and_a_pause_cost_little(
         assert any("suspended" in note for note in paused.status()["notes"])
         for job in [job for job, _, state in bed.queue() if state == "SUSPENDED"]:
             bed.root("scontrol", "resume", job)
+        held.unlink()
         bed.wait_until("the last job waits for room", lambda: "trying again later" in bad.logs("*-end-*"), 600)
         assert any("tries again to submit" in note for note in bad.status()["notes"])
     finally:
