@@ -152,12 +152,19 @@ class Watch:
         try:
             await self.look_at_list()
             if suspicious or time.monotonic() - self._looked > self.interval_s:
-                now = await self.client.post(self.path, dict(self.probe.body), dict)
+                now = await self.client.post(self.path, dict(self.probe.body), self._read)
                 self._compare(now)
                 self._looked = time.monotonic()
         except BaseException:
             self.faulted = True
             raise
+
+    def _read(self, answer: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The probe's answer. Raises BadAnswerError, which is tried again, for one that lacks what the first one had: a
+        broken answer says nothing of which model gave it."""
+        if self.probe.distribution and not read_distribution(answer):
+            raise BadAnswerError("the probe's answer holds no log-probabilities")
+        return answer
 
     async def look_at_list(self) -> None:
         """Compare the list's entry with the one that was found at load."""
