@@ -5,7 +5,7 @@
 #   install.sh packages VARIANT          the lock file, into a virtual environment
 #   install.sh app VARIANT COMMIT BASE   foreshock, djinn, and the record of what this image is
 #
-# the code lies beside the environment, not in it, so that a changed line of foreshock is a
+# The code lies beside the environment, not in it, so that a changed line of foreshock is a
 # small layer on top of gigabytes that stay as they are.
 set -euo pipefail
 
