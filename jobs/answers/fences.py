@@ -111,6 +111,7 @@ def fenced_pieces(lines: Sequence[str], depth: int = 0) -> Iterator[tuple[int, i
                 at = max(end, at + 1)
                 continue
         code = transcript_code(body) if opening.transcript or body.lstrip().startswith(">>> ") else body
+        code = _without_notebook_lines(code)
         label = Label.OTHER if opening.label is Label.MARKDOWN else opening.label
         if code.strip():
             yield at, end, Piece(_trim(without_end_word(code) if parse(code) else code), label, closed)
@@ -284,6 +285,15 @@ def transcript_code(body: str) -> str:
 def _is_expression(text: str) -> bool:
     tree = parse(text)
     return tree is not None and all(isinstance(node, ast.Expr) for node in tree.body)
+
+
+def _without_notebook_lines(code: str) -> str:
+    """Without a label on a line of its own, and without notebook commands where they keep it from being Python."""
+    code = re.sub(r"\A\s*(?:python3?|py)[ \t]*\n", "", code, flags=re.I)
+    if parse(code) is not None or not re.search(r"^[%!]\w", code, re.M):
+        return code
+    plain = re.sub(r"^[%!]\w[^\n]*\n?", "", code, flags=re.M)
+    return code if parse(plain) is None else plain
 
 
 def _trim(code: str) -> str:

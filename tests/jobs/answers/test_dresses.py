@@ -256,6 +256,8 @@ PREFIXED = {
     "label word and closing fence": f"python\n{F}\n```",
     "closing fence only": f"{F}\n```",
     "closing END only": f"{F}\n```END",
+    "label on the first line": f"```\npython\n{F}\n```",
+    "notebook": f"```python\n%matplotlib inline\n!pip install numpy\n{F}\n```",
     "code colon": f"Code:\n{F}",
     "transcript": ">>> def solve(x):\n...     return x + 1\n...\n>>> solve(1)\n2",
     "transcript labelled": "```pycon\n>>> def solve(x):\n...     return x + 1\n...\n>>> solve(1)\n2\n```",
