@@ -126,7 +126,8 @@ class RlimitsOnly(Confinement):
     def prepare(self) -> None:
         """Adopt orphans of submissions, so that `clean` finds them."""
         self._processes = _processes_of(os.getuid())
-        kernel.prefer_to_kill(self._proc, _OOM_ZYGOTE)
+        # At once as its submissions will stand: one that cannot be dumped may not change that any more, but for root.
+        kernel.prefer_to_kill(self._proc, _OOM_SUBMISSION)
         self._cookie = int.from_bytes(os.urandom(8))
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
