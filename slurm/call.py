@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from foreshock.errors import ForeshockError
 
-_TIMEOUT_S = 60
+TIMEOUT_S = 60
 _OPTIONS = re.compile(r"^(SBATCH|SQUEUE|SACCT|SACCTMGR|SCANCEL|SCONTROL|SINFO|SALLOC|SRUN|SLURMD?)_")
 _KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_ROOT", "SLURM_HOME", "SLURM_PREFIX"})
 """Where Slurm is and who is asking; every other variable of these names is an option in disguise, or another job's."""
@@ -45,36 +45,44 @@ def slurm_environment(environment: Mapping[str, str] | None = None) -> dict[str,
     return kept | {"LC_ALL": "C.UTF-8"}
 
 
-def run_command(argv: Sequence[str], *, utc: bool = True) -> str:
-    """Standard output of a Slurm command.
+def hidden_variables() -> list[str]:
+    """Names of this process's variables that would be options of Slurm's commands."""
+    return sorted(os.environ.keys() - slurm_environment().keys())
 
-    Raises SlurmError if it fails, SlurmSilentError if it is absent, hangs, or gets no answer itself. Times in the
-    output are UTC unless `utc` is false: sbatch hands its environment on to the job.
+
+def run_command(argv: Sequence[str]) -> str:
+    """Standard output of a Slurm command that asks or cancels; times in it are UTC.
+
+    Raises SlurmError if it fails, SlurmSilentError if it is absent, hangs, or gets no answer itself.
     """
-    environment = slurm_environment()
-    if utc:
-        environment["TZ"] = "UTC"
-    else:
-        environment.pop("LC_ALL")
-        if "LC_ALL" in os.environ:
-            environment["LC_ALL"] = os.environ["LC_ALL"]
+    environment = slurm_environment() | {"TZ": "UTC"}
     said = " ".join(argv[:6])
     try:
         done = subprocess.run(
-            argv, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False, env=environment
+            argv, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False, env=environment
         )
     except (FileNotFoundError, PermissionError):
-        raise SlurmSilentError(
-            f"{argv[0]} is not on PATH: this machine does not talk to a Slurm cluster\n"
-            "  -> run on a login node, or `foreshock plan --emit-sbatch DIR` and submit the scripts from one"
-        ) from None
+        raise absent(argv[0]) from None
     except subprocess.TimeoutExpired:
-        raise SlurmSilentError(f"`{said}` gave no answer within {_TIMEOUT_S} s; is the controller up?") from None
+        raise SlurmSilentError(f"`{said}` gave no answer within {TIMEOUT_S} s; is the controller up?") from None
     if done.returncode == 0:
         return done.stdout
-    told = _told(done.stderr) or _told(done.stdout) or "no message"
+    raise command_error(said, done.returncode, done.stdout, done.stderr)
+
+
+def absent(program: str) -> SlurmSilentError:
+    """The error for a machine without Slurm's commands."""
+    return SlurmSilentError(
+        f"{program} is not on PATH: this machine does not talk to a Slurm cluster\n"
+        "  -> run on a login node, or `foreshock plan --emit-sbatch DIR` and submit the scripts from one"
+    )
+
+
+def command_error(said: str, code: int, out: str, err: str) -> SlurmError:
+    """The error of a command that failed: SlurmSilentError where it got no answer itself."""
+    told = _told(err) or _told(out) or "no message"
     kind = SlurmSilentError if _SILENCE.search(told) else SlurmError
-    raise kind(f"`{said}` failed with exit code {done.returncode}: {told}")
+    return kind(f"`{said}` failed with exit code {code}: {told}")
 
 
 def _told(text: str) -> str:

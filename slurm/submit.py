@@ -1,7 +1,7 @@
 """Submission: a pack's arrays, then one job after all of them.
 
-There is one way to submit: a whole script in the run directory, `sbatch SCRIPT`, and a look for the job by its name.
-What sbatch prints is read only when Slurm does not know the name yet: sites wrap it, and print what they like.
+There is one way to submit: a whole script in the run directory, sbatch through submitit, and a look for the job by its
+name. What sbatch prints is read only when Slurm does not know the name yet: sites wrap it, and print what they like.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from foreshock.slurm.call import SlurmError, SlurmSilentError, run_command
+from foreshock.slurm.call import SlurmError, SlurmSilentError
 from foreshock.slurm.commands import ended_jobs, queued_jobs
 from foreshock.slurm.jobscript import ArrayScript, FinalScript, render, render_submit
 from foreshock.slurm.journal import Journal, JournaledJob, Stage, Submission
+from foreshock.slurm.sbatch import ScriptExecutor
 
 _SETTLE_S = 2.0  # between two looks for a job whose submission was interrupted
 _LIMIT = re.compile(r"SubmitJob|QOSMax|AssocMax|AssocGrp|job submit limit|MaxJobCount|maximum number of jobs", re.I)
@@ -149,13 +150,14 @@ def _sbatch(
     script: ArrayScript | FinalScript,
     after: Sequence[int],
 ) -> tuple[Submission, int]:
-    path = journal.folder(submission.pack) / f"{job.name}.sbatch"
-    path.write_text(render(script, after), encoding="utf-8")
+    text = render(script, after)
+    folder = journal.folder(submission.pack)
+    (folder / f"{job.name}.sbatch").write_text(text, encoding="utf-8")
     submission = submission.with_job(replace(job, stage=Stage.SUBMITTING))
     journal.save(submission)
     said, refusal = "", None
     try:
-        said = run_command(["sbatch", str(path)], utc=False)
+        said = ScriptExecutor(folder / "submitit" / job.name, text).submit_script()
     except SlurmError as error:
         refusal = error
     try:

@@ -31,14 +31,6 @@ def test_options_that_a_shell_exports_reach_no_command(monkeypatch: pytest.Monke
     assert "TZ=UTC" in seen
 
 
-def test_a_job_inherits_time_zone_and_language_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
-    monkeypatch.setenv("LC_ALL", "C")
-    seen = run_command(["env"], utc=False).splitlines()
-    assert "TZ=Pacific/Kiritimati" in seen
-    assert "LC_ALL=C" in seen
-
-
 def test_other_variables_stay() -> None:
     assert slurm_environment({"HOME": "/h", "SLURMY": "x", "SBATCH_ACCOUNT": "y"})["SLURMY"] == "x"
 
