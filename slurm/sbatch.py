@@ -60,7 +60,9 @@ class ScriptExecutor(submitit.SlurmExecutor):
         hidden = [f"--unset={name}" for name in hidden_variables()]
         return ["env", *hidden, "timeout", str(TIMEOUT_S), "sbatch", str(submission_file_path)]
 
-    def _get_job_id_from_submission_command(self, string: bytes | str) -> str:
+    def _get_job_id_from_submission_command(  # type: ignore[override]  # static there, and called on the instance
+        self, string: bytes | str
+    ) -> str:
         """A name for submitit's copies: the job's id is looked for by its name, as sites wrap what sbatch prints."""
         self.said = string if isinstance(string, str) else string.decode(errors="replace")
         return "submitted"
