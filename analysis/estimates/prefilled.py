@@ -18,7 +18,7 @@ from foreshock.analysis.evidence.estimate import Limits, Method, RateEstimate, S
 from foreshock.analysis.evidence.evidence import DonorKind, Evidence, Floats, Ints, PrefillRows
 from foreshock.analysis.importance.bootstrap import bootstrap_log_mean
 from foreshock.analysis.importance.diagnostics import diagnose
-from foreshock.analysis.importance.estimators import balance_heuristic, log_mean_weighted, tilted_jensen_bound
+from foreshock.analysis.importance.formulas import balance_heuristic, log_mean_weighted, tilted_jensen_bound
 
 ENOUGH_SUCCESSES = 8
 _QUANTILES = (0.05, 0.95, 0.025, 0.975)

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 from foreshock.jobs.prompts.tokenizer import Tokenizer
 
-_TAG = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
-_ABOUT_REASONING = re.compile(r"think|thought|reason", re.I)
+TAG = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
+REASONING_WORDS = "think|thought|reason"
+"""One of them is in every reasoning marker that models have; a new one goes here."""
+_ABOUT_REASONING = re.compile(REASONING_WORDS, re.I)
 
 
 def control_tokens(tokenizer: Tokenizer) -> frozenset[str]:
@@ -32,7 +34,7 @@ def last_marker(text: str, controls: frozenset[str]) -> str | None:
     found = find_controls(body, controls)
     if found and found[-1][0] + len(found[-1][1]) == len(body):
         return found[-1][1]
-    tags = list(_TAG.finditer(body))
+    tags = list(TAG.finditer(body))
     return tags[-1][0] if tags and tags[-1].end() == len(body) else None
 
 
@@ -71,7 +73,7 @@ def is_about_reasoning(marker: str) -> bool:
 def reasoning_pairs(text: str, tokenizer: Tokenizer, sources: str) -> dict[str, str]:
     """Opening and closing markers about reasoning among the vocabulary's control tokens and the tags in `text`; a
     closing one must be a control token too, or written in the templates' `sources`."""
-    marks = [*control_tokens(tokenizer), *(match[0] for match in _TAG.finditer(text))]
+    marks = [*control_tokens(tokenizer), *(match[0] for match in TAG.finditer(text))]
     found = {mark: closing_of(mark, tokenizer, sources) for mark in marks if is_about_reasoning(mark)}
     return {mark: closing for mark, closing in sorted(found.items()) if closing is not None}
 

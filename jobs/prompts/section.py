@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from foreshock.errors import InputError
 from foreshock.jobs.prompts.chat_template import TemplateError
 from foreshock.jobs.prompts.markers import (
+    REASONING_WORDS,
+    TAG,
     closing_of,
     control_tokens,
     find_controls,
@@ -31,8 +33,7 @@ WHAT_TO_SET = (
     "set prompt.opening and prompt.closing to the texts around the model's reasoning (in YAML, for example, opening: "
     '"<think>\\n" and closing: "</think>"), or prompt.format: chat for a model that does not reason'
 )
-_LEADING_TAG = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
-_SPOKEN_OF = re.compile(r"[<\[]/?\|?/?[\w:|]*(?:think|thought|reason)[\w:|]*[>\]]", re.I)
+_SPOKEN_OF = re.compile(r"[<\[]/?\|?/?[\w:|]*(?:" + REASONING_WORDS + r")[\w:|]*[>\]]", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ def _split_between(tokenizer: Tokenizer, turn: ReasonedTurn) -> tuple[str, str]:
     """(closing marker, what follows it up to the answer), both stripped."""
     body = turn.between.strip()
     leading = [token for place, token in find_controls(body, control_tokens(tokenizer)) if place == 0]
-    tag = _LEADING_TAG.match(body)
+    tag = TAG.match(body)
     marker = leading[0] if leading else tag[0] if tag else None
     if marker is None:
         return (body.splitlines()[0] if turn.by_tool_call else body), ""

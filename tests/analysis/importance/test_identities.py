@@ -11,7 +11,7 @@ import pytest
 from foreshock.analysis.evidence.estimate import Status
 from foreshock.analysis.importance.bootstrap import bootstrap_log_mean
 from foreshock.analysis.importance.diagnostics import diagnose, effective_sample_size, generalised_pareto_k, pareto_k
-from foreshock.analysis.importance.estimators import (
+from foreshock.analysis.importance.formulas import (
     balance_heuristic,
     log_mean_weighted,
     surprisal_bound,
