@@ -116,9 +116,9 @@ def _smallest(texts: Sequence[str]) -> int | None:
 
 def cancel_jobs(names: Iterable[str]) -> None:
     """Take what is queued off the queue, and tell what runs to finish its batch and leave. Raises SlurmError."""
-    for some in _batches(names):
-        run_command(["scancel", "--user", _user(), "--name", some, "--state", "PENDING"])
-        argv = ["scancel", "--user", _user(), "--name", some, "--state", "RUNNING", "--batch", "--signal", "USR1"]
+    for name in names:  # one at a time: to scancel a comma is part of a name
+        run_command(["scancel", "--user", _user(), "--name", name, "--state", "PENDING"])
+        argv = ["scancel", "--user", _user(), "--name", name, "--state", "RUNNING", "--batch", "--signal", "USR1"]
         run_command(argv)
 
 
