@@ -199,7 +199,7 @@ def make_interpreter(bed: Testbed) -> None:
     target = bed.state / "venv" / "lib" / f"python{minor}" / "site-packages" / "borrowed.pth"
     # The code first: an editable installation among the packages may point at what cannot be read.
     target.write_text(f"{bed.repo / 'src'}\nimport site; site.addsitedir({str(site)!r})\n")
-    bed.as_user(str(bed.python), "-c", "import foreshock.batch, torch")
+    bed.as_user(str(bed.python), "-c", "import foreshock.batch, submitit, torch")
 
 
 def _base_python(bed: Testbed, minor: str) -> str:
