@@ -24,6 +24,7 @@ _TYPES = {
     FieldType.FLAG: pa.bool_(),
     FieldType.TEXTS: pa.list_(pa.string()),
     FieldType.NUMBERS: pa.list_(pa.float64()),
+    FieldType.OBJECT: pa.string(),  # as JSON
 }
 _FIELDS: dict[TableKind, Sequence[Field]] = {
     **dict.fromkeys(SAMPLED, (*SAMPLE_FIELDS, ROLLOUT, ERROR)),
@@ -87,6 +88,8 @@ def _value(value: Any, kind: pa.DataType) -> Any:
         if pa.types.is_integer(kind):
             return int(value) if float(value).is_integer() and abs(value) < 2**63 else None
         return str(value) if pa.types.is_string(kind) else None
+    if isinstance(value, dict) and pa.types.is_string(kind):
+        return json.dumps(value)
     if isinstance(value, list) and pa.types.is_list(kind):
         items = (_value(item, kind.value_type) for item in value)
         return [item for item in items if item is not None]
