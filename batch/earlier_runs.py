@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from foreshock.batch.config import RunConfig, load_yaml, parse_config
+from foreshock.batch.config import RunConfig
+from foreshock.batch.config_file import load_yaml, parse_config
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout
 

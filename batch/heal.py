@@ -17,7 +17,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from foreshock.batch.config import load_config
+from foreshock.batch.config_file import load_config
 from foreshock.batch.executors.slurm_scripts import journaled_site, make_scripts, next_folder, next_submission
 from foreshock.batch.executors.slurm_work import submitted_specs, taken_over
 from foreshock.batch.packing.measured import pack_tasks

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from foreshock.batch.config import parse_config
+from foreshock.batch.config_file import parse_config
 from foreshock.batch.packing.measured import resources
 from foreshock.batch.planning.make_plan import engine_options as plan_options
 from foreshock.batch.site import resolve_site
@@ -71,7 +71,7 @@ def test_an_option_that_every_verifier_has_cannot_be_a_verifiers_own() -> None:
         timeout_s: float = 1.0
 
     with pytest.raises(ValueError, match="'timeout_s' is an option that every verifier has"):
-        VerifierSpec("own", "", lambda *_: None, lambda _: None, Own)  # type: ignore[arg-type,return-value]
+        VerifierSpec("own", "", lambda *_: None, lambda _: None, Own)  # type: ignore[arg-type,return-value]  # wrong on purpose
 
 
 ENGINE = """

@@ -9,7 +9,8 @@ from typing import Any
 
 import typer
 
-from foreshock.batch.config import RunConfig, load_config, parse_config
+from foreshock.batch.config import RunConfig
+from foreshock.batch.config_file import load_config, parse_config
 from foreshock.batch.planning.checkpoints import find_checkpoints, one_checkpoint, require_loadable
 from foreshock.batch.planning.make_plan import worker_settings
 from foreshock.errors import ForeshockError, InputError

@@ -51,7 +51,7 @@ def evaluate(
 ) -> None:
     """Evaluate one checkpoint at one prefill level. Interrupted, the same command goes on where it stopped."""
     from foreshock.batch.cli.display import hooks
-    from foreshock.batch.config import with_endpoint
+    from foreshock.batch.config_file import with_endpoint
     from foreshock.batch.running.one_cell import evaluate_one, one_cell_config
     from foreshock.batch.running.run import command_line
 

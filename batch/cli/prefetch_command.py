@@ -22,7 +22,7 @@ def prefetch(
 
     from rich.console import Console
 
-    from foreshock.batch.config import load_config
+    from foreshock.batch.config_file import load_config
     from foreshock.batch.planning.prefetch import prefetch as fetch
 
     console = Console(stderr=True)

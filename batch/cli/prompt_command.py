@@ -28,7 +28,7 @@ def prompt(
     Example: foreshock prompt sweep.yaml --checkpoint 40 --level 10
     """
     from foreshock.batch.cli.prompt_view import print_prompt
-    from foreshock.batch.config import load_config
+    from foreshock.batch.config_file import load_config
     from foreshock.batch.planning.show_prompt import show_prompt
 
     shown = show_prompt(load_config(config), checkpoint, level, task)

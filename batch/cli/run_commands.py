@@ -66,7 +66,7 @@ def _configuration(
     keep_inconsistent: bool = False,
 ) -> RunConfig:
     """The configuration from its file or an earlier run, with the command line's overrides."""
-    from foreshock.batch.config import load_config, load_yaml, parse_config, with_endpoint
+    from foreshock.batch.config_file import load_config, load_yaml, parse_config, with_endpoint
     from foreshock.batch.earlier_runs import config_from_sensitivity_run, newest_run
 
     if config is None and sensitivity_run is None:
@@ -203,7 +203,7 @@ def resume(
     analyses, and a run that is complete and analysed is left alone. Example: foreshock resume RUN_DIR
     """
     from foreshock.batch.cli.display import hooks
-    from foreshock.batch.config import parse_config
+    from foreshock.batch.config_file import parse_config
     from foreshock.batch.earlier_runs import newest_run
     from foreshock.batch.running.run import require_complete
     from foreshock.batch.running.run import resume as resume_run

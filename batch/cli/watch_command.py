@@ -132,7 +132,7 @@ def watch(
 
 def _results_of(config: Path | None) -> Path:
     """The results folder that a configuration file names, else `results`."""
-    from foreshock.batch.config import load_yaml
+    from foreshock.batch.config_file import load_yaml
 
     if config is not None:
         data = load_yaml(config)[0]

@@ -15,7 +15,8 @@ from typing import Any
 
 import yaml
 
-from foreshock.batch.config import RunConfig, load_config, parse_config
+from foreshock.batch.config import RunConfig
+from foreshock.batch.config_file import load_config, parse_config
 from foreshock.batch.demo.donors import write_prefill_sources
 from foreshock.batch.demo.summary import foresight_lines
 from foreshock.batch.demo.train import OrganismPaths, TrainProgress, train_organism

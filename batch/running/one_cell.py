@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.analysis.aggregate import aggregate
-from foreshock.batch.config import RunConfig, parse_config
+from foreshock.batch.config import RunConfig
+from foreshock.batch.config_file import parse_config
 from foreshock.batch.planning.make_plan import make_plan, same_experiment
 from foreshock.batch.running.execute import execute
 from foreshock.batch.running.run import RunHooks, RunResult, create_run, require_complete, require_same_models

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.analysis.aggregate import AggregateReport, aggregate
-from foreshock.batch.config import Cluster, RunConfig, load_config
+from foreshock.batch.config import Cluster, RunConfig
+from foreshock.batch.config_file import load_config
 from foreshock.batch.executors.factory import make_executor
 from foreshock.batch.planning.make_plan import RunPlan, make_plan
 from foreshock.batch.planning.show_prompt import prompting_record

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from foreshock.batch.config import RunConfig, load_config, load_yaml, parse_config
+from foreshock.batch.config import RunConfig
+from foreshock.batch.config_file import load_config, load_yaml, parse_config
 from foreshock.batch.planning.make_plan import grow_plan, make_plan
 from foreshock.batch.running.run import create_run
 from foreshock.batch.site import Site

@@ -21,7 +21,7 @@ import yaml
 from benchmarks.throughput.previous import server
 from scipy.stats import fisher_exact
 
-from foreshock.batch.config import load_config
+from foreshock.batch.config_file import load_config
 from foreshock.batch.planning.make_plan import make_plan
 from foreshock.batch.running.run import RunHooks, require_complete, run
 from foreshock.jobs.records.jsonl import read_rows

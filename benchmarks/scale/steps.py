@@ -48,7 +48,7 @@ def rates(run: Path) -> int:
 
 def analyse_run(run: Path) -> int:
     """Everything that follows a run, report included."""
-    from foreshock.batch.config import parse_config
+    from foreshock.batch.config_file import parse_config
     from foreshock.batch.running.analyse import analyse
     from foreshock.jobs.records.layout import RunLayout
 

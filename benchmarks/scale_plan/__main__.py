@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from foreshock.batch.config import parse_config
+from foreshock.batch.config_file import parse_config
 from foreshock.batch.executors.fake import FakeExecutor
 from foreshock.batch.packing.cost import CostModel
 from foreshock.batch.packing.pack import pack

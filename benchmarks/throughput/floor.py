@@ -15,7 +15,8 @@ from pathlib import Path
 
 import yaml
 
-from foreshock.batch.config import RunConfig, load_config
+from foreshock.batch.config import RunConfig
+from foreshock.batch.config_file import load_config
 from foreshock.batch.planning.make_plan import make_plan
 from foreshock.jobs.engines.registry import create_engine
 from foreshock.jobs.evaluate import Evaluator

@@ -17,7 +17,8 @@ import yaml
 from benchmarks.throughput.outcome import Outcome
 from benchmarks.throughput.timeline import traced
 
-from foreshock.batch.config import RunConfig, load_config
+from foreshock.batch.config import RunConfig
+from foreshock.batch.config_file import load_config
 from foreshock.batch.running.run import RunHooks, require_complete, run
 from foreshock.jobs.engines import factory
 from foreshock.jobs.engines.base import Engine, PromptLogprobs, ScoreRequest

@@ -10,7 +10,8 @@ import random
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from foreshock.batch.config import RunConfig, parse_config
+from foreshock.batch.config import RunConfig
+from foreshock.batch.config_file import parse_config
 from foreshock.batch.demo.corpus import Phase, make_items
 from foreshock.batch.demo.tokenizer import train_tokenizer
 from foreshock.batch.demo.traces import Intent, write_trace

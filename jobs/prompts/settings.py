@@ -56,7 +56,7 @@ class PromptSettings:
                     f"prompt.template_args.{name} is not the template's to read: foreshock sets it itself",
                     fix="give arguments such as enable_thinking, reasoning_effort or date",
                 )
-        self.date  # noqa: B018 (says what is wrong with it, if anything is)
+        self.date  # noqa: B018 - says what is wrong with it, if anything is
 
     @property
     def date(self) -> datetime.datetime:

@@ -27,11 +27,11 @@ def read_arguments(source: str) -> frozenset[str]:
     class Generation(Extension):
         """`{% generation %}` blocks, which mark the assistant's part for training."""
 
-        tags = {"generation"}  # noqa: RUF012 (jinja2 declares it so)
+        tags = {"generation"}  # noqa: RUF012 - jinja2 declares it so
 
         def parse(self, parser: object) -> nodes.Node:
-            lineno = next(parser.stream).lineno  # type: ignore[attr-defined]  # a jinja2 Parser, which has no stubs here
-            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)  # type: ignore[attr-defined]
+            lineno = next(parser.stream).lineno  # type: ignore[attr-defined]  # jinja2 has no types for it  # a jinja2 Parser, which has no stubs here
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)  # type: ignore[attr-defined]  # jinja2 has no types for it
             return nodes.Scope(body, lineno=lineno)
 
     environment = Environment(extensions=[loopcontrols, Generation], autoescape=False)

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from foreshock.batch.config import RunConfig, parse_config
+from foreshock.batch.config import RunConfig
+from foreshock.batch.config_file import parse_config
 from foreshock.jobs.verify.builtin.problems import builtin_problems
 
 TYPES = ["process_exit", "test_case_leak"]

@@ -9,7 +9,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foreshock.batch.config import RunConfig, load_config, parse_config, valid_keys
+from foreshock.batch.config import RunConfig
+from foreshock.batch.config_file import load_config, parse_config, valid_keys
 from foreshock.errors import InputError
 
 MINIMAL = {"checkpoints": {"dir": "ckpts"}, "prefill": {"levels": [0]}}

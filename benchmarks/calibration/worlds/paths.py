@@ -94,7 +94,7 @@ def _type(rng: Rng, sweep: Sweep, kind: str, n: int, common: dict[str, Array | f
         + own[None, None] * fade[..., None, None, None]
         + climb[..., None, None, None] * push[None, None, None]
     )
-    shares = common["shares"][..., :manners] + rng.normal(0, 0.4, manners)  # type: ignore[index]
+    shares = common["shares"][..., :manners] + rng.normal(0, 0.4, manners)  # type: ignore[index]  # its values are arrays or texts
     if kind == "new manner":
         fresh = -rng.uniform(3, 8) + rng.uniform(4, 9) * (g > rng.uniform(0.2, 0.8))
         shares = np.concatenate([shares[..., :-1], np.broadcast_to(fresh[None, :, None], (*shares.shape[:2], 1))], -1)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from foreshock.batch.config import load_config
+from foreshock.batch.config_file import load_config
 from foreshock.batch.demo import pipeline
 from foreshock.batch.demo.pipeline import DONOR_STEP, LEVELS, STEPS, DemoOptions, _Sweeps
 from foreshock.batch.demo.summary import foresight_lines

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from hub_server import hub_server
 
-from foreshock.batch.config import CheckpointsConfig, parse_config
+from foreshock.batch.config import CheckpointsConfig
+from foreshock.batch.config_file import parse_config
 from foreshock.batch.planning.checkpoints import (
     NoCheckpointYetError,
     discover_checkpoints,

@@ -14,7 +14,8 @@ import yaml
 from foreshock.analysis.evidence.load import load_evidence
 from foreshock.analysis.tables import count_tasks
 from foreshock.batch import heal
-from foreshock.batch.config import RunConfig, parse_config
+from foreshock.batch.config import RunConfig
+from foreshock.batch.config_file import parse_config
 from foreshock.batch.executors.slurm_scripts import plan_submission
 from foreshock.batch.planning.make_plan import make_plan
 from foreshock.batch.running import adaptive

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from foreshock.analysis.analyses.registry import ANALYSES
-from foreshock.batch.config import parse_config
+from foreshock.batch.config_file import parse_config
 from foreshock.batch.running.analyse import AnalysisReport, analyse
 from foreshock.jobs.records.jsonl import write_jsonl
 from foreshock.jobs.records.layout import RunLayout

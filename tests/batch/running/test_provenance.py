@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from foreshock.batch import redact
-from foreshock.batch.config import parse_config
+from foreshock.batch.config_file import parse_config
 from foreshock.batch.running import provenance
 from foreshock.errors import InputError, StopRequestedError
 from foreshock.jobs.records.layout import RunLayout

@@ -20,7 +20,8 @@ import pytest
 import yaml
 
 from foreshock.analysis.aggregate import aggregate
-from foreshock.batch.config import RunConfig, parse_config
+from foreshock.batch.config import RunConfig
+from foreshock.batch.config_file import parse_config
 from foreshock.batch.planning.make_plan import make_plan
 from foreshock.batch.running.analyse import analyse
 from foreshock.batch.running.execute import execute

@@ -20,7 +20,7 @@ class ReferenceTokenizer:
     chat_template = None
     name_or_path = "reference"
     unk_token = unk_token_id = None
-    added_tokens_decoder: dict[int, Any] = {}  # noqa: RUF012 (no anchor: this encoding marks no starts)
+    added_tokens_decoder: dict[int, Any] = {}  # noqa: RUF012 - no anchor: this encoding marks no starts
 
     def __init__(self, encoding: Any) -> None:
         self._encoding = encoding
