@@ -182,9 +182,10 @@ SBATCH_THAT_KILLS = """#!/bin/bash
 count=$(($(cat "$HOME/sbatch-calls" 2>/dev/null || echo 0) + 1))
 echo "$count" >"$HOME/sbatch-calls"
 when=$(cat "$HOME/kill-launcher" 2>/dev/null)
-[[ $when == "before $count" ]] && kill -KILL $PPID
+launcher=$(ps -o ppid= -p "$PPID") # the parent is timeout(1)
+[[ $when == "before $count" ]] && kill -KILL $launcher
 /usr/bin/sbatch "$@"
-[[ $when == "after $count" ]] && kill -KILL $PPID
+[[ $when == "after $count" ]] && kill -KILL $launcher
 exit 0
 """
 
