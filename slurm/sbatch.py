@@ -22,9 +22,9 @@ _TIMED_OUT = 124  # of timeout(1)
 
 
 class ScriptExecutor(submitit.SlurmExecutor):
-    """Submits one script; `folder` takes the copies that submitit keeps of it."""
+    """Submits the script at a path, under which `scontrol show job` names it; `folder` takes submitit's copies."""
 
-    def __init__(self, folder: Path, script: str) -> None:
+    def __init__(self, folder: Path, script: Path) -> None:
         if shutil.which("sbatch") is None:
             raise absent("sbatch")
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,12 +53,12 @@ class ScriptExecutor(submitit.SlurmExecutor):
         return self.said
 
     def _make_submission_file_text(self, command: str, uid: str) -> str:
-        return self._script
+        return self._script.read_text(encoding="utf-8")
 
     def _make_submission_command(self, submission_file_path: Path) -> list[str]:
         """sbatch hands its environment on to the job, so only variables that would be options of its own are hidden."""
         hidden = [f"--unset={name}" for name in hidden_variables()]
-        return ["env", *hidden, "timeout", str(TIMEOUT_S), "sbatch", str(submission_file_path)]
+        return ["env", *hidden, "timeout", str(TIMEOUT_S), "sbatch", str(self._script)]
 
     def _get_job_id_from_submission_command(  # type: ignore[override]  # static there, and called on the instance
         self, string: bytes | str

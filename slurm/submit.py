@@ -150,14 +150,14 @@ def _sbatch(
     script: ArrayScript | FinalScript,
     after: Sequence[int],
 ) -> tuple[Submission, int]:
-    text = render(script, after)
     folder = journal.folder(submission.pack)
-    (folder / f"{job.name}.sbatch").write_text(text, encoding="utf-8")
+    path = folder / f"{job.name}.sbatch"
+    path.write_text(render(script, after), encoding="utf-8")
     submission = submission.with_job(replace(job, stage=Stage.SUBMITTING))
     journal.save(submission)
     said, refusal = "", None
     try:
-        said = ScriptExecutor(folder / "submitit" / job.name, text).submit_script()
+        said = ScriptExecutor(folder / "submitit" / job.name, path).submit_script()
     except SlurmError as error:
         refusal = error
     try:

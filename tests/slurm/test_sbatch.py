@@ -29,20 +29,29 @@ def wrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wrap:
     return make
 
 
-def test_what_a_site_prints_comes_back_and_the_script_is_ours(wrap: Wrap, tmp_path: Path) -> None:
-    wrap(f"cp $1 {tmp_path}/got; echo 'Welcome to the site'; echo 4711")
-    assert ScriptExecutor(tmp_path / "kept", SCRIPT).submit_script() == "Welcome to the site\n4711"
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """A batch script."""
+    path = tmp_path / "night_fs-1.sbatch"
+    path.write_text(SCRIPT)
+    return path
+
+
+def test_what_a_site_prints_comes_back_and_the_script_is_ours(wrap: Wrap, script: Path, tmp_path: Path) -> None:
+    wrap(f"cp $1 {tmp_path}/got; basename $1 > {tmp_path}/name; echo 'Welcome to the site'; echo 4711")
+    assert ScriptExecutor(tmp_path / "kept", script).submit_script() == "Welcome to the site\n4711"
     assert (tmp_path / "got").read_text() == SCRIPT
+    assert (tmp_path / "name").read_text().strip() == script.name
 
 
-def test_submitting_again_into_the_same_folder_works(wrap: Wrap, tmp_path: Path) -> None:
+def test_submitting_again_into_the_same_folder_works(wrap: Wrap, script: Path, tmp_path: Path) -> None:
     wrap("echo 4711")
     for _ in range(2):
-        assert ScriptExecutor(tmp_path / "kept", SCRIPT).submit_script() == "4711"
+        assert ScriptExecutor(tmp_path / "kept", script).submit_script() == "4711"
 
 
 def test_a_job_inherits_the_environment_but_for_options(
-    wrap: Wrap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wrap: Wrap, script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {
         "TZ": "Pacific/Kiritimati",
@@ -53,7 +62,7 @@ def test_a_job_inherits_the_environment_but_for_options(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
     wrap("env")
-    seen = ScriptExecutor(tmp_path / "kept", SCRIPT).submit_script().splitlines()
+    seen = ScriptExecutor(tmp_path / "kept", script).submit_script().splitlines()
     assert {"TZ=Pacific/Kiritimati", "LC_ALL=C", "SLURM_CONF=/etc/slurm.conf"} <= set(seen)
     assert not [line for line in seen if line.startswith(("SBATCH_", "SLURM_JOB"))]
 
@@ -66,16 +75,16 @@ def test_a_job_inherits_the_environment_but_for_options(
     ],
 )
 def test_a_refusal_is_told_from_silence(
-    wrap: Wrap, tmp_path: Path, capfd: pytest.CaptureFixture[str], said: str, kind: type[SlurmError]
+    wrap: Wrap, script: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], said: str, kind: type[SlurmError]
 ) -> None:
     wrap(f"echo '{said}' >&2; exit 1")
     with pytest.raises(SlurmError, match=said.rpartition(": ")[2]) as caught:
-        ScriptExecutor(tmp_path / "kept", SCRIPT).submit_script()
+        ScriptExecutor(tmp_path / "kept", script).submit_script()
     assert type(caught.value) is kind
     assert capfd.readouterr().err == ""
 
 
-def test_a_machine_without_slurm_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_slurm_is_said(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SlurmSilentError, match="sbatch is not on PATH"):
-        ScriptExecutor(tmp_path / "kept", SCRIPT)
+        ScriptExecutor(tmp_path / "kept", script)

@@ -142,6 +142,10 @@ class Testbed:
         finally:
             self.root("scontrol", "update", "nodename=ALL", "state=resume")
 
+    def signal_workers(self, name: str) -> None:
+        """Send a signal to every worker process of the user; there may be none left."""
+        subprocess.run(["pkill", f"-{name}", "-u", self.user, "-f", "foreshock.jobs "], check=False)
+
     def preempt(self, node: str, seconds: int = 1) -> None:
         """Take a node away for a moment, as the high partition does."""
         options = ["-p", "high", "-w", node, "-c", "4", "-o", "/dev/null", "-J", "bully"]
