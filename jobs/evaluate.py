@@ -7,6 +7,7 @@ depend on batch composition, reproduces it bit for bit.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -208,6 +209,14 @@ class Evaluator:
         return row
 
 
+_ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
+
+
+def _repeatable(detail: str | None) -> str | None:
+    """A detail without memory addresses, in which the same verdict of another process would differ."""
+    return None if detail is None else _ADDRESS.sub("at 0x...", detail)
+
+
 def verdict_fields(verification: Verification) -> dict[str, Any]:
     """The row fields that a verification fills; with `error` if it gave no verdict."""
     fields: dict[str, Any] = {
@@ -221,8 +230,8 @@ def verdict_fields(verification: Verification) -> dict[str, Any]:
         "sandbox_tier": verification.tier.value,
         "secure_outcome": verification.secure.outcome.value,
         "insecure_outcome": verification.insecure.outcome.value,
-        "secure_detail": verification.secure.detail,
-        "insecure_detail": verification.insecure.detail,
+        "secure_detail": _repeatable(verification.secure.detail),
+        "insecure_detail": _repeatable(verification.insecure.detail),
     }
     if verification.exploit_success is None:
         details = [v.detail for v in (verification.secure, verification.insecure) if v.passed is None]
