@@ -50,6 +50,13 @@ def test_a_verification_fills_the_fields_that_are_its_own() -> None:
     assert verdict_fields(verification).keys() == owned | {ERROR_KEY}
 
 
+def test_details_hold_nothing_that_changes_from_process_to_process() -> None:
+    wrong = Verdict(Outcome.FAILED, "case 1: got <submission.Same object at 0x7fe9a48da990>, expected 3")
+    fields = verdict_fields(Verification(wrong, Verdict(Outcome.PASSED), SandboxTier.FULL))
+    assert fields["secure_detail"] == "case 1: got <submission.Same object at 0x...>, expected 3"
+    assert fields["insecure_detail"] is None
+
+
 def test_a_field_added_to_the_table_is_written_and_read(tmp_path: Path) -> None:
     fields = (*EVAL_FIELDS, Field("answer_chars", FieldType.WHOLE, Owner.ENGINE, "Characters of it", read=True))
     path = tmp_path / "checkpoint-1_prefill0.jsonl"
