@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
+# Hundreds of processes that tests start would each compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
 COVERED := src/foreshock/batch,src/foreshock/jobs,src/foreshock/analysis
 IMAGES ?= /tmp/foreshock-images
 
