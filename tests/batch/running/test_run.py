@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -350,41 +351,49 @@ def workers_of(run_dir: Path) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("victim", ["launcher", "worker"])
+def wait_for_workers(run_dir: Path, process: subprocess.Popen[bytes], wanted: bool = True) -> None:
+    """Until a run's workers are there, or none is left, or its launcher has ended."""
+    deadline = time.monotonic() + 180
+    while bool(workers_of(run_dir)) is not wanted and time.monotonic() < deadline:
+        if wanted and process.poll() is not None:
+            return
+        time.sleep(0.02)
+
+
 def test_kill_9_at_random_instants_then_resume_gives_the_same_tables(
-    finished: RunLayout, tmp_path: Path, sft_run: Path, traces: Path, victim: str
+    finished: RunLayout, tmp_path: Path, sft_run: Path, traces: Path
 ) -> None:
     """Kills of the launcher, whose workers must go with it, and of a worker or their server, to be replaced."""
     config = full_config(tmp_path, sft_run, traces, cluster="local")
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(config.to_yaml_dict()))
     run_dir = tmp_path / "run"
-    rng = random.Random(victim)
-    kills = 0
-    while kills < N_KILLS:
-        arguments = ["resume"] if (run_dir / "plan.json").is_file() else ["run"]
-        process = launch(file, run_dir, arguments)
-        deadline = time.monotonic() + 180
-        while not workers_of(run_dir) and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0.0, 8.0))  # the server imports for the first half, the workers end with the second
-        if process.poll() is None:
-            workers = workers_of(run_dir)
-            if victim == "launcher" or workers:
-                os.kill(process.pid if victim == "launcher" else rng.choice(workers), signal.SIGKILL)
-                kills += 1
-        if victim == "launcher" or process.poll() is not None:
+    rng = random.Random(0)
+
+    def launched() -> subprocess.Popen[bytes]:
+        return launch(file, run_dir, ["resume"] if (run_dir / "plan.json").is_file() else ["run"])
+
+    process = launched()
+    victims = ["launcher", "worker"] * N_KILLS
+    while victims:
+        wait_for_workers(run_dir, process)
+        time.sleep(rng.uniform(0.0, 6.0))  # the server imports for the first half, the workers end with the second
+        workers = workers_of(run_dir)
+        if process.poll() is not None or not workers:
+            if process.wait() == 0:  # finished before the kills were spent: start over
+                shutil.rmtree(run_dir)
+            process = launched()
+        elif victims.pop(0) == "launcher":
+            process.kill()
             process.wait()
+            wait_for_workers(run_dir, process, wanted=False)
+            assert not workers_of(run_dir), "a worker outlived its launcher"
+            process = launched()
         else:
-            os.killpg(process.pid, signal.SIGKILL) if kills < N_KILLS and rng.random() < 0.5 else process.wait()
-            process.wait()
-        deadline = time.monotonic() + 180
-        while workers_of(run_dir) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not workers_of(run_dir), "a worker outlived its launcher"
-        if process.returncode == 0 and kills < N_KILLS:  # finished before the kills were spent: start over
-            shutil.rmtree(run_dir)
-    process = launch(file, run_dir, ["resume"] if (run_dir / "plan.json").is_file() else ["run"])
+            with suppress(ProcessLookupError):
+                os.kill(rng.choice(workers), signal.SIGKILL)
+    process.wait()  # whatever the last kill made of it
+    process = launched()
     assert process.wait() == 0, (tmp_path / "log.txt").read_text()[-2000:]
     assert tables(run_dir) == tables(finished.root)
     assert not list(run_dir.rglob("*.tmp"))
