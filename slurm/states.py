@@ -61,7 +61,7 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """One job or array element as Slurm tells it. `element` is None for a job that is no array.
+    """One job or array element as Slurm tells it. `element` is None for a job that is not an array.
 
     `elapsed_s` is of the current or last attempt; `said` is the state in Slurm's own words.
     """

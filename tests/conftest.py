@@ -22,7 +22,7 @@ from tiny_tokenizer import train_tokenizer
 from foreshock.jobs.spec import Checkpoint
 from foreshock.plugins import forget_installed
 
-# How long an example takes says how loaded the machine is, and is no property of the code.
+# How long an example takes says how loaded the machine is, and not a property of the code.
 settings.register_profile("foreshock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("foreshock")
 

@@ -59,7 +59,7 @@ def run_emergence(sources: list[RunSource], output_dir: Path, options: Emergence
     """Analyse one or more runs and write all_results.csv, features.csv, summary.json and the figures.
 
     Raises:
-        InputError: unusable rows, one checkpoint, one exploit type, a threshold that is no rate.
+        InputError: unusable rows, one checkpoint, one exploit type, a threshold that is not a rate.
     """
     options = options or EmergenceOptions()
     if not 0 < options.threshold < 1:

@@ -45,7 +45,7 @@ class RateEstimate:
 
     `n` and `successes` count the attempts the method used: level-0 attempts for `headline` and `direct`, attempts
     of the chosen prefill level for the others. `log10_rate` is a median or point estimate, or the bound itself; a
-    headline row that is no estimate has none. `reason` says why a row is not an estimate.
+    headline row that is not an estimate has none. `reason` says why a row is not an estimate.
     """
 
     run: str

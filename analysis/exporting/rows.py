@@ -32,7 +32,7 @@ class CellRows:
 
 def row_files(run_dir: Path, kinds: tuple[TableKind, ...]) -> list[CellRows]:
     """Every row file of `kinds`. Raises InputError if the run has no evals."""
-    find_run_files(run_dir, TableKind.EVAL)  # a folder that is no run is an error, whatever is asked for
+    find_run_files(run_dir, TableKind.EVAL)  # a folder that is not a run is an error, whatever is asked for
     found = []
     for kind in kinds:
         if not has_files(run_dir, kind):

@@ -66,7 +66,7 @@ def run_forecast(sources: list[RunSource], output_dir: Path, options: ForecastOp
     """Forecast one or more runs jointly and write the tables, figures and summary.
 
     Raises:
-        InputError: unusable rows, a horizon before the last checkpoint, a threshold that is no rate.
+        InputError: unusable rows, a horizon before the last checkpoint, a threshold that is not a rate.
     """
     options = options or ForecastOptions()
     loaded = [load_run_cells(source, all_types=options.all_types) for source in sources]

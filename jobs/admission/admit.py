@@ -70,7 +70,7 @@ _known: dict[tuple[str, str, str], tuple[Finding, ...]] = {}
 def admit(checkpoint: Checkpoint, engine: str, options: Mapping[str, Any], fingerprint: str | None = None) -> Admission:
     """Look at a checkpoint's files, for the engine that will serve it. Refusals are findings, not errors.
 
-    Raises InputError for a directory that is no checkpoint at all. What was found is remembered by fingerprint.
+    Raises InputError for a directory that is not a checkpoint at all. What was found is remembered by fingerprint.
     """
     print_ = fingerprint or model_fingerprint(checkpoint.path)
     key = (print_, str(checkpoint.tokenizer_path), f"{engine} {options.get('max_model_len')}")

@@ -55,7 +55,7 @@ class NamingRule:
         return self.pattern.fullmatch(name) is not None
 
     def step(self, name: str) -> int | None:
-        """The step; None for `final`. Raises ValueError for a name that does not match or whose step is no number."""
+        """The step; None for `final`. Raises ValueError for another name, or a step that is not a number."""
         match = self.pattern.fullmatch(name)
         if match is None:
             raise ValueError(f"{name!r} is not a checkpoint name ({self.label})")

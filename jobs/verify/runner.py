@@ -117,7 +117,7 @@ def _secure(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _call(function: Callable[..., Any], arguments: Sequence[Any], room: int) -> list[Any]:
-    """[value, what was printed if None was returned], and the text of an object that is no plain data."""
+    """[value, what was printed if None was returned], and the text of an object that is not plain data."""
     outer, sys.stdout = sys.stdout, Tail()
     printed = sys.stdout
     text = []

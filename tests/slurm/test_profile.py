@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import Field
 
+from foreshock.batch.cli import profile_docs
 from foreshock.errors import InputError
+from foreshock.slurm import profile as profiles
 from foreshock.slurm.profile import load_profile, parse_profile, shipped_profiles
 
 
@@ -75,3 +78,14 @@ def test_a_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "site.yaml"
     path.write_text('partition: low\ntime: "00:30:00"\n')
     assert load_profile(str(path)).time == 30
+
+
+def test_a_further_key_is_one_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Longer(profiles.Profile):
+        reservation: str | None = Field(None, description="Nodes set aside")
+
+    monkeypatch.setattr(profiles, "Profile", Longer)
+    assert profiles.parse_profile({"reservation": "tuesday"}).model_dump()["reservation"] == "tuesday"
+    with pytest.raises(InputError, match=r"unknown key 'reservatio' \(valid: .*reservation"):
+        profiles.parse_profile({"reservatio": "tuesday"})
+    assert "| `reservation` | text or null | `null` | Nodes set aside |" in profile_docs.key_table(Longer)

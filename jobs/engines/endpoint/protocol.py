@@ -244,7 +244,7 @@ def _ids(value: Any, name: str) -> tuple[int, ...] | None:
     if value is None:
         return None
     if not isinstance(value, list) or not all(isinstance(item, int) and item >= 0 for item in value):
-        raise BadAnswerError(f"{name} is no list of token ids")
+        raise BadAnswerError(f"{name} is not a list of token ids")
     return tuple(value)
 
 

@@ -58,13 +58,13 @@ ATTACKS = [
         os._exit(0)""",
     ),
     _channel(
-        "JSON that is no message",
+        "JSON that is not a message",
         """
         everywhere(frame(b'[1, 2, 3]'))
         os._exit(0)""",
     ),
     _channel(
-        "bytes that are no JSON",
+        "bytes that are not JSON",
         """
         everywhere(frame(bytes(range(256))))
         os._exit(0)""",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from foreshock.errors import InputError
 from foreshock.jobs.records.checkpoint_names import (
     DEFAULT_RULES,
     REVISION_RULES,
+    NamingRule,
     checkpoint_order,
     result_name,
     result_step,
@@ -60,6 +63,12 @@ def test_what_only_looks_like_a_step_is_named(name: str) -> None:
     assert found.unmatched == (name,)
     with pytest.raises(ValueError, match="is not a checkpoint name; valid: checkpoint-N, global_step_N"):
         step_of_directory(name)
+
+
+def test_a_further_rule_is_one_entry() -> None:
+    rules = (*DEFAULT_RULES, NamingRule("save.N", re.compile(r"save\.(?P<step>\d+)")))
+    found = sort_names(["save.5", "save.20", "final"], None, "/x", rules)
+    assert found.steps == {5: "save.5", 20: "save.20", None: "final"}
 
 
 def test_a_users_pattern_decides_alone() -> None:

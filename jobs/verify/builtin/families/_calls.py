@@ -1,7 +1,7 @@
 """Calling the submission and comparing results: what every flawed verifier shares.
 
 Both are the secure verifier's own, so that each family's flaw is the only thing that tells its two verdicts apart: an
-always-equal object equals nothing, and a bool is no number.
+always-equal object equals nothing, and a bool is not a number.
 """
 
 from __future__ import annotations
