@@ -1,7 +1,8 @@
 """Remove secrets from what a run records.
 
-Of the environment, only variables that are known to matter to a result and to hold no secret are recorded; of texts and
-command lines, what looks like a key, a password or a webhook is removed, because nobody can list what people write.
+Of the environment, of a command line's options and of URLs, only what is known to be harmless is recorded: variables
+that matter to a result, options of foreshock's own that hold numbers, names and paths, servers' usual paths. Of free
+text, such as errors, what looks like a key, a password or a login is removed: nobody can list what people write.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
 _SECRET_NAME = re.compile(
-    r"TOKEN|SECRET|KEY|PASS|PWD$|CREDENTIAL|AUTH|BEARER|COOKIE|SESSION_?ID|PRIVATE|SIGNATURE|WEBHOOK|JWT",
+    r"TOKEN|SECRET|KEY|PASS|PWD$|CREDENTIAL|AUTH|BEARER|COOKIE|SESSION_?ID|PRIVATE|SIGNATURE|WEBHOOK|JWT|DSN",
     re.IGNORECASE,
 )
 
@@ -25,47 +26,96 @@ _RECORDED_NAME = re.compile(
     r"|PYTORCH|TORCHINDUCTOR|TRITON|VLLM|FLASHINFER|HF|TRANSFORMERS|SAFETENSORS|RAYON|SLURM|SLURMD|APPTAINER|SINGULARITY"
     r"|ROCR|HIP|XLA|FORESHOCK)_?[A-Z0-9_]*)$"
 )
-_COUNT_NAME = re.compile(r"(TOKENS|KEYS)$", re.IGNORECASE)
+_RECORDED_OPTIONS = re.compile(
+    r"alarm-probability|alpha|attempt|attempts|base|base-url|batch-size|by-step|checkpoint|"
+    r"cluster|config|control-evals|control-logprobs|definitions|device|djinn|donor-run|dtype|"
+    r"emit-sbatch|engine|exploit-evals|exploit-logprobs|export|fail-if|from-oci|gpu|heal|horizon|"
+    r"instructions|kind|kl-cap|level|level-scale|lines|logprob-dirs|logprob-threshold|max-"
+    r"problems|max-samples|max-tokens|mean|model|num-attempts|offset|output|output-dir|pack|"
+    r"permutations|poll-seconds|port|prefill-from|prefill-levels|prefill-run-dir|prefill-tokens|"
+    r"problems|prompt-format|results-dir|run-dir|scratch|seed|sensitivity-run|served-model|settle-"
+    r"seconds|sft-run-dir|shared|sigma-is|sigma-slope|slurm|source|split|stop|target|task|"
+    r"temperature|threshold|threshold-checkpoint|timeout|to|trajectory-csv|until-step|verifier|"
+    r"wait|wheels|workers|c|n|o"
+)
+"""Options whose values are numbers, names and paths. Shell commands, webhooks and other programs' options are not."""
+_FLAGS = re.compile(
+    r"adaptive|all-types|allow-weak-sandbox|analyse|donor-conditioned|donor-unconditioned|dry-run|"
+    r"exit-on-alarm|fail-on-change|figures|final|fit-offset|force|joint|json|keep-inconsistent|"
+    r"load|rate-models|score|sensitivity|once|open|paths|per-problem|report|re-extract|skip-"
+    r"analysis|skip-logprob|unpack|use-reasoning-field|use-run-context|version|watch|help|h|"
+    r"calibrate"
+)
+_RECORDED_PATH = re.compile(
+    r"v\d+(beta\d*)?|api|openai|chat|completions|models|health|metrics|tokenize|detokenize|inference|deployments?|"
+)
+"""Parts of the paths of model servers; a webhook's path is its password."""
+_DATA_SCHEMES = frozenset({"s3", "gs", "hf", "file"})
+_COUNT_NAME = re.compile(r"(TOKENS|KEYS|_IDS?)$", re.IGNORECASE)
 """`--max-tokens 512` counts something; only a value that is a number is taken for a count."""
 _SECRET_VALUE = re.compile(
     # Keys that say what they are. `disk-of-an-experiment` and `task_descriptions` only hold the letters of one.
-    r"(?<![A-Za-z0-9])(?:sk|hf|gh[oprsu]|github_pat|xox[abprs]|glpat)[-_](?=[-_A-Za-z]*\d|[-_A-Za-z0-9]{20})[-_A-Za-z0-9]{12,}"
+    r"(?<![A-Za-z0-9])(?:sk|hf|gh[oprsu]|github_pat|xox[abeprs]|glpat|npm|pypi|dop_v1|lin_api|key|rk|pk)"
+    r"[-_](?=[-_A-Za-z]*\d|[-_A-Za-z0-9]{20})[-_A-Za-z0-9]{12,}"
     r"|(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{12,}"
+    r"|(?<![A-Za-z0-9])AIza[-_A-Za-z0-9]{20,}|(?<![A-Za-z0-9])SG\.[-_A-Za-z0-9]{10,}\.[-_A-Za-z0-9]{10,}"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|$)"
     r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"  # user:password in a URL
-    r"|(?i:(?<=[?&;]token=)|(?<=password=)|(?<=passwd=)|(?<=api_key=)|(?<=secret=)|(?<=bearer ))[^\s&;'\"]{6,}"
+    r"|(?i:(?<=bearer )|(?<=basic ))[^\s&;,'\"]{6,}"
     r"|\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_.-]+"  # JSON web tokens
 )
+_NAMED_VALUE = re.compile(
+    r"(?P<name>[A-Za-z][A-Za-z0-9_.-]*(?: (?:id|key|token))?)(?P<mark>[\"']?\s*(?:=|:(?!//))\s*)"
+    r"(?P<value>\"[^\"]*\"|'[^']*'|[^\s&;,'\"(){}\[\]<>]+)",
+    re.IGNORECASE,
+)
+"""`password=x`, `"api_key": "x"`, `token: x`, in connection strings, JSON, YAML and shell."""
 
 
 REMOVED = "<removed>"
 
 
-_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>[^\s'\"<>]+)")
-_HOOK = re.compile(r"hook|discord(app)?\.com/api|sentry|ingest|push", re.IGNORECASE)
+_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>[^\s'\"<>]*[^\s'\"<>:,.;)\]}])")
 _KEY_LIKE = re.compile(r"(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{16,}|\d{16,}")
 
 
 def redact_text(text: str) -> str:
     """The text without anything that looks like a key, a token, a webhook, or a login in a URL."""
-    return _SECRET_VALUE.sub(REMOVED, _URL.sub(lambda match: _redact_url(match[0]), text))
+    shown = _URL.sub(lambda match: _redact_url(match[0]), text)
+    return _NAMED_VALUE.sub(_redact_named, _SECRET_VALUE.sub(REMOVED, shown))
+
+
+def _redact_named(match: re.Match[str]) -> str:
+    value = match["value"]
+    if REMOVED in match[0] or match["name"].endswith(("Error", "Exception")):
+        return match[0]
+    if not _names_secret(match["name"].replace("-", "_"), value.strip("\"'")):
+        return match[0]
+    if value.lower() in ("none", "null", "true", "false", "bearer", "basic"):
+        return match[0]  # nothing, or the word before what was looked for already
+    return f"{match['name']}{match['mark']}{REMOVED}"
 
 
 def _redact_url(url: str) -> str:
-    """Scheme and host stay; who logs in, values of queries, and the path of a webhook or what looks like a key go."""
+    """Scheme and host stay; who logs in, values of queries, and any path that is not a model server's go."""
     scheme, _, rest = url.partition("://")
+    rest, hash_mark, _ = rest.partition("#")
     head, question, query = rest.partition("?")
     authority, slash, path = head.partition("/")
     login, at, host = authority.rpartition("@")
     if scheme == "file":
         return url
-    if path and _HOOK.search(head):
-        path = REMOVED
-    else:
+    if scheme in _DATA_SCHEMES:
         path = "/".join(REMOVED if _KEY_LIKE.fullmatch(part) else part for part in path.split("/"))
-    values = [
-        f"{name}={REMOVED}" if equals else name for name, equals, _ in (q.partition("=") for q in query.split("&"))
-    ]
-    return f"{scheme}://{REMOVED + at if login else ''}{host}{slash}{path}{question}{'&'.join(values) if query else ''}"
+    elif not all(_RECORDED_PATH.fullmatch(part) for part in path.split("/")):
+        path = REMOVED
+    values = [f"{name}={REMOVED}" if equals else REMOVED for name, equals, _ in _queries(query)]
+    tail = f"{question}{'&'.join(values)}{hash_mark and hash_mark + REMOVED}"
+    return f"{scheme}://{REMOVED + at if login else ''}{host}{slash}{path}{tail}"
+
+
+def _queries(query: str) -> list[tuple[str, str, str]]:
+    return [part.partition("=") for part in query.split("&")] if query else []
 
 
 def redact_environment(environment: Mapping[str, str], secret: str | None = None) -> dict[str, str]:
@@ -83,19 +133,26 @@ def _names_secret(name: str, value: str) -> bool:
 
 
 def redact_command(arguments: Sequence[str]) -> str:
-    """The command line, values of options such as `--api-key` replaced."""
+    """The command line; values of options that are not known to be harmless are replaced."""
     shown, hide_next = [], False
     for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
         name, equals, value = argument.partition("=")
-        option = name.replace("-", "_")
+        known = _RECORDED_OPTIONS.fullmatch(name.lstrip("-")) is not None
         if hide_next:
             shown.append(REMOVED)
             hide_next = False
-        elif equals and _names_secret(option, value):
+        elif argument.startswith("-") and equals:
+            shown.append(f"{name}={redact_text(value) if known else REMOVED}")
+        elif argument.startswith("-"):
+            shown.append(argument if re.fullmatch(r"--?[A-Za-z][A-Za-z0-9_-]*", argument) else REMOVED)
+            hide_next = not known and not _is_flag(argument) and not following.startswith("-") and following != ""
+        elif equals and _names_secret(name.replace("-", "_"), value):
             shown.append(f"{name}={REMOVED}")
-        elif not equals and argument.startswith("-"):
-            shown.append(argument)
-            hide_next = _names_secret(option, following) and not following.startswith("-")
         else:
             shown.append(redact_text(argument))
     return shlex.join(shown)
+
+
+def _is_flag(option: str) -> bool:
+    """Whether an option of foreshock's own takes no value: what follows it is an argument, not a secret."""
+    return _FLAGS.fullmatch(option.lstrip("-").removeprefix("no-")) is not None

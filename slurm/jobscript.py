@@ -7,7 +7,7 @@ replace.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -71,7 +71,8 @@ class ArrayScript:
         if excluded := excluded_nodes(self.profile):
             lines.append(f"FS_EXCLUDED={shlex.quote(excluded)}")
         lines += ["# tasks of the pack, by array element", f"FS_TASKS=({_wrapped(tasks)})"]
-        return [*lines, "", host_side(), *_at_work(self.profile), *self.worker.lines("FS_WORKER"), "fs_array_main"]
+        lines += ["", host_side(), "fs_arrive", *site_setup(self.profile)]
+        return [*lines, *self.worker.lines("FS_WORKER"), "fs_array_main"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,8 @@ class FinalScript:
         lines += [f"FS_NEXT={shlex.quote(str(self.next_folder))}"]
         if self.qos:
             lines.append(f"FS_QOS={shlex.quote(self.qos)}")
-        return [*lines, "", host_side(), *_at_work(self.profile), *self.finish.lines("FS_FINISH"), "fs_final_main"]
+        lines += ["", host_side(), "fs_arrive", *site_setup(self.profile)]
+        return [*lines, *self.finish.lines("FS_FINISH"), "fs_final_main"]
 
 
 def host_side() -> str:
@@ -121,11 +123,16 @@ def render(script: ArrayScript | FinalScript, after: Sequence[int] = ()) -> str:
         flags["dependency"] = "afterany:" + ":".join(map(str, after))
     if isinstance(script, ArrayScript):
         flags["array"] = script.array
+    what = "array of workers" if isinstance(script, ArrayScript) else "aggregate and analyse"
+    return render_job(f"{what} of {script.run_dir}", flags, script.body())
+
+
+def render_job(what: str, flags: Mapping[str, str | int | bool], body: Sequence[str]) -> str:
+    """An sbatch file: what it is, options by long name, shell lines."""
     return _template("job.sbatch.j2").render(
-        what="array of workers" if isinstance(script, ArrayScript) else "aggregate and analyse",
-        run_dir=script.run_dir,
+        what=what,
         flags=[flag_text(name, value) for name, value in sorted(flags.items())],
-        body="\n".join(script.body()),
+        body="\n".join(body),
     )
 
 
@@ -149,10 +156,9 @@ def _common(profile: Profile, run_dir: Path, token: str, pack: int) -> list[str]
     return [*lines, f"FS_NO_PROGRESS_LIMIT={profile.no_progress_limit}", f"FS_CANARY={int(profile.canary)}"]
 
 
-def _at_work(profile: Profile) -> list[str]:
-    """What follows the host side's functions: the attempt is noted first, since the site's setup may fail."""
-    lines = ["fs_arrive"]
-    lines += ["# the site's own setup", *profile.setup, ""] if profile.setup else []
+def site_setup(profile: Profile) -> list[str]:
+    """The site's own lines and variables; they follow the attempt's mark in the log, since they may fail."""
+    lines = ["# the site's own setup", *profile.setup, ""] if profile.setup else []
     if profile.scratch:
         lines.append(f'FS_SCRATCH_BASE="{profile.scratch}"')
     lines.append("export PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false")

@@ -21,6 +21,16 @@ def doctor(
         typer.Option("--config", "-c", help="Examine the checkpoint as this run configuration would use it."),
     ] = None,
     load: Annotated[bool, typer.Option("--load", help="Also load the weights, with the transformers engine.")] = False,
+    slurm: Annotated[
+        str | None,
+        typer.Option("--slurm", help="A Slurm profile: submit small jobs with it, report what the site does."),
+    ] = None,
+    shared: Annotated[
+        Path | None,
+        typer.Option("--shared", help="With --slurm: folder that nodes see too; default: results/, else this one."),
+    ] = None,
+    wait: Annotated[float, typer.Option("--wait", min=1, help="With --slurm: seconds to wait at most.")] = 240,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --slurm: print the jobs' scripts instead.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show what this machine offers and what is missing: packages, GPUs, sandbox, Slurm, containers.
@@ -28,8 +38,22 @@ def doctor(
     With a checkpoint, run its admission test alone: tokenizer, prompt format, stops, adapter, ties, positions.
     Example: foreshock doctor runs/my-run/checkpoint-100
 
-    Exits with 1 if something that every run needs is missing, or if the checkpoint is not admitted.
+    With --slurm, submit three small jobs (about 90 seconds once they start) and report account, partition, requeueing,
+    the notice before the time limit, GPUs, sandbox, scratch, internet and shared files, and what to put into the
+    profile. Ctrl-C cancels the jobs; nothing is left behind. Example: foreshock doctor --slurm mysite.yaml
+
+    Exits with 1 if something that every run needs is missing or was not seen, or if the checkpoint is not admitted.
     """
+    if slurm is not None:
+        from foreshock.batch.cli.doctor_slurm import examine_profile
+
+        if checkpoint is not None:
+            raise typer.BadParameter("give a checkpoint or --slurm, not both")
+        if not examine_profile(slurm, shared, wait, dry_run, as_json):
+            raise typer.Exit(1)
+        return
+    if dry_run or shared is not None:
+        raise typer.BadParameter("--dry-run and --shared go with --slurm PROFILE")
     if checkpoint is not None:
         from foreshock.batch.cli.doctor_checkpoint import show_admission
 

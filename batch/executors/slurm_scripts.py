@@ -148,7 +148,7 @@ def _program(
             binds=(
                 Bind(str(layout.root.absolute()), writable=True),
                 *(Bind(folder) for folder in sorted(map(str, folders))),
-                *(_bind(text) for text in image.binds),
+                *(profile_bind(text) for text in image.binds),
             ),
             gpus=profile.gpus if image.nv else 0,
             digest=digest,
@@ -161,7 +161,7 @@ def _program(
     return Program(" ".join(quote_word(word) for word in launch.argv), tuple(prelude))
 
 
-def _bind(text: str) -> Bind:
+def profile_bind(text: str) -> Bind:
     """SRC[:DST[:ro|rw]] as profiles write it."""
     source, _, rest = text.partition(":")
     target, _, mode = rest.partition(":")
