@@ -4,7 +4,8 @@
 
 Checkpoints are made up (nothing of a model is read); specs, plan.json, the pack, a worker's reading of it, submission
 to the fake executor and `foreshock status` are the real ones. Each part runs in a process of its own, whose peak memory
-is printed with its seconds.
+is printed with its seconds. With `--finished`, the run's shards are then sealed by the real writer (minutes, several
+GB for the default size) and its status is read twice: nothing is known the first time.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.scale_plan.finished import count_files, finish
 from foreshock.batch.config_file import parse_config
 from foreshock.batch.executors.fake import FakeExecutor
 from foreshock.batch.packing.cost import CostModel
@@ -85,6 +87,7 @@ def main() -> None:
     parser.add_argument("--levels", type=int, default=10)
     parser.add_argument("--problems", type=int, default=64)
     parser.add_argument("--workers", type=int, default=64, help="GPUs to pack for")
+    parser.add_argument("--finished", action="store_true", help="seal all shards, then read the status")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         layout = RunLayout(Path(folder))
@@ -111,8 +114,12 @@ def main() -> None:
             "a worker reads its task", lambda: f"{len(read_task(layout, 0, 0, PlanFile.read(layout)).specs)} specs"
         )
         measured("status", lambda: f"{len(read_status(layout).cells)} cells")
-        files = sum(1 for path in layout.root.rglob("*") if path.is_file())
-        print(f"files before any work: {files}")
+        print(f"files before any work: {count_files(layout.root)}")
+        if arguments.finished:
+            measured("all shards sealed", lambda: finish(layout))
+            print(f"files then: {count_files(layout.root)}")
+            for what in ("status, the first time", "status, again"):
+                measured(what, lambda: f"{sum(cell.state == 'done' for cell in read_status(layout).cells)} cells done")
 
 
 if __name__ == "__main__":

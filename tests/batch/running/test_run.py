@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -325,14 +326,17 @@ def test_a_checkpoint_that_breaks_does_not_stop_the_others(
     assert {file.cell.checkpoint for file in layout.eval_files()} == {"checkpoint-1", "checkpoint-4"}
 
 
-def launch(config_file: Path, run_dir: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
+def launch(
+    config_file: Path, run_dir: Path, arguments: list[str], environment: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "foreshock", *arguments]
     command += [str(config_file), "--run-dir", str(run_dir)] if arguments == ["run"] else [str(run_dir)]
     with (config_file.parent / "log.txt").open("ab") as log:
         # A shell starts what it puts in the background with SIGINT ignored, and a program inherits that.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            settings = os.environ | (environment or {})
+            return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=settings)
         finally:
             signal.signal(signal.SIGINT, before)
 
@@ -360,18 +364,39 @@ def wait_for_workers(run_dir: Path, process: subprocess.Popen[bytes], wanted: bo
         time.sleep(0.02)
 
 
+@pytest.fixture(scope="module")
+def odd_file_system(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library for LD_PRELOAD under which files behave as on shared file systems: see its source."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("needs a C compiler; apt-get install gcc libc6-dev")
+    source = Path(__file__).parents[2] / "support" / "odd_file_system.c"
+    library = tmp_path_factory.mktemp("odd") / "odd_file_system.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"], check=True)
+    return library
+
+
 def test_kill_9_at_random_instants_then_resume_gives_the_same_tables(
-    finished: RunLayout, tmp_path: Path, sft_run: Path, traces: Path
+    finished: RunLayout, tmp_path: Path, sft_run: Path, traces: Path, odd_file_system: Path
 ) -> None:
-    """Kills of the launcher, whose workers must go with it, and of a worker or their server, to be replaced."""
+    """Kills of the launcher, whose workers must go with it, and of a worker or their server, to be replaced.
+
+    At every other start the file system has no hard links, refuses to sync folders, and tells coarse times of a clock
+    that is ahead.
+    """
     config = full_config(tmp_path, sft_run, traces, cluster="local")
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(config.to_yaml_dict()))
     run_dir = tmp_path / "run"
     rng = random.Random(0)
 
+    refusals = tmp_path / "refusals"
+    odd = {"LD_PRELOAD": str(odd_file_system), "ODD_FS_ROOT": str(tmp_path), "ODD_FS_COUNT": str(refusals)}
+    environments = itertools.cycle([odd, {}])
+
     def launched() -> subprocess.Popen[bytes]:
-        return launch(file, run_dir, ["resume"] if (run_dir / "plan.json").is_file() else ["run"])
+        arguments = ["resume"] if (run_dir / "plan.json").is_file() else ["run"]
+        return launch(file, run_dir, arguments, next(environments))
 
     process = launched()
     victims = ["launcher", "worker"] * N_KILLS
@@ -395,6 +420,7 @@ def test_kill_9_at_random_instants_then_resume_gives_the_same_tables(
     process.wait()  # whatever the last kill made of it
     process = launched()
     assert process.wait() == 0, (tmp_path / "log.txt").read_text()[-2000:]
+    assert {"f", "l", "t"} <= set(refusals.read_text()), "the file system was not odd"
     assert tables(run_dir) == tables(finished.root)
     assert not list(run_dir.rglob("*.tmp"))
     assert not list(run_dir.rglob("*.parts"))

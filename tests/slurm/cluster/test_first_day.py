@@ -19,6 +19,7 @@ EXPORTED = {
     "SBATCH_PARTITION": "nosuch",
     "SBATCH_ACCOUNT": "nosuch",
     "SBATCH_NO_REQUEUE": "1",
+    "SBATCH_EXPORT": "NONE",
     "SQUEUE_STATES": "COMPLETED",
     "SQUEUE_FORMAT": "%u",
     "SQUEUE_USERS": "root",
@@ -32,6 +33,9 @@ echo "*** Welcome. Job 4711 of somebody else says hello. ***"
 echo "sbatch: INFO: a note of the site" >&2
 /usr/bin/sbatch "$@" | grep -oE '[0-9]+'
 exit "${PIPESTATUS[0]}"
+"""
+CLOSED_SBATCH = """#!/bin/bash
+exec /usr/bin/sbatch --export=NONE "$@"
 """
 SILENT_SBATCH = """#!/bin/bash
 /usr/bin/sbatch "$@" >/dev/null
@@ -83,10 +87,9 @@ def held_last_job(run: Any) -> str:
 def test_refusals_exported_options_and_wrapped_commands_end_in_the_same_tables(
     bed: Any, sweep: ModuleType, inputs: Path, sweep_tools: ModuleType, undisturbed: Any
 ) -> None:
-    account, last, exported, talkative, silent = (
-        sweep_tools.make(bed, sweep, inputs, name) for name in ("account", "last", "exported", "talkative", "silent")
-    )
-    runs = [account, last, exported, talkative, silent]
+    names = ("account", "last", "exported", "talkative", "silent", "closed")
+    runs = [sweep_tools.make(bed, sweep, inputs, name) for name in names]
+    account, last, exported, talkative, silent, closed = runs
     with bed.drained():
         odd_jobs(bed)
         edit(account.folder / "gpu.yaml", account="nosuch")
@@ -105,7 +108,8 @@ def test_refusals_exported_options_and_wrapped_commands_end_in_the_same_tables(
         foreshock(exported, EXPORTED | {"TZ": "America/Adak"}, "resume", str(exported.dir))
         foreshock(talkative, wrapped(bed, "talkative", TALKATIVE_SBATCH), "run", str(talkative.config))
         foreshock(silent, wrapped(bed, "silent", SILENT_SBATCH), "run", str(silent.config))
-        assert [packs(run) for run in runs] == [2, 1, 1, 1, 1]
+        foreshock(closed, wrapped(bed, "closed", CLOSED_SBATCH), "run", str(closed.config))
+        assert [packs(run) for run in runs] == [2, 1, 1, 1, 1, 1]
         for run in runs:
             assert {cell["state"] for cell in run.status()["cells"]} == {"queued"}
         assert [name for _, name, _ in bed.queue() if name.startswith("sweep_1-8_fs-")]
@@ -127,7 +131,7 @@ def test_refusals_exported_options_and_wrapped_commands_end_in_the_same_tables(
     assert "held by an administrator" in waiting.stdout + waiting.stderr
     bed.root("scontrol", "release", job)
     bed.wait_idle(600)
-    assert [packs(run) for run in runs] == [2, 1, 1, 1, 1]
+    assert [packs(run) for run in runs] == [2, 1, 1, 1, 1, 1]
     for run in runs:
         assert run.document()["status"] == "completed"
         assert run.tables() == undisturbed.tables()
