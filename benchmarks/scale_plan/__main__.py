@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.scale_plan.finished import count_files, finish
+
 from foreshock.batch.config_file import parse_config
 from foreshock.batch.executors.fake import FakeExecutor
 from foreshock.batch.packing.cost import CostModel
