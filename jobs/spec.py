@@ -87,6 +87,11 @@ SAMPLED_KINDS = frozenset({JobKind.EVAL, JobKind.GROUND_TRUTH, JobKind.EXTRA})
 """Kinds whose rows are sampled attempts, one level a spec; the others score prefills."""
 
 
+def canonical_json(data: Any) -> str:
+    """The one text of `data` that is hashed: sorted keys, no spaces, ASCII."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
 @dataclass(frozen=True, slots=True)
 class JobSpec:
     """A contiguous slice of tasks of one checkpoint: the unit that becomes one shard.
@@ -125,10 +130,13 @@ class JobSpec:
     def key(self) -> str:
         """sha256 over `identity()` as canonical JSON; 64 hex digits."""
         if self._key is None:
-            text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-            object.__setattr__(self, "_key", hashlib.sha256(text.encode()).hexdigest())
+            self.know_key(hashlib.sha256(canonical_json(self.identity()).encode()).hexdigest())
         assert self._key is not None
         return self._key
+
+    def know_key(self, key: str) -> None:
+        """Take `key()` from somebody who has computed it from the same identity."""
+        object.__setattr__(self, "_key", key)
 
     @property
     def n_rows(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,11 +44,14 @@ class SlurmReport:
     notes: list[str] = field(default_factory=list)
 
 
-def task_reports(layout: RunLayout, *, newest_only: bool = False) -> SlurmReport:
+IsComplete = Callable[[JobSpec], bool]
+
+
+def task_reports(layout: RunLayout, *, newest_only: bool = False, is_complete: IsComplete | None = None) -> SlurmReport:
     """Every array task of a run's submissions, from one squeue and one sacct call.
 
     Without accounting a task that is no longer queued is judged by its shards alone. Where Slurm does not answer at
-    all, what is not whole is UNKNOWN, and a note says so.
+    all, what is not whole is UNKNOWN, and a note says so. `is_complete`: who knows of shards; by default the store.
     """
     journal = Journal(layout.root)
     submissions = journal.load_all()[-1:] if newest_only else journal.load_all()
@@ -66,8 +69,8 @@ def task_reports(layout: RunLayout, *, newest_only: bool = False) -> SlurmReport
     ended: dict[_Key, list[JobRecord]] = {}
     for record in ended_jobs(names, min(s.since for s in submissions)) or []:
         ended.setdefault((record.name, record.element), []).append(record)
-    plan, store = PlanFile.read(layout), ShardStore(layout)
-    tasks = [task for s in submissions for task in _submission_tasks(layout, plan, store, s, queued, ended)]
+    plan, whole = PlanFile.read(layout), is_complete or ShardStore(layout).is_complete
+    tasks = [task for s in submissions for task in _submission_tasks(layout, plan, whole, s, queued, ended)]
     notes += waiting_notes(records)
     notes += _open_ends(journal, submissions, records)
     notes += [f"node {node}" for node in bad_nodes(layout.root)]
@@ -95,7 +98,7 @@ def _open_ends(journal: Journal, submissions: Sequence[Submission], records: Seq
 def _submission_tasks(
     layout: RunLayout,
     plan: PlanFile,
-    store: ShardStore,
+    is_complete: IsComplete,
     submission: Submission,
     queued: Mapping[_Key, JobRecord] | None,
     ended: Mapping[_Key, list[JobRecord]],
@@ -111,7 +114,7 @@ def _submission_tasks(
             record = now or (past[-1] if past else None)
             log = _log_file(layout, job.name, record, element)
             for index in indices:
-                complete = all(store.is_complete(spec) for spec in tasks[index].specs)
+                complete = all(is_complete(spec) for spec in tasks[index].specs)
                 yield SlurmTask(
                     submission.pack,
                     _report(index, complete, now, past, log, silent=queued is None),

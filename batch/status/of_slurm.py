@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from foreshock.batch.executors.slurm_reports import SlurmReport, SlurmTask, task_reports
+from foreshock.batch.executors.slurm_reports import IsComplete, SlurmReport, SlurmTask, task_reports
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.spec import SAMPLED_KINDS, JobSpec
 from foreshock.slurm.journal import Journal
@@ -23,14 +23,14 @@ _asked: dict[Path, tuple[float, SlurmReport]] = {}
 CellKey = tuple[str, str, int | None]
 
 
-def slurm_report(layout: RunLayout) -> SlurmReport:
+def slurm_report(layout: RunLayout, is_complete: IsComplete | None = None) -> SlurmReport:
     """`task_reports` of the run, at most half a minute old; empty for a run that was never submitted."""
     root = layout.root.absolute()
     if not (root / "slurm").is_dir():
         return SlurmReport()
     when, report = _asked.get(root, (0.0, SlurmReport()))
     if time.monotonic() - when > _ASK_EVERY_S or root not in _asked:
-        report = task_reports(layout)
+        report = task_reports(layout, is_complete=is_complete)
         _asked[root] = (time.monotonic(), report)
     return report
 

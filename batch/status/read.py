@@ -17,14 +17,15 @@ from foreshock.batch.status.document import CellStatus, RunStatus, status_docume
 from foreshock.batch.status.of_slurm import cell_states, gpu_hours, slurm_report
 from foreshock.batch.status.of_slurm import failures as slurm_failures
 from foreshock.batch.status.of_tables import has_tables, status_of_tables
+from foreshock.batch.status.sealed import SealedShards
 from foreshock.batch.status.watched import watch_lock
 from foreshock.errors import InputError
 from foreshock.jobs.progress import TaskProgress
 from foreshock.jobs.records.behaviour import alarms as behaviour_alarms
 from foreshock.jobs.records.behaviour import behaviour_of_run
-from foreshock.jobs.records.layout import ResultsLayout, RunLayout
+from foreshock.jobs.records.layout import ResultsLayout, RunLayout, shard_folder_name
 from foreshock.jobs.records.planfile import PlanFile
-from foreshock.jobs.records.shards import ShardStore, count_part_rows
+from foreshock.jobs.records.shards import count_part_rows
 from foreshock.jobs.spec import SAMPLED_KINDS, JobKind, JobSpec
 
 _STALE_S = 60.0
@@ -35,17 +36,17 @@ def read_status(layout: RunLayout) -> RunStatus:
     if has_tables(layout):
         return status_of_tables(layout)
     plan = PlanFile.read(layout)
-    store = ShardStore(layout)
+    sealed = SealedShards(layout)
     cells: dict[tuple[str, str, int | None], CellStatus] = {}
     commits: Counter[str | None] = Counter()
     begun = {kind.value: _names(layout.shards / kind.value) for kind in JobKind}
     for spec in plan.specs:
-        level = spec.levels[0] if spec.kind in SAMPLED_KINDS else None
-        cell = cells.setdefault(
-            (spec.kind.value, spec.checkpoint.name, level), CellStatus(spec.kind.value, spec.checkpoint.name, level)
-        )
-        if layout.shard_folder(spec).name in begun[spec.kind.value]:
-            _count(layout, store, spec, cell, commits)
+        key = (spec.kind.value, spec.checkpoint.name, spec.levels[0] if spec.kind in SAMPLED_KINDS else None)
+        cell = cells.get(key)
+        if cell is None:
+            cell = cells[key] = CellStatus(*key)
+        if shard_folder_name(spec) in begun[key[0]]:
+            _count(layout, sealed, spec, cell, commits)
         else:  # nothing of the whole cell is there, which one look at the folder above told
             cell.rows_total += spec.n_rows
     for cell in cells.values():
@@ -56,7 +57,7 @@ def read_status(layout: RunLayout) -> RunStatus:
         elif cell.rows_done:
             cell.state = "partial"
     live, failures = _tasks(layout)
-    slurm = slurm_report(layout)
+    slurm = slurm_report(layout, sealed.is_complete)
     in_slurm = slurm.tasks
     for key, word in cell_states(in_slurm).items():
         if key in cells and cells[key].state != "done":
@@ -64,7 +65,8 @@ def read_status(layout: RunLayout) -> RunStatus:
     if in_slurm:
         failures = slurm_failures(in_slurm)
     document = status_document(layout)
-    behaved = behaviour_of_run(layout, plan)
+    behaved = behaviour_of_run(layout, plan, lambda spec: None if (s := sealed.find(spec)) is None else s.behaviour)
+    sealed.keep()
     total, done = sum(c.rows_total for c in cells.values()), sum(c.rows_done for c in cells.values())
     rate = sum(_rate(task) for task in live) or None
     return RunStatus(
@@ -100,18 +102,20 @@ def _names(folder: Path) -> frozenset[str]:
         return frozenset()
 
 
-def _count(layout: RunLayout, store: ShardStore, spec: JobSpec, cell: CellStatus, commits: Counter[str | None]) -> None:
+def _count(
+    layout: RunLayout, sealed: SealedShards, spec: JobSpec, cell: CellStatus, commits: Counter[str | None]
+) -> None:
     cell.rows_total += spec.n_rows
-    manifest = store.manifest(spec)
-    if manifest is None:
+    shard = sealed.find(spec)
+    if shard is None:
         cell.rows_done += min(count_part_rows(layout.parts_folder(spec)), spec.n_rows)
         return
     # Rows that the plan counts but no prefill exists for are done too: there is nothing left to do for them.
-    cell.rows_done += spec.n_rows - manifest.n_errors
-    commits[manifest.git_commit] += 1
-    cell.n_errors += manifest.n_errors
-    cell.exploits += manifest.n_exploits or 0
-    compiling, known = (manifest.behaviour or {}).get("compiles", (0, 0))
+    cell.rows_done += spec.n_rows - shard.n_errors
+    commits[shard.git_commit] += 1
+    cell.n_errors += shard.n_errors
+    cell.exploits += shard.n_exploits
+    compiling, known = shard.behaviour.get("compiles", (0, 0))
     cell.unread += known - compiling
 
 

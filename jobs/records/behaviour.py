@@ -7,7 +7,7 @@ otherwise, and would read as learning in every rate. Counts are taken when a sha
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.marks import MEASURES
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.shards import ShardManifest
-from foreshock.jobs.spec import JobKind
+from foreshock.jobs.spec import JobKind, JobSpec
 
 _JUMP, _JUMP_Z = 0.25, 3.29
 _LOW = 0.5
@@ -44,20 +44,31 @@ class Behaviour:
         return {"checkpoint": self.checkpoint, **shares, "rows": {k: v[1] for k, v in self.counts.items()}}
 
 
-def behaviour_of_run(layout: RunLayout, plan: PlanFile) -> list[Behaviour]:
-    """Every checkpoint of the sweep with a sealed shard at level 0, in order."""
+def behaviour_of_run(
+    layout: RunLayout, plan: PlanFile, counts_of: Callable[[JobSpec], Mapping[str, Sequence[int]] | None] | None = None
+) -> list[Behaviour]:
+    """Every checkpoint of the sweep with a sealed shard at level 0, in order.
+
+    `counts_of` gives a sealed shard's counts by measure, None of any other; by default its manifest is read.
+    """
+    look = counts_of or (lambda spec: _of_manifest(layout, spec))
     totals: dict[str, dict[str, tuple[int, int]]] = {}
     for spec in plan.specs:
         if spec.kind is not JobKind.EVAL or spec.levels != (0,):
             continue
-        file = layout.manifest_file(spec)
-        if not file.is_file():
+        counts = look(spec)
+        if counts is None:
             continue
         own = totals.setdefault(spec.checkpoint.name, {})
-        for name, (done, known) in ShardManifest.read(file).behaviour.items():
+        for name, (done, known) in counts.items():
             before = own.get(name, (0, 0))
             own[name] = (before[0] + done, before[1] + known)
     return [Behaviour(name, totals[name]) for name in sorted(totals, key=checkpoint_order) if totals[name]]
+
+
+def _of_manifest(layout: RunLayout, spec: JobSpec) -> Mapping[str, Sequence[int]] | None:
+    file = layout.manifest_file(spec)
+    return ShardManifest.read(file).behaviour if file.is_file() else None
 
 
 def alarms(found: list[Behaviour]) -> list[str]:

@@ -193,11 +193,10 @@ class RunLayout:
 
     def shard_folder(self, spec: JobSpec) -> Path:
         """Folder of a spec's shard: one per kind and cell (logprob specs span levels, so theirs has no level)."""
-        level = f"_prefill{spec.levels[0]}" if spec.kind in SAMPLED_KINDS else ""
-        return self.shards / spec.kind.value / f"{spec.checkpoint.name}{level}"
+        return self.shards / spec.kind.value / shard_folder_name(spec)
 
     def shard_file(self, spec: JobSpec) -> Path:
-        return self.shard_folder(spec) / f"{spec.shard_index:05d}-{spec.key()[:12]}.jsonl"
+        return self.shard_folder(spec) / shard_name(spec)
 
     def manifest_file(self, spec: JobSpec) -> Path:
         return self.shard_file(spec).with_suffix(".manifest.json")
@@ -214,6 +213,16 @@ class RunLayout:
     @property
     def report(self) -> Path:
         return self.root / "report.html"
+
+
+def shard_folder_name(spec: JobSpec) -> str:
+    """Last part of `RunLayout.shard_folder`: a hundred thousand Paths take a second to make."""
+    return spec.checkpoint.name + (f"_prefill{spec.levels[0]}" if spec.kind in SAMPLED_KINDS else "")
+
+
+def shard_name(spec: JobSpec) -> str:
+    """Last part of `RunLayout.shard_file`."""
+    return f"{spec.shard_index:05d}-{spec.key()[:12]}.jsonl"
 
 
 @dataclass(frozen=True, slots=True)

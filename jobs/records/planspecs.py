@@ -6,12 +6,13 @@ Reading shares what was written once, so a plan takes little memory, too.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields
 from itertools import groupby
 from typing import Any
 
-from foreshock.jobs.spec import JobSpec
+from foreshock.jobs.spec import JobSpec, canonical_json
 
 _OF_CHECKPOINT = ("checkpoint", "model_fingerprint")
 _SHAPE = tuple(f.name for f in fields(JobSpec) if f.init and f.name not in _OF_CHECKPOINT)
@@ -60,16 +61,49 @@ def decode_specs(data: dict[str, Any]) -> tuple[JobSpec, ...]:
     if not data["order"]:
         return ()
     first = data["checkpoints"][0]
-    shapes = [JobSpec.from_json(shape | first) for shape in data["specs"]]
+    shapes = [_Shape.of(JobSpec.from_json(shape | first)) for shape in data["specs"]]
     points = [JobSpec.from_json(data["specs"][0] | point) for point in data["checkpoints"]]
     found: list[JobSpec] = []
     for point, sequence in data["order"]:
         of = points[point]
-        found += [
-            replace(shapes[number], checkpoint=of.checkpoint, model_fingerprint=of.model_fingerprint)
-            for number in data["sequences"][sequence]
-        ]
+        holes = (_hole(of.identity()["checkpoint"]), _hole(of.model_fingerprint))
+        found += [shapes[number].spec_of(of, holes) for number in data["sequences"][sequence]]
     return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """A spec without its checkpoint. `text` is what `JobSpec.key` hashes, in pieces around what the checkpoint gives.
+
+    A plan of 100,000 specs is read by every worker and every `status`: without this its keys take seconds.
+    """
+
+    values: tuple[Any, ...]
+    text: tuple[bytes, bytes, bytes]
+
+    @classmethod
+    def of(cls, spec: JobSpec) -> _Shape:
+        identity = spec.identity() | {"checkpoint": _HOLE, "model_fingerprint": _HOLE}
+        pieces = canonical_json(identity).encode().split(_hole(_HOLE))
+        first, second, third = pieces  # the keys are sorted: checkpoint comes before model_fingerprint
+        return cls(tuple(getattr(spec, name) for name in _INIT), (first, second, third))
+
+    def spec_of(self, of: JobSpec, holes: tuple[bytes, bytes]) -> JobSpec:
+        values = list(self.values)
+        values[_AT_CHECKPOINT], values[_AT_FINGERPRINT] = of.checkpoint, of.model_fingerprint
+        spec = JobSpec(*values)
+        text = b"".join((self.text[0], holes[0], self.text[1], holes[1], self.text[2]))
+        spec.know_key(hashlib.sha256(text).hexdigest())
+        return spec
+
+
+_HOLE = "\x00hole\x00"  # a value that no name, stop or digest has
+_INIT = tuple(f.name for f in fields(JobSpec) if f.init)
+_AT_CHECKPOINT, _AT_FINGERPRINT = (_INIT.index(name) for name in _OF_CHECKPOINT)
+
+
+def _hole(value: Any) -> bytes:
+    return canonical_json(value).encode()
 
 
 def _shape(spec: JobSpec) -> tuple[Any, ...]:

@@ -1,0 +1,82 @@
+"""What is remembered of sealed shards says what their manifests say, as long as they are as they were sealed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from foreshock.batch.status import sealed
+from foreshock.batch.status.sealed import SealedShards
+from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.shards import Origin, ShardManifest, ShardStore
+from foreshock.jobs.spec import Checkpoint, JobKind, JobSpec, SamplingParams
+
+
+def spec(step: int) -> JobSpec:
+    point = Checkpoint("run", step, Path("/nowhere"))
+    digests = {"template_sha256": "t", "model_fingerprint": "f", "prefill_sha256": "p", "problems_sha256": "q"}
+    return JobSpec(
+        JobKind.EVAL, point, (0,), ("a",), (0, 1), SamplingParams(), "chat", verifier="v", schema_version=3, **digests
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[RunLayout, list[JobSpec]]:
+    monkeypatch.setattr(sealed, "_WORTH", 1)
+    layout, specs = RunLayout(tmp_path), [spec(step) for step in range(3)]
+    for one in specs:
+        writer = ShardStore(layout).open(one, Origin(f"commit-{one.checkpoint.step}", None, 3))
+        rows = [
+            {"checkpoint": one.checkpoint.name, "prefill_level": 0, "task_id": "a", "attempt_idx": i,
+             "prefill_sha256": "p", "exploit_success": i == 0, "code_status": "ok"}
+            for i in range(2)
+        ]  # fmt: skip
+        writer.write_part(rows)
+        writer.seal()
+    return layout, specs
+
+
+def look(layout: RunLayout, specs: list[JobSpec]) -> list[sealed.Sealed | None]:
+    shards = SealedShards(layout)
+    found = [shards.find(one) for one in specs]
+    shards.keep()
+    return found
+
+
+def test_the_second_look_reads_no_manifest_and_says_the_same(
+    run: tuple[RunLayout, list[JobSpec]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = look(*run)
+    assert [one and (one.git_commit, one.n_exploits) for one in first] == [(f"commit-{i}", 1) for i in range(3)]
+    monkeypatch.setattr(ShardManifest, "read", lambda path: pytest.fail(f"{path} was read"))
+    assert look(*run) == first
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "touched and changed", "file", "format"])
+def test_what_changed_is_looked_at_anew(run: tuple[RunLayout, list[JobSpec]], damage: str) -> None:
+    layout, specs = run
+    first = look(layout, specs)
+    shard, memory = layout.shard_file(specs[1]), layout.progress / "sealed-shards.json"
+    if damage == "gone":
+        shard.unlink()
+    elif damage == "cut":
+        shard.write_bytes(shard.read_bytes()[:-5])
+    elif damage == "touched and changed":
+        shard.write_bytes(shard.read_bytes().replace(b'"ok"', b'"oh"'))
+        os.utime(shard, (1, 1))
+    elif damage == "file":
+        memory.write_text("{")
+    else:
+        memory.write_text(json.dumps({"format": 0, "shards": {"x": 1}}))
+    expected = first if damage in ("file", "format") else [first[0], None, first[2]]
+    assert look(layout, specs) == expected
+
+
+def test_a_run_that_is_not_ours_is_read_all_the_same(run: tuple[RunLayout, list[JobSpec]]) -> None:
+    layout, specs = run
+    layout.progress.parent.mkdir(exist_ok=True)
+    layout.progress.write_text("a file where a folder should be")
+    assert all(look(layout, specs))
