@@ -349,6 +349,9 @@ class ExecutionConfig(_Section):
     max_minutes: float = Field(240.0, gt=0.0, description="Longest array task")
     profile: str | None = Field(None, description="Slurm profile: a shipped name or a YAML file")
     heal: int = Field(1, ge=0, description="Times to redo missing work before analysing what there is")
+    max_gpu_hours: float | None = Field(
+        None, gt=0.0, description="Slurm: nothing more is submitted when used and estimated GPU hours would exceed this"
+    )
 
 
 class RunConfig(_Section):

@@ -14,10 +14,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from foreshock.batch.config_file import load_config
+from foreshock.batch.executors.budget import BudgetError, require_budget
 from foreshock.batch.executors.slurm_scripts import journaled_site, make_scripts, next_folder, next_submission
 from foreshock.batch.executors.slurm_work import submitted_specs, taken_over
 from foreshock.batch.packing.measured import pack_tasks
@@ -29,7 +31,7 @@ from foreshock.batch.site import Site, resolve_site
 from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, write_pack
-from foreshock.jobs.spec import JobKind, JobSpec
+from foreshock.jobs.spec import ArrayTask, JobKind, JobSpec
 from foreshock.jobs.worker import EXIT_STOPPED
 from foreshock.slurm.call import SlurmError
 from foreshock.slurm.commands import SiteLimits, site_limits
@@ -58,7 +60,10 @@ def prepare_next_round(layout: RunLayout, plan: PlanFile, submission: Submission
     if submission.settings.get("healing") and rows >= submission.settings["rows_missing"]:
         _say("the last round added nothing; not submitting the same again")
         return False
-    tasks = pack_tasks(missing, _site(layout, submission), layout, plan)
+    site = _site(layout, submission)
+    tasks = pack_tasks(missing, site, layout, plan)
+    if not _within_budget(layout, site, tasks):
+        return False
     bad = nodes_to_exclude(layout.root)
     entry = next_submission(submission, write_pack(layout, tasks), tasks, _limits(submission), rows, bad)
     emit(Journal(layout.root), entry, make_scripts(layout, plan, entry), next_folder(layout, submission))
@@ -92,7 +97,10 @@ def prepare_adaptive_round(layout: RunLayout, plan: PlanFile, submission: Submis
     fresh = [spec for spec in missing if spec.kind is JobKind.EXTRA and spec.key() not in submitted]
     if not fresh or len(fresh) < len(missing):
         return False
-    tasks = pack_tasks(fresh, _site(layout, submission), layout, plan)
+    site = _site(layout, submission)
+    tasks = pack_tasks(fresh, site, layout, plan)
+    if not _within_budget(layout, site, tasks):
+        return False
     rows = sum(spec.n_rows for spec in fresh)
     bad = nodes_to_exclude(layout.root)
     entry = next_submission(submission, write_pack(layout, tasks), tasks, _limits(submission), rows, bad)
@@ -178,6 +186,15 @@ def _limits(submission: Submission) -> SiteLimits:
     except SlurmError:
         limits = SiteLimits(profile.max_array_size or 1001, profile.max_submit)
     return limits if limits.max_submit is None else replace(limits, max_submit=max(2, limits.max_submit))
+
+
+def _within_budget(layout: RunLayout, site: Site, tasks: Sequence[ArrayTask]) -> bool:
+    try:
+        require_budget(layout, site, tasks)
+    except BudgetError as error:
+        _say(str(error))
+        return False
+    return True
 
 
 def _say(text: str) -> None:

@@ -52,6 +52,7 @@ class Site:
     slurm: SlurmSite | None
     wanted_workers: int | None
     wanted_threads: int | None
+    max_gpu_hours: float | None = None
 
     @cached_property
     def gpus(self) -> int:
@@ -133,6 +134,7 @@ def resolve_site(config: RunConfig, slurm: SlurmSite | None = None) -> Site:
         slurm=slurm,
         wanted_workers=execution.workers,
         wanted_threads=engine.threads,
+        max_gpu_hours=execution.max_gpu_hours,
     )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from foreshock.code_version import running_commit
 from foreshock.errors import ForeshockError
 from foreshock.jobs.admission.load_record import record_load
+from foreshock.jobs.device_name import device_of
 from foreshock.jobs.engines.base import Engine
 from foreshock.jobs.evaluate import Evaluator, Timings, WorkItem
 from foreshock.jobs.fingerprint import model_fingerprint
@@ -171,7 +172,9 @@ class CheckpointSession:
 
     def _open(self, spec: JobSpec) -> ShardWriter:
         own_image = os.environ.get("FORESHOCK_IMAGE_DIGEST")  # from whoever started the container
-        writer = self._store.open(spec, Origin(running_commit(), own_image, SCHEMA_VERSION, self._worker.slurm_job))
+        device = device_of(self._worker.engine(), self._settings.engine_options)
+        origin = Origin(running_commit(), own_image, SCHEMA_VERSION, self._worker.slurm_job, device)
+        writer = self._store.open(spec, origin)
         self._worker.progress.now.rows_done += len(writer.done)
         self._worker.progress.now.rows_resumed += len(writer.done)
         return writer
@@ -212,6 +215,7 @@ class CheckpointSession:
         errors: dict[str, dict[RowIdentity, Row]] = {spec.key(): {} for spec in specs}
         owner: dict[RowIdentity, JobSpec] = {}
         evaluator = self._evaluator(writers, errors, owner)
+        counted = engine_counters(self._worker.engine())
         items: list[WorkItem] = []
         for spec in specs:
             planned = evaluator.plan(spec)
@@ -224,6 +228,7 @@ class CheckpointSession:
             if not any(errors.values()):
                 break
         timings = {name: float(value) for name, value in asdict(evaluator.timings).items()}
+        timings |= counted_since(counted, engine_counters(self._worker.engine()))
         total = sum(spec.n_rows for spec in specs)
         for spec in specs:
             share = {k: v * spec.n_rows / total for k, v in timings.items()} | self._loading
@@ -270,6 +275,20 @@ class CheckpointSession:
             self._worker.failures.append(
                 f"{spec.checkpoint.name} {spec.kind.value} {spec.levels}: {len(errors)} rows failed, first: {first}"
             )
+
+
+def engine_counters(engine: Engine) -> dict[str, int]:
+    """What an engine counts of its own work since it started; empty for one that does not count."""
+    count = getattr(engine, "counters", None)
+    return {} if count is None else dict(count())
+
+
+def counted_since(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, float]:
+    """The difference, of counters that began at 0 again if the engine was started anew in between."""
+    return {
+        name: float(value - before.get(name, 0) if value >= before.get(name, 0) else value)
+        for name, value in now.items()
+    }
 
 
 def _require_planned_model(checkpoint: Checkpoint, planned: str) -> None:

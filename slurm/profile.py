@@ -108,7 +108,10 @@ class Profile(_Section):
     )
     offline: bool = Field(False, description="Nodes have no internet: use Hugging Face files from the cache only")
     container: ContainerProfile | None = Field(None, description="Image that workers run in; none: the node itself")
-    costs: dict[str, Any] = Field(default_factory=dict, description="First guesses: load_s, swap_s, rows")
+    costs: dict[str, Any] = Field(
+        default_factory=dict,
+        description="First guesses: load_s, swap_s, rows; weights_gib: size of the model that they are of",
+    )
     sbatch: dict[str, str | int | bool] = Field(default_factory=dict, description="Further sbatch options by long name")
     final: str = Field("cpu", description="Profile of the aggregate-and-analyse job: a shipped name or a file")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 _ARRAY = re.compile(r"^(?P<job>\d+)_\[(?P<ranges>[^\]%]+)(?:%\d+)?\]$")
@@ -63,7 +64,8 @@ class JobState(StrEnum):
 class JobRecord:
     """One job or array element as Slurm tells it. `element` is None for a job that is not an array.
 
-    `elapsed_s` is of the current or last attempt; `said` is the state in Slurm's own words.
+    `elapsed_s` is of the current or last attempt, `waited_s` from its submission to its start; `said` is the state in
+    Slurm's own words.
     """
 
     job_id: int
@@ -75,6 +77,7 @@ class JobRecord:
     node: str | None = None
     reason: str | None = None
     said: str = ""
+    waited_s: int = 0
 
 
 def parse_state(text: str) -> JobState:
@@ -118,7 +121,8 @@ def expand_job_id(text: str) -> Iterator[tuple[int, int | None]]:
 
 
 SQUEUE_FORMAT = "%i|%j|%T|%M|%N|%r"
-SACCT_FORMAT = "JobID,JobName,State,ExitCode,ElapsedRaw,NodeList,Submit"
+SACCT_FORMAT = "JobID,JobName,State,ExitCode,ElapsedRaw,NodeList,Submit,Start"
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:]+|Unknown|None")
 _NO_NODE = ("", "(null)", "None assigned")
 
 
@@ -152,19 +156,36 @@ def parse_squeue(text: str) -> list[JobRecord]:
 
 
 def parse_sacct(text: str) -> list[JobRecord]:
-    """Records from `sacct -n -P -X -D -o SACCT_FORMAT`; with -D, attempts of a job follow each other, oldest first."""
+    """Records from `sacct -n -P -X -D -o SACCT_FORMAT`, with or without its last column.
+
+    With -D, attempts of a job follow each other, oldest first.
+    """
     records = []
     for line in text.splitlines():
         job, bar, rest = line.partition("|")
+        started = ""
+        if bar and all(_TIME.fullmatch(field) for field in rest.rsplit("|", 2)[1:]):
+            rest, _, started = rest.rpartition("|")
         fields = rest.rsplit("|", 5)
         if not bar or len(fields) != 6:
             continue
-        name, state, code, elapsed, nodes, _ = fields
+        name, state, code, elapsed, nodes, submitted = fields
         status, _, signal = code.partition(":")
         exit_code = _whole(status) or (128 + _whole(signal) if _whole(signal) else 0)
         node = None if nodes in _NO_NODE else nodes
         records += [
-            JobRecord(job_id, element, name, parse_state(state), exit_code, _whole(elapsed), node, None, state)
+            JobRecord(
+                job_id,
+                element,
+                name,
+                parse_state(state),
+                exit_code,
+                _whole(elapsed),
+                node,
+                None,
+                state,
+                _seconds_between(submitted, started),
+            )
             for job_id, element in _pairs(job)
         ]
     return records
@@ -175,6 +196,14 @@ def _pairs(job: str) -> list[tuple[int, int | None]]:
         return list(expand_job_id(job.strip()))
     except ValueError:
         return []
+
+
+def _seconds_between(earlier: str, later: str) -> int:
+    """0 where Slurm knows no time (`Unknown`, `None`)."""
+    try:
+        return max(0, round((datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()))
+    except ValueError:
+        return 0
 
 
 def _whole(text: str) -> int:

@@ -65,7 +65,7 @@ def print_plan(summary: dict[str, Any]) -> None:
             f"{name:9} {cost['n_tasks']} tasks, {cost['n_loads']} model loads, "
             f"{cost['gpu_hours']:.2f} worker hours, done after {cost['makespan_hours']:.2f} h"
         )
-    console.print("[dim]estimates use assumed costs until shards have finished; nothing was started")
+    console.print(f"[dim]costs: {escape(summary['costs']['from'])}; nothing was started")
 
 
 def _print_skipped(console: Console, skipped: list[dict[str, Any]]) -> None:

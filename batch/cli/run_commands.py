@@ -161,9 +161,18 @@ def plan(
             "to inspect and submit by hand.",
         ),
     ] = None,
+    calibrate: Annotated[
+        bool,
+        typer.Option("--calibrate", help="First run a short job of this plan (one checkpoint, two levels) to measure."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a run would do: cells, rows, array tasks, skipped problems and estimated time. Starts nothing."""
+    """Show what a run would do: cells, rows, array tasks, skipped problems and estimated time. Starts nothing.
+
+    Times come from what earlier runs in the same results directory measured with models of about this size, else from
+    the Slurm profile's guesses, scaled to the model; the last line says which.
+    Example: foreshock plan sweep.yaml --cluster slurm --calibrate
+    """
     where = "slurm" if emit_sbatch else cluster
     settings = _configuration(
         config,
@@ -177,6 +186,12 @@ def plan(
         served_model,
         keep_inconsistent,
     )
+    if calibrate:
+        from foreshock.batch.cli.display import hooks
+        from foreshock.batch.running.calibrate import calibrate as measure
+        from foreshock.batch.running.run import command_line
+
+        measure(settings, command_line(), hooks(), lambda text: typer.echo(text, err=True))
     _show_plan(settings, as_json)
     if emit_sbatch is not None:
         from foreshock.batch.running.emit import emit_run

@@ -59,6 +59,14 @@ def _headline(now: RunStatus) -> Text:
         text.append(f", ETA {now.eta_seconds / 60:.1f} min", style="not bold")
     if now.gpu_hours is not None:
         text.append(f", {now.gpu_hours:.2f} GPU hours", style="not bold")
+    if now.lost_gpu_hours:
+        text.append(f" ({now.lost_gpu_hours:.2f} lost in attempts that failed)", style="not bold")
+    if now.queue_hours:
+        text.append(f", {now.queue_hours:.2f} h in the queue", style="not bold")
+    if now.tokens_per_second is not None:
+        text.append(f", {now.tokens_per_second:.0f} tokens/s sampled", style="not bold")
+    if now.prefix_hit_rate is not None:
+        text.append(f", prefix cache {now.prefix_hit_rate:.0%}", style="not bold")
     if now.exit_reason:
         text.append(f"\n{now.exit_reason}", style="not bold")
     return text

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from foreshock.batch.executors.base import TaskReport
+from foreshock.batch.executors.budget import require_budget
 from foreshock.batch.executors.slurm_reports import task_reports
 from foreshock.batch.executors.slurm_scripts import current_settings, make_scripts, plan_submission
 from foreshock.batch.executors.slurm_work import AFTER, waiting_keys, waiting_notes
@@ -117,6 +118,7 @@ class SlurmExecutor:
 
     def _plan(self, layout: RunLayout, pack: int, tasks: Sequence[ArrayTask]) -> Submission:
         limits = site_limits(self._site.require_slurm().profile)
+        require_budget(layout, self._site, tasks)
         rows = sum(spec.n_rows for task in tasks for spec in task.specs)
         name, exclude = run_prefix(layout.name), nodes_to_exclude(layout.root)
         return plan_submission(pack, tasks, self._site, limits, self._site.heal, rows, name, exclude)

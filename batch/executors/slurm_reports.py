@@ -17,14 +17,20 @@ from foreshock.slurm.commands import ended_jobs, queued_jobs
 from foreshock.slurm.journal import Journal, JournaledJob, Stage, Submission
 from foreshock.slurm.logs import failure_text
 from foreshock.slurm.nodes import bad_nodes
+from foreshock.slurm.profile import stored_profile
 from foreshock.slurm.states import JobRecord, JobState
 
 _Key = tuple[str, int | None]
+_LOST = frozenset({JobState.FAILED, JobState.NODE_FAIL, JobState.OUT_OF_MEMORY})
 
 
 @dataclass(frozen=True, slots=True)
 class SlurmTask:
-    """What Slurm and the store say of one array task. `compute_s` sums all its attempts known to accounting."""
+    """What Slurm and the store say of one array task.
+
+    Of its attempts known to accounting, `compute_s` sums all, `lost_s` those that failed, `waited_s` their time in the
+    queue.
+    """
 
     pack: int
     report: TaskReport
@@ -33,6 +39,29 @@ class SlurmTask:
     log: Path | None
     attempts: int
     compute_s: int
+    lost_s: int = 0
+    waited_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """GPU hours of all attempts, GPU hours of those that failed, and hours that attempts waited in the queue."""
+
+    gpu: float
+    lost: float
+    queued: float
+
+
+def hours_used(layout: RunLayout, tasks: Sequence[SlurmTask]) -> Hours | None:
+    """By accounting; None if it knows of no attempt. A job without GPUs counts as one."""
+    if not any(task.compute_s for task in tasks):
+        return None
+    gpus = {s.pack: stored_profile(s.settings["profile"]).gpus or 1 for s in Journal(layout.root).load_all()}
+    return Hours(
+        gpu=sum(task.compute_s * gpus.get(task.pack, 1) for task in tasks) / 3600,
+        lost=sum(task.lost_s * gpus.get(task.pack, 1) for task in tasks) / 3600,
+        queued=sum(task.waited_s for task in tasks) / 3600,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +152,8 @@ def _submission_tasks(
                     log,
                     max(len(past), 1 if record else 0),
                     sum(r.elapsed_s for r in past) // len(indices),
+                    sum(r.elapsed_s for r in past if r.state in _LOST) // len(indices),
+                    sum(r.waited_s for r in past) // len(indices),
                 )
 
 

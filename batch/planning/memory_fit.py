@@ -6,6 +6,7 @@ in the middle of a sweep stops sequences and computes them again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -13,8 +14,11 @@ from foreshock.batch.planning.make_plan import RunPlan
 from foreshock.batch.planning.model_memory import ModelMemory, plan_memory, read_model_memory
 from foreshock.batch.site import Site
 from foreshock.errors import InputError
-from foreshock.jobs.adapters import is_adapter
-from foreshock.jobs.fingerprint import check_weights
+from foreshock.jobs.adapters import base_of, is_adapter
+from foreshock.jobs.fingerprint import check_weights, read_config
+
+_HYBRID_BLOCK = (528, 816)
+"""Tokens of a block, as vLLM chose them for hybrid models of 1 to 9 billion parameters."""
 
 
 def memory_summary(plan: RunPlan, site: Site) -> dict[str, Any] | None:
@@ -43,6 +47,38 @@ def memory_summary(plan: RunPlan, site: Site) -> dict[str, Any] | None:
         windowed=site.engine.drops_positions,
     )
     return asdict(found) | {"checkpoint": checkpoint.name, "layers": _layers(model)}
+
+
+def hybrid_notes(plan: RunPlan) -> list[str]:
+    """A warning where vLLM's prefix cache cannot save anything: it keeps whole blocks, and those of hybrid models are
+    hundreds of tokens long, as long as a layer's state is large."""
+    if plan.file.settings.engine != "vllm":
+        return []
+    path = plan.checkpoints[-1].path
+    try:
+        config = read_config((base_of(path) if is_adapter(path) else path) / "config.json")
+    except (InputError, OSError, ValueError):
+        return []
+    longest = longest_prompt(plan)
+    if not is_hybrid(config) or longest >= _HYBRID_BLOCK[1]:
+        return []
+    few = "no" if longest < _HYBRID_BLOCK[0] else "hardly any"
+    return [
+        "the model has layers with a recurrent state (Mamba, linear attention): vLLM then caches prefixes in blocks of "
+        f"{_HYBRID_BLOCK[0]} to {_HYBRID_BLOCK[1]} tokens, and the longest prompt here has {longest}, so nested "
+        f"prefills save {few} time; longer array tasks (`execution.max_minutes`) save loads instead"
+    ]
+
+
+def is_hybrid(config: Mapping[str, Any]) -> bool:
+    """Whether a model mixes attention with layers that keep a recurrent state, by its config.json."""
+    inner = config.get("text_config")
+    inner = {**config, **inner} if isinstance(inner, Mapping) else config
+    kinds = [*(inner.get("layer_types") or ()), *(inner.get("layers_block_type") or ())]
+    if any(word in str(kind) for kind in kinds for word in ("linear", "mamba", "recurrent", "conv")):
+        return True
+    pattern = inner.get("hybrid_override_pattern") or ""  # Nemotron-H: M is a Mamba layer
+    return "M" in str(pattern) or any(str(key).startswith("mamba_") for key in inner)
 
 
 def _layers(model: ModelMemory) -> dict[str, int]:

@@ -11,11 +11,12 @@ from foreshock.batch.packing.totals import count_loads, packed_cost, unpacked_co
 from foreshock.batch.planning.adaptive_budget import plan_summary
 from foreshock.batch.planning.admission import ADMISSION
 from foreshock.batch.planning.make_plan import RunPlan
-from foreshock.batch.planning.memory_fit import memory_summary
+from foreshock.batch.planning.memory_fit import hybrid_notes, memory_summary
 from foreshock.batch.planning.problem_checks import EXTRA
 from foreshock.batch.planning.show_prompt import prompt_of_plan
 from foreshock.batch.site import Site
 from foreshock.jobs.engines.registry import ENGINES
+from foreshock.jobs.records.layout import ResultsLayout
 from foreshock.jobs.records.problem_checks import check_lines
 from foreshock.jobs.score import scoring_temperature
 from foreshock.jobs.spec import JobKind
@@ -25,8 +26,9 @@ def summarise(plan: RunPlan, site: Site) -> dict[str, Any]:
     """Cells, rows, packing and what is left out."""
     config = plan.config
     specs = list(plan.file.specs)
-    tasks = pack_tasks(specs, site)
-    at_hand = resources(site)
+    runs = ResultsLayout(config.results_dir).sensitivity
+    tasks = pack_tasks(specs, site, runs=runs)
+    at_hand = resources(site, specs=specs, runs=runs)
     workers = at_hand.n_workers
     rows: Counter[str] = Counter()
     for spec in specs:
@@ -52,6 +54,7 @@ def summarise(plan: RunPlan, site: Site) -> dict[str, Any]:
             *plan.file.extra[ADMISSION]["notes"],
             *check_lines(plan.file.extra[EXTRA]),
             *_scoring_notes(plan),
+            *hybrid_notes(plan),
         ],
         "problem_checks": plan.file.extra[EXTRA],
         "differences": plan.file.extra[ADMISSION]["differences"],
@@ -71,6 +74,7 @@ def summarise(plan: RunPlan, site: Site) -> dict[str, Any]:
             }
             for task in tasks
         ],
+        "costs": {"from": at_hand.source} | at_hand.cost.to_json(),
         "model_loads": count_loads(tasks),
         "memory": memory_summary(plan, site),
         "adaptive": plan_summary(config, plan.file),

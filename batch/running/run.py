@@ -18,6 +18,7 @@ from foreshock.analysis.aggregate import AggregateReport, aggregate
 from foreshock.batch.config import Cluster, RunConfig
 from foreshock.batch.config_file import load_config
 from foreshock.batch.executors.factory import make_executor
+from foreshock.batch.packing.learned import record_costs
 from foreshock.batch.planning.make_plan import RunPlan, make_plan
 from foreshock.batch.planning.show_prompt import prompting_record
 from foreshock.batch.running.adaptive import next_round
@@ -169,6 +170,7 @@ def finish(layout: RunLayout, config: RunConfig, hooks: RunHooks) -> tuple[Aggre
     """Aggregate and, where the configuration wants it, analyse; also what the last job of a Slurm run does."""
     hooks.say("aggregating shards")
     aggregated = aggregate(layout)
+    record_costs(layout, PlanFile.read(layout))
     if not config.analysis.enabled:
         return aggregated, None
     return aggregated, analyse([layout], config, layout.analysis, layout.report, hooks.say)

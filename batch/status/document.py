@@ -44,6 +44,14 @@ class RunStatus:
     tasks: list[dict[str, Any]]
     failures: list[str]
     gpu_hours: float | None = None
+    lost_gpu_hours: float | None = None
+    """Part of `gpu_hours`: attempts that failed."""
+    queue_hours: float | None = None
+    """Hours that attempts waited in the queue."""
+    tokens_per_second: float | None = None
+    """Tokens sampled a second of sampling, over sealed shards."""
+    prefix_hit_rate: float | None = None
+    """Share of prompt tokens that the engine found in its prefix cache, where it counts them."""
     notes: list[str] = field(default_factory=list)
     """What jobs wait for, submissions that did not go through, nodes that fail, cells that could not be read."""
     behaviour: list[dict[str, Any]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What Slurm adds to a run's status: which cells are queued, running, preempted or failed, and GPU hours used.
+"""What Slurm adds to a run's status: which cells are queued, running, preempted or failed.
 
 The controller is asked at most twice a minute, however often a watcher redraws. Between two questions the counts from
 the store, which are free, are what moves.
@@ -12,8 +12,6 @@ from pathlib import Path
 from foreshock.batch.executors.slurm_reports import IsComplete, SlurmReport, SlurmTask, task_reports
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.spec import SAMPLED_KINDS, JobSpec
-from foreshock.slurm.journal import Journal
-from foreshock.slurm.profile import stored_profile
 from foreshock.slurm.states import JobState
 
 _ASK_EVERY_S = 30.0
@@ -88,14 +86,3 @@ def failures(tasks: list[SlurmTask]) -> list[str]:
         texts.append(f"task {task.pack}/{report.index} ({task.job or 'no job'}) {report.state.value}{code}{where}\n"
                      + (report.detail or "no message"))  # fmt: skip
     return texts
-
-
-def gpu_hours(layout: RunLayout, tasks: list[SlurmTask]) -> float | None:
-    """GPU hours over all attempts that accounting knows; None if it knows none."""
-    seconds = 0.0
-    known = False
-    gpus = {s.pack: stored_profile(s.settings["profile"]).gpus for s in Journal(layout.root).load_all()}
-    for task in tasks:
-        known |= task.compute_s > 0
-        seconds += task.compute_s * (gpus.get(task.pack, 0) or 1)
-    return seconds / 3600 if known else None

@@ -6,15 +6,19 @@ now).
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from foreshock.batch.executors.slurm_reports import hours_used
 from foreshock.batch.status.document import CellStatus, RunStatus, status_document, unread_notes
-from foreshock.batch.status.of_slurm import cell_states, gpu_hours, slurm_report
+from foreshock.batch.status.of_slurm import cell_states, slurm_report
 from foreshock.batch.status.of_slurm import failures as slurm_failures
 from foreshock.batch.status.of_tables import has_tables, status_of_tables
 from foreshock.batch.status.sealed import SealedShards
@@ -35,6 +39,23 @@ def read_status(layout: RunLayout) -> RunStatus:
     """Read a run's state; of another tool's run, what its tables hold. Raises InputError if there is neither."""
     if has_tables(layout):
         return status_of_tables(layout)
+    with _without_collector():
+        return _read_planned(layout)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """A large run's status is hundreds of thousands of objects and no cycle: looking for some takes a third more."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _read_planned(layout: RunLayout) -> RunStatus:
     plan = PlanFile.read(layout)
     sealed = SealedShards(layout)
     cells: dict[tuple[str, str, int | None], CellStatus] = {}
@@ -67,6 +88,7 @@ def read_status(layout: RunLayout) -> RunStatus:
     document = status_document(layout)
     behaved = behaviour_of_run(layout, plan, lambda spec: None if (s := sealed.find(spec)) is None else s.behaviour)
     sealed.keep()
+    hours = hours_used(layout, in_slurm)
     total, done = sum(c.rows_total for c in cells.values()), sum(c.rows_done for c in cells.values())
     rate = sum(_rate(task) for task in live) or None
     return RunStatus(
@@ -87,7 +109,11 @@ def read_status(layout: RunLayout) -> RunStatus:
         cells=list(cells.values()),
         tasks=[asdict(task) for task in live],
         failures=failures,
-        gpu_hours=gpu_hours(layout, in_slurm) if in_slurm else None,
+        gpu_hours=None if hours is None else hours.gpu,
+        lost_gpu_hours=None if hours is None else hours.lost,
+        queue_hours=None if hours is None else hours.queued,
+        tokens_per_second=sealed.tokens_per_second(),
+        prefix_hit_rate=sealed.prefix_hit_rate(),
         notes=slurm.notes + other_code(commits, plan.settings.git_commit) + unread_notes(list(cells.values())),
         behaviour=[own.to_json() for own in behaved],
         alarms=behaviour_alarms(behaved),
@@ -121,12 +147,17 @@ def _count(
 
 def other_code(commits: Counter[str | None], planned: str | None) -> list[str]:
     """A line for each commit other than the plan's that computed shards; `commits` counts shards."""
-    return [
-        f"{count} shards were computed by commit {str(commit)[:12]}{'+changed' if '+' in str(commit) else ''}, "
-        f"the run was planned by {planned[:12]}"
-        for commit, count in commits.most_common()
-        if planned is not None and commit is not None and commit != planned
-    ]
+    if planned is None:
+        return []
+    notes = []
+    for commit, count in commits.most_common():
+        if commit is None:
+            notes.append(f"{count} shards do not say which code computed them, the run was planned by {planned[:12]}")
+        elif commit != planned:
+            changed = "+changed" if "+" in commit else ""
+            by = f"{commit[:12]}{changed}"
+            notes.append(f"{count} shards were computed by commit {by}, the run was planned by {planned[:12]}")
+    return notes
 
 
 def _tasks(layout: RunLayout) -> tuple[list[TaskProgress], list[str]]:

@@ -19,7 +19,8 @@ from foreshock.jobs.spec import JobSpec
 
 _WORTH = 500
 """New entries that are worth a file: smaller runs are read at once."""
-_FORMAT = 1
+_FORMAT = 2
+_SAMPLED = ("output_tokens", "generate_s", "prefix_queries", "prefix_hits")
 
 
 class Sealed(NamedTuple):
@@ -31,6 +32,8 @@ class Sealed(NamedTuple):
     n_exploits: int
     git_commit: str | None
     behaviour: dict[str, list[int]]
+    sampled: list[float]
+    """Tokens sampled, seconds that took, prompt tokens looked for in the prefix cache, those found there."""
 
 
 class SealedShards:
@@ -55,6 +58,19 @@ class SealedShards:
         """As `ShardStore.is_complete`."""
         found = self.find(spec)
         return found is not None and found.n_errors == 0
+
+    def tokens_per_second(self) -> float | None:
+        """Over all shards looked at; None where nothing was sampled."""
+        tokens, seconds = self._sum(0), self._sum(1)
+        return tokens / seconds if tokens and seconds else None
+
+    def prefix_hit_rate(self) -> float | None:
+        """None where no engine counted."""
+        asked = self._sum(2)
+        return self._sum(3) / asked if asked else None
+
+    def _sum(self, which: int) -> float:
+        return sum(found.sampled[which] for found in self._seen.values() if found is not None)
 
     def keep(self) -> None:
         """Write down what was found, if that is worth it and the run's folder is ours to write to."""
@@ -87,6 +103,7 @@ class SealedShards:
             manifest.n_exploits or 0,
             manifest.git_commit,
             manifest.behaviour or {},
+            [manifest.timings.get(name, 0.0) for name in _SAMPLED],
         )
 
 

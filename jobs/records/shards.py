@@ -54,6 +54,8 @@ class ShardManifest:
     size: int | None = None
     mtime_ns: int | None = None
     """Size and modification time of the shard when it was sealed: where both still hold, it need not be read."""
+    device: str | None = None
+    """GPU name, or `cpu`; None where it cannot be told."""
 
     @classmethod
     def read(cls, path: Path) -> ShardManifest:
@@ -73,6 +75,7 @@ class Origin:
     image_digest: str | None
     schema_version: int
     slurm_job: str | None = None
+    device: str | None = None
 
 
 class ShardStore:
@@ -215,6 +218,7 @@ class ShardWriter:
             slurm_job=self.origin.slurm_job,
             size=sealed.st_size,
             mtime_ns=sealed.st_mtime_ns,
+            device=self.origin.device,
         )
         write_json(self._layout.manifest_file(self.spec), asdict(manifest))
         self._store.discard_parts(self.spec)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from foreshock.batch.status import sealed
+from foreshock.batch.status.read import other_code
 from foreshock.batch.status.sealed import SealedShards
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.shards import Origin, ShardManifest, ShardStore
@@ -73,6 +75,23 @@ def test_what_changed_is_looked_at_anew(run: tuple[RunLayout, list[JobSpec]], da
         memory.write_text(json.dumps({"format": 0, "shards": {"x": 1}}))
     expected = first if damage in ("file", "format") else [first[0], None, first[2]]
     assert look(layout, specs) == expected
+
+
+BY_A = "the run was planned by aaaaaaaaaaaa"
+
+
+@pytest.mark.parametrize(
+    ("commits", "planned", "notes"),
+    [
+        ({"a" * 40: 3}, "a" * 40, []),
+        ({None: 3, "a" * 40: 1}, None, []),
+        ({"b" * 40: 2, "a" * 40: 1}, "a" * 40, ["2 shards were computed by commit bbbbbbbbbbbb, " + BY_A]),
+        ({"a" * 40 + "+changed": 1}, "a" * 40, ["1 shards were computed by commit aaaaaaaaaaaa+changed, " + BY_A]),
+        ({None: 2}, "a" * 40, ["2 shards do not say which code computed them, " + BY_A]),
+    ],
+)
+def test_other_code_is_told(commits: dict[str | None, int], planned: str | None, notes: list[str]) -> None:
+    assert other_code(Counter(commits), planned) == notes
 
 
 def test_a_run_that_is_not_ours_is_read_all_the_same(run: tuple[RunLayout, list[JobSpec]]) -> None:

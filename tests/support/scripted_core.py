@@ -84,6 +84,9 @@ class ScriptedCore:
         self._alive()
         return [self._answer(request) for request in batch]
 
+    def counters(self) -> dict[str, int]:
+        return {"prefix_queries": 10 * self.script.steps, "prefix_hits": 4 * self.script.steps}
+
     def abort(self, keys: Sequence[str]) -> None:
         self._alive()
         self.script.aborted += keys

@@ -11,7 +11,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +25,13 @@ from foreshock.jobs.engines.vllm.options import VllmOptions
 from foreshock.jobs.fingerprint import read_config, stated_dtype
 
 _RESET_PATIENCE_S = 10.0
+_COUNTERS = {
+    "vllm:prefix_cache_queries": "prefix_queries",
+    "vllm:prefix_cache_hits": "prefix_hits",
+    "vllm:prompt_tokens": "prompt_tokens",
+    "vllm:generation_tokens": "engine_tokens",
+}
+"""vLLM's counters, in tokens, and what manifests call them."""
 
 
 class CoreDiedError(ForeshockError):
@@ -88,6 +95,9 @@ class Core(Protocol):
 
     def serve_adapter(self, adapter: Adapter | None) -> None:
         """Apply this adapter to all requests from now on; None serves the base."""
+
+    def counters(self) -> dict[str, int]:
+        """Tokens and prefix-cache blocks counted since the start; empty where vLLM does not count."""
 
     def label_weights(self, version: str) -> None:
         """Name the present weights, and drop everything cached under earlier ones."""
@@ -205,6 +215,14 @@ class VllmCore:
                     raise ForeshockError(f"{adapter.path}: vLLM cannot serve this adapter: {error}") from error
             self._lora = request
 
+    def counters(self) -> dict[str, int]:
+        """From vLLM's own metrics (`LLMEngine.get_metrics`, since 0.9); summed over its engines."""
+        try:
+            metrics = self._engine.get_metrics()
+        except (AssertionError, AttributeError, ImportError, OSError):
+            return {}  # switched off, or another version's: nothing is known
+        return sum_counters(metrics)
+
     def label_weights(self, version: str) -> None:
         """Empty the prefix cache and label what is generated from here on. Raises ForeshockError if blocks stay."""
         with _deaths():
@@ -219,6 +237,17 @@ class VllmCore:
         """End the core's processes; a dead core is no error."""
         with contextlib.suppress(Exception):  # whatever is left of it, the processes go with the client
             self._engine.engine_core.shutdown()
+
+
+def sum_counters(metrics: Iterable[Any]) -> dict[str, int]:
+    """Counters under our names, from objects with `name` and `value`; others are passed over."""
+    found: dict[str, int] = {}
+    for metric in metrics:
+        name = _COUNTERS.get(str(getattr(metric, "name", "")).removesuffix("_total"))
+        value = getattr(metric, "value", None)
+        if name is not None and isinstance(value, int | float):
+            found[name] = found.get(name, 0) + int(value)
+    return found
 
 
 def _result(output: Any) -> CoreResult:

@@ -113,6 +113,10 @@ class VllmEngine(Closing):
         """None: rows are batched continuously."""
         return None
 
+    def counters(self) -> dict[str, int]:
+        """What the running core counts of its own work; see `Core.counters`."""
+        return {} if self._core is None else self._core.counters()
+
     # -- loading
 
     def load(self, checkpoint: Checkpoint) -> None:

@@ -102,7 +102,7 @@ class VllmOptions:
             "model": str(model),
             "skip_tokenizer_init": True,  # prompts are ids and texts are decoded by foreshock, alike in every engine
             "generation_config": "vllm",  # the checkpoint's own defaults (top_k, ...) must not enter silently
-            "disable_log_stats": True,
+            "disable_log_stats": False,  # its counters of tokens and of the prefix cache go into manifests
             "seed": 0,
             "worker_extension_cls": "foreshock.jobs.engines.vllm.worker.WorkerExtension",
             "dtype": auto if self.dtype == "auto" else self.dtype,

@@ -13,8 +13,9 @@ import yaml
 
 from foreshock.batch import heal
 from foreshock.batch.config import RunConfig
+from foreshock.batch.executors.budget import BudgetError
 from foreshock.batch.executors.slurm import SlurmExecutor
-from foreshock.batch.executors.slurm_reports import task_reports
+from foreshock.batch.executors.slurm_reports import Hours, hours_used, task_reports
 from foreshock.batch.executors.slurm_work import taken_over
 from foreshock.batch.packing.measured import pack_tasks
 from foreshock.batch.planning.make_plan import make_plan
@@ -198,3 +199,27 @@ def test_names_tell_the_run_and_its_steps(run: Run, cluster: Cluster) -> None:
     array, last = cluster.submitted
     assert array.startswith("night_1_fs-")
     assert last.startswith("night_fs-")
+
+
+def test_a_budget_stops_submission_and_says_what_is_used(run: Run, cluster: Cluster) -> None:
+    run.config = run.config.model_copy(
+        update={"execution": run.config.execution.model_copy(update={"max_gpu_hours": 0.001})}
+    )
+    with pytest.raises(BudgetError, match=r"(?s)is 0.001; no GPU hours are used, and about .* foreshock res"):
+        run.submit()
+    assert cluster.submitted == []
+    run.config = run.config.model_copy(
+        update={"execution": run.config.execution.model_copy(update={"max_gpu_hours": 5.0})}
+    )
+    run.submit()
+    name, _ = cluster.submitted
+    lines = [f"100_0|{name}|{state}|1:0|9000|n1|2026-01-01T00:00:00|2026-01-01T00:30:00" for state in _ENDED]
+    (cluster.folder / "bin" / "sacct").write_text("#!/bin/sh\ncat <<'END'\n" + "\n".join(lines) + "\nEND\n")
+    cluster.queue.write_text("")
+    hours = hours_used(run.layout, task_reports(run.layout).tasks)
+    assert hours == Hours(gpu=5.0, lost=2.5, queued=1.0)
+    with pytest.raises(BudgetError, match=r"max_gpu_hours is 5; 5.00 GPU hours are used"):
+        run.submit()
+
+
+_ENDED = ("FAILED", "TIMEOUT")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from foreshock.batch.planning.make_plan import make_plan
-from foreshock.batch.planning.memory_fit import longest_prompt, memory_summary
+from foreshock.batch.planning.memory_fit import is_hybrid, longest_prompt, memory_summary
 from foreshock.batch.planning.model_memory import GIB, ModelMemory, model_memory, plan_memory, read_model_memory
 from foreshock.batch.site import resolve_site
 from foreshock.errors import InputError
@@ -162,3 +162,19 @@ def test_a_plan_carries_it(make_config: Callable[..., Any], monkeypatch: pytest.
     for engine in ({"device": "cpu"}, {"name": "fake", "device": "auto"}):
         config = make_config(engine=engine)
         assert memory_summary(make_plan(config), resolve_site(config)) is None
+
+
+@pytest.mark.parametrize(
+    ("config", "hybrid"),
+    [
+        ({"layer_types": ["linear_attention", "full_attention"]}, True),  # Qwen3-Next
+        ({"text_config": {"layer_types": ["linear_attention", "full_attention"]}}, True),
+        ({"hybrid_override_pattern": "M-M*-"}, True),  # Nemotron-H
+        ({"mamba_d_state": 128, "attn_layer_indices": [9]}, True),  # Bamba
+        ({"layers_block_type": ["mamba", "attention"]}, True),  # Jamba, Zamba2
+        ({"layer_types": ["sliding_attention", "full_attention"]}, False),
+        ({"num_hidden_layers": 32}, False),
+    ],
+)
+def test_hybrid_models_are_known_by_their_configuration(config: dict[str, object], hybrid: bool) -> None:
+    assert is_hybrid(config) is hybrid

@@ -24,8 +24,10 @@ import yaml
 from foreshock.analysis.aggregate import aggregate
 from foreshock.batch.config import RunConfig
 from foreshock.batch.config_file import parse_config
+from foreshock.batch.packing.measured import resources
 from foreshock.batch.planning.make_plan import make_plan
 from foreshock.batch.running.analyse import analyse
+from foreshock.batch.running.calibrate import calibrate
 from foreshock.batch.running.execute import execute
 from foreshock.batch.running.run import RunHooks, RunResult, create_run, require_complete, resume, run
 from foreshock.batch.site import resolve_site
@@ -286,6 +288,20 @@ def test_changed_weights_are_refused_on_resume(
     shutil.rmtree(weights.parent)
     with pytest.raises(InputError, match="the checkpoint of this run is gone"):
         resume(layout.root, RunHooks())
+
+
+def test_a_calibration_measures_what_plans_then_say(make_config: MakeConfig) -> None:
+    config = make_config(sampling={"attempts": 5}, problems={"max_problems": 4})
+    runs = config.results_dir / "prefill_sensitivity"
+    before = resources(resolve_site(config), specs=make_plan(config).file.specs, runs=runs)
+    folder = calibrate(config, ["foreshock"], RunHooks(), print)
+    layout = RunLayout(folder)
+    assert PlanFile.read(layout).n_attempts == 1
+    assert {file.cell.checkpoint for file in layout.eval_files()} == {"checkpoint-1"}
+    assert not runs.exists(), "a calibration is no run among others"
+    after = resources(resolve_site(config), specs=make_plan(config).file.specs, runs=runs)
+    assert (before.source, after.source) == ("assumed", f"learned from {folder.name} (transformers on cpu)")
+    assert after.cost != before.cost
 
 
 def test_level_zero_alone_one_checkpoint_one_task(make_config: MakeConfig) -> None:

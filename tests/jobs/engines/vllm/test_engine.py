@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,9 +15,11 @@ from scripted_core import Script
 
 from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.engines.base import FinishReason, GenerationRequest, ScoreRequest
+from foreshock.jobs.engines.vllm.core import sum_counters
 from foreshock.jobs.engines.vllm.engine import VllmEngine
 from foreshock.jobs.engines.vllm.identity import WrongModelError
 from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.worker import counted_since, engine_counters
 
 MakeCheckpoint = Callable[..., Checkpoint]
 
@@ -369,3 +372,28 @@ def test_what_vllm_computes_otherwise_than_transformers_is_refused(
     rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
     with pytest.raises(InputError, match="rotary frequencies are dynamic"):
         engine.load(make_checkpoint(rope_parameters=rope))
+
+
+def test_what_vllm_counts_is_summed_over_its_engines_under_our_names() -> None:
+    """Objects as vLLM's `get_metrics_snapshot` gives them (vllm/v1/metrics/reader.py): counters, gauges, histograms."""
+    found = [
+        SimpleNamespace(name="vllm:prefix_cache_queries", labels={"engine": "0"}, value=1000),
+        SimpleNamespace(name="vllm:prefix_cache_queries", labels={"engine": "1"}, value=200),
+        SimpleNamespace(name="vllm:prefix_cache_hits", labels={"engine": "0"}, value=600),
+        SimpleNamespace(name="vllm:generation_tokens", labels={"engine": "0"}, value=5000),
+        SimpleNamespace(name="vllm:kv_cache_usage_perc", labels={"engine": "0"}, value=0.5),
+        SimpleNamespace(name="vllm:iteration_tokens_total", labels={}, count=7, sum=10.0, buckets={"+Inf": 7}),
+    ]
+    assert sum_counters(found) == {"prefix_queries": 1200, "prefix_hits": 600, "engine_tokens": 5000}
+
+
+def test_a_tasks_counts_are_what_came_since_even_if_the_core_began_anew(
+    engine: VllmEngine, checkpoint: Checkpoint
+) -> None:
+    assert engine_counters(engine) == {}
+    engine.load(checkpoint)
+    before = engine_counters(engine)
+    ask(engine)
+    since = counted_since(before, engine_counters(engine))
+    assert since["prefix_hits"] == 0.4 * since["prefix_queries"] > 0
+    assert counted_since({"prefix_hits": 100}, {"prefix_hits": 7}) == {"prefix_hits": 7.0}
