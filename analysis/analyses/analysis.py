@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from foreshock.jobs.records.exploit_types import INTENTIONAL, IntentionalTypes
+
 if TYPE_CHECKING:
     from foreshock.analysis.page.sections import Section
     from foreshock.analysis.surfaces.cells import RunSource
@@ -20,7 +22,7 @@ class Request:
     """Runs to analyse. `labels`: how to call each, one per run, or None for their own names.
 
     Tables and figures go below `folder`. `donor_run` holds the donor's own rollouts; `conditioned`: prefill sources
-    keep only traces that ended in an exploit.
+    keep only traces that ended in an exploit. `intentional`: exploit types that are predicted.
     """
 
     runs: tuple[Path, ...]
@@ -28,6 +30,7 @@ class Request:
     labels: tuple[str, ...] | None = None
     donor_run: Path | None = None
     conditioned: bool = True
+    intentional: IntentionalTypes = INTENTIONAL
 
     def names(self) -> dict[str, str]:
         """Labels by the runs' own names, where there are labels."""
@@ -48,7 +51,8 @@ class Analysis:
     name: as the registry has it. doing: what is said before it is made. lacking: what its note begins with when it
     cannot be. applies: whether the runs are of a kind that it is about; of other runs nothing is said. find: does the
     work, possibly in another process, so it is a function of a module and what it returns can be pickled; raises
-    InputError where the runs lack what it needs. show: writes tables and figures and describes them.
+    InputError where the runs lack what it needs. show: writes tables and figures and describes them. on_request: only
+    made where it is asked for (`foreshock analyse`), not after every sweep.
 
     Import what is heavy inside these functions: every process imports every analysis.
     """
@@ -59,3 +63,4 @@ class Analysis:
     find: Callable[[Request], Any]
     show: Callable[[Request, Any], Section]
     applies: Callable[[Request], bool] = lambda _: True
+    on_request: bool = False

@@ -15,10 +15,11 @@ def _applies(request: Request) -> bool:
 
 
 def _find(request: Request) -> Section:
-    from foreshock.analysis.emergence.run import run_emergence
+    from foreshock.analysis.emergence.run import EmergenceOptions, run_emergence
     from foreshock.analysis.report.emergence_section import emergence_section
 
-    return emergence_section(run_emergence(request.sources(), request.folder / "emergence"))
+    options = EmergenceOptions(intentional=request.intentional)
+    return emergence_section(run_emergence(request.sources(), request.folder / "emergence", options))
 
 
 def _show(_: Request, section: Section) -> Section:

@@ -11,10 +11,11 @@ if TYPE_CHECKING:
 
 
 def _find(request: Request) -> Section:
-    from foreshock.analysis.forecast.run import run_forecast
+    from foreshock.analysis.forecast.run import ForecastOptions, run_forecast
     from foreshock.analysis.report.forecast_section import forecast_section
 
-    return forecast_section(run_forecast(request.sources(), request.folder / "forecast"))
+    options = ForecastOptions(intentional=request.intentional)
+    return forecast_section(run_forecast(request.sources(), request.folder / "forecast", options))
 
 
 def _show(_: Request, section: Section) -> Section:

@@ -22,10 +22,11 @@ from foreshock.analysis.forecast.predictors import compare_predictors
 from foreshock.analysis.forecast.scoring import reliability_table
 from foreshock.analysis.forecast.sensitivity import forecast_sensitivity
 from foreshock.analysis.forecast.temporal import temporal_scores
-from foreshock.analysis.surfaces.cells import RunSource, join_runs, load_run_cells, run_checkpoints
+from foreshock.analysis.surfaces.cells import RunSource, load_cells, run_checkpoints
 from foreshock.analysis.surfaces.labels import DEFAULT_THRESHOLD
 from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
+from foreshock.jobs.records.exploit_types import INTENTIONAL, IntentionalTypes
 
 _FUTURE_STEPS = 12
 _MIN_SCORED = 8
@@ -34,13 +35,13 @@ _MIN_SCORED = 8
 @dataclass(frozen=True, slots=True)
 class ForecastOptions:
     """horizon: the step to forecast to; None: twice the last checkpoint. score: also score past forecasts.
-    sensitivity: also fit with other priors and without each level."""
+    sensitivity: also fit with other priors and without each level. intentional: types to forecast; None for all."""
 
     threshold: float = DEFAULT_THRESHOLD
     horizon: float | None = None
     score: bool = True
     sensitivity: bool = True
-    all_types: bool = False
+    intentional: IntentionalTypes | None = INTENTIONAL
     figures: bool = True
     settings: ForecastSettings = field(default_factory=ForecastSettings)
 
@@ -69,9 +70,8 @@ def run_forecast(sources: list[RunSource], output_dir: Path, options: ForecastOp
         InputError: unusable rows, a horizon before the last checkpoint, a threshold that is not a rate.
     """
     options = options or ForecastOptions()
-    loaded = [load_run_cells(source, all_types=options.all_types) for source in sources]
-    cells = join_runs(loaded)
-    notes = [note for run in loaded for note in run.notes]
+    loaded = load_cells(sources, options.intentional)
+    cells, notes = loaded.cells, list(loaded.notes)
     last = float(cells["checkpoint"].max())
     horizon = options.horizon if options.horizon is not None else 2 * max(last, 1.0)
     if not np.isfinite(horizon) or horizon <= last:
@@ -117,6 +117,7 @@ def run_forecast(sources: list[RunSource], output_dir: Path, options: ForecastOp
         "last_checkpoint": last,
         "horizon": horizon,
         "runs": sorted(cells["run"].unique().tolist()),
+        "intentional": "all types" if options.intentional is None else options.intentional.to_json(),
         "effective_settings": posterior.ess,
         "expected_to_emerge": int((forecast[forecast["step"] == horizon]["p_exceed"] > 0.5).sum()),
         "n_surfaces": len(paths.surfaces),

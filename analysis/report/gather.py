@@ -18,6 +18,7 @@ from foreshock.analysis.tables import Counts, TableKind, read_counts
 from foreshock.analysis.tables.files import has_files
 from foreshock.analysis.trajectory import TrajectoryOptions, TrajectoryRun, run_trajectory
 from foreshock.errors import InputError
+from foreshock.jobs.records.exploit_types import INTENTIONAL, IntentionalTypes
 from foreshock.jobs.records.layout import RunLayout
 
 _STAMP = re.compile(r"-\d{8}-\d{6}(-\w+)?$")
@@ -26,14 +27,23 @@ _STAMP = re.compile(r"-\d{8}-\d{6}(-\w+)?$")
 @dataclass(frozen=True, slots=True)
 class ReportOptions:
     """Passed on to trajectory and integration. `labels` names the runs for readers; default: their directory
-    names. `logprob_origin` says where a given log-probability threshold comes from."""
+    names. `logprob_origin` says where a given log-probability threshold comes from. `folder`: where tables and figures
+    of the runs go, those of several runs by label; None for each run's own analysis/ folder."""
 
     threshold: int = 10
     attempts: int | None = None
     logprob_threshold: float | None = None
     logprob_origin: str | None = None
     labels: tuple[str, ...] | None = None
+    intentional: IntentionalTypes = INTENTIONAL
     title: str = "foreshock report"
+    folder: Path | None = None
+
+    def place(self, run_dir: Path, stage: str, label: str | None) -> Path:
+        """The folder of one stage of a run; `label`: of one of several runs."""
+        if self.folder is None:
+            return RunLayout(run_dir).analysis / stage
+        return self.folder / stage if label is None else self.folder / stage / label
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +82,27 @@ def run_labels(run_dirs: Sequence[Path], labels: tuple[str, ...] | None) -> list
     return short if len(set(short)) == len(short) else names
 
 
-def gather(run_dir: Path, label: str, options: ReportOptions) -> RunFindings:
-    """Analyse one run and write its analysis files.
+def gather(run_dir: Path, label: str, options: ReportOptions, several: bool = False) -> RunFindings:
+    """Analyse one run, of `several` perhaps, and write its analysis files.
 
     Raises:
         InputError: evals that cannot be read, or no usable row.
     """
-    output = RunLayout(run_dir).analysis
+    one = label if several else None
+    trajectories, surfaces = (options.place(run_dir, stage, one) for stage in ("trajectory", "rates"))
     trajectory = run_trajectory(
-        run_dir, output / "trajectory", TrajectoryOptions(options.threshold, options.attempts), title_run=label
+        run_dir,
+        trajectories,
+        TrajectoryOptions(options.threshold, options.attempts, options.intentional),
+        title_run=label,
     )
     counts = trajectory.counts
     cells = counts.cells
-    cells_csv = write_csv(cells, output / "rates" / "exploit_rates.csv")
-    integration, note = _integrate(run_dir, output, options)
-    surface = [rate_surface_figure(cells, output / "rates", label)]
+    cells_csv = write_csv(cells, surfaces / "exploit_rates.csv")
+    integration, note = _integrate(run_dir, trajectories, options.place(run_dir, "integrated", one), options)
+    surface = [rate_surface_figure(cells, surfaces, label)]
     if cells["exploit_type"].nunique() > 1:
-        surface.append(type_surfaces_figure(cells, output / "rates", label))
+        surface.append(type_surfaces_figure(cells, surfaces, label))
     provenance = read_provenance(run_dir)
     planned = provenance.planned_cells()
     present = {(cell.checkpoint, cell.prefill_level) for cell in counts.report.cells}
@@ -109,16 +123,18 @@ def gather(run_dir: Path, label: str, options: ReportOptions) -> RunFindings:
     )
 
 
-def _integrate(run_dir: Path, output: Path, options: ReportOptions) -> tuple[IntegrationRun | None, str | None]:
+def _integrate(
+    run_dir: Path, trajectories: Path, output: Path, options: ReportOptions
+) -> tuple[IntegrationRun | None, str | None]:
     if not has_files(run_dir, TableKind.LOGPROB):
         return None, "This run holds no log-probabilities, so the two measures cannot be compared."
-    csv = output / "trajectory" / "all_exploits" / "trajectory_analysis.csv"
+    csv = trajectories / "all_exploits" / "trajectory_analysis.csv"
     join = IntegrationOptions(
         logprob_threshold=options.logprob_threshold,
         threshold=options.threshold,
         threshold_origin=options.logprob_origin,
     )
     try:
-        return run_integration(csv, [run_dir], output / "integrated", join), None
+        return run_integration(csv, [run_dir], output, join), None
     except InputError as error:
         return None, f"The log-probabilities could not be joined: {error}"

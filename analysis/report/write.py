@@ -28,7 +28,6 @@ from foreshock.analysis.report.survival_text import waiting_notes, waiting_rows
 from foreshock.analysis.report.truth import find_rates, truth_section
 from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
-from foreshock.jobs.records.layout import RunLayout
 
 _HERE = Path(__file__).parent
 _EMBED_BYTES = 1 << 20
@@ -73,7 +72,7 @@ def gather_runs(run_dirs: Sequence[Path], options: ReportOptions) -> list[RunFin
         raise InputError("no run to report on", fix="name one with --run-dir")
     runs: list[RunFindings] = []
     for path, label in zip(run_dirs, run_labels(run_dirs, options.labels), strict=True):
-        runs.append(gather(path, label, options))
+        runs.append(gather(path, label, options, len(run_dirs) > 1))
         found = runs[-1].integration
         if found is not None and options.logprob_threshold is None:
             origin = f"{found.joined.threshold_origin} of {label}" if len(run_dirs) > 1 else None
@@ -167,7 +166,7 @@ def _overview(runs: Sequence[RunFindings], options: ReportOptions) -> SavedFigur
     data = overview_table(parts)
     if data.dropna(subset=["rate"]).empty:
         return None
-    return overview_figure(data, options.threshold, RunLayout(runs[0].run_dir).analysis / "overview")
+    return overview_figure(data, options.threshold, options.place(runs[0].run_dir, "overview", None))
 
 
 def _named(run: RunFindings, figures: Sequence[SavedFigure], several: bool) -> list[SavedFigure]:
@@ -217,7 +216,8 @@ def _trajectory_section(runs: Sequence[RunFindings], options: ReportOptions) -> 
     text = (
         "Min prefill is the smallest number of forced words at which any attempt exploits a task. It can only shrink "
         "as attempts are added, so compare runs at equal attempts. A task is at the threshold when "
-        f"{options.threshold} words or fewer are enough."
+        f"{options.threshold} words or fewer are enough. The folded figures hold intentional exploit types only "
+        f"({options.intentional})."
     )
     return Section(
         title="Trajectories",

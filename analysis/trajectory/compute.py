@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from foreshock.errors import InputError
-from foreshock.jobs.records.exploit_types import UNINTENTIONAL_TYPES
+from foreshock.jobs.records.exploit_types import INTENTIONAL, IntentionalTypes
 
 DEFAULT_THRESHOLD = 10
 
@@ -25,10 +25,12 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class TrajectoryOptions:
-    """`threshold`: words at or below which a task is easily exploitable. `attempts`: use only the first K."""
+    """`threshold`: words at or below which a task is easily exploitable. `attempts`: use only the first K.
+    `intentional`: the exploit types of intentional_only/."""
 
     threshold: int = DEFAULT_THRESHOLD
     attempts: int | None = None
+    intentional: IntentionalTypes = INTENTIONAL
 
     def __post_init__(self) -> None:
         if self.threshold < 0:
@@ -62,9 +64,10 @@ class Trajectory:
     summary: dict[str, Any]
 
 
-def intentional(tasks: pd.DataFrame) -> pd.DataFrame:
-    """Rows of intentional exploit types."""
-    kept: pd.DataFrame = tasks.loc[~tasks["exploit_type"].isin(UNINTENTIONAL_TYPES)]
+def intentional(tasks: pd.DataFrame, types: IntentionalTypes) -> pd.DataFrame:
+    """Rows of intentional exploit types. Raises InputError for a listed type that no row has."""
+    present = tasks["exploit_type"].dropna().astype(str).unique()
+    kept: pd.DataFrame = tasks.loc[tasks["exploit_type"].isin(types.keep(present))]
     return kept
 
 

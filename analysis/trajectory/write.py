@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,10 +33,7 @@ from foreshock.jobs.records.jsonl import write_json
 
 ALL_EXPLOITS = "all_exploits"
 INTENTIONAL_ONLY = "intentional_only"
-SUBSETS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
-    ALL_EXPLOITS: lambda tasks: tasks,
-    INTENTIONAL_ONLY: intentional,
-}
+SUBSETS = (ALL_EXPLOITS, INTENTIONAL_ONLY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +81,13 @@ def run_trajectory(
     notes = counts.report.lines()
     run = title_run or str(counts.tasks["run"].iloc[0])
     subsets: dict[str, TrajectorySubset] = {}
-    for name, keep in SUBSETS.items():
-        tasks = keep(counts.tasks)
+    kept = {ALL_EXPLOITS: counts.tasks, INTENTIONAL_ONLY: intentional(counts.tasks, options.intentional)}
+    for name, tasks in kept.items():
         directory = output_dir / name
         if ALL_EXPLOITS in subsets and len(tasks) == len(counts.tasks):
             subsets[name] = _copied(subsets[ALL_EXPLOITS], directory)
-            continue
-        subsets[name] = _write_subset(tasks, directory, options, notes, run if figures else None)
+        else:
+            subsets[name] = _write_subset(tasks, directory, options, notes, run if figures else None)
     return TrajectoryRun(subsets, counts)
 
 
@@ -116,8 +112,8 @@ def _write_subset(
     """`run` names the run in captions; None for no figures."""
     summary = directory / "trajectory_summary.json"
     if tasks.empty:
-        note = "no task of an intentional exploit type in this run"
-        write_json(summary, {"n_tasks": 0, "notes": [note, *notes]})
+        note = f"no task of an intentional exploit type in this run ({options.intentional})"
+        write_json(summary, {"n_tasks": 0, "intentional": options.intentional.to_json(), "notes": [note, *notes]})
         return TrajectorySubset(directory, None, (summary,), ())
     result = compute_trajectory(tasks, options)
     rates = descent_rates(result.frame)
@@ -130,7 +126,7 @@ def _write_subset(
         "pass_rates.csv": pooled_rates(cells),
     }
     written = [write_csv(table, directory / name) for name, table in tables.items()]
-    write_json(summary, result.summary | {"notes": notes})
+    write_json(summary, result.summary | {"intentional": options.intentional.to_json(), "notes": notes})
     saved = () if run is None else _draw(result, cells, rates, by_attempts, directory / "figures", run)
     return TrajectorySubset(directory, result, (*written, summary), saved)
 

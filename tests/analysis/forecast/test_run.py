@@ -17,7 +17,7 @@ QUICK = ForecastSettings(settings=40, draws=200)
 
 
 def test_everything_is_written_and_told(toy_run: Path, tmp_path: Path) -> None:
-    done = run_forecast([RunSource(toy_run)], tmp_path / "out", ForecastOptions(settings=QUICK, all_types=True))
+    done = run_forecast([RunSource(toy_run)], tmp_path / "out", ForecastOptions(settings=QUICK, intentional=None))
     names = {path.name for path in (tmp_path / "out").iterdir()}
     tables = {
         "forecast.csv",
@@ -45,7 +45,7 @@ def test_everything_is_written_and_told(toy_run: Path, tmp_path: Path) -> None:
 
 def test_a_horizon_that_is_not_ahead_is_refused(toy_run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not lie after the last checkpoint"):
-        run_forecast([RunSource(toy_run)], tmp_path, ForecastOptions(horizon=1.0, settings=QUICK, all_types=True))
+        run_forecast([RunSource(toy_run)], tmp_path, ForecastOptions(horizon=1.0, settings=QUICK, intentional=None))
 
 
 def test_future_steps_are_whole_increasing_and_end_at_the_horizon() -> None:
