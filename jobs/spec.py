@@ -81,6 +81,8 @@ class JobKind(StrEnum):
     GROUND_TRUTH = "ground_truth"
     EXTRA = "extra"
     """Further level-0 attempts that an adaptive run asked for, kept apart from the sweep's own."""
+    EXPLOIT_LOGPROB = "exploit_logprob"
+    """Log-probability of the problems' own exploit code."""
 
 
 SAMPLED_KINDS = frozenset({JobKind.EVAL, JobKind.GROUND_TRUTH, JobKind.EXTRA})

@@ -10,7 +10,7 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from types import FrameType
@@ -22,17 +22,18 @@ from foreshock.jobs.admission.load_record import record_load
 from foreshock.jobs.device_name import device_of
 from foreshock.jobs.engines.base import Engine
 from foreshock.jobs.evaluate import Evaluator, Timings, WorkItem
+from foreshock.jobs.exploit_code import score_code_spec
 from foreshock.jobs.fingerprint import model_fingerprint
 from foreshock.jobs.inputs import RunInputs
 from foreshock.jobs.progress import ProgressReporter
 from foreshock.jobs.prompts.base import PromptFormat
 from foreshock.jobs.prompts.of_run import run_format
 from foreshock.jobs.records.layout import RunLayout
-from foreshock.jobs.records.planfile import PlanFile, WorkerSettings, read_task
+from foreshock.jobs.records.planfile import EXPLOIT_CODE, PlanFile, WorkerSettings, read_task
 from foreshock.jobs.records.rows import ERROR_KEY, SCHEMA_VERSION, Row, RowIdentity, row_identity
 from foreshock.jobs.records.shards import Origin, ShardStore, ShardWriter
 from foreshock.jobs.score import score_spec
-from foreshock.jobs.spec import ArrayTask, Checkpoint, JobKind, JobSpec
+from foreshock.jobs.spec import SAMPLED_KINDS, ArrayTask, Checkpoint, JobKind, JobSpec
 from foreshock.jobs.verify.base import Verifier
 
 EXIT_COMPLETE = 0
@@ -159,7 +160,7 @@ class CheckpointSession:
 
     def run(self) -> None:
         """Scoring first, since it is short; then evaluation, all specs at once if the engine batches continuously."""
-        scoring = [spec for spec in self._specs if spec.kind in (JobKind.LOGPROB, JobKind.REF_LOGPROB)]
+        scoring = [spec for spec in self._specs if spec.kind not in SAMPLED_KINDS]
         sampling = [spec for spec in self._specs if spec not in scoring]
         for spec in scoring:
             if self._worker.stop():
@@ -199,8 +200,7 @@ class CheckpointSession:
         writer = self._open(spec)
         started = time.perf_counter()
         errors: dict[RowIdentity, Row] = {}
-        batches = score_spec(self._worker.engine(), self._format(spec), self._inputs, self._settings, spec, writer.done)
-        for rows in batches:
+        for rows in self._scored(spec, writer.done):
             writer.write_part([row for row in rows if row.get(ERROR_KEY) is None])
             errors |= {row_identity(row): row for row in rows if row.get(ERROR_KEY) is not None}
             self._advance(spec, rows)
@@ -209,6 +209,13 @@ class CheckpointSession:
         else:
             timings = {"score_s": time.perf_counter() - started, "rows": float(spec.n_rows)}
             self._seal(spec, writer, errors, timings | self._loading)
+
+    def _scored(self, spec: JobSpec, done: frozenset[RowIdentity]) -> Iterator[list[Row]]:
+        engine, own_format = self._worker.engine(), self._format(spec)
+        if spec.kind is JobKind.EXPLOIT_LOGPROB:
+            common = int(self._worker.plan.extra[EXPLOIT_CODE]["common_tokens"])
+            return score_code_spec(engine, own_format, self._inputs, self._settings, spec, done, common)
+        return score_spec(engine, own_format, self._inputs, self._settings, spec, done)
 
     def _sample(self, specs: list[JobSpec]) -> None:
         writers = {spec.key(): self._open(spec) for spec in specs}

@@ -6,6 +6,7 @@ checkpoints, so that any number of them can be written side by side.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +25,7 @@ from foreshock.analysis.aggregate.scores import Scores, divergences, kl_lines, r
 from foreshock.analysis.aggregate.sealed import SealedShards
 from foreshock.jobs.closing import Closing
 from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.rows import ERROR_KEY
 from foreshock.jobs.spec import JobKind, JobSpec
 
 
@@ -37,6 +39,7 @@ class AggregateReport:
     n_kl: int = 0
     n_ground_truth: int = 0
     n_extra: int = 0
+    n_exploit_logprob: int = 0
     n_errors: int = 0
     n_skipped: int = 0
     missing: list[dict[str, Any]] = field(default_factory=list)
@@ -94,6 +97,8 @@ class CheckpointTables(Closing):
             self.report.n_ground_truth += self._write_unprefilled(specs[JobKind.GROUND_TRUTH], path)
         if JobKind.EXTRA in specs:
             self.report.n_extra += self._write_unprefilled(specs[JobKind.EXTRA], self._layout.extra_file(name))
+        if JobKind.EXPLOIT_LOGPROB in specs:
+            self._write_exploit_codes(specs[JobKind.EXPLOIT_LOGPROB], name)
         self._await_tables()
 
     def read_references(self, specs: Iterable[JobSpec]) -> References:
@@ -158,6 +163,15 @@ class CheckpointTables(Closing):
             for level, scores in self._scores(specs):
                 _write(tables[level], scores, no_outcomes(scores.n_rows))
         self.report.n_ref_logprob += sum(map(self._count, tables.values()))
+
+    def _write_exploit_codes(self, specs: Sequence[JobSpec], name: str) -> None:
+        """Lines as the shards have them: nothing is to be joined."""
+        with Table(self._layout.exploit_logprob_file(name), self._later) as table:
+            for lines in self._blocks(specs):
+                rows = [json.loads(line) for line in bytes(lines).splitlines()]
+                self.report.n_errors += sum(ERROR_KEY in row for row in rows)
+                table.write(pa.py_buffer(lines), len(rows))
+        self.report.n_exploit_logprob += self._count(table)
 
     def _write_scores(
         self, specs: Sequence[JobSpec], name: str, outcomes: KnownOutcomes, references: References

@@ -1,4 +1,5 @@
-"""Shards to the run's final tables: evals/, samples, logprob/, ref_logprob/, kl/, ground_truth/, extra/.
+"""Shards to the run's final tables: evals/, samples, logprob/, ref_logprob/, kl/, ground_truth/, extra/,
+exploit_logprob/.
 
 This is the only writer of those files. It rewrites a cell whole from whatever shards are sealed, in canonical order,
 so the tables of a resumed run equal those of an uninterrupted one byte for byte, and aggregating an unfinished run is
@@ -54,7 +55,8 @@ def aggregate(layout: RunLayout, on_cell: Callable[[str], None] = lambda _: None
 
 
 def _sweep(layout: RunLayout) -> None:
-    for folder in (layout.evals, layout.logprob, layout.ref_logprob, layout.kl, layout.ground_truth, layout.extra):
+    tables = (layout.evals, layout.logprob, layout.ref_logprob, layout.kl, layout.ground_truth, layout.extra)
+    for folder in (*tables, layout.exploit_logprob):
         sweep_temporaries(folder)
 
 

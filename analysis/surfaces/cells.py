@@ -7,6 +7,7 @@ One row per (run, exploit type, checkpoint, prefill level):
     kl_mean         mean of log Q(z) - log P(z) over the cell's prefixes, nats
     kl_success      the same over attempts that exploited (the success-tilted bound needs it)
     logprob_mean    mean of log P(z), nats
+    code_logprob    mean over problems of log P(exploit code), nats; at level 0 only
 
 Each attempt is paired with the KL of its own prefix, by (task, attempt, level). Only where a task has one single
 scored prefix at a level does that score serve every attempt. Missing is NaN, never 0.
@@ -22,24 +23,25 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from foreshock.analysis.tables import TableKind, numbered_checkpoints, read_sampled, read_table
+from foreshock.analysis.tables.exploit_code import has_exploit_code, load_exploit_code
 from foreshock.analysis.tables.join import look_up
 from foreshock.analysis.tables.load import run_name
 from foreshock.errors import InputError
-from foreshock.jobs.records.exploit_types import UNINTENTIONAL_TYPES
+from foreshock.jobs.records.exploit_types import IntentionalTypes
 
 SURFACE = ["run", "exploit_type"]
 KEYS = [*SURFACE, "checkpoint", "prefill_level"]
-COLUMNS = [*KEYS, "n", "k", "kl_mean", "kl_success", "logprob_mean"]
+COLUMNS = [*KEYS, "n", "k", "kl_mean", "kl_success", "logprob_mean", "code_logprob"]
 
 
 @dataclass(frozen=True, slots=True)
 class RunSource:
     """A run to analyse: its directory (or evals/ folder), its name in the tables (its directory's if None), and the
-    directory that log P(z) is read from if not its own."""
+    folder of its exploit code's log-probabilities if that is not its own exploit_logprob/."""
 
     path: Path
     label: str | None = None
-    logprobs: Path | None = None
+    exploit_logprobs: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,39 @@ class RunCells:
     notes: tuple[str, ...]
 
 
-def load_run_cells(source: RunSource, *, all_types: bool = False) -> RunCells:
+def load_cells(sources: list[RunSource], intentional: IntentionalTypes | None) -> RunCells:
+    """One table of several runs: of their intentional types, or of all with None.
+
+    Raises:
+        InputError: see `read_table`; no evals; a run without an intentional type; two runs of one name.
+    """
+    loaded = [load_run_cells(source) for source in sources]
+    notes = tuple(note for run in loaded for note in run.notes)
+    if intentional is None:
+        return RunCells(join_runs(loaded), notes)
+    present = {str(name) for run in loaded for name in run.cells["exploit_type"].unique()}
+    wanted = intentional.keep(present)
+    kept = []
+    for source, run in zip(sources, loaded, strict=True):
+        cells = run.cells[run.cells["exploit_type"].isin(wanted)]
+        if cells.empty:
+            raise InputError(
+                f"no attempt of an intentional exploit type ({intentional})",
+                path=source.path,
+                fix="pass --all-types, or name the intentional types with --intentional",
+            )
+        kept.append(RunCells(cells.reset_index(drop=True), run.notes))
+    left_out = sorted(present - set(wanted))
+    if left_out:
+        notes = (*notes, f"not intentional ({intentional.name}), left out: {', '.join(left_out)}")
+    return RunCells(join_runs(kept), notes)
+
+
+def load_run_cells(source: RunSource) -> RunCells:
     """Cells of a run directory (or of its evals/ folder, whose siblings kl/ and logprob/ are then read).
 
     Raises:
-        InputError: see `read_table`; no evals; no exploit type left.
+        InputError: see `read_table`; no evals.
     """
     path = source.path.resolve()
     run_dir = path.parent if path.name == TableKind.EVAL.value else source.path
@@ -62,27 +92,20 @@ def load_run_cells(source: RunSource, *, all_types: bool = False) -> RunCells:
     evals = read_sampled(source.path)
     notes = [f"{name}: {line}" for line in evals.report.lines()]
     frames: dict[TableKind, pd.DataFrame | None] = {}
-    places = {TableKind.KL: run_dir, TableKind.LOGPROB: source.logprobs or run_dir}
-    for kind, place in places.items():
-        wanted = kind is TableKind.LOGPROB and source.logprobs is not None
-        if wanted or any((place / kind.value).glob("*.jsonl")):
-            table = read_table(place, kind)
+    for kind in (TableKind.KL, TableKind.LOGPROB):
+        if any((run_dir / kind.value).glob("*.jsonl")):
+            table = read_table(run_dir, kind)
             notes += [f"{name}: {kind.value}: {line}" for line in table.report.lines()]
             frames[kind] = table.frame
         else:
             frames[kind] = None
             if kind is not TableKind.LOGPROB or frames[TableKind.KL] is None:
                 notes.append(f"{name}: no {kind.value}/ rows; metrics that need them are left out")
-    cells = cells_from_frames(evals.frame, frames[TableKind.KL], frames[TableKind.LOGPROB], notes)
+    codes = None
+    if source.exploit_logprobs is not None or has_exploit_code(run_dir):
+        codes = load_exploit_code(source.exploit_logprobs or run_dir)
+    cells = cells_from_frames(evals.frame, frames[TableKind.KL], frames[TableKind.LOGPROB], notes, codes)
     cells["run"] = name
-    if not all_types:
-        cells = cells[~cells["exploit_type"].isin(UNINTENTIONAL_TYPES)]
-    if cells.empty:
-        raise InputError(
-            "no attempt of an intentional exploit type",
-            path=source.path,
-            fix="pass --all-types to include " + " and ".join(sorted(UNINTENTIONAL_TYPES)),
-        )
     return RunCells(cells.reset_index(drop=True), tuple(notes))
 
 
@@ -91,8 +114,10 @@ def cells_from_frames(
     kl: pd.DataFrame | None = None,
     logprobs: pd.DataFrame | None = None,
     notes: list[str] | None = None,
+    codes: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """The cell table of one run from the frames that `analysis.tables` loads (columns as there).
+    """The cell table of one run from the frames that `analysis.tables` loads (columns as there). `codes`: scores of
+    exploit code, whose problems need not be those that were evaluated.
 
     Raises:
         InputError: no row of a numbered checkpoint is left.
@@ -126,7 +151,23 @@ def cells_from_frames(
         scored = _typed(_lean(numbered_checkpoints(logprobs), tasks, "prefill_logprob_sum"), types, notes, "logprob")
         cells = _join(cells, scored.groupby(_CELL)["value"].mean().rename("logprob_mean"))
     cells = cells.assign(run=run, exploit_type=kinds[cells["kind"].to_numpy(int)], k=cells["k"].astype(np.int64))
+    if codes is not None:
+        cells = _with_codes(cells, codes, notes)
     return validate_cells(cells.reindex(columns=COLUMNS))
+
+
+def _with_codes(cells: pd.DataFrame, codes: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """Mean log-probability of exploit code at level 0 of every type and checkpoint that the run has."""
+    steps, kinds = set(cells["checkpoint"]), set(cells["exploit_type"])
+    known = codes[codes["checkpoint"].isin(steps) & codes["exploit_type"].isin(kinds)]
+    lacking = sorted(steps - set(known["checkpoint"]))
+    if lacking:
+        notes.append(f"no log-probability of exploit code at checkpoint {', '.join(f'{step:g}' for step in lacking)}")
+    means = known.groupby(["exploit_type", "checkpoint"])["exploit_logprob_sum"].mean().rename("code_logprob")
+    found = means.reset_index().assign(prefill_level=0)
+    merged = cells.merge(found, on=["exploit_type", "checkpoint", "prefill_level"], how="outer")
+    counts = merged[["n", "k"]].fillna(0).astype(np.int64)
+    return merged.assign(run=cells["run"].iloc[0], n=counts["n"], k=counts["k"])
 
 
 _CELL = ["kind", "checkpoint", "prefill_level"]
@@ -202,6 +243,7 @@ def validate_cells(cells: pd.DataFrame) -> pd.DataFrame:
         "k is not between 0 and n": ~((k >= 0) & (k <= n)),
         "kl_mean is infinite": np.isinf(cells["kl_mean"].to_numpy(float)),
         "logprob_mean is above 0": cells["logprob_mean"].to_numpy(float) > 1e-9,
+        "code_logprob is above 0": cells["code_logprob"].to_numpy(float) > 1e-9,
     }
     for problem, bad in problems.items():
         if bad.any():

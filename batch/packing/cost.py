@@ -56,6 +56,7 @@ def _default_rows() -> tuple[RowCost, ...]:
         RowCost(JobKind.EXTRA, 0, 1.0),
         RowCost(JobKind.LOGPROB, 0, 0.1),
         RowCost(JobKind.REF_LOGPROB, 0, 0.1),
+        RowCost(JobKind.EXPLOIT_LOGPROB, 0, 0.1),
     )
 
 

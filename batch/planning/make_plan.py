@@ -14,6 +14,7 @@ from typing import Any
 from foreshock.batch.config import EngineConfig, RunConfig
 from foreshock.batch.planning.admission import ADMISSION, admit_checkpoints, admit_further
 from foreshock.batch.planning.checkpoints import discover_checkpoints, find_checkpoints, is_selected, select_steps
+from foreshock.batch.planning.exploit_codes import code_notes, plan_exploit_codes
 from foreshock.batch.planning.lengths import context_length, planned_too_long, prompt_lengths
 from foreshock.batch.planning.problem_checks import EXTRA, CheckedProblems, check_run_problems, write_checks
 from foreshock.batch.planning.problems import load_run_problems
@@ -29,7 +30,7 @@ from foreshock.jobs.prompts.of_run import rendering, run_format
 from foreshock.jobs.prompts.problem_prompt import read_instructions
 from foreshock.jobs.prompts.tokenizer import PrefillTextError, load_tokenizer
 from foreshock.jobs.records.layout import RunLayout
-from foreshock.jobs.records.planfile import PlanFile, WorkerSettings
+from foreshock.jobs.records.planfile import EXPLOIT_CODE, PlanFile, WorkerSettings
 from foreshock.jobs.spec import Checkpoint, JobSpec
 from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.registry import verifier_facts
@@ -87,7 +88,9 @@ def make_plan(
     tokenizer = load_tokenizer(checkpoints[0].tokenizer_path)
     settings = replace(settings, rendering=rendering(settings, prompt_format, tokenizer))
     admission["notes"] += control_token_notes(inputs, settings.instructions, tokenizer)
-    builder = SpecBuilder(config, inputs, verifier.identity, traces.n_refused, settings, lengths.too_long)
+    codes = plan_exploit_codes(config, settings, prompt_format, inputs, context)
+    builder = SpecBuilder(config, inputs, verifier.identity, traces.n_refused, settings, lengths.too_long, codes.tasks)
+    admission["notes"] += code_notes(codes)
     specs: list[JobSpec] = []
     for checkpoint in checkpoints:
         specs += builder.of_checkpoint(checkpoint, facts[checkpoint])
@@ -108,6 +111,7 @@ def make_plan(
             "lengths": lengths.to_json(),
             ADMISSION: admission,
             EXTRA: checked.to_json(),
+            EXPLOIT_CODE: {"common_tokens": codes.common_tokens, "tasks": list(codes.tasks)},
         },
     )
     return RunPlan(config, tuple(checkpoints), inputs, file, checked)
@@ -173,7 +177,8 @@ def grow_plan(config: RunConfig, plan: PlanFile, inputs: RunInputs, checkpoints:
     verifier = verifier_facts(config.verifier.name, config.verifier.options)
     first = plan.specs[0].checkpoint.name
     n_refused = next((s.n_tasks for s in plan.skipped if (s.checkpoint, s.reason) == (first, CONTROL_TOKEN)), 0)
-    builder = SpecBuilder(config, inputs, verifier.identity, n_refused, plan.settings, planned_too_long(plan))
+    codes = tuple(plan.extra.get(EXPLOIT_CODE, {}).get("tasks", ()))
+    builder = SpecBuilder(config, inputs, verifier.identity, n_refused, plan.settings, planned_too_long(plan), codes)
     specs: list[JobSpec] = []
     facts = {checkpoint: model_facts(plan.settings, checkpoint) for checkpoint in checkpoints}
     extra = plan.extra | {ADMISSION: admit_further(config, plan, facts)}

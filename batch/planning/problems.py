@@ -17,8 +17,11 @@ from foreshock.jobs.verify.problem import Problem
 BUILTIN = "builtin"
 
 
-def load_run_problems(config: ProblemsConfig, known_types: frozenset[str]) -> dict[str, Problem]:
-    """Problems by id, in source order. Raises InputError for duplicates, unknown types and empty selections."""
+def load_run_problems(config: ProblemsConfig, known_types: frozenset[str] | None) -> dict[str, Problem]:
+    """Problems by id, in source order. `known_types`: those that a verifier judges; None where nothing is judged.
+
+    Raises InputError for duplicates, unknown types and empty selections.
+    """
     problems = _load(config)
     duplicates = [task for task, n in Counter(problem.id for problem in problems).items() if n > 1]
     if duplicates:
@@ -35,8 +38,9 @@ def load_run_problems(config: ProblemsConfig, known_types: frozenset[str]) -> di
             )
         problems = [problem for problem in problems if problem.exploit_type in config.exploit_types]
     problems = problems[: config.max_problems]
-    strange = sorted({problem.exploit_type for problem in problems} - known_types)
-    if strange:
+    present_types = {problem.exploit_type for problem in problems}
+    strange = sorted(present_types - known_types) if known_types is not None else []
+    if strange and known_types is not None:
         raise InputError(
             f"the verifier does not know exploit type {', '.join(strange)}; it knows: {', '.join(sorted(known_types))}",
             fix="choose another verifier.name, or leave these out with problems.exploit_types",

@@ -22,7 +22,7 @@ from foreshock.jobs.prompts.of_run import run_format
 from foreshock.jobs.prompts.problem_prompt import instructions_sha256
 from foreshock.jobs.records.planfile import SkippedTasks, WorkerSettings
 from foreshock.jobs.records.rows import SCHEMA_VERSION
-from foreshock.jobs.spec import Checkpoint, JobKind, JobSpec, SamplingParams
+from foreshock.jobs.spec import SAMPLED_KINDS, Checkpoint, JobKind, JobSpec, SamplingParams
 
 NO_TRACE = "no trace in the prefill source"
 CONTROL_TOKEN = "its traces cannot be forced: they hold a marker of the chat template, or end in code"
@@ -113,7 +113,8 @@ class _Part:
 
 
 class SpecBuilder:
-    """Cuts tasks into shards and makes their specs. `too_long`: (task, level) of prompts that do not fit the model."""
+    """Cuts tasks into shards and makes their specs. `too_long`: (task, level) of prompts that do not fit the model.
+    `exploit_tasks`: those whose exploit code is scored."""
 
     def __init__(
         self,
@@ -123,10 +124,12 @@ class SpecBuilder:
         n_refused: int,
         settings: WorkerSettings,
         too_long: frozenset[tuple[str, int]],
+        exploit_tasks: tuple[str, ...] = (),
     ) -> None:
         self._config = config
         self._settings = settings
         self._too_long = too_long
+        self._exploit_tasks = exploit_tasks
         self._n_refused = n_refused
         self._inputs = inputs
         self._tasks = tuple(inputs.problems)
@@ -153,6 +156,8 @@ class SpecBuilder:
             specs += self._specs(JobKind.EVAL, checkpoint, facts, (level,), self._sent(level), self._attempts)
         if self._config.logprob.enabled:
             specs += self._scoring(JobKind.LOGPROB, checkpoint, facts)
+        if self._config.logprob.exploit_code and self._exploit_tasks:
+            specs += self._specs(JobKind.EXPLOIT_LOGPROB, checkpoint, facts, (0,), self._exploit_tasks, (0,))
         return specs
 
     def ground_truth(self, checkpoint: Checkpoint, facts: ModelFacts) -> list[JobSpec]:
@@ -229,7 +234,7 @@ class SpecBuilder:
         tasks: tuple[str, ...],
         attempts: tuple[int, ...],
     ) -> list[JobSpec]:
-        scoring = kind in (JobKind.LOGPROB, JobKind.REF_LOGPROB)
+        scoring = kind not in SAMPLED_KINDS
         return [
             JobSpec(
                 kind=kind,

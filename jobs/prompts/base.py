@@ -74,5 +74,12 @@ class PromptFormat(Protocol):
     def render(self, system: str | None, user: str, prefill: str) -> RenderedPrompt:
         """Token ids of the conversation with `prefill` opened as the assistant's unfinished reasoning."""
 
+    def render_answer(self, system: str | None, user: str, reasoning: str, answer: str) -> RenderedPrompt:
+        """Token ids of the conversation, `reasoning` ended as the model ends it, then the beginning of the answer.
+
+        `token_ids[prefill_start:]` are the answer's tokens. Formats whose prompt opens no reasoning take none:
+        PrefillTextError for any. Raises PrefillTextError for texts that hold a control token or a marker.
+        """
+
     def parse(self, token_ids: tuple[int, ...], text: str) -> ParsedResponse:
         """Split a continuation (prompt and prefill excluded) into reasoning and answer."""

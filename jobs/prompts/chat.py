@@ -78,6 +78,11 @@ class ChatFormat:
             )
         return self._renderer.render(system, user, prefill)
 
+    def render_answer(self, system: str | None, user: str, reasoning: str, answer: str) -> RenderedPrompt:
+        """The answer follows the generation prompt; reasoning only where the template has opened a section for it."""
+        ending = self._section.ending if self._section is not None else None
+        return self._renderer.render_answer(system, user, reasoning, ending, answer)
+
     def parse(self, token_ids: tuple[int, ...], text: str) -> ParsedResponse:
         """Split at the closing marker of the section that the template opened, else at the first code fence."""
         if self._section is not None:

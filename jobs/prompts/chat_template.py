@@ -11,7 +11,7 @@ from typing import Any
 from foreshock.errors import InputError
 from foreshock.jobs.prompts.base import Conversation, RenderedPrompt
 from foreshock.jobs.prompts.settings import DEFAULT, PromptSettings
-from foreshock.jobs.prompts.tokenizer import Tokenizer, encode_prefill, encode_prompt
+from foreshock.jobs.prompts.tokenizer import PrefillTextError, Tokenizer, encode_prefill, encode_prompt
 
 RENDERING_VERSION = 2
 """Raise it when the rendering of any format changes: it is part of `template_sha256`."""
@@ -96,6 +96,7 @@ class Renderer:
         markers: Sequence[str] = (),
     ) -> None:
         self._arguments = settings.arguments()
+        self._tokenizer = tokenizer
         self._prompt = lru_cache(4096)(lambda system, user: self._encoded(tokenizer, prompt(system, user)))
         self._prefill = lru_cache(4096)(lambda text: encode_prefill(tokenizer, text, tuple(markers)))
 
@@ -104,6 +105,20 @@ class Renderer:
         text, ids = self._prompt(system, user)
         conversation = Conversation(system, user, self._arguments)
         return RenderedPrompt(ids + self._prefill(prefill), len(ids), text + prefill, conversation)
+
+    def render_answer(
+        self, system: str | None, user: str, reasoning: str, ending: str | None, answer: str
+    ) -> RenderedPrompt:
+        """The prompt, `reasoning` and what ends it (None where prompts open none), the answer, each tokenised apart."""
+        text, ids = self._prompt(system, user)
+        conversation = Conversation(system, user, self._arguments)
+        if ending is None:
+            if reasoning:
+                raise PrefillTextError("this model's prompts open no reasoning, so none can stand before the answer")
+        else:
+            text += reasoning + ending
+            ids += self._prefill(reasoning) + encode_prompt(self._tokenizer, ending)
+        return RenderedPrompt(ids + self._prefill(answer), len(ids), text + answer, conversation)
 
     @staticmethod
     def _encoded(tokenizer: Tokenizer, text: str) -> tuple[str, tuple[int, ...]]:

@@ -110,6 +110,10 @@ class HarmonyFormat:
         opening = self._section.opening
         return prompt if prompt.endswith(opening) else prompt + opening
 
+    def render_answer(self, system: str | None, user: str, reasoning: str, answer: str) -> RenderedPrompt:
+        """The prompt, `reasoning` in its section and what ends it, then the answer."""
+        return self._renderer.render_answer(system, user, reasoning, self._section.ending, answer)
+
     def parse(self, token_ids: tuple[int, ...], text: str) -> ParsedResponse:
         """Analysis messages make the reasoning, the last final message the answer."""
         if decode(self._tokenizer, token_ids) != text:  # cut at a stop string

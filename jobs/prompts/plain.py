@@ -17,6 +17,7 @@ from functools import cached_property
 
 from foreshock.jobs.prompts.base import Layout, ParsedResponse, RenderedPrompt
 from foreshock.jobs.prompts.chat_template import Renderer, rendering_digest
+from foreshock.jobs.prompts.section import Section
 from foreshock.jobs.prompts.settings import DEFAULT, PromptSettings
 from foreshock.jobs.prompts.stops import Stops
 from foreshock.jobs.prompts.think import split_at
@@ -72,6 +73,12 @@ class PlainFormat:
     def render(self, system: str | None, user: str, prefill: str) -> RenderedPrompt:
         """The layout of the module's docstring."""
         body = self._renderer.render(system, user, prefill)
+        return RenderedPrompt(self._begin + body.token_ids, body.prefill_start + len(self._begin), body.text)
+
+    def render_answer(self, system: str | None, user: str, reasoning: str, answer: str) -> RenderedPrompt:
+        """The prompt, `reasoning` in its section and what ends it, then the answer."""
+        ending = Section(self._opening, self._closing, "", "").ending
+        body = self._renderer.render_answer(system, user, reasoning, ending, answer)
         return RenderedPrompt(self._begin + body.token_ids, body.prefill_start + len(self._begin), body.text)
 
     def parse(self, token_ids: tuple[int, ...], text: str) -> ParsedResponse:

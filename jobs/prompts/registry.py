@@ -97,7 +97,7 @@ def _completed(tokenizer: Tokenizer, settings: PromptSettings, found: Section | 
         assert settings.closing is not None
         if found is None:
             raise InputError("prompt.closing is set, but not what opens the section", fix="set prompt.opening too")
-        return replace(found, closing=settings.closing, source=source)
+        return replace(found, closing=settings.closing, source=source, between="")
     if found is not None:
         return replace(found, opening=settings.opening, source=source, closed=False)
     marker = last_marker(settings.opening, control_tokens(tokenizer))

@@ -50,6 +50,16 @@ class Section:
     answer_header: str
     source: str
     closed: bool = False
+    between: str = ""
+    """What stands between reasoning and answer, whitespace included, where an answered turn shows it."""
+
+    @property
+    def ending(self) -> str:
+        """Text from the end of the reasoning to the answer."""
+        if self.between:
+            return self.between
+        before, after = ("\n", "\n\n") if self.opening.endswith("\n") else ("", "\n" * (not self.answer_header))
+        return f"{before}{self.closing}{after}{self.answer_header}"
 
 
 def template_sources(tokenizer: Tokenizer) -> str:
@@ -87,13 +97,14 @@ def _from_reasoned(tokenizer: Tokenizer, prompt: str, turn: ReasonedTurn) -> Sec
     """From a turn that was answered with reasoning."""
     closing, header = _split_between(tokenizer, turn)
     source = f"an answered turn whose reasoning is in {turn.field}" + (" and that calls a tool" * turn.by_tool_call)
+    between = "" if turn.by_tool_call else turn.between
     if turn.before.startswith(prompt):
-        return Section(turn.before[len(prompt) :], closing, header, source)
+        return Section(turn.before[len(prompt) :], closing, header, source, between=between)
     if prompt.startswith(turn.before):
         rest = prompt[len(turn.before) :]  # the prompt itself opens the section, or writes it whole
-        return Section("", closing, header, source, closed=closing in rest)
+        return Section("", closing, header, source, closed=closing in rest, between=between)
     if prompt.rstrip().endswith((closing, f"{closing}{header}")):  # an empty section, written in another way
-        return Section(_marked_tail(tokenizer, turn.before), closing, header, source, closed=True)
+        return Section(_marked_tail(tokenizer, turn.before), closing, header, source, closed=True, between=between)
     raise InputError(
         f"the chat template's generation prompt ends in {prompt[-60:]!r}, but a turn with reasoning begins with "
         f"{turn.before[-60:]!r}, so where its reasoning section begins is not known",

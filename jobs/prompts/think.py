@@ -88,6 +88,10 @@ class ThinkFormat:
         """The prefill goes inside the section, which stays open. Raises TemplateError where the template closes it."""
         return self._renderer.render(system, user, prefill)
 
+    def render_answer(self, system: str | None, user: str, reasoning: str, answer: str) -> RenderedPrompt:
+        """The prompt, `reasoning` in its section and what ends it, then the answer."""
+        return self._renderer.render_answer(system, user, reasoning, self._section.ending, answer)
+
     def _prompt(self, system: str | None, user: str) -> str:
         prompt = render_chat(self._tokenizer, system, user, self._settings)
         opening = self._section.opening

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from foreshock.jobs.records.rows import (
     ERROR,
     EVAL_FIELDS,
+    EXPLOIT_LOGPROB_FIELDS,
     KL_FIELDS,
     LOGPROB_FIELDS,
     PREFILL_ATTEMPT,
@@ -31,6 +32,7 @@ are ignored, and a key with a value of another type is an error that names file 
 | `logprob/checkpoint-N_prefillL_logprobs.jsonl` | one row per scored prefill |
 | `ref_logprob/` | the same under the donor |
 | `kl/checkpoint-N_prefillL_kl.jsonl` | one row per prefill scored under both |
+| `exploit_logprob/checkpoint-N.jsonl` | one row per problem: the score of its own exploit code |
 | `inputs/problems.jsonl`, `inputs/prefills.jsonl` | problems and traces as they were when the run was planned |
 | `plan.json`, `packs/`, `shards/`, `progress/`, `logs/` | the work: what is to be computed, and what is done |
 | `config.yaml`, `metadata.json`, `status.json` | what was asked for, on what machine, and how it ended |
@@ -62,6 +64,8 @@ def render() -> str:
             ),
             "## Divergences: `kl/`\n",
             field_table((*KL_FIELDS, *optional), required=("task_id", "kl_divergence")),
+            "## Exploit code: `exploit_logprob/`\n",
+            field_table((*EXPLOIT_LOGPROB_FIELDS, ERROR), required=("task_id", "exploit_logprob_sum")),
         ]
     )
 

@@ -18,6 +18,7 @@ from foreshock.jobs.spec import SAMPLED_KINDS, JobSpec
 _CHECKPOINT = rf"(?P<checkpoint>{RESULT_NAME})"
 _EVAL_NAME = re.compile(rf"^{_CHECKPOINT}_prefill(?P<level>\d+)\.jsonl$")
 _LOGPROB_NAME = re.compile(rf"^{_CHECKPOINT}_prefill(?P<level>\d+)(?:_logprobs)?\.jsonl$")
+_CHECKPOINT_NAME = re.compile(rf"^{_CHECKPOINT}\.jsonl$")
 _RUN_NAME = re.compile(r"^(?P<prefix>.+)-(?P<stamp>\d{8}-\d{6})-(?P<git>[0-9a-f]{4,40}|nogit)$")
 
 
@@ -44,6 +45,14 @@ def run_prefix(name: str) -> str:
     """What a person called the run: its directory's name without time and git hash."""
     match = _RUN_NAME.match(name)
     return match["prefix"] if match else name
+
+
+def checkpoint_files(folder: Path) -> list[tuple[str, Path]]:
+    """Files of one checkpoint each (`checkpoint-N.jsonl`), by checkpoint."""
+    if not folder.is_dir():
+        return []
+    found = [(match["checkpoint"], p) for p in folder.iterdir() if (match := _CHECKPOINT_NAME.match(p.name))]
+    return sorted(found, key=lambda item: checkpoint_order(item[0]))
 
 
 def _list_cells(folder: Path, pattern: re.Pattern[str]) -> list[CellFile]:
@@ -132,6 +141,11 @@ class RunLayout:
         """What each adaptive round decided."""
         return self.root / "adaptive"
 
+    @property
+    def exploit_logprob(self) -> Path:
+        """Log-probabilities of the problems' own exploit code, one file a checkpoint."""
+        return self.root / "exploit_logprob"
+
     def eval_file(self, checkpoint: str, level: int) -> Path:
         return self.evals / f"{checkpoint}_prefill{level}.jsonl"
 
@@ -153,6 +167,9 @@ class RunLayout:
     def extra_file(self, checkpoint: str) -> Path:
         return self.extra / f"{checkpoint}_prefill0.jsonl"
 
+    def exploit_logprob_file(self, checkpoint: str) -> Path:
+        return self.exploit_logprob / f"{checkpoint}.jsonl"
+
     def eval_files(self) -> list[CellFile]:
         """Eval files present, by checkpoint then level."""
         return _list_cells(self.evals, _EVAL_NAME)
@@ -160,6 +177,10 @@ class RunLayout:
     def logprob_files(self) -> list[CellFile]:
         """Logprob files present, under either of their two names."""
         return _list_cells(self.logprob, _LOGPROB_NAME)
+
+    def score_files(self, folder: Path) -> list[CellFile]:
+        """The same of any other folder."""
+        return _list_cells(folder, _LOGPROB_NAME)
 
     def ref_logprob_files(self) -> list[CellFile]:
         return _list_cells(self.ref_logprob, _LOGPROB_NAME)

@@ -21,6 +21,9 @@ from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planspecs import decode_specs, encode_specs
 from foreshock.jobs.spec import ArrayTask, JobSpec
 
+EXPLOIT_CODE = "exploit_code"
+"""Key of a plan's `extra`: how many tokens of each exploit code make its truncated score."""
+
 
 @dataclass(frozen=True, slots=True)
 class SkippedTasks:

@@ -199,6 +199,38 @@ LOGPROB_FIELDS = (
     Field("logprob_method", FieldType.TEXT, Owner.ENGINE, "`full_softmax`, or `top_k` where a server gives no more"),
 )
 
+EXPLOIT_LOGPROB_FIELDS = (
+    TASK,
+    EXPLOIT_TYPE,
+    Field(
+        "exploit_logprob_sum",
+        FieldType.NUMBER,
+        Owner.ENGINE,
+        "log P(exploit code given the prompt and an empty reasoning section), fences included, in nats",
+        read=True,
+    ),
+    Field("exploit_logprob_mean", FieldType.NUMBER, Owner.ENGINE, "The same per token", read=True),
+    Field("exploit_num_tokens", FieldType.WHOLE, Owner.ENGINE, "Model tokens of the code", read=True),
+    Field("token_logprobs", FieldType.NUMBERS, Owner.ENGINE, "Each token's"),
+    Field(
+        "truncated_num_tokens",
+        FieldType.WHOLE,
+        Owner.PLAN,
+        "Tokens that every code of the run has: those of the shortest",
+        read=True,
+    ),
+    Field("truncated_logprob_sum", FieldType.NUMBER, Owner.ENGINE, "The sum over that many first tokens", read=True),
+    Field("truncated_logprob_mean", FieldType.NUMBER, Owner.ENGINE, "The same per token", read=True),
+    ATTEMPT,
+    VERSION,
+    CHECKPOINT,
+    LEVEL,
+    Field("prefill_sha256", FieldType.TEXT, Owner.PROBLEM, "sha256 of the code with its fences", read=True),
+    TEMPLATE,
+    Field("logprob_temperature", FieldType.NUMBER, Owner.PLAN, "Temperature of the distribution scored under"),
+    Field("logprob_method", FieldType.TEXT, Owner.ENGINE, "`full_softmax`, or `top_k` where a server gives no more"),
+)
+
 KL_FIELDS = (
     TASK,
     EXPLOIT_TYPE,
@@ -233,6 +265,7 @@ EVAL_KEYS = keys_of(EVAL_FIELDS)
 SAMPLE_KEYS = keys_of(SAMPLE_FIELDS)
 LOGPROB_KEYS = keys_of(LOGPROB_FIELDS)
 KL_KEYS = keys_of(KL_FIELDS)
+EXPLOIT_LOGPROB_KEYS = keys_of(EXPLOIT_LOGPROB_FIELDS)
 
 ERROR_KEY = ERROR.name
 

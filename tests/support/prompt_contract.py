@@ -56,6 +56,32 @@ class PromptFormatContract:
         assert rendered.token_ids[: rendered.prefill_start] == empty.token_ids
         assert tokenizer.decode(list(rendered.token_ids[rendered.prefill_start :])) == prefill
 
+    def test_an_answer_comes_after_an_empty_section_and_is_parsed_as_one(
+        self, prompt_format: Any, tokenizer: Any
+    ) -> None:
+        code = "```python\ndef add(a):\n    return a + 3\n```"
+        rendered = prompt_format.render_answer("Be brief.", "Add three.", "", code)
+        prompt = prompt_format.render("Be brief.", "Add three.", "").token_ids
+        assert rendered.token_ids[: len(prompt)] == prompt
+        assert tokenizer.decode(list(rendered.token_ids[rendered.prefill_start :])) == code
+        assert rendered.text.endswith(code)
+        continuation = rendered.token_ids[len(prompt) :]
+        parsed = prompt_format.parse(continuation, tokenizer.decode(list(continuation)))
+        assert parsed.answer is not None
+        assert (parsed.reasoning.strip(), parsed.answer.strip()) == ("", code)
+
+    def test_an_answer_may_follow_reasoning_where_prompts_open_some(self, prompt_format: Any, tokenizer: Any) -> None:
+        if prompt_format.layout.opening is None:
+            with pytest.raises(PrefillTextError, match="open no reasoning"):
+                prompt_format.render_answer(None, "Add three.", "I see.", "3")
+            return
+        rendered = prompt_format.render_answer(None, "Add three.", "I see.", "three")
+        start = prompt_format.render(None, "Add three.", "").prefill_start
+        continuation = rendered.token_ids[start:]
+        parsed = prompt_format.parse(continuation, tokenizer.decode(list(continuation)))
+        assert parsed.answer is not None
+        assert (parsed.reasoning.strip(), parsed.answer.strip()) == ("I see.", "three")
+
     def test_the_user_and_system_texts_are_in_the_prompt(self, prompt_format: Any) -> None:
         rendered = prompt_format.render("Be brief.", "Add {three} to {{x}}.", "")
         assert "Be brief." in rendered.text
