@@ -14,6 +14,7 @@ ANALYSES: Registry[Analysis] = Registry(
     {
         "behaviour": f"{_HERE}.behaviour:ANALYSIS",
         "rates": f"{_HERE}.rates:ANALYSIS",
+        "gp": f"{_HERE}.gp:ANALYSIS",
         "adaptive": f"{_HERE}.adaptive:ANALYSIS",
         "forecast": f"{_HERE}.forecast:ANALYSIS",
         "emergence": f"{_HERE}.emergence:ANALYSIS",

@@ -133,8 +133,8 @@ def _load_donor(path: Path, conditioned: bool, tasks: _Names, notes: list[str]) 
 
 
 def _optional(path: Path, kind: TableKind) -> pd.DataFrame | None:
-    """The table, or None when the run has no such folder."""
-    if not (Path(path) / kind.value).is_dir():
+    """The table, or None when the run has no such folder or nothing in it; names that say no cell are an error."""
+    if not any((Path(path) / kind.value).glob("*.jsonl")):
         return None
     loaders = {
         TableKind.LOGPROB: load_logprobs,

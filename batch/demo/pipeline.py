@@ -20,7 +20,7 @@ from foreshock.batch.config_file import load_config, parse_config
 from foreshock.batch.demo.donors import write_prefill_sources
 from foreshock.batch.demo.summary import foresight_lines
 from foreshock.batch.demo.train import OrganismPaths, TrainProgress, train_organism
-from foreshock.batch.running.analyse import AnalysisReport, analyse
+from foreshock.batch.running.analyse import AnalysisReport, analyse, settings_of
 from foreshock.batch.running.run import RunHooks, RunResult, require_complete, resume, run
 from foreshock.durable import atomic_write_bytes
 from foreshock.jobs.records.jsonl import read_json, read_rows, write_json
@@ -90,7 +90,9 @@ def run_demo(options: DemoOptions, command: Sequence[str], hooks: DemoHooks) -> 
     analysis = AnalysisReport(folder, report)
     if sweep.changed or not report.is_file() or not summary.is_file():
         config = load_config(exploit.config)
-        analysis = analyse([exploit, control], config, folder, report, hooks.run.say, labels=("exploit", "control"))
+        analysis = analyse(
+            [exploit, control], settings_of(config), folder, report, hooks.run.say, labels=("exploit", "control")
+        )
         analysis.summary += tuple(foresight_lines([exploit, control], folder, FORECAST_STEP))
         write_json(summary, {"summary": analysis.summary, "notes": analysis.notes})
     else:

@@ -1,7 +1,8 @@
 """Score prefills found in samples files, one file or a whole run: `foreshock logprob`.
 
 A cell's prefills are taken from its own samples where they exist and otherwise from the same level of another
-checkpoint, since they are the same text; such rows carry no outcome, and the report counts them.
+checkpoint, since they are the same text. Such rows carry the outcome of the cell's own attempt where its eval row names
+the same text, else none; the report counts them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from foreshock.jobs.prompts.of_run import stated_rendering
 from foreshock.jobs.prompts.registry import checkpoint_format
 from foreshock.jobs.records.checkpoint_names import checkpoint_order
 from foreshock.jobs.records.jsonl import read_jsonl, write_jsonl
-from foreshock.jobs.records.layout import CellFile, RunLayout
+from foreshock.jobs.records.layout import CellFile, CellName, RunLayout
 from foreshock.jobs.records.rows import Row, text_sha256
 from foreshock.jobs.score import scoring_temperature
 from foreshock.jobs.scoring import LevelScore, ScoredPrefill, logprob_row, plan_scoring
@@ -183,42 +184,62 @@ class RunScorer:
 
     run: RunLayout
     checkpoints: Sequence[Checkpoint]
-    output: RunLayout
+    output: Path
     engine: Engine
     format_of: Callable[[Checkpoint], Callable[[PrefillSample], PromptFormat]]
     temperature: float
     use_reasoning: bool = False
     max_samples: int | None = None
     force: bool = False
+    only: frozenset[CellName] | None = None
+    """Cells to score; None for every level of every checkpoint."""
     on_checkpoint: Callable[[str], None] = lambda name: None
 
     def score(self) -> ScoreReport:
-        """Write one logprob file per checkpoint and level; files that are there are kept unless `force`."""
+        """Write one logprob file per checkpoint and level into `output`; files that are there are kept unless `force`.
+
+        Raises:
+            InputError: no samples at all above level 0, or none of a level that was evaluated.
+        """
         by_level: dict[int, dict[str, Path]] = {}
-        for file in self._samples_files():
-            if file.cell.level > 0:
-                by_level.setdefault(file.cell.level, {})[file.cell.checkpoint] = file.path
-        if not by_level:
-            raise InputError("no samples above level 0, so there is nothing to score", path=self.run.evals)
+        levels: set[int] = set()
+        for file in self.run.eval_files():
+            if file.cell.level == 0:
+                continue
+            levels.add(file.cell.level)
+            samples = self._samples_of(file)
+            if samples is not None:
+                by_level.setdefault(file.cell.level, {})[file.cell.checkpoint] = samples
+        lacking = sorted(levels - set(by_level))
+        if lacking or not levels:
+            which = f"level {', '.join(map(str, lacking))}" if lacking else "any level above 0"
+            raise InputError(
+                f"no checkpoint has samples of {which}, so there is nothing to score there; scoring needs prompts, "
+                "which lie in *.jsonl.samples.jsonl",
+                path=self.run.evals,
+            )
         report = ScoreReport()
         for checkpoint in self.checkpoints:
             self.on_checkpoint(checkpoint.name)
             self._score_checkpoint(checkpoint, by_level, report)
         return report
 
-    def _samples_files(self) -> list[CellFile]:
-        files = []
-        for file in self.run.eval_files():
-            path = self.run.samples_file(file.cell.checkpoint, file.cell.level)
-            files.append(CellFile(file.cell, path if path.is_file() else file.path))
-        return files
+    def _samples_of(self, file: CellFile) -> Path | None:
+        """Where a cell's prompts and prefills lie: beside its eval file, or in it, as some tools write them."""
+        path = self.run.samples_file(file.cell.checkpoint, file.cell.level)
+        if path.is_file():
+            return path
+        first = next((row for _, row in read_jsonl(file.path)), {})
+        return file.path if "prompt" in first else None
 
     def _score_checkpoint(
         self, checkpoint: Checkpoint, by_level: dict[int, dict[str, Path]], report: ScoreReport
     ) -> None:
         samples: list[PrefillSample] = []
         for level, files in sorted(by_level.items()):
-            target = self.output.logprob_file(checkpoint.name, level)
+            if self.only is not None and CellName(checkpoint.name, level) not in self.only:
+                continue
+            target = self._target(checkpoint.name, level)
             if target.is_file() and not self.force:
                 report.kept.append(target)
                 continue
@@ -228,24 +249,35 @@ class RunScorer:
             report.n_without_prefill += without
             if own is None:
                 report.borrowed[f"{checkpoint.name} at {level} words"] = donor
-                found = [_without_outcome(sample) for sample in found]
+                found = self._with_own_outcomes(found, checkpoint.name, level)
             samples += found
         if not samples:
             return
         self.engine.load(checkpoint)
         rows = score_samples(self.engine, self.format_of(checkpoint), samples, checkpoint.name, self.temperature)
         for level in sorted({row["prefill_level"] for row in rows}):
-            target = self.output.logprob_file(checkpoint.name, level)
+            target = self._target(checkpoint.name, level)
             own_rows = [row for row in rows if row["prefill_level"] == level]
             write_jsonl(target, own_rows)
             report.files.append(target)
             report.n_rows += len(own_rows)
             report.n_failed += sum(1 for row in own_rows if "error" in row)
 
+    def _target(self, checkpoint: str, level: int) -> Path:
+        return self.output / self.run.logprob_file(checkpoint, level).name
 
-def _without_outcome(sample: PrefillSample) -> PrefillSample:
-    """A prefill scored for a checkpoint that did not sample it has no outcome there."""
-    return replace(sample, exploit_success=None)
+    def _with_own_outcomes(self, samples: Sequence[PrefillSample], checkpoint: str, level: int) -> list[PrefillSample]:
+        """Another checkpoint's prefills with this one's outcomes, of attempts whose eval row has the same text."""
+        path = self.run.eval_file(checkpoint, level)
+        known: dict[tuple[str, int, str], bool | None] = {}
+        for _, row in read_jsonl(path) if path.is_file() else ():
+            text, outcome = row.get("prefill_reasoning"), row.get("exploit_success")
+            if isinstance(text, str) and isinstance(outcome, bool) and row.get("error") is None:
+                known[row.get("task_id", ""), row.get("attempt_idx") or 0, cut_prefill(text, level).text] = outcome
+        return [
+            replace(sample, exploit_success=known.get((sample.task_id, sample.attempt_idx, sample.text)))
+            for sample in samples
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +348,7 @@ def score_run(run_dir: Path, sft_run_dir: Path, output_dir: Path | None, options
         return RunScorer(
             run=RunLayout(run_dir),
             checkpoints=checkpoints,
-            output=RunLayout(output_dir or run_dir),
+            output=RunLayout(output_dir or run_dir).logprob,
             engine=engine,
             format_of=options.format_of,
             temperature=scoring_temperature(options.temperature),

@@ -18,6 +18,7 @@ from foreshock.analysis.analyses.analysis import Analysis, Request
 from foreshock.analysis.analyses.registry import ANALYSES, in_order
 from foreshock.batch.config import RunConfig
 from foreshock.errors import InputError
+from foreshock.jobs.records.exploit_types import INTENTIONAL, IntentionalTypes, intentional_types
 from foreshock.jobs.records.layout import RunLayout
 
 if TYPE_CHECKING:
@@ -44,9 +45,38 @@ class AnalysisReport:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class AnalysisSettings:
+    """Choices of the analyses. `also`: analyses that are made on request only; `without`: those that are not wanted.
+
+    With `all_below`, the runs' own tables and figures go below the analyses' folder too, and nothing into the runs.
+    """
+
+    threshold: int = 10
+    logprob_threshold: float | None = None
+    attempts: int | None = None
+    intentional: IntentionalTypes = INTENTIONAL
+    donor_run: Path | None = None
+    conditioned: bool = True
+    also: frozenset[str] = frozenset()
+    without: frozenset[str] = frozenset()
+    all_below: bool = False
+
+
+def settings_of(config: RunConfig) -> AnalysisSettings:
+    """What a run's configuration asks for."""
+    return AnalysisSettings(
+        config.analysis.threshold,
+        config.analysis.logprob_threshold,
+        intentional=intentional_types(config.analysis.intentional),
+        donor_run=config.analysis.donor_run,
+        conditioned=config.prefill.conditioned,
+    )
+
+
 def analyse(
     runs: Sequence[RunLayout],
-    config: RunConfig,
+    settings: AnalysisSettings,
     folder: Path,
     report: Path,
     say: Say,
@@ -61,9 +91,14 @@ def analyse(
 
     done = AnalysisReport(folder, report)
     request = Request(
-        tuple(run.root for run in runs), folder, labels, config.analysis.donor_run, config.prefill.conditioned
+        tuple(run.root for run in runs),
+        folder,
+        labels,
+        settings.donor_run,
+        settings.conditioned,
+        settings.intentional,
     )
-    analyses = _applicable(request, done.notes)
+    analyses = _applicable(request, settings, done.notes)
     n_processes = min(n_cores() - 1, len(analyses), _MOST_PROCESSES)
     with ExitStack() as stack:
         finders: list[Callable[[], Any]] = [partial(analysis.find, request) for analysis in analyses]
@@ -77,7 +112,12 @@ def analyse(
 
         say("trajectories and integration")
         options = ReportOptions(
-            threshold=config.analysis.threshold, logprob_threshold=config.analysis.logprob_threshold, labels=labels
+            threshold=settings.threshold,
+            attempts=settings.attempts,
+            logprob_threshold=settings.logprob_threshold,
+            labels=labels,
+            intentional=settings.intentional,
+            folder=folder if settings.all_below else None,
         )
         findings = gather_runs([run.root for run in runs], options)
         sections: list[Section] = []
@@ -100,13 +140,14 @@ def analyse(
     return done
 
 
-def _applicable(request: Request, notes: list[str]) -> list[Analysis]:
+def _applicable(request: Request, settings: AnalysisSettings, notes: list[str]) -> list[Analysis]:
     """In the order of the report. One of an installed package that cannot be used is a note."""
     found = []
     for name in in_order():
         try:
             analysis = ANALYSES.get(name)
-            if analysis.applies(request):
+            wanted = name not in settings.without and (not analysis.on_request or name in settings.also)
+            if wanted and analysis.applies(request):
                 found.append(analysis)
         except Exception as error:
             if name in ANALYSES.own:

@@ -22,7 +22,7 @@ from foreshock.batch.packing.learned import record_costs
 from foreshock.batch.planning.make_plan import RunPlan, make_plan
 from foreshock.batch.planning.show_prompt import prompting_record
 from foreshock.batch.running.adaptive import next_round
-from foreshock.batch.running.analyse import AnalysisReport, analyse
+from foreshock.batch.running.analyse import AnalysisReport, analyse, settings_of
 from foreshock.batch.running.execute import Execution, OnSnapshot, execute, missing_specs
 from foreshock.batch.running.provenance import recorded_status, write_config, write_metadata
 from foreshock.batch.site import Site, resolve_site
@@ -173,7 +173,7 @@ def finish(layout: RunLayout, config: RunConfig, hooks: RunHooks) -> tuple[Aggre
     record_costs(layout, PlanFile.read(layout))
     if not config.analysis.enabled:
         return aggregated, None
-    return aggregated, analyse([layout], config, layout.analysis, layout.report, hooks.say)
+    return aggregated, analyse([layout], settings_of(config), layout.analysis, layout.report, hooks.say)
 
 
 def _carry_out(

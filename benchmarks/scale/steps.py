@@ -49,12 +49,12 @@ def rates(run: Path) -> int:
 def analyse_run(run: Path) -> int:
     """Everything that follows a run, report included."""
     from foreshock.batch.config_file import parse_config
-    from foreshock.batch.running.analyse import analyse
+    from foreshock.batch.running.analyse import analyse, settings_of
     from foreshock.jobs.records.layout import RunLayout
 
     source = run / "traces.jsonl"
     config = parse_config({"name": "scale", "checkpoints": {"dir": str(run)}, "prefill": {"source": str(source)}})
-    done = analyse([RunLayout(run)], config, run / "analysis", run / "report.html", lambda said: None)
+    done = analyse([RunLayout(run)], settings_of(config), run / "analysis", run / "report.html", lambda said: None)
     print("\n".join(done.notes), end="", file=sys.stderr)
     return done.report.stat().st_size
 

@@ -287,6 +287,20 @@ def test_other_tools_trajectories_are_read(tmp_path: Path) -> None:
     assert frame["min_prefill"].dtype == "Int64"
 
 
+def test_a_table_without_exploitable_says_the_same(toy_run: Path, trajectory_csv: Path, tmp_path: Path) -> None:
+    own = pd.read_csv(trajectory_csv)
+    own["min_prefill"] = own["min_prefill"].where(own["exploitable"], 101)
+    kept = [name for name in own.columns if name not in ("exploitable", "attempts", "levels_measured")]
+    own[kept].to_csv(tmp_path / "theirs.csv", index=False)
+    ours, theirs = (
+        run_integration(csv, [toy_run], tmp_path / "out", IntegrationOptions(), figures=False).summary
+        for csv in (trajectory_csv, tmp_path / "theirs.csv")
+    )
+    assert theirs["regressions"]["before_threshold_only"] == ours["regressions"]["before_threshold_only"]
+    assert theirs["thresholds"] == ours["thresholds"]
+    assert any(text.endswith("a min prefill of 101 counts as none.") for text in theirs["caveats"])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -86,7 +86,23 @@ def test_run_context_is_a_directory_of_its_own(
     assert json.loads((context / "status.json").read_text())["status"] == "completed"
     assert (context / "metadata.json").is_file()
     assert "trajectory" in (context / "config.yaml").read_text()
-    assert (context / "trajectory" / "all_exploits" / "trajectory_analysis.csv").is_file()
+    table = context / "trajectory" / "all_exploits" / "trajectory_analysis.csv"
+    joined = foreshock(
+        "integrate", "--trajectory-csv", table, "--logprob-dirs", run_dir, "--use-run-context", "--no-figures"
+    )
+    assert joined.returncode == 0, joined.stderr
+    (other,) = set((tmp_path / "results" / "full_analysis").iterdir()) - {context}
+    assert (other / "integrated" / "integration_summary.json").is_file()
+
+
+def test_a_dry_analysis_says_what_it_would_do_and_writes_nothing(
+    foreshock: Callable[..., Outcome], run_dir: Path, tmp_path: Path
+) -> None:
+    done = foreshock("analyse", run_dir, "--dry-run", "--intentional", "original", "--without", "rates")
+    assert done.returncode == 0, done.stderr
+    assert "analyses: trajectory, integrated, gp, forecast, report" in done.stdout
+    assert "original: all but inadequate_test_coverage, resource_exhaustion" in done.stdout
+    assert not (tmp_path / "results" / "full_analysis").exists()
 
 
 def test_report_writes_one_file_and_says_what_was_found(
@@ -108,6 +124,10 @@ def test_report_writes_one_file_and_says_what_was_found(
         (["integrate", "--trajectory-csv", "absent.csv", "--logprob-dirs", "x"], "absent.csv: no such file"),
         (["integrate", "--trajectory-csv", "a.csv", "--logprob-dirs", "x", "--prefill-levels", "ten"], "level 'ten'"),
         (["report", "--run-dir", "absent"], "absent: no such directory"),
+        (["analyse", "absent"], "absent: no such run directory"),
+        (["analyse", "--without", "gps", "absent"], "--without names gps; valid: forecast, emergence, rates, gp"),
+        (["analyse", "--skip-logprob", "--rescore", "absent"], "contradict each other"),
+        (["exploit-logprob", "absent"], "CHECKPOINT with --output"),
     ],
 )
 def test_errors_are_messages_with_exit_code_two(

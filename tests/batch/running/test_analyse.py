@@ -9,7 +9,7 @@ import pytest
 
 from foreshock.analysis.analyses.registry import ANALYSES
 from foreshock.batch.config_file import parse_config
-from foreshock.batch.running.analyse import AnalysisReport, analyse
+from foreshock.batch.running.analyse import AnalysisReport, analyse, settings_of
 from foreshock.jobs.records.jsonl import write_jsonl
 from foreshock.jobs.records.layout import RunLayout
 
@@ -47,7 +47,7 @@ def analyse_small_run(root: Path) -> AnalysisReport:
             ]
             write_jsonl(layout.eval_file(f"checkpoint-{step}", level), rows)
     config = parse_config({"checkpoints": {"dir": str(root)}, "prefill": {"levels": [0]}})
-    return analyse([layout], config, layout.analysis, layout.report, lambda _: None)
+    return analyse([layout], settings_of(config), layout.analysis, layout.report, lambda _: None)
 
 
 def test_an_installed_analysis_has_its_section_in_the_report(

@@ -26,13 +26,13 @@ from foreshock.batch.config import RunConfig
 from foreshock.batch.config_file import parse_config
 from foreshock.batch.packing.measured import resources
 from foreshock.batch.planning.make_plan import make_plan
-from foreshock.batch.running.analyse import analyse
+from foreshock.batch.running.analyse import analyse, settings_of
 from foreshock.batch.running.calibrate import calibrate
 from foreshock.batch.running.execute import execute
 from foreshock.batch.running.run import RunHooks, RunResult, create_run, require_complete, resume, run
 from foreshock.batch.site import resolve_site
 from foreshock.errors import ForeshockError, InputError
-from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.layout import RunLayout, checkpoint_files
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.rows import EVAL_KEYS, KL_KEYS, LOGPROB_KEYS, SAMPLE_KEYS
 
@@ -64,7 +64,7 @@ def full_config(
             "sampling": {"attempts": 2, "max_tokens": 12},
             "prompt": {"instructions": "bare"},
             "engine": {"device": "cpu", "dtype": "float32", "batch_size": batch_size, "threads": 1},
-            "logprob": {"reference": str(sft / "checkpoints" / "checkpoint-4")},
+            "logprob": {"reference": str(sft / "checkpoints" / "checkpoint-4"), "exploit_code": True},
             "ground_truth": {"attempts": 3, "steps": [4]},
             "analysis": {"enabled": analysed},
             "execution": {"cluster": cluster, "shard_tasks": shard_tasks, "workers": 1 if cluster == "inline" else 2},
@@ -77,7 +77,7 @@ def rows_only(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"analysis": config.analysis.model_copy(update={"enabled": False})})
 
 
-FINAL_FOLDERS = ("evals", "logprob", "ref_logprob", "kl", "ground_truth")
+FINAL_FOLDERS = ("evals", "logprob", "ref_logprob", "kl", "ground_truth", "exploit_logprob")
 
 
 def tables(root: Path) -> dict[str, bytes]:
@@ -110,6 +110,7 @@ def test_rows_are_the_product_of_the_plan_minus_the_skipped(finished: RunLayout)
     assert len(finished.eval_files()) == 3 * 3
     assert [len(rows_of(file.path)) for file in finished.logprob_files()] == [with_trace * attempts] * 6
     assert [len(rows_of(file.path)) for file in finished.ground_truth_files()] == [problems * 3]
+    assert [len(rows_of(path)) for _, path in checkpoint_files(finished.exploit_logprob)] == [problems] * 3
     status = json.loads(finished.status.read_text())
     assert status["status"] == "completed"
     assert status["rows"]["n_skipped"] == 6
@@ -210,7 +211,7 @@ def test_analyses_made_side_by_side_are_the_same(
         monkeypatch.setattr("foreshock.batch.running.analyse.SIDE_BY_SIDE_BYTES", least_bytes)
         monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
         said.append([])
-        done = analyse([copy], config, copy.analysis, copy.report, said[-1].append)
+        done = analyse([copy], settings_of(config), copy.analysis, copy.report, said[-1].append)
         files = [path for path in copy.analysis.rglob("*") if path.is_file()]
         made.append(({str(path.relative_to(copy.analysis)): path.read_bytes() for path in files}, done.notes))
     assert made[0] == made[1]

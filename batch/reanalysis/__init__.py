@@ -1,0 +1,1 @@
+"""Analysis of run directories that are there already, ours or another tool's: `foreshock analyse`."""
