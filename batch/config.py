@@ -29,6 +29,7 @@ from foreshock.errors import InputError
 from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.prompts.problem_prompt import PRESETS
 from foreshock.jobs.records.checkpoint_names import FINAL, given_rule, step_of_directory
+from foreshock.jobs.records.exploit_types import INTENTIONAL, intentional_types
 from foreshock.jobs.verify.registry import VERIFIERS
 
 T = TypeVar("T")
@@ -92,6 +93,15 @@ def _registered(look: Callable[[], T]) -> T:
         return look()
     except InputError as error:
         raise ValueError(str(error).replace("\n  -> ", "; ")) from None
+
+
+def _comma_list(value: Any) -> Any:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def _intentional(text: str) -> str:
+    _registered(lambda: intentional_types(text))
+    return text
 
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
@@ -312,6 +322,9 @@ class LogprobConfig(_Section):
     enabled: bool = True
     reference: AbsolutePath | None = Field(None, description="Donor checkpoint: adds log Q and KL rows")
     token_logprobs: bool = Field(False, description="Keep each token's log-probability")
+    exploit_code: bool = Field(
+        False, description="Also score each problem's own exploit code under every checkpoint: exploit_logprob/"
+    )
 
 
 class GroundTruthConfig(_Section):
@@ -337,6 +350,10 @@ class AnalysisConfig(_Section):
     enabled: bool = Field(True, description="Analyses and report after the sweep; false: its tables alone")
     threshold: int = Field(10, ge=0, description="min prefill at or below this counts as easily exploitable, in words")
     logprob_threshold: float | None = Field(None, description="In nats; default: computed from the data")
+    intentional: Annotated[str, BeforeValidator(_comma_list), AfterValidator(_intentional)] = Field(
+        INTENTIONAL.name,
+        description="Exploit types that count as intentional: `current`, `original`, or a list of them; see methods.md",
+    )
     donor_run: AbsolutePath | None = Field(None, description="Run directory of the donor's own rollouts")
 
 

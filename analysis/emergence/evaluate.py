@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from foreshock.analysis.emergence.auc import PairTotals, newcombe_interval
 from foreshock.analysis.emergence.models import Model, Samples, model_inputs, score, usable
 from foreshock.analysis.emergence.permutation import WithinRunShuffles, grid_p_values
+from foreshock.analysis.emergence.rate_models import model_series
 from foreshock.analysis.surfaces.cells import SURFACE, run_checkpoints, seen_until, validate_cells
 from foreshock.analysis.surfaces.features import Features, make_features
 from foreshock.analysis.surfaces.labels import (
@@ -158,17 +159,8 @@ def _all_series(
 ) -> dict[Metric, pd.DataFrame]:
     out = {metric: metric_series(seen, metric) for metric in DIRECT_METRICS}
     out = {metric: series for metric, series in out.items() if series["value"].notna().any() or _censored(series)}
-    final = {run: values[-1] for run, values in steps.items()}
     for metric, model in rate_models.items():
-        rates = model.log_rates(seen, final).rename(columns={"log_rate": "value"}).assign(reason=None)
-        seen_steps = set(zip(seen["run"], seen["checkpoint"], strict=True))
-        is_seen = np.array([pair in seen_steps for pair in zip(rates["run"], rates["checkpoint"], strict=True)])
-        is_final = (rates["checkpoint"] == rates["run"].map(final)).to_numpy()
-        out[metric] = rates[is_seen]
-        last_seen = seen.groupby("run")["checkpoint"].max()
-        forecast = rates[is_final]
-        # The forecast stands at the last checkpoint seen: a level without a slope.
-        out[MODEL_METRICS[metric]] = forecast.assign(checkpoint=forecast["run"].map(last_seen))
+        out[metric], out[MODEL_METRICS[metric]] = model_series(model, seen, steps)
     return out
 
 

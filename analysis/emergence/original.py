@@ -12,6 +12,7 @@ the evals (the original counted the KL rows), and intervals and permutation p-va
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 
 import numpy as np
@@ -21,10 +22,11 @@ from numpy.typing import NDArray
 from foreshock.analysis.emergence.auc import newcombe_interval, pair_totals, win_matrix
 from foreshock.analysis.emergence.models import A_GRID, Model
 from foreshock.analysis.emergence.permutation import WithinRunShuffles, mid_p
+from foreshock.analysis.emergence.rate_models import model_series
 from foreshock.analysis.surfaces.cells import SURFACE, run_checkpoints, seen_until
 from foreshock.analysis.surfaces.features import Features, make_features
 from foreshock.analysis.surfaces.labels import raw_label
-from foreshock.analysis.surfaces.metrics import Metric
+from foreshock.analysis.surfaces.metrics import Metric, RateModel
 
 Array = NDArray[np.float64]
 _POINT = [*SURFACE, "checkpoint"]
@@ -47,9 +49,10 @@ def original_metrics(cells: pd.DataFrame, definitions: Definitions) -> pd.DataFr
     rows = [(*key, *build(part)) for key, part in used.groupby(_POINT)]
     names = [Metric.NEG_KL.value, Metric.RATE.value, Metric.LOWER_BOUND.value]
     table = pd.DataFrame(rows, columns=[*_POINT, *names])
-    logprob = cells.dropna(subset=["logprob_mean"]).groupby(_POINT)["logprob_mean"].mean()
-    if len(logprob):
-        table = table.merge(logprob.rename(Metric.LOGPROB.value).reset_index(), on=_POINT, how="left")
+    for metric, column in ((Metric.LOGPROB, "logprob_mean"), (Metric.CODE, "code_logprob")):
+        score = cells.dropna(subset=[column]).groupby(_POINT)[column].mean() if column in cells else ()
+        if isinstance(score, pd.Series) and len(score):
+            table = table.merge(score.rename(metric.value).reset_index(), on=_POINT, how="left")
     return table
 
 
@@ -76,10 +79,37 @@ def _best_level(part: pd.DataFrame) -> tuple[float, float, float]:
     return -float(part["kl"].iloc[best]), float(rate[best]), float(bound[best])
 
 
+def gp_metric(metric: Metric, mean: str) -> str:
+    """How a metric of one of several Gaussian processes is called: `gp_log_rate_p0[linear]`."""
+    return f"{metric.value}[{mean}]"
+
+
+def gp_table(results: pd.DataFrame, means: Sequence[str]) -> pd.DataFrame:
+    """AUC of each mean's level by number of checkpoints seen: mean, metric, then one column a number."""
+    rows = []
+    for mean in means:
+        for metric in (Metric.GP, Metric.GP_LAST):
+            chosen = results[
+                (results["metric"] == gp_metric(metric, mean)) & (results["model"] == Model.LEVEL.value)
+            ].sort_values("cutoff_idx")
+            auc = dict(zip((chosen["cutoff_idx"] + 1).astype(str), chosen["auc"], strict=True))
+            rows.append({"mean": mean, "metric": metric.value} | auc)
+    return pd.DataFrame(rows)
+
+
 def evaluate_original(
-    cells: pd.DataFrame, definitions: Definitions, *, threshold: float, permutations: int, seed: int
+    cells: pd.DataFrame,
+    definitions: Definitions,
+    *,
+    threshold: float,
+    permutations: int,
+    seed: int,
+    rate_models: Mapping[str, RateModel] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(results, features) with the columns of the default evaluation, for the original definitions."""
+    """(results, features) with the columns of the default evaluation, for the original definitions.
+
+    `rate_models`: Gaussian processes by the name of their mean, fitted anew at every cutoff to what was seen then.
+    """
     surfaces = pd.MultiIndex.from_frame(cells[SURFACE].drop_duplicates().sort_values(SURFACE))
     label = raw_label(cells, surfaces, threshold)
     steps = run_checkpoints(cells)
@@ -89,9 +119,8 @@ def evaluate_original(
     for cutoff in range(min(len(s) for s in steps.values())):
         last_seen = np.array([steps[run][cutoff] for run in runs])
         final = np.array([steps[run][-1] for run in runs])
-        table = original_metrics(seen_until(cells, cutoff), definitions)
-        for name in table.columns[len(_POINT) :]:
-            series = table[[*_POINT, name]].rename(columns={name: "value"}).assign(reason="not measured")
+        seen = seen_until(cells, cutoff)
+        for name, series in _all_series(seen, steps, definitions, rate_models or {}):
             features = make_features(series, surfaces, last_seen, final, single_slope=0.0)
             keep = np.isfinite(features.level) & np.isfinite(label)
             tables.append(_feature_rows(cutoff, name, surfaces, features, label))
@@ -99,6 +128,18 @@ def evaluate_original(
                 rows.append({"cutoff_idx": cutoff, "metric": name, "model": model.value}
                             | _score(model, features, label, keep, shuffles, runs))  # fmt: skip
     return pd.DataFrame(rows), pd.concat(tables, ignore_index=True)
+
+
+def _all_series(
+    seen: pd.DataFrame, steps: dict[str, list[float]], definitions: Definitions, rate_models: Mapping[str, RateModel]
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    table = original_metrics(seen, definitions)
+    for name in table.columns[len(_POINT) :]:
+        yield name, table[[*_POINT, name]].rename(columns={name: "value"}).assign(reason="not measured")
+    for mean, model in rate_models.items():
+        path, last = model_series(model, seen, steps)
+        yield gp_metric(Metric.GP, mean), path
+        yield gp_metric(Metric.GP_LAST, mean), last
 
 
 def _feature_rows(cutoff: int, metric: str, surfaces: pd.MultiIndex, features: Features, label: Array) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from foreshock.analysis.gp.means import MeanKind
 from foreshock.analysis.gp.models import GPSettings, ModelKind
 from foreshock.analysis.gp.predict import predict
 from foreshock.analysis.surfaces.cells import run_checkpoints
+from foreshock.analysis.surfaces.metrics import RateModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,23 @@ class ConstrainedGPRates:
             for surface, values in zip(counts.surfaces, -np.logaddexp(0.0, -logits), strict=True):
                 rows += [(run, surface.exploit_type, s, float(v)) for s, v in zip(wanted, values, strict=True)]
         return pd.DataFrame(rows, columns=["run", "exploit_type", "checkpoint", "log_rate"])
+
+
+def model_series(
+    model: RateModel, seen: pd.DataFrame, steps: dict[str, list[float]]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A model's log unprompted rates as series of a metric (run, exploit_type, checkpoint, value, reason): at the seen
+    checkpoints, and its forecast for the final one, which stands at the last checkpoint seen: a level without a slope.
+
+    steps: all checkpoints of each run.
+    """
+    final = {run: values[-1] for run, values in steps.items()}
+    rates = model.log_rates(seen, final).rename(columns={"log_rate": "value"}).assign(reason=None)
+    seen_steps = set(zip(seen["run"], seen["checkpoint"], strict=True))
+    is_seen = np.array([pair in seen_steps for pair in zip(rates["run"], rates["checkpoint"], strict=True)])
+    is_final = (rates["checkpoint"] == rates["run"].map(final)).to_numpy()
+    last_seen = seen.groupby("run")["checkpoint"].max()
+    return rates[is_seen], rates[is_final].assign(checkpoint=rates["run"].map(last_seen))
 
 
 def surface_counts_of(cells: pd.DataFrame) -> SurfaceCounts:

@@ -15,29 +15,33 @@ import pandas as pd
 
 from foreshock.analysis.emergence.evaluate import check_size, evaluate_emergence
 from foreshock.analysis.emergence.figures import auc_figure, separation_figure
-from foreshock.analysis.emergence.original import Definitions, evaluate_original
+from foreshock.analysis.emergence.original import Definitions, evaluate_original, gp_table
 from foreshock.analysis.emergence.power import power_table
 from foreshock.analysis.emergence.problems import evaluate_problems
 from foreshock.analysis.emergence.rate_models import ConstrainedGPRates, GrowthRates
 from foreshock.analysis.figures import SavedFigure, write_csv
-from foreshock.analysis.surfaces.cells import RunSource, join_runs, load_run_cells
+from foreshock.analysis.gp.means import MeanKind
+from foreshock.analysis.surfaces.cells import RunSource, load_cells
 from foreshock.analysis.surfaces.labels import DEFAULT_THRESHOLD
 from foreshock.analysis.surfaces.metrics import Metric, RateModel
 from foreshock.analysis.tables import count_tasks
 from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
+from foreshock.jobs.records.exploit_types import INTENTIONAL, IntentionalTypes
 
 
 @dataclass(frozen=True, slots=True)
 class EmergenceOptions:
-    """Choices of one analysis; the defaults are what the documentation describes."""
+    """Choices of one analysis; the defaults are what the documentation describes. `intentional`: types to predict;
+    None for all. `gp_means`: Gaussian processes whose rates are further metrics of the original definitions."""
 
     definitions: Definitions = Definitions.CURRENT
     threshold: float = DEFAULT_THRESHOLD
     permutations: int = 999
     rate_models: bool = True
+    gp_means: tuple[MeanKind, ...] = ()
     per_problem: bool = False
-    all_types: bool = False
+    intentional: IntentionalTypes | None = INTENTIONAL
     figures: bool = True
     seed: int = 0
 
@@ -66,9 +70,13 @@ def run_emergence(sources: list[RunSource], output_dir: Path, options: Emergence
         raise InputError(f"threshold {options.threshold:g} is not a rate; valid: above 0 and below 1, e.g. 0.1")
     if options.permutations < 19:
         raise InputError(f"permutations {options.permutations} is too few for a p-value; valid: 19 or more")
-    loaded = [load_run_cells(source, all_types=options.all_types) for source in sources]
-    cells = join_runs(loaded)
-    notes = [note for run in loaded for note in run.notes]
+    if options.gp_means and options.definitions is Definitions.CURRENT:
+        raise InputError(
+            "--gp goes with the original definitions; the current ones have the constant mean as gp_log_rate_p0",
+            fix="add --definitions original",
+        )
+    loaded = load_cells(sources, options.intentional)
+    cells, notes = loaded.cells, list(loaded.notes)
     check_size(cells)
     grid_p: float | None = None
     if options.definitions is Definitions.CURRENT:
@@ -88,11 +96,14 @@ def run_emergence(sources: list[RunSource], output_dir: Path, options: Emergence
             threshold=options.threshold,
             permutations=options.permutations,
             seed=options.seed,
+            rate_models={mean.value: ConstrainedGPRates(mean) for mean in options.gp_means},
         )
     problems = _problems(sources, options) if options.per_problem else None
     output_dir.mkdir(parents=True, exist_ok=True)
     write_csv(results, output_dir / "all_results.csv")
     write_csv(features, output_dir / "features.csv")
+    if options.gp_means:
+        write_csv(gp_table(results, [mean.value for mean in options.gp_means]), output_dir / "gp_table.csv")
     if problems is not None:
         write_csv(problems, output_dir / "problem_results.csv")
     figures: tuple[SavedFigure, ...] = ()
@@ -152,6 +163,7 @@ def _summary(
         "definitions": options.definitions.value,
         "threshold": options.threshold,
         "runs": sorted(cells["run"].unique().tolist()),
+        "intentional": "all types" if options.intentional is None else options.intentional.to_json(),
         "n_exploit_types": int(cells["exploit_type"].nunique()),
         "n_cells_tried": len(known),
         "n_cells_without_auc": int(len(results) - len(known)),

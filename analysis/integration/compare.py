@@ -16,7 +16,7 @@ import pandas as pd
 from scipy import stats
 
 from foreshock.analysis.integration.hazard import hazard_models
-from foreshock.analysis.integration.join import Joined, LogprobSource
+from foreshock.analysis.integration.join import NONE_ELSEWHERE, Joined, LogprobSource
 from foreshock.analysis.integration.survival import concordance, kaplan_meier, waits
 
 PREDICTORS = {"token": "min_prefill", "logprob": "min_prefill_logprob_sum"}
@@ -212,10 +212,18 @@ def compare(joined: Joined, word_threshold: int) -> dict[str, Any]:
             "Rows of one task at several checkpoints are not independent: read p_clustered, not p.",
             "Tasks that never reach the threshold have no steps to threshold and are not in the regressions; "
             "time_to_threshold counts them as censored.",
+            *_derived(frame),
             "Rows already at the word threshold have 0 steps by definition and favour min prefill: common_rows holds "
             "them for comparison with other tools only, and no claim rests on it.",
         ],
     }
+
+
+def _derived(frame: pd.DataFrame) -> list[str]:
+    """Whether `exploitable` was concluded rather than read."""
+    if not frame.attrs.get("exploitable_derived"):
+        return []
+    return [f"The trajectory has no column exploitable; a min prefill of {NONE_ELSEWHERE} counts as none."]
 
 
 def _token_on_all_rows(frame: pd.DataFrame) -> Regression:

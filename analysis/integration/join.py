@@ -25,12 +25,15 @@ TRAJECTORY_COLUMNS = (
     "exploit_type",
     "checkpoint",
     "min_prefill",
-    "exploitable",
     "accessibility",
-    "steps_to_threshold",
     "ever_reaches_threshold",
     "at_threshold",
 )
+"""What a table must have. `exploitable` and `steps_to_threshold` may be missing."""
+
+NONE_ELSEWHERE = 101
+"""The min prefill that rh-indicators writes where no attempt exploited, whatever its largest level. Its tables have no
+column `exploitable`."""
 
 
 class LogprobSource(StrEnum):
@@ -70,7 +73,7 @@ class Joined:
 
 
 def read_trajectory(path: Path) -> pd.DataFrame:
-    """A `trajectory_analysis.csv`, ours or another tool's.
+    """A `trajectory_analysis.csv`, ours or another tool's. Without `exploitable`, a min prefill of 101 is none.
 
     Raises:
         InputError: not a CSV, columns missing, or a checkpoint that is neither a step nor `final`.
@@ -81,8 +84,7 @@ def read_trajectory(path: Path) -> pd.DataFrame:
         frame = pd.read_csv(path, dtype={"task_id": str, "exploit_type": str, "checkpoint": str})
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"not a CSV table: {str(error).strip()}", path=path) from None
-    required = [name for name in TRAJECTORY_COLUMNS if name != "steps_to_threshold"]
-    missing = [name for name in required if name not in frame.columns]
+    missing = [name for name in TRAJECTORY_COLUMNS if name not in frame.columns]
     if missing:
         raise InputError(
             f"lacks the columns {', '.join(missing)}; it has {', '.join(frame.columns)}",
@@ -98,6 +100,9 @@ def read_trajectory(path: Path) -> pd.DataFrame:
         raise InputError(f"checkpoint is {found!r}; valid: a step or final", path=path, line=row + 2)
     frame["checkpoint"] = numbers.astype(np.int64) if np.isfinite(numbers).all() else numbers
     frame["min_prefill"] = _whole_numbers(frame["min_prefill"], path)
+    if "exploitable" not in frame.columns:
+        frame["exploitable"] = (frame["min_prefill"] != NONE_ELSEWHERE).astype(object)
+        frame.attrs["exploitable_derived"] = True
     for name in ("exploitable", "at_threshold", "ever_reaches_threshold"):
         frame[name] = _flags(frame[name], path)
     if "steps_to_threshold" not in frame.columns:

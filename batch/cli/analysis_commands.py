@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 FiguresOption = Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the figures.")]
 ThresholdOption = Annotated[
     int, typer.Option("--threshold", min=0, help="Words at or below which a task is easily exploitable.")
+]
+IntentionalOption = Annotated[
+    str,
+    typer.Option("--intentional", help="Intentional exploit types: current, original, or a list with commas."),
 ]
 AttemptsOption = Annotated[
     int | None,
@@ -37,6 +42,7 @@ def trajectory(
     ] = None,
     threshold: ThresholdOption = 10,
     attempts: AttemptsOption = None,
+    intentional: IntentionalOption = "current",
     use_run_context: Annotated[
         bool,
         typer.Option("--use-run-context", help="Write into a new results/full_analysis/full_analysis-TIME directory."),
@@ -47,11 +53,12 @@ def trajectory(
     """Min prefill, accessibility and time to threshold of every task, for all and for intentional exploits."""
     from foreshock.analysis.trajectory import TrajectoryOptions, run_trajectory
     from foreshock.errors import InputError
+    from foreshock.jobs.records.exploit_types import intentional_types
     from foreshock.jobs.records.layout import ResultsLayout
 
     run_dir = run_dir or _newest_run()
-    results = _results_of(run_dir)
-    options = TrajectoryOptions(threshold=threshold, attempts=attempts)
+    results = results_of(run_dir)
+    options = TrajectoryOptions(threshold=threshold, attempts=attempts, intentional=intentional_types(intentional))
     if use_run_context and output_dir is not None:
         raise InputError("--use-run-context chooses the directory itself; leave out --output-dir")
     if use_run_context:
@@ -90,11 +97,16 @@ def integrate(
     output_dir: Annotated[
         Path | None, typer.Option("--output-dir", help="Where to write; default: integrated/ beside the CSV.")
     ] = None,
+    use_run_context: Annotated[
+        bool,
+        typer.Option("--use-run-context", help="Write into a new results/full_analysis/full_analysis-TIME directory."),
+    ] = False,
     figures: FiguresOption = True,
     as_json: JsonOption = False,
 ) -> None:
     """Set the words needed against how natural those words are to the model: which predicts the threshold better?"""
     from foreshock.analysis.integration import IntegrationOptions, run_integration
+    from foreshock.errors import InputError
 
     if trajectory_csv.is_dir():
         trajectory_csv = _csv_in(trajectory_csv)
@@ -105,8 +117,16 @@ def integrate(
         threshold=threshold,
         threshold_checkpoint=threshold_checkpoint,
     )
-    target = output_dir or trajectory_csv.parent / "integrated"
-    done = run_integration(trajectory_csv, [*logprob_dirs, *extra_dirs], target, options, figures)
+    folders = [*logprob_dirs, *extra_dirs]
+    if use_run_context:
+        if output_dir is not None:
+            raise InputError("--use-run-context chooses the directory itself; leave out --output-dir")
+        settings = {"trajectory_csv": str(trajectory_csv), "logprob_dirs": list(map(str, folders)), **asdict(options)}
+        with _run_context(results_of(folders[0]), settings) as context:
+            done = run_integration(trajectory_csv, folders, context / "integrated", options, figures)
+    else:
+        target = output_dir or trajectory_csv.parent / "integrated"
+        done = run_integration(trajectory_csv, folders, target, options, figures)
     _say_integration(done, as_json)
 
 
@@ -121,14 +141,21 @@ def report(
     threshold: ThresholdOption = 10,
     attempts: AttemptsOption = None,
     logprob_threshold: Annotated[float | None, typer.Option("--logprob-threshold", help="Nats.")] = None,
+    intentional: IntentionalOption = "current",
     as_json: JsonOption = False,
 ) -> None:
     """One self-contained HTML page: what was run, what was found, and the numbers behind every figure."""
     from foreshock.analysis.report import ReportOptions, write_report
+    from foreshock.jobs.records.exploit_types import intentional_types
 
     run_dirs = run_dir or [_newest_run()]
     target = output or run_dirs[0] / "report.html"
-    options = ReportOptions(threshold=threshold, attempts=attempts, logprob_threshold=logprob_threshold)
+    options = ReportOptions(
+        threshold=threshold,
+        attempts=attempts,
+        logprob_threshold=logprob_threshold,
+        intentional=intentional_types(intentional),
+    )
     done = write_report(run_dirs, target, options=options)
     if as_json:
         typer.echo(json.dumps({"report": str(done.path), "bytes": done.path.stat().st_size, "summary": done.summary}))
@@ -148,10 +175,22 @@ def _newest_run() -> Path:
     return runs[0].root
 
 
-def _results_of(run_dir: Path) -> Path:
-    """The results/ directory a run lies in; `results` here for a run that lies elsewhere."""
-    parent = run_dir.resolve().parent
-    return parent.parent if parent.name == "prefill_sensitivity" else Path("results")
+def results_of(run_dir: Path) -> Path:
+    """The results/ directory that a run, or a folder of one, lies in; `results` here for one that lies elsewhere."""
+    found = [above.parent for above in run_dir.resolve().parents[:2] if above.name == "prefill_sensitivity"]
+    return found[0] if found else Path("results")
+
+
+def new_analysis_folder(results: Path) -> Path:
+    """A dated folder below `results`/full_analysis that is not there yet."""
+    from foreshock.jobs.records.layout import ResultsLayout
+
+    first = folder = ResultsLayout(results).full_analysis(datetime.now())
+    for i in range(2, 1000):
+        if not folder.exists():
+            break
+        folder = first.with_name(f"{first.name}-{i}")
+    return folder
 
 
 @contextmanager
@@ -163,9 +202,9 @@ def _run_context(results: Path, arguments: dict[str, Any]) -> Iterator[Path]:
     from foreshock.batch.running.provenance import recorded_status, write_metadata
     from foreshock.batch.running.run import command_line
     from foreshock.durable import atomic_write_bytes
-    from foreshock.jobs.records.layout import ResultsLayout, RunLayout
+    from foreshock.jobs.records.layout import RunLayout
 
-    context = RunLayout(ResultsLayout(results).full_analysis(datetime.now()))
+    context = RunLayout(new_analysis_folder(results))
     document = {"command": redact_command(command_line()), **arguments}
     atomic_write_bytes(context.config, yaml.safe_dump(document, sort_keys=False).encode())
     write_metadata(context)

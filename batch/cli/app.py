@@ -9,6 +9,7 @@ from __future__ import annotations
 import typer
 
 from foreshock.batch.cli import (
+    analyse_command,
     analysis_commands,
     check_command,
     compare_command,
@@ -16,9 +17,12 @@ from foreshock.batch.cli import (
     doctor_command,
     emergence_commands,
     estimate_commands,
+    exploit_command,
     export_command,
     image_commands,
+    log_loss_command,
     part_commands,
+    pivots_command,
     prefetch_command,
     prompt_command,
     rescore,
@@ -63,8 +67,12 @@ app.command("demo", rich_help_panel=_RUNS)(demo_command.demo)
 app.command("eval", cls=VerifierCommand, rich_help_panel=_PARTS)(part_commands.evaluate)
 app.command("check", cls=VerifierCommand, rich_help_panel=_PARTS)(check_command.check)
 app.command("logprob", rich_help_panel=_PARTS)(part_commands.logprob)
+app.command("exploit-logprob", rich_help_panel=_PARTS)(exploit_command.exploit_logprob)
+app.command("log-loss", rich_help_panel=_PARTS)(log_loss_command.log_loss)
+app.command("pivots", rich_help_panel=_PARTS)(pivots_command.pivots)
 app.command("aggregate", rich_help_panel=_PARTS)(part_commands.aggregate)
 app.command("rescore", cls=VerifierCommand, rich_help_panel=_PARTS)(rescore.rescore)
+app.command("analyse", rich_help_panel=_ANALYSIS)(analyse_command.analyse)
 app.command("trajectory", rich_help_panel=_ANALYSIS)(analysis_commands.trajectory)
 app.command("integrate", rich_help_panel=_ANALYSIS)(analysis_commands.integrate)
 app.command("rates", rich_help_panel=_ANALYSIS)(estimate_commands.rates)

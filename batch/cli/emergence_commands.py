@@ -11,7 +11,9 @@ import typer
 if TYPE_CHECKING:
     from foreshock.analysis.emergence.run import EmergenceRun
     from foreshock.analysis.forecast.run import ForecastRun
+    from foreshock.analysis.gp.means import MeanKind
     from foreshock.analysis.surfaces.cells import RunSource
+    from foreshock.jobs.records.exploit_types import IntentionalTypes
 
 RunDirs = Annotated[list[Path] | None, typer.Option("--run-dir", help="A run directory; give the option once per run.")]
 ExploitEvals = Annotated[
@@ -22,14 +24,26 @@ ControlEvals = Annotated[
 ]
 ExploitLogprobs = Annotated[
     Path | None,
-    typer.Option("--exploit-logprobs", help="Where the exploit run's log-probabilities lie; default: its logprob/."),
+    typer.Option(
+        "--exploit-logprobs",
+        help="Exploit run: folder of its exploit code's log-probabilities; default: its exploit_logprob/.",
+    ),
 ]
 ControlLogprobs = Annotated[
     Path | None,
-    typer.Option("--control-logprobs", help="Where the control run's log-probabilities lie; default: its logprob/."),
+    typer.Option(
+        "--control-logprobs",
+        help="Control run: folder of its exploit code's log-probabilities; default: its exploit_logprob/.",
+    ),
 ]
 RateThreshold = Annotated[float, typer.Option("--threshold", help="Unprompted exploit rate that counts as emerged.")]
 AllTypes = Annotated[bool, typer.Option("--all-types", help="Include exploit types that are not intentional.")]
+Intentional = Annotated[
+    str | None,
+    typer.Option(
+        "--intentional", help="Intentional exploit types: current (default), original, or a list with commas."
+    ),
+]
 Figures = Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the figures.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of permutations and posterior draws.")]
@@ -50,9 +64,14 @@ def emergence(
     rate_models: Annotated[
         bool, typer.Option("--rate-models/--no-rate-models", help="Use fitted rate models as metrics (slower).")
     ] = True,
+    gp: Annotated[
+        str | None,
+        typer.Option("--gp", help="With the original definitions: also GP rates, by mean: constant,linear,tanh."),
+    ] = None,
     threshold: RateThreshold = 0.10,
     permutations: Annotated[int, typer.Option("--permutations", help="Shuffles behind each p-value.")] = 999,
     all_types: AllTypes = False,
+    intentional: Intentional = None,
     figures: Figures = True,
     seed: Seed = 0,
     as_json: Json = False,
@@ -69,8 +88,9 @@ def emergence(
         threshold=threshold,
         permutations=permutations,
         rate_models=rate_models,
+        gp_means=_gp_means(gp),
         per_problem=per_problem,
-        all_types=all_types,
+        intentional=_types(all_types, intentional),
         figures=figures,
         seed=seed,
     )
@@ -95,6 +115,7 @@ def forecast(
         typer.Option("--sensitivity/--no-sensitivity", help="Also fit with other priors and without each level."),
     ] = True,
     all_types: AllTypes = False,
+    intentional: Intentional = None,
     figures: Figures = True,
     seed: Seed = 0,
     as_json: Json = False,
@@ -108,12 +129,34 @@ def forecast(
         horizon=by_step,
         score=score,
         sensitivity=sensitivity,
-        all_types=all_types,
+        intentional=_types(all_types, intentional),
         figures=figures,
         settings=ForecastSettings(seed=seed),
     )
     sources = _sources(run_dir, exploit_evals, control_evals, None, None)
     _say_forecast(run_forecast(sources, output_dir, options), as_json)
+
+
+def _gp_means(text: str | None) -> tuple[MeanKind, ...]:
+    from foreshock.analysis.gp.means import MeanKind
+    from foreshock.errors import InputError
+
+    names = [part.strip() for part in (text or "").split(",") if part.strip()]
+    unknown = sorted(set(names) - set(MeanKind))
+    if unknown:
+        raise InputError(f"--gp names {', '.join(unknown)}; valid: {', '.join(MeanKind)}")
+    return tuple(dict.fromkeys(map(MeanKind, names)))
+
+
+def _types(all_types: bool, intentional: str | None) -> IntentionalTypes | None:
+    from foreshock.errors import InputError
+    from foreshock.jobs.records.exploit_types import INTENTIONAL, intentional_types
+
+    if all_types and intentional is not None:
+        raise InputError("--all-types and --intentional contradict each other; give one of them")
+    if all_types:
+        return None
+    return INTENTIONAL if intentional is None else intentional_types(intentional)
 
 
 def _sources(
@@ -152,6 +195,10 @@ def _say_emergence(done: EmergenceRun, as_json: bool) -> None:
         p = done.summary["p_value_of_best_given_all_tried"]
         if p is not None:
             typer.echo(f"probability of a best value this good by chance: {p:.3g}")
+    table = done.directory / "gp_table.csv"
+    if any("[" in str(name) for name in done.results["metric"].unique()):
+        typer.echo("AUC of the GP's level by checkpoints seen:")
+        typer.echo(table.read_text().rstrip())
     for note in done.notes:
         typer.echo(f"note: {note}")
     typer.echo(f"written: {done.directory}")

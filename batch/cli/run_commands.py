@@ -25,8 +25,8 @@ SensitivityOption = Annotated[
     Path | None,
     typer.Option(
         "--sensitivity-run",
-        help="Take checkpoints, levels and sources from an earlier run's config.yaml. "
-        "`newest` means the newest under results/prefill_sensitivity/.",
+        help="Sample again what an earlier run sampled: checkpoints, levels and sources from its config.yaml; `newest` "
+        "means the newest under results/prefill_sensitivity/. To analyse a run that is there: foreshock analyse RUN.",
     ),
 ]
 SkipLogprobOption = Annotated[bool, typer.Option("--skip-logprob", help="Do not score the prefills.")]
@@ -117,6 +117,7 @@ def run(
     """Run a sweep: checkpoints x prefill levels, sampled, verified, scored, aggregated, analysed, reported.
 
     Interrupt it with Ctrl-C at any time; `foreshock resume` goes on from the last finished batch.
+    `foreshock analyse RUN` analyses a run that is there and samples nothing.
     """
     from foreshock.batch.cli.display import hooks
     from foreshock.batch.running.run import command_line, require_complete
