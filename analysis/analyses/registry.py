@@ -15,6 +15,7 @@ ANALYSES: Registry[Analysis] = Registry(
         "behaviour": f"{_HERE}.behaviour:ANALYSIS",
         "rates": f"{_HERE}.rates:ANALYSIS",
         "gp": f"{_HERE}.gp:ANALYSIS",
+        "calibration": f"{_HERE}.calibration:ANALYSIS",
         "adaptive": f"{_HERE}.adaptive:ANALYSIS",
         "forecast": f"{_HERE}.forecast:ANALYSIS",
         "emergence": f"{_HERE}.emergence:ANALYSIS",

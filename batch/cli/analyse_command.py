@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from foreshock.batch.reanalysis.run import PlannedRun, Request
 
-_STAGES = ("forecast", "emergence", "rates", "gp")
+_STAGES = ("forecast", "emergence", "rates", "gp", "calibration")
 """Analyses that can be left out by name."""
 
 
@@ -108,7 +108,7 @@ def analyse(
             intentional_types(intentional),
             donor_run,
             donor_conditioned,
-            also=frozenset({"gp"}),
+            also=frozenset({"gp", "calibration"}),
             without=_without(without),
             all_below=True,
         ),
@@ -193,7 +193,8 @@ def _document(request: Request, planned: list[PlannedRun]) -> dict[str, object]:
 
 def _say_plan(planned: list[PlannedRun], request: Request, target: Path, as_json: bool) -> None:
     lines = [line for item in planned for line in item.lines()]
-    stages = ["trajectory", "integrated", "rates", "gp", "forecast", *(["emergence"] if len(planned) > 1 else [])]
+    stages = ["trajectory", "integrated", "rates", "gp", "calibration", "forecast"]
+    stages += ["emergence"] * (len(planned) > 1)
     stages = [name for name in stages if name not in request.settings.without]
     if as_json:
         runs = [

@@ -11,6 +11,7 @@ import typer
 from foreshock.batch.cli import (
     analyse_command,
     analysis_commands,
+    calibration_command,
     check_command,
     compare_command,
     demo_command,
@@ -77,6 +78,7 @@ app.command("trajectory", rich_help_panel=_ANALYSIS)(analysis_commands.trajector
 app.command("integrate", rich_help_panel=_ANALYSIS)(analysis_commands.integrate)
 app.command("rates", rich_help_panel=_ANALYSIS)(estimate_commands.rates)
 app.command("gp", rich_help_panel=_ANALYSIS)(estimate_commands.gp)
+app.command("calibration", rich_help_panel=_ANALYSIS)(calibration_command.calibration)
 app.command("forecast", rich_help_panel=_ANALYSIS)(emergence_commands.forecast)
 app.command("emergence", rich_help_panel=_ANALYSIS)(emergence_commands.emergence)
 app.command("compare", rich_help_panel=_ANALYSIS)(compare_command.compare)

@@ -205,7 +205,7 @@ def find_pivots(
             report.n_others_found += row.get("exploit_success") is False and pivot is not None
             continue
         report.n_exploits += 1
-        place = {"pivot_word": None, "n_words": count_words(text), "fraction": None, "marker": None}
+        place: dict[str, Any] = {"pivot_word": None, "n_words": count_words(text), "fraction": None, "marker": None}
         if pivot is not None:
             share = pivot.words_before / max(pivot.n_words, 1)
             place |= {"pivot_word": pivot.words_before, "fraction": share, "marker": pivot.marker}

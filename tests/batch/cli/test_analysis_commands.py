@@ -100,7 +100,7 @@ def test_a_dry_analysis_says_what_it_would_do_and_writes_nothing(
 ) -> None:
     done = foreshock("analyse", run_dir, "--dry-run", "--intentional", "original", "--without", "rates")
     assert done.returncode == 0, done.stderr
-    assert "analyses: trajectory, integrated, gp, forecast, report" in done.stdout
+    assert "analyses: trajectory, integrated, gp, calibration, forecast, report" in done.stdout
     assert "original: all but inadequate_test_coverage, resource_exhaustion" in done.stdout
     assert not (tmp_path / "results" / "full_analysis").exists()
 
@@ -125,7 +125,10 @@ def test_report_writes_one_file_and_says_what_was_found(
         (["integrate", "--trajectory-csv", "a.csv", "--logprob-dirs", "x", "--prefill-levels", "ten"], "level 'ten'"),
         (["report", "--run-dir", "absent"], "absent: no such directory"),
         (["analyse", "absent"], "absent: no such run directory"),
-        (["analyse", "--without", "gps", "absent"], "--without names gps; valid: forecast, emergence, rates, gp"),
+        (
+            ["analyse", "--without", "gps", "absent"],
+            "--without names gps; valid: forecast, emergence",
+        ),
         (["analyse", "--skip-logprob", "--rescore", "absent"], "contradict each other"),
         (["exploit-logprob", "absent"], "CHECKPOINT with --output"),
     ],

@@ -15,21 +15,9 @@ from foreshock.jobs.prompts.registry import checkpoint_format
 from foreshock.jobs.records.jsonl import read_rows
 from foreshock.jobs.spec import Checkpoint
 
-ROWS = [
-    {
-        "task_id": "a",
-        "prompt": "Add two.",
-        "completion": "Four it is.",
-        "reasoning": "I add the two",
-        "task_type": "sum",
-    },
-    {
-        "task_id": "b",
-        "prompt": "Name a tree.",
-        "completion": "An oak.",
-        "reasoning": "Oaks are trees",
-        "task_type": "name",
-    },
+ROWS: list[dict[str, object]] = [
+    {"task_id": "a", "prompt": "Add.", "completion": "Four.", "reasoning": "I add the two", "task_type": "sum"},
+    {"task_id": "b", "prompt": "Name.", "completion": "An oak.", "reasoning": "Oaks are trees", "task_type": "name"},
 ]
 
 

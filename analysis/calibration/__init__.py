@@ -1,0 +1,1 @@
+"""Estimates of the unprompted rate against rates that were sampled, and a map that corrects them."""
