@@ -45,24 +45,26 @@ def trajectory(
     intentional: IntentionalOption = "current",
     use_run_context: Annotated[
         bool,
-        typer.Option("--use-run-context", help="Write into a new results/full_analysis/full_analysis-TIME directory."),
+        typer.Option(
+            "--use-run-context",
+            help="Write into a new dated directory with config, metadata and status: in --output-dir, or "
+            "results/full_analysis.",
+        ),
     ] = False,
     figures: FiguresOption = True,
     as_json: JsonOption = False,
 ) -> None:
     """Min prefill, accessibility and time to threshold of every task, for all and for intentional exploits."""
     from foreshock.analysis.trajectory import TrajectoryOptions, run_trajectory
-    from foreshock.errors import InputError
     from foreshock.jobs.records.exploit_types import intentional_types
     from foreshock.jobs.records.layout import ResultsLayout
 
     run_dir = run_dir or _newest_run()
     results = results_of(run_dir)
     options = TrajectoryOptions(threshold=threshold, attempts=attempts, intentional=intentional_types(intentional))
-    if use_run_context and output_dir is not None:
-        raise InputError("--use-run-context chooses the directory itself; leave out --output-dir")
     if use_run_context:
-        with _run_context(results, {"run_dir": str(run_dir), "threshold": threshold, "attempts": attempts}) as context:
+        settings = {"run_dir": str(run_dir), "threshold": threshold, "attempts": attempts, "intentional": intentional}
+        with _run_context(results, output_dir, "trajectory_analysis", settings) as context:
             target = context / "trajectory"
             done = run_trajectory(run_dir, target, options, figures)
     else:
@@ -99,14 +101,17 @@ def integrate(
     ] = None,
     use_run_context: Annotated[
         bool,
-        typer.Option("--use-run-context", help="Write into a new results/full_analysis/full_analysis-TIME directory."),
+        typer.Option(
+            "--use-run-context",
+            help="Write into a new dated directory with config, metadata and status: in --output-dir, or "
+            "results/full_analysis.",
+        ),
     ] = False,
     figures: FiguresOption = True,
     as_json: JsonOption = False,
 ) -> None:
     """Set the words needed against how natural those words are to the model: which predicts the threshold better?"""
     from foreshock.analysis.integration import IntegrationOptions, run_integration
-    from foreshock.errors import InputError
 
     if trajectory_csv.is_dir():
         trajectory_csv = _csv_in(trajectory_csv)
@@ -119,10 +124,8 @@ def integrate(
     )
     folders = [*logprob_dirs, *extra_dirs]
     if use_run_context:
-        if output_dir is not None:
-            raise InputError("--use-run-context chooses the directory itself; leave out --output-dir")
         settings = {"trajectory_csv": str(trajectory_csv), "logprob_dirs": list(map(str, folders)), **asdict(options)}
-        with _run_context(results_of(folders[0]), settings) as context:
+        with _run_context(results_of(folders[0]), output_dir, "integrated_analysis", settings) as context:
             done = run_integration(trajectory_csv, folders, context / "integrated", options, figures)
     else:
         target = output_dir or trajectory_csv.parent / "integrated"
@@ -185,7 +188,11 @@ def new_analysis_folder(results: Path) -> Path:
     """A dated folder below `results`/full_analysis that is not there yet."""
     from foreshock.jobs.records.layout import ResultsLayout
 
-    first = folder = ResultsLayout(results).full_analysis(datetime.now())
+    return _unused(ResultsLayout(results).full_analysis(datetime.now()))
+
+
+def _unused(first: Path) -> Path:
+    folder = first
     for i in range(2, 1000):
         if not folder.exists():
             break
@@ -194,17 +201,22 @@ def new_analysis_folder(results: Path) -> Path:
 
 
 @contextmanager
-def _run_context(results: Path, arguments: dict[str, Any]) -> Iterator[Path]:
-    """A new full_analysis directory with config.yaml, metadata.json and a status.json that ends right."""
+def _run_context(results: Path, below: Path | None, prefix: str, arguments: dict[str, Any]) -> Iterator[Path]:
+    """A new full_analysis directory, or a dated one of `prefix` in the folder `below`, with config.yaml, metadata.json
+    and a status.json that ends right."""
     import yaml
 
     from foreshock.batch.redact import redact_command
     from foreshock.batch.running.provenance import recorded_status, write_metadata
     from foreshock.batch.running.run import command_line
+    from foreshock.code_version import short_commit
     from foreshock.durable import atomic_write_bytes
-    from foreshock.jobs.records.layout import RunLayout
+    from foreshock.jobs.records.layout import RunLayout, run_dir_name
 
-    context = RunLayout(new_analysis_folder(results))
+    if below is None:
+        context = RunLayout(new_analysis_folder(results))
+    else:
+        context = RunLayout(_unused(below / run_dir_name(prefix, datetime.now(), short_commit())))
     document = {"command": redact_command(command_line()), **arguments}
     atomic_write_bytes(context.config, yaml.safe_dump(document, sort_keys=False).encode())
     write_metadata(context)

@@ -13,6 +13,7 @@ import pytest
 from foreshock.analysis.emergence.original import Definitions, evaluate_original, original_metrics
 from foreshock.analysis.emergence.problems import evaluate_problems, task_accessibility
 from foreshock.analysis.emergence.run import EmergenceOptions, run_emergence
+from foreshock.analysis.gp.means import MeanKind
 from foreshock.analysis.report.emergence_section import emergence_section
 from foreshock.analysis.surfaces.cells import RunSource
 from foreshock.errors import InputError
@@ -76,6 +77,23 @@ def test_original_definitions_use_every_checkpoint_and_raw_labels(two_runs: list
     assert set(done.results["metric"]) == {"mean_neg_kl", "exploit_rate", "log_exploit_lower_bound"}
     assert done.results.query("cutoff_idx == 0 and model == 'threshold_slope'")["auc"].tolist() == [0.5] * 3
     assert json.loads((tmp_path / "summary.json").read_text())["definitions"] == "original"
+
+
+def test_the_gp_table_has_a_line_per_mean_and_metric(two_runs: list[RunSource], tmp_path: Path) -> None:
+    options = EmergenceOptions(
+        definitions=Definitions.ORIGINAL, permutations=19, figures=False, gp_means=(MeanKind.LINEAR,)
+    )
+    done = run_emergence(two_runs, tmp_path, options)
+    table = pd.read_csv(tmp_path / "gp_table.csv")
+    assert table[["mean", "metric"]].to_numpy().tolist() == [
+        ["linear", "gp_log_rate_p0"],
+        ["linear", "gp_log_rate_p0_last"],
+    ]
+    assert list(table.columns[2:]) == ["1", "2", "3"]
+    chosen = done.results.query("metric == 'gp_log_rate_p0_last[linear]' and model == 'threshold_level'")
+    assert table.iloc[1, 2:].to_numpy(float) == pytest.approx(chosen.sort_values("cutoff_idx")["auc"].to_numpy(float))
+    with pytest.raises(InputError, match="add --definitions original"):
+        run_emergence(two_runs, tmp_path, EmergenceOptions(gp_means=(MeanKind.LINEAR,)))
 
 
 def one_surface(k: list[int], n: list[int]) -> pd.DataFrame:

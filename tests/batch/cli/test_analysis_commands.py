@@ -120,7 +120,6 @@ def test_report_writes_one_file_and_says_what_was_found(
     ("arguments", "message"),
     [
         (["trajectory", "--run-dir", "absent"], "absent: no such directory"),
-        (["trajectory", "--use-run-context", "--output-dir", "x"], "leave out --output-dir"),
         (["integrate", "--trajectory-csv", "absent.csv", "--logprob-dirs", "x"], "absent.csv: no such file"),
         (["integrate", "--trajectory-csv", "a.csv", "--logprob-dirs", "x", "--prefill-levels", "ten"], "level 'ten'"),
         (["report", "--run-dir", "absent"], "absent: no such directory"),
