@@ -14,6 +14,7 @@ ANALYSES: Registry[Analysis] = Registry(
     {
         "behaviour": f"{_HERE}.behaviour:ANALYSIS",
         "rates": f"{_HERE}.rates:ANALYSIS",
+        "exploit_code": f"{_HERE}.exploit_code:ANALYSIS",
         "gp": f"{_HERE}.gp:ANALYSIS",
         "calibration": f"{_HERE}.calibration:ANALYSIS",
         "adaptive": f"{_HERE}.adaptive:ANALYSIS",

@@ -312,6 +312,8 @@ def _show_result(result: RunResult, as_json: bool) -> None:
             f"{rows.n_eval} eval rows, {rows.n_logprob} logprob rows, {rows.n_ground_truth} ground-truth rows; "
             f"{rows.n_errors} errors, {rows.n_skipped} tasks skipped: no prefill"
         )
+        if rows.n_exploit_logprob:
+            typer.echo(f"{rows.n_exploit_logprob} scores of exploit code")
         if rows.n_extra:
             typer.echo(f"{rows.n_extra} further unprompted attempts in adaptive rounds")
     for note in document["notes"]:

@@ -39,7 +39,8 @@ def render(now: RunStatus) -> RenderableType:
     """The whole view."""
     parts: list[RenderableType] = [_headline(now)]
     kinds = {cell.kind for cell in now.cells}
-    parts += [_grid(now, kind) for kind in ("eval", "logprob", "ref_logprob", "ground_truth", "extra") if kind in kinds]
+    shown = ("eval", "logprob", "ref_logprob", "exploit_logprob", "ground_truth", "extra")
+    parts += [_grid(now, kind) for kind in shown if kind in kinds]
     if now.behaviour:
         parts.append(_behaviour(now))
     parts += [Text(f"behaviour: {alarm}", style="red") for alarm in now.alarms]
@@ -75,7 +76,8 @@ def _headline(now: RunStatus) -> Text:
 def _grid(now: RunStatus, kind: str) -> Table:
     cells = {(cell.checkpoint, cell.level): cell for cell in now.cells if cell.kind == kind}
     levels = sorted({level for _, level in cells}, key=lambda level: -1 if level is None else level)
-    title = {"eval": "eval: rows done, exploit rate so far", "logprob": "logprob", "ref_logprob": "donor logprob"}
+    title = {"eval": "eval: rows done, exploit rate so far", "logprob": "logprob", "ref_logprob": "donor logprob",
+             "exploit_logprob": "exploit code logprob"}  # fmt: skip
     table = Table(title=title.get(kind, kind.replace("_", " ")), box=None, title_justify="left", pad_edge=False)
     table.add_column("checkpoint")
     for level in levels:
