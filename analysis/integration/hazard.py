@@ -31,7 +31,7 @@ def hazard_models(intervals: pd.DataFrame) -> dict[str, Any]:
     """Per model of `MODELS`: n_intervals, n_tasks, n_reached, and per predictor hazard ratio with 95% limits and p.
 
     A hazard ratio above 1 means sooner. Words: per 10 words *fewer*; log-probability: per 10 nats *more*. Standard
-    errors are clustered by task. Numbers are null, with `reason`, where nothing can be fitted.
+    errors are clustered by task where that makes them larger. Numbers are null, with `reason`, where none can be fitted.
     """
     rows = intervals.dropna(subset=["words"])
     common = rows.dropna(subset=["logprob"])
@@ -75,7 +75,10 @@ def _informative(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cloglog(x: FloatArray, reached: FloatArray, rows: pd.DataFrame, tasks: npt.NDArray[np.str_]) -> tuple[Any, Any]:
-    """Slopes of `x` and their clustered standard errors. Raises ArithmeticError where none are finite."""
+    """Slopes of `x` and their standard errors, clustered or the likelihood's, whichever is larger.
+
+    Raises ArithmeticError where none are finite.
+    """
     from statsmodels.genmod.families import Binomial, links
     from statsmodels.genmod.generalized_linear_model import GLM
 
@@ -91,7 +94,10 @@ def _cloglog(x: FloatArray, reached: FloatArray, rows: pd.DataFrame, tasks: npt.
         except ValueError as error:
             raise ArithmeticError(f"no hazard could be fitted ({error})") from None
     size = x.shape[1]
-    slopes, errors = np.asarray(fit.params)[:size], np.asarray(fit.bse)[:size]
+    # The sandwich is too small where few tasks reach the threshold; the likelihood's own errors, where tasks differ by
+    # what is not measured. The larger one holds in either case.
+    likely = np.sqrt(np.diag(np.asarray(fit.normalized_cov_params)))[:size]
+    slopes, errors = np.asarray(fit.params)[:size], np.maximum(np.asarray(fit.bse)[:size], likely)
     apart = np.abs(np.asarray(fit.mu) - reached).max() < _SEPARATED
     if apart or not fit.converged or not np.isfinite(slopes).all() or not (errors > 0).all():
         raise ArithmeticError("the measure separates the tasks perfectly (or nearly), so its slope has no finite value")
