@@ -31,7 +31,7 @@ def hazard_models(intervals: pd.DataFrame) -> dict[str, Any]:
     """Per model of `MODELS`: n_intervals, n_tasks, n_reached, and per predictor hazard ratio with 95% limits and p.
 
     A hazard ratio above 1 means sooner. Words: per 10 words *fewer*; log-probability: per 10 nats *more*. Standard
-    errors are clustered by task where that makes them larger. Numbers are null, with `reason`, where none can be fitted.
+    errors are clustered by task where that makes them larger. Where none can be fitted numbers are null, with `reason`.
     """
     rows = intervals.dropna(subset=["words"])
     common = rows.dropna(subset=["logprob"])
