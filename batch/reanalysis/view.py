@@ -16,7 +16,9 @@ from foreshock.jobs.records.layout import RunLayout
 
 TABLES = ("evals", "logprob", "ref_logprob", "kl", "ground_truth", "extra", "exploit_logprob")
 """Folders of rows, all of which carry task_id."""
-_LINKED = ("config.yaml", "metadata.json", "status.json", "plan.json", "inputs", "adaptive", "admission")
+_RECORDS = ("config.yaml", "metadata.json", "status.json", "inputs")
+_OF_ALL_TASKS = ("plan.json", "adaptive", "admission", "shards")
+"""What is known of a run of foreshock as a whole; it says nothing of a part of its tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def make_view(run: RunLayout, target: RunLayout, logprobs: Sequence[Path] | None
                 continue
             dropped = _copy_without(path, copy, tasks)
             rows += dropped if folder == "evals" else 0
-    for name in _LINKED:
+    for name in _RECORDS if tasks else (*_RECORDS, *_OF_ALL_TASKS):
         if (run.root / name).exists():
             (target.root / name).symlink_to((run.root / name).resolve())
     return Dropped(rows, tasks)
