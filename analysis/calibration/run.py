@@ -78,7 +78,8 @@ def _sampled(run_dirs: Sequence[Path], kind: TableKind) -> pd.DataFrame:
         cells = read_counts(run, kind).cells
         tables.append(cells[(cells["prefill_level"] == 0) & np.isfinite(cells["checkpoint"].to_numpy(float))])
     table = pd.concat(tables, ignore_index=True).astype({"run": str, "exploit_type": str, "checkpoint": int})
-    return table[[*_CELL, "n", "k"]]
+    counted: pd.DataFrame = table[[*_CELL, "n", "k"]]
+    return counted
 
 
 def pair_cells(rates: pd.DataFrame, sampled: pd.DataFrame) -> pd.DataFrame:
