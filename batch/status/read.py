@@ -21,7 +21,7 @@ from foreshock.batch.status.document import CellStatus, RunStatus, status_docume
 from foreshock.batch.status.of_slurm import cell_states, slurm_report
 from foreshock.batch.status.of_slurm import failures as slurm_failures
 from foreshock.batch.status.of_tables import has_tables, status_of_tables
-from foreshock.batch.status.sealed import SealedShards
+from foreshock.batch.status.sealed import Sealed, SealedShards
 from foreshock.batch.status.watched import watch_lock
 from foreshock.errors import InputError
 from foreshock.jobs.progress import TaskProgress
@@ -61,15 +61,20 @@ def _read_planned(layout: RunLayout) -> RunStatus:
     cells: dict[tuple[str, str, int | None], CellStatus] = {}
     commits: Counter[str | None] = Counter()
     begun = {kind.value: _names(layout.shards / kind.value) for kind in JobKind}
-    for spec in plan.specs:
-        key = (spec.kind.value, spec.checkpoint.name, spec.levels[0] if spec.kind in SAMPLED_KINDS else None)
+    kinds = {kind: kind.value for kind in JobKind}
+    point, name = None, ""
+    for spec in plan.specs:  # up to 100,000: what one round costs more is a tenth of a second
+        if spec.checkpoint is not point:
+            point, name = spec.checkpoint, spec.checkpoint.name
+        key = (kinds[spec.kind], name, spec.levels[0] if spec.kind in SAMPLED_KINDS else None)
         cell = cells.get(key)
         if cell is None:
             cell = cells[key] = CellStatus(*key)
-        if shard_folder_name(spec) in begun[key[0]]:
-            _count(layout, sealed, spec, cell, commits)
-        else:  # nothing of the whole cell is there, which one look at the folder above told
-            cell.rows_total += spec.n_rows
+        n_rows = spec.n_rows
+        cell.rows_total += n_rows
+        folder = shard_folder_name(name, key[2])
+        if folder in begun[key[0]]:  # else nothing of the whole cell is there, as one look at the folder above told
+            _count(layout, spec, n_rows, sealed.find(spec, folder), cell, commits)
     for cell in cells.values():
         if cell.rows_done >= cell.rows_total and not cell.n_errors:
             cell.state = "done"
@@ -129,15 +134,13 @@ def _names(folder: Path) -> frozenset[str]:
 
 
 def _count(
-    layout: RunLayout, sealed: SealedShards, spec: JobSpec, cell: CellStatus, commits: Counter[str | None]
+    layout: RunLayout, spec: JobSpec, n_rows: int, shard: Sealed | None, cell: CellStatus, commits: Counter[str | None]
 ) -> None:
-    cell.rows_total += spec.n_rows
-    shard = sealed.find(spec)
     if shard is None:
-        cell.rows_done += min(count_part_rows(layout.parts_folder(spec)), spec.n_rows)
+        cell.rows_done += min(count_part_rows(layout.parts_folder(spec)), n_rows)
         return
     # Rows that the plan counts but no prefill exists for are done too: there is nothing left to do for them.
-    cell.rows_done += spec.n_rows - shard.n_errors
+    cell.rows_done += n_rows - shard.n_errors
     commits[shard.git_commit] += 1
     cell.n_errors += shard.n_errors
     cell.exploits += shard.n_exploits

@@ -214,10 +214,11 @@ class RunLayout:
 
     def shard_folder(self, spec: JobSpec) -> Path:
         """Folder of a spec's shard: one per kind and cell (logprob specs span levels, so theirs has no level)."""
-        return self.shards / spec.kind.value / shard_folder_name(spec)
+        level = spec.levels[0] if spec.kind in SAMPLED_KINDS else None
+        return self.shards / spec.kind.value / shard_folder_name(spec.checkpoint.name, level)
 
     def shard_file(self, spec: JobSpec) -> Path:
-        return self.shard_folder(spec) / shard_name(spec)
+        return self.shard_folder(spec) / f"{spec.shard_index:05d}-{spec.key()[:12]}.jsonl"
 
     def manifest_file(self, spec: JobSpec) -> Path:
         return self.shard_file(spec).with_suffix(".manifest.json")
@@ -236,14 +237,9 @@ class RunLayout:
         return self.root / "report.html"
 
 
-def shard_folder_name(spec: JobSpec) -> str:
+def shard_folder_name(checkpoint: str, level: int | None) -> str:
     """Last part of `RunLayout.shard_folder`: a hundred thousand Paths take a second to make."""
-    return spec.checkpoint.name + (f"_prefill{spec.levels[0]}" if spec.kind in SAMPLED_KINDS else "")
-
-
-def shard_name(spec: JobSpec) -> str:
-    """Last part of `RunLayout.shard_file`."""
-    return f"{spec.shard_index:05d}-{spec.key()[:12]}.jsonl"
+    return checkpoint if level is None else f"{checkpoint}_prefill{level}"
 
 
 @dataclass(frozen=True, slots=True)
