@@ -20,6 +20,8 @@ _STYLE = {
     "failed": "red", "missing": "dim", "unknown": "yellow",
 }  # fmt: skip
 _REFRESH_S = 2.0
+_MOST_ROWS = 200
+"""Checkpoints that a grid shows: of more, those that are not done, and of behaviour the last ones."""
 
 
 def show_status(layout: RunLayout) -> None:
@@ -82,8 +84,14 @@ def _grid(now: RunStatus, kind: str) -> Table:
     table.add_column("checkpoint")
     for level in levels:
         table.add_column("all levels" if level is None else f"{level} words", justify="right")
-    for checkpoint in sorted({name for name, _ in cells}, key=checkpoint_order):
+    names = sorted({name for name, _ in cells}, key=checkpoint_order)
+    undone = {name for (name, _), cell in cells.items() if cell.state != "done"}
+    shown = names if len(names) <= _MOST_ROWS else [name for name in names if name in undone][:_MOST_ROWS]
+    for checkpoint in shown:
         table.add_row(checkpoint, *(_cell(cells.get((checkpoint, level)), kind) for level in levels))
+    if len(shown) < len(names):
+        done = len(names) - len(undone)
+        table.caption = f"{done} of {len(names)} checkpoints are done; {len(undone)} are not; --json lists them all"
     return table
 
 
@@ -93,7 +101,7 @@ def _behaviour(now: RunStatus) -> Table:
     table.add_column("checkpoint")
     for what in MEASURES.values():
         table.add_column(what, justify="right")
-    for own in now.behaviour:
+    for own in now.behaviour[-_MOST_ROWS:]:
         table.add_row(own["checkpoint"], *("–" if own[name] is None else f"{own[name]:.0%}" for name in MEASURES))
     return table
 
