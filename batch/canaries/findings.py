@@ -117,7 +117,8 @@ def _environment(seen: Evidence) -> list[Finding]:
         if isinstance(version, dict):
             found.append(Finding("missing", what, f"{where}: no foreshock there", "python, setup or container"))
         else:
-            text = f"{where}: Python {told.probe.get('python')}, foreshock {version}"
+            image = f", in {told.probe['image']}" if told.probe.get("image") else ""
+            text = f"{where}: Python {told.probe.get('python')}, foreshock {version}{image}"
             found.append(Finding("ok", what, text))
     return found
 

@@ -29,6 +29,7 @@ def main() -> int:
         "python": lambda: platform.python_version(),
         "hostname": socket.gethostname,
         "foreshock": _foreshock,
+        "image": lambda: os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER"),
         "home": lambda: os.access(Path.home(), os.W_OK),
         "shared": lambda: examine_file_system(folder),
         "answer_s": lambda: _answer(folder),

@@ -65,7 +65,7 @@ _LINGER_S = 0.25
 _PATIENCE_S = 0.5
 """Longest wait before the stop flag is asked again."""
 
-_URL = re.compile(r"^https?://[^/@\s]+(/[^@\s]*)?$")
+_URL = re.compile(r"^https?://[^/@\s?#]+(/[^@\s?#]*)?$")
 
 Q = TypeVar("Q", GenerationRequest, ScoreRequest)
 R = TypeVar("R", GenerationResult, PromptLogprobs)
@@ -126,9 +126,9 @@ class OpenAIEngine(Closing):
         identity_interval: float = 60.0,
     ) -> None:
         if not _URL.match(base_url):
-            shown = re.sub(r"//[^/]*@", "//<removed>@", base_url)
+            shown = re.sub(r"//[^/]*@", "//<removed>@", base_url).partition("?")[0]
             raise InputError(
-                f"engine 'openai': base_url is {shown!r}; it must be like http://host:8000/v1, without a password",
+                f"engine 'openai': base_url is {shown!r}; it must be like http://host:8000/v1, no password or query",
                 fix="--base-url, or engine.options.base_url; a key goes into the variable that api_key_env names",
             )
         if mode not in _PATHS:

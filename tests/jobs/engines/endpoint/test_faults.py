@@ -225,7 +225,9 @@ def test_a_key_refused_in_a_run_ends_it(server: Server, tiny: Checkpoint) -> Non
             list(engine.generate(many(5)))
 
 
-@pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://x/v1", "http://user:secret1@host/v1"])
+@pytest.mark.parametrize(
+    "url", ["", "localhost:8000", "ftp://x/v1", "http://user:secret1@host/v1", "http://host/v1?key=secret1"]
+)
 def test_addresses_that_cannot_be_meant_are_refused(url: str) -> None:
     with pytest.raises(InputError, match="it must be like http://host:8000/v1") as refused:
         OpenAIEngine(url)
