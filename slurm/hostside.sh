@@ -100,10 +100,11 @@ fs_end() { # EXIT_CODE
 }
 
 fs_start_canary() { # a step of its own gets SIGTERM when the grace time of a preemption begins; the batch step does not
+  # --export=ALL: in a job that was submitted with --export=NONE, srun would not even find bash
   [[ ${FS_CANARY:-1} == 1 ]] && command -v srun >/dev/null || return 0
   # shellcheck disable=SC2016  # $1 and $! are the canary's own
   env -u SLURM_CPUS_PER_TASK -u SLURM_MEM_PER_NODE -u SLURM_MEM_PER_CPU -u SLURM_MEM_PER_GPU \
-    srun --overlap --ntasks=1 --nodes=1 --cpus-per-task=1 --mem=0 --gres=none --quiet bash -c \
+    srun --export=ALL --overlap --ntasks=1 --nodes=1 --cpus-per-task=1 --mem=0 --gres=none --quiet bash -c \
     'trap "kill -USR1 $1; exit 0" TERM; while [[ -e /proc/$1 ]]; do sleep 5 & wait $!; done' canary $$ \
     </dev/null >/dev/null 2>&1 &
   fs_canary=$!

@@ -43,7 +43,9 @@ def assert_nothing_is_left(bed: Any, folder: Path) -> None:
 
 
 def test_a_cpu_site_is_examined_and_what_was_seen_is_told(bed: Any) -> None:
-    folder = profiles(bed, "doctor", {"partition": "low"}, {})
+    """At a site, too, that hands no variable of the submitter's on to jobs."""
+    nothing = {"sbatch": {"export": "NONE"}}
+    folder = profiles(bed, "doctor", {"partition": "low"} | nothing, nothing)
     done = bed.as_user(*argv(bed, folder), check=False)
     found = {finding["what"]: finding for finding in json.loads(done.stdout)}
     assert done.returncode == 0, done.stdout + done.stderr
