@@ -87,6 +87,15 @@ class LauncherLock:
         if owner is not None and owner.is_me():
             self._path.unlink(missing_ok=True)
 
+    def overrule(self) -> None:
+        """Take it away from whoever holds it: for callers that know by other signs that the owner is gone."""
+        self._overrule(self._owner(self._path))
+
+    def is_mine(self) -> bool:
+        """Whether this process (or its job) holds it."""
+        owner = self._owner(self._path)
+        return owner is not None and owner.is_me()
+
     def held(self) -> bool:
         """Whether somebody who may be alive holds it."""
         owner = self._owner(self._path)

@@ -56,6 +56,9 @@ def watch(
         str | None, typer.Option("--on-alarm", help="Shell command to run at each alarm, which it reads from stdin.")
     ] = None,
     exit_on_alarm: Annotated[bool, typer.Option("--exit-on-alarm", help="End at the first alarm.")] = False,
+    stop_file: Annotated[
+        Path | None, typer.Option("--stop-file", help="Written at an alarm: training that looks for it can end.")
+    ] = None,
     poll_seconds: Annotated[float, typer.Option("--poll-seconds", min=0.1, help="Pause between looks.")] = 60.0,
     settle_seconds: Annotated[
         float, typer.Option("--settle-seconds", min=0.0, help="A checkpoint must not have changed for this long.")
@@ -110,6 +113,7 @@ def watch(
         webhook=webhook,
         on_alarm=on_alarm,
         exit_on_alarm=exit_on_alarm,
+        stop_file=stop_file,
         until=end,
         report=report,
     )

@@ -1,7 +1,8 @@
 """Alarms on their way out: a POST to a webhook, a shell command.
 
 A delivery that fails never stops the watch, and one that may or may not have gone out is sent again with the same id;
-a lost alarm costs more than a doubled one.
+a lost alarm costs more than a doubled one. Each way is tried by the clock, at pauses that double up to an hour, for a
+week: receivers are down for a day, and polls may be seconds or hours apart.
 """
 
 from __future__ import annotations
@@ -16,19 +17,31 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from foreshock.batch.watch.state import Alarm, WatchState
+from foreshock.batch.watch.state import Alarm, Delivery, WatchState
 from foreshock.errors import InputError
 
 _TIMEOUT_S = 10.0
 _PAUSES_S = (1.0, 3.0)
 """Between the tries of one delivery; the watch's next polls try again."""
 _COMMAND_TIMEOUT_S = 300.0
-_MOST_TRIES = 10
-"""Rounds of deliveries of one alarm, one a poll, before it is given up."""
+_FIRST_PAUSE_S = 60.0
+_LONGEST_PAUSE_S = 3600.0
+_GIVE_UP_S = 7 * 86400.0
+"""From the first failure of a way on; the first try after it is the last."""
 
 
 class DeliveryError(Exception):
     """Why an alarm did not arrive; never holds the webhook's path, which is often its password."""
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirected POST becomes a GET without a body, whose answer says nothing of the alarm; it is refused."""
+
+    def redirect_request(self, *given: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirects)
 
 
 def check_webhook(url: str) -> None:
@@ -49,11 +62,14 @@ def post(url: str, payload: dict[str, Any], pause: Callable[[float], None] = tim
             pause(_PAUSES_S[i - 1])
         request = urllib.request.Request(url, data=body, headers=headers, method="POST")
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S):
+            with _OPENER.open(request, timeout=_TIMEOUT_S):
                 return
         except urllib.error.HTTPError as error:
             error.close()
             problem = f"HTTP {error.code}"
+            if 300 <= error.code < 400:
+                problem += ", a redirect, which would drop the alarm's content; give the address that it leads to"
+                break
             if 400 <= error.code < 500 and error.code not in (408, 429):
                 break
         except (OSError, ValueError) as error:  # refused, timed out, TLS, a half-closed stream
@@ -91,20 +107,32 @@ def run_command(command: str, payload: dict[str, Any]) -> None:
 
 
 def deliver_pending(
-    state: WatchState, ways: Mapping[str, Callable[[dict[str, Any]], None]]
+    state: WatchState,
+    ways: Mapping[str, Callable[[dict[str, Any]], None]],
+    clock: Callable[[], float] = time.time,
 ) -> Iterator[tuple[Alarm, str, str | None]]:
-    """Try every delivery still owed by one of `ways`; yields (alarm, way, None or what went wrong) after each, with
-    `state` updated for the caller to make durable."""
+    """Try every delivery that one of `ways` owes and whose time has come; yields (alarm, way, None or what went wrong)
+    after each, with `state` updated for the caller to make durable."""
     for alarm in state.alarms:
         for way in [way for way in alarm.pending if way in ways]:
+            failed = alarm.failed.get(way)
+            if failed is not None and clock() < failed.next:
+                continue
             payload = {"id": alarm.id, "text": alarm.message, "raised": alarm.raised} | alarm.facts
             problem = None
             try:
                 ways[way](payload)
                 alarm.pending.remove(way)
+                alarm.failed.pop(way, None)
             except DeliveryError as error:
                 problem = str(error)
-                alarm.tries += 1
-                if alarm.tries >= _MOST_TRIES:
-                    alarm.pending.remove(way)
+                _note_failure(alarm, way, clock())
             yield alarm, way, problem
+
+
+def _note_failure(alarm: Alarm, way: str, now: float) -> None:
+    before = alarm.failed.get(way) or Delivery(since=now)
+    pause = min(_FIRST_PAUSE_S * 2.0 ** min(before.tries, 20), _LONGEST_PAUSE_S)
+    alarm.failed[way] = Delivery(before.tries + 1, before.since, now + pause)
+    if now - before.since >= _GIVE_UP_S:
+        alarm.pending.remove(way)

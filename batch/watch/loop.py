@@ -22,13 +22,13 @@ from foreshock.batch.redact import redact_text
 from foreshock.batch.running.execute import missing_specs
 from foreshock.batch.running.run import RunHooks, finish
 from foreshock.batch.site import Site, resolve_site
-from foreshock.batch.status.watched import watch_lock
+from foreshock.batch.status.watched import WatchLock
 from foreshock.batch.watch.deliver import deliver_pending, post, run_command
 from foreshock.batch.watch.estimate import look_ahead, new_alarms
 from foreshock.batch.watch.grow import begin, grow
 from foreshock.batch.watch.options import WatchOptions
 from foreshock.batch.watch.ready import Readiness, Settling, signature
-from foreshock.batch.watch.state import SeenCheckpoint, WatchState
+from foreshock.batch.watch.state import Alarm, SeenCheckpoint, WatchState
 from foreshock.batch.watch.work import Work, work_on
 from foreshock.errors import ForeshockError, InputError, StopRequestedError
 from foreshock.jobs.records.checkpoint_names import FINAL, checkpoint_order, result_name
@@ -68,6 +68,7 @@ class Watcher:
     _started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _said: dict[str, str] = field(default_factory=dict)
     _whole: set[Checkpoint] = field(default_factory=set)
+    _lock: WatchLock | None = None
     _retry: dict[Checkpoint, tuple[float, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -81,6 +82,9 @@ class Watcher:
         if self.layout.plan.is_file():
             self.plan = PlanFile.read(self.layout)
             self.state = WatchState.read(self.layout)
+            for alarm in self.state.alarms:  # a start may follow a repair of what did not answer
+                for failed in alarm.failed.values():
+                    failed.next = 0.0
 
     def run(self, *, once: bool) -> None:
         """Watch until the end: `until` is reached, an alarm ends it, or with `once` after one look.
@@ -89,7 +93,7 @@ class Watcher:
         watch of this run lives.
         """
         if self.plan is not None:
-            watch_lock(self.layout).acquire()
+            self._hold()
         try:
             self._loop(once)
         except KeyboardInterrupt:
@@ -105,7 +109,14 @@ class Watcher:
             whole = self.plan is not None and not self.failed and not self.unusable
             self._status("submitted" if self.waiting else "completed" if whole else "incomplete", None, end=True)
         finally:
-            watch_lock(self.layout).release()
+            if self._lock is not None:
+                self._lock.release()
+                self._lock = None
+
+    def _hold(self) -> None:
+        lock = WatchLock(self.layout, say=lambda text: self._say("lock", text))
+        lock.acquire()
+        self._lock = lock
 
     def _loop(self, once: bool) -> None:
         while True:
@@ -139,6 +150,8 @@ class Watcher:
 
     def step(self) -> bool:
         """One look and everything that follows from it; returns whether a whole checkpoint only needs to rest."""
+        if self._lock is not None:
+            self._lock.require()
         settling = self._look()
         if self.plan is None or self.state is None:
             return settling
@@ -213,7 +226,7 @@ class Watcher:
             self.layout, self.plan, self.state = begin(
                 self.config, self.site, [checkpoint], self.command, self.layout.root
             )
-            watch_lock(self.layout).acquire()
+            self._hold()
             self._say("run", f"run directory: {self.layout.root}", run_dir=str(self.layout.root))
         else:
             self.plan = grow(self.layout, self.plan, self.config, checkpoint)
@@ -362,6 +375,8 @@ class Watcher:
         )
         if not alarms:
             return
+        if self.options.stop_file is not None:  # before the state: an alarm that is remembered has stopped training
+            write_json(self.options.stop_file, {"alarms": [{"id": a.id, "text": a.message} | a.facts for a in alarms]})
         state.alarms += alarms
         state.write(self.layout)  # before anybody is told: told twice is possible, raised twice is not
         self.alarmed = True
@@ -391,7 +406,7 @@ class Watcher:
             if problem is None:
                 self._say("delivered", f"alarm {alarm.id} delivered by {way}", id=alarm.id, by=way)
             else:
-                left = "will be tried again" if way in alarm.pending else "given up"
+                left = _next_try(alarm, way)
                 self._say("undelivered", f"alarm {alarm.id} not delivered ({left}): {problem}", id=alarm.id, by=way)
 
     def _say(self, event: str, message: str, **facts: Any) -> None:
@@ -404,6 +419,12 @@ class Watcher:
         if self._said.get(key) != message:
             self._said[key] = message
             self._say(event, message, **({"checkpoint": subject} if subject else {}))
+
+
+def _next_try(alarm: Alarm, way: str) -> str:
+    if way not in alarm.pending:
+        return "given up after a week of tries"
+    return f"next try from {datetime.fromtimestamp(alarm.failed[way].next, UTC):%H:%M:%S} UTC on"
 
 
 def _sentence(row: dict[str, Any], threshold: float) -> str:

@@ -27,6 +27,7 @@ class WatchOptions:
     webhook: str | None = None
     on_alarm: str | None = None
     exit_on_alarm: bool = False
+    stop_file: Path | None = None
     until: float | None = None
     report: bool = True
 

@@ -17,10 +17,20 @@ from foreshock.jobs.records.layout import RunLayout
 
 
 @dataclass
+class Delivery:
+    """How one way of telling an alarm went so far. since: time of the first failure; next: earliest time of the next
+    try; both seconds since 1970, so that a restart keeps them."""
+
+    tries: int = 0
+    since: float = 0.0
+    next: float = 0.0
+
+
+@dataclass
 class Alarm:
     """One alarm. `id` goes with every delivery, so that a receiver can tell a repeated one.
 
-    `pending` names deliveries still owed (`webhook`, `command`); `tries` counts rounds of attempts.
+    `pending` names deliveries still owed (`webhook`, `command`), `failed` those that have failed at least once.
     """
 
     id: str
@@ -29,7 +39,7 @@ class Alarm:
     message: str
     facts: dict[str, Any]
     pending: list[str] = field(default_factory=list)
-    tries: int = 0
+    failed: dict[str, Delivery] = field(default_factory=dict)
 
 
 @dataclass
@@ -73,7 +83,7 @@ class WatchState:
             return cls(
                 data["checkpoint_dir"],
                 {name: SeenCheckpoint(**seen) for name, seen in data["checkpoints"].items()},
-                [Alarm(**alarm) for alarm in data["alarms"]],
+                [_alarm(alarm) for alarm in data["alarms"]],
                 None if data["outlook"] is None else Outlook(**data["outlook"]),
             )
         except (KeyError, TypeError, AttributeError) as error:
@@ -82,6 +92,13 @@ class WatchState:
     def raised(self, exploit_type: str) -> bool:
         """Whether this type's alarm was raised before."""
         return any(alarm.exploit_type == exploit_type for alarm in self.alarms)
+
+
+def _alarm(data: dict[str, Any]) -> Alarm:
+    """As written; earlier versions counted `tries` of all ways together, which says nothing of any."""
+    known = {key: value for key, value in data.items() if key != "tries"}
+    failed = {way: Delivery(**one) for way, one in known.pop("failed", {}).items()}
+    return Alarm(**known, failed=failed)
 
 
 def state_file(layout: RunLayout) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import threading
@@ -13,8 +14,9 @@ from typing import Any
 import pytest
 
 from foreshock.batch.watch.deliver import DeliveryError, check_webhook, deliver_pending, post, run_command
-from foreshock.batch.watch.state import Alarm, WatchState
+from foreshock.batch.watch.state import Alarm, WatchState, state_file
 from foreshock.errors import InputError
+from foreshock.jobs.records.layout import RunLayout
 
 PAYLOAD = {"id": "run/type", "text": "run: type will exceed", "p_exceed": 0.8, "types": ["not", "plain"]}
 
@@ -119,18 +121,56 @@ def test_a_command_that_reads_nothing_is_fine() -> None:
     run_command("true", PAYLOAD | {"types": ["x" * 200_000]})
 
 
-def test_owed_deliveries_are_tried_ten_times_and_others_left_alone() -> None:
+def test_owed_deliveries_are_tried_by_the_clock_each_way_for_itself() -> None:
+    """A receiver that is down for a day gets its alarm however often anybody looks; the other way is told once."""
+    now, down = [0.0], [True]
+    tries: list[float] = []
+    got: list[dict[str, Any]] = []
+
+    def webhook(payload: dict[str, Any]) -> None:
+        tries.append(now[0])
+        if down[0]:
+            raise DeliveryError("down")
+        got.append(payload)
+
+    told: list[dict[str, Any]] = []
+    state = WatchState("/x", alarms=[Alarm("a", "t", "now", "m", {}, ["webhook", "command"])])
+    while now[0] < 2 * 86400:
+        down[0] = now[0] < 86400
+        list(deliver_pending(state, {"webhook": webhook, "command": told.append}, lambda: now[0]))
+        now[0] += 30
+    assert [payload["id"] for payload in told] == [payload["id"] for payload in got] == ["a"]
+    assert state.alarms[0].pending == []
+    gaps = [b - a for a, b in itertools.pairwise(tries)]
+    assert gaps[:3] == [60, 120, 240]
+    assert max(gaps) == 3600
+
+
+def test_a_way_that_fails_for_a_week_is_given_up_and_restarts_keep_the_clock(tmp_path: Path) -> None:
     def fail(payload: dict[str, Any]) -> None:
         raise DeliveryError("down")
 
-    state = WatchState("/x", alarms=[Alarm("a", "t", "now", "m", {}, ["webhook", "command"])])
-    got: list[dict[str, Any]] = []
-    for i in range(10):
-        assert state.alarms[0].pending == ["webhook", "command"][: 2 if i == 0 else 1]
-        said = list(deliver_pending(state, {"webhook": fail, "command": got.append}))
-        assert [(way, problem) for _, way, problem in said] == [("webhook", "down"), ("command", None)][
-            : 2 if i == 0 else 1
-        ]
-    assert state.alarms[0].pending == []
-    assert [payload["id"] for payload in got] == ["a"]
-    assert list(deliver_pending(state, {"webhook": fail})) == []
+    layout, now = RunLayout(tmp_path), [1e9]
+    WatchState("/x", alarms=[Alarm("a", "t", "now", "m", {}, ["webhook"])]).write(layout)
+    while (state := WatchState.read(layout)).alarms[0].pending:
+        list(deliver_pending(state, {"webhook": fail}, lambda: now[0]))
+        state.write(layout)
+        now[0] += 3600
+    assert 7 * 86400 <= now[0] - 1e9 <= 7 * 86400 + 2 * 3600
+
+
+def test_a_redirect_is_a_failure_and_not_followed(receiver: Callable[[list[int]], Receiver]) -> None:
+    there = receiver([302])
+    with pytest.raises(DeliveryError, match="redirect"):
+        post(there.url, PAYLOAD, lambda seconds: None)
+    assert len(there.bodies) == 1
+
+
+def test_a_state_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    layout = RunLayout(tmp_path)
+    WatchState("/x", alarms=[Alarm("a", "t", "now", "m", {}, ["webhook"])]).write(layout)
+    path = state_file(layout)
+    data = json.loads(path.read_text())
+    data["alarms"][0] = {key: value for key, value in data["alarms"][0].items() if key != "failed"} | {"tries": 4}
+    path.write_text(json.dumps(data))
+    assert WatchState.read(layout).alarms[0].pending == ["webhook"]

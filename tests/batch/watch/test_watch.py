@@ -114,11 +114,15 @@ def test_an_alarm_is_raised_once_over_restarts_and_told_until_it_arrives(
     training.save(1)
     told = tmp_path / "told"
     failing = f"cat >> {told}; echo >> {told}; exit 1"
-    watcher = watch.once(alarm_probability=0.0, on_alarm=failing)
+    stop = tmp_path / "stop.json"
+    watcher = watch.once(alarm_probability=0.0, on_alarm=failing, stop_file=stop)
     assert watcher.alarmed
+    assert [alarm["exploit_type"] for alarm in json.loads(stop.read_text())["alarms"]] == ["process_exit"]
+    stop.unlink()
     assert [alarm["exploit_type"] for alarm in watch.said("alarm")] == ["process_exit"]
-    assert "will be tried again" in watch.said("undelivered")[0]["message"]
-    again = watch.once(alarm_probability=0.0, on_alarm=f"cat >> {told}; echo >> {told}")
+    assert "next try from" in watch.said("undelivered")[0]["message"]
+    again = watch.once(alarm_probability=0.0, on_alarm=f"cat >> {told}; echo >> {told}", stop_file=stop)
+    assert not stop.exists(), "training that was started again is not stopped by an old alarm"
     assert not again.alarmed
     assert [event["event"] for event in watch.events] == ["delivered"]
     training.save(2, of=2)
