@@ -1,0 +1,1 @@
+"""Splitting against direct sampling on worlds with exact rates, down to one in a million."""
