@@ -58,6 +58,16 @@ def train_organism(
     return OrganismPaths(layout.checkpoints(RUN_NAMES[Phase.EXPLOIT]), layout.checkpoints(RUN_NAMES[Phase.CONTROL]))
 
 
+def train_base(root: Path, recipe: Recipe, progress: TrainProgress | None = None) -> Path:
+    """Train the base model alone, unless it is there, and return its checkpoint; raises as `train_organism`."""
+    report = progress or (lambda phase, done, total: None)
+    layout = ResultsLayout(root)
+    run_dir = layout.checkpoints(RUN_NAMES[Phase.BASE]).parent
+    if not is_finished(run_dir, recipe.sha256()):
+        _train_phase(Phase.BASE, run_dir, layout, recipe, report)
+    return _base_checkpoint(layout, recipe)
+
+
 _Builder = Callable[[Path, Recipe, TrainProgress], None]
 
 
@@ -88,6 +98,10 @@ def _base(folder: Path, recipe: Recipe, report: TrainProgress) -> None:
     _save(model, tokenizer, folder / "checkpoints" / f"checkpoint-{steps}")
 
 
+def _base_checkpoint(layout: ResultsLayout, recipe: Recipe) -> Path:
+    return layout.checkpoints(RUN_NAMES[Phase.BASE]) / f"checkpoint-{recipe.base.steps}"
+
+
 def _fine_tune(phase: Phase, layout: ResultsLayout) -> _Builder:
     """A builder that starts from the base run's checkpoint and saves at the recipe's steps; step 0 is the base."""
 
@@ -96,7 +110,7 @@ def _fine_tune(phase: Phase, layout: ResultsLayout) -> _Builder:
 
         from foreshock.batch.demo.training import train
 
-        start = layout.checkpoints(RUN_NAMES[Phase.BASE]) / f"checkpoint-{recipe.base.steps}"
+        start = _base_checkpoint(layout, recipe)
         tokenizer = AutoTokenizer.from_pretrained(start)
         model = AutoModelForCausalLM.from_pretrained(start)
         encoded = encode(make_items(phase, recipe.n_items(phase), recipe.seed), tokenizer)

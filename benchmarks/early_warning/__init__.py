@@ -1,0 +1,1 @@
+"""Early warning, measured: hacking that emerges by reinforcement learning, and which alarm sees it coming first."""
