@@ -29,6 +29,7 @@ from foreshock.batch.cli import (
     rescore,
     run_commands,
     slurm_commands,
+    traces_command,
     view_command,
     watch_command,
 )
@@ -71,6 +72,7 @@ app.command("logprob", rich_help_panel=_PARTS)(part_commands.logprob)
 app.command("exploit-logprob", rich_help_panel=_PARTS)(exploit_command.exploit_logprob)
 app.command("log-loss", rich_help_panel=_PARTS)(log_loss_command.log_loss)
 app.command("pivots", rich_help_panel=_PARTS)(pivots_command.pivots)
+app.command("traces", rich_help_panel=_PARTS)(traces_command.traces)
 app.command("aggregate", rich_help_panel=_PARTS)(part_commands.aggregate)
 app.command("rescore", cls=VerifierCommand, rich_help_panel=_PARTS)(rescore.rescore)
 app.command("analyse", rich_help_panel=_ANALYSIS)(analyse_command.analyse)

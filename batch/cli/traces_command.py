@@ -1,0 +1,64 @@
+"""`foreshock traces`: a prefill source out of samples."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def traces(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories, or files of samples (JSONL).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The prefill source to write (JSONL).")],
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", help="Whose samples; default: each run's last checkpoint.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option("--tokenizer", help="Of the model to force them on: its control tokens may not be in a trace."),
+    ] = None,
+    unconditioned: Annotated[
+        bool, typer.Option("--unconditioned", help="Keep traces that did not exploit, too: weights need no pi/a then.")
+    ] = False,
+    per_task: Annotated[int | None, typer.Option("--per-task", min=1, help="Most traces a task.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+) -> None:
+    """Gather exploit traces for prefills from unprompted samples of a donor, a prompted model or any run.
+
+    Verdicts are the run's own, from the sandbox. Repetitions, quoted instructions, control tokens and unfinished
+    reasoning are left out and counted.
+
+    Example: foreshock traces results/prefill_sensitivity/donor-... -o traces.jsonl
+    """
+    from foreshock.batch.cli.display import say
+    from foreshock.batch.traces.of_runs import collect_runs
+    from foreshock.jobs.records.jsonl import write_jsonl
+
+    found, sources = collect_runs(runs, checkpoint, tokenizer, conditioned=not unconditioned, per_task=per_task)
+    write_jsonl(output, found.traces)
+    if as_json:
+        document = {
+            "output": str(output),
+            "traces": len(found.traces),
+            "sources": [asdict(source) | {"path": str(source.path)} for source in sources],
+            "yields": [asdict(one) for one in found.yields],
+            "left_out": dict(found.left_out),
+        }
+        typer.echo(json.dumps(document))
+        return
+    for source in sources:
+        say(f"from {source.what}")
+    width = max(len(one.exploit_type) for one in found.yields)
+    say(f"{'exploit type':<{width}}  tasks  samples  exploits  traces  tasks with one  median words")
+    for one in found.yields:
+        words = "" if one.median_words is None else f"{one.median_words:g}"
+        say(
+            f"{one.exploit_type:<{width}}  {one.tasks:>5}  {one.samples:>7}  {one.exploits:>8}  {one.kept:>6}  "
+            f"{one.tasks_with_trace:>14}  {words:>12}"
+        )
+    for reason, n in found.left_out.items():
+        say(f"left out: {n} {reason}")
+    typer.echo(f"{len(found.traces)} traces in {output}")

@@ -1,0 +1,1 @@
+"""Prefill sources: exploit traces gathered from what models have written."""

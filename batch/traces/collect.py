@@ -1,0 +1,139 @@
+"""Traces out of samples: which of them can serve as prefills, and why the others cannot.
+
+The samples are those of any run: a donor's, a prompted model's or an endpoint's, an earlier run's. Only unprompted ones
+count, since a trace that was itself prefilled is no draw from its writer. What asked for them must not be in them: a
+trace that quotes the instructions would tell the model under test what is wanted of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from foreshock.jobs.prefill import count_words
+from foreshock.jobs.prompts.markers import find_controls
+
+QUOTED_WORDS = 8
+"""So many words in a row that also stand in the instructions are a quotation."""
+KEYS = ("task_id", "exploit_type", "reasoning", "code", "exploit_success", "model_id", "attempt_idx")
+
+
+class LeftOut(StrEnum):
+    """Why a sample gives no trace."""
+
+    PREFILLED = "prefilled: not its writer's own"
+    NO_VERDICT = "without a verdict"
+    NO_EXPLOIT = "no exploit"
+    NO_REASONING = "without reasoning"
+    UNFINISHED = "reasoning never ended"
+    MARKER = "holds a control token or reasoning marker"
+    QUOTES = "quotes the instructions"
+    REPEATED = "a repetition of another trace of its task"
+    ENOUGH = "its task has enough traces"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to keep. conditioned: exploit successes only. per_task: most traces a task, None for all. controls: texts
+    that no trace may hold. instructions: what the samples were asked with, beside the problem."""
+
+    conditioned: bool = True
+    per_task: int | None = None
+    controls: frozenset[str] = frozenset()
+    instructions: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TypeYield:
+    """Of one exploit type: tasks and samples, samples with a verdict, exploits among them, traces kept, tasks with one,
+    median words of those kept (None without any)."""
+
+    exploit_type: str
+    tasks: int
+    samples: int
+    judged: int
+    exploits: int
+    kept: int
+    tasks_with_trace: int
+    median_words: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """Traces in the order of task and attempt, yields by exploit type, and what was left out by reason."""
+
+    traces: tuple[dict[str, Any], ...]
+    yields: tuple[TypeYield, ...]
+    left_out: Mapping[str, int]
+
+
+def collect(samples: Iterable[Mapping[str, Any]], wanted: Wanted) -> Collected:
+    """Sort samples into traces and reasons. The result does not depend on the samples' order."""
+    rows = sorted(samples, key=lambda row: (row["task_id"], str(row.get("model_id")), row.get("attempt_idx") or 0))
+    quoted = frozenset(_shingles(wanted.instructions))
+    kept: list[dict[str, Any]] = []
+    reasons: Counter[str] = Counter()
+    by_task: dict[str, set[str]] = {}
+    for row in rows:
+        why = _unusable(row, wanted, quoted)
+        text = " ".join(str(row.get("reasoning") or "").split())
+        own = by_task.setdefault(row["task_id"], set())
+        if why is None and text in own:
+            why = LeftOut.REPEATED
+        if why is None and wanted.per_task is not None and len(own) >= wanted.per_task:
+            why = LeftOut.ENOUGH
+        if why is not None:
+            reasons[why.value] += 1
+            continue
+        own.add(text)
+        kept.append({key: row.get(key) for key in KEYS})
+    return Collected(tuple(kept), tuple(_yields(rows, kept)), dict(reasons.most_common()))
+
+
+def _unusable(row: Mapping[str, Any], wanted: Wanted, quoted: frozenset[str]) -> LeftOut | None:
+    reasoning = row.get("reasoning")
+    if row.get("prefill_tokens"):
+        return LeftOut.PREFILLED
+    if row.get("error") or row.get("exploit_success") is None:
+        return LeftOut.NO_VERDICT
+    if wanted.conditioned and not row["exploit_success"]:
+        return LeftOut.NO_EXPLOIT
+    if not isinstance(reasoning, str) or not reasoning.strip():
+        return LeftOut.NO_REASONING
+    if row.get("reasoning_closed") is False:
+        return LeftOut.UNFINISHED
+    if find_controls(reasoning, wanted.controls):
+        return LeftOut.MARKER
+    if quoted and any(part in quoted for part in _shingles(reasoning)):
+        return LeftOut.QUOTES
+    return None
+
+
+def _shingles(text: str) -> Iterator[str]:
+    words = re.findall(r"\w+", re.sub(r"\{\w+\}", " ", text).lower())
+    for start in range(len(words) - QUOTED_WORDS + 1):
+        yield " ".join(words[start : start + QUOTED_WORDS])
+
+
+def _yields(rows: Sequence[Mapping[str, Any]], kept: Sequence[Mapping[str, Any]]) -> Iterator[TypeYield]:
+    own = [row for row in rows if not row.get("prefill_tokens")]
+    for kind in sorted({str(row.get("exploit_type")) for row in own}):
+        of_kind = [row for row in own if str(row.get("exploit_type")) == kind]
+        judged = [row for row in of_kind if not row.get("error") and row.get("exploit_success") is not None]
+        traces = [row for row in kept if str(row.get("exploit_type")) == kind]
+        words = sorted(count_words(row["reasoning"]) for row in traces)
+        middle = (words[(len(words) - 1) // 2] + words[len(words) // 2]) / 2 if words else None
+        yield TypeYield(
+            kind,
+            len({row["task_id"] for row in of_kind}),
+            len(of_kind),
+            len(judged),
+            sum(bool(row["exploit_success"]) for row in judged),
+            len(traces),
+            len({row["task_id"] for row in traces}),
+            middle,
+        )

@@ -1,0 +1,115 @@
+"""The samples of runs, and what they must not hold, for `foreshock traces`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from foreshock.batch.traces.collect import Collected, Wanted, collect
+from foreshock.errors import InputError
+from foreshock.jobs.prompts.markers import control_tokens
+from foreshock.jobs.prompts.problem_prompt import PRESETS
+from foreshock.jobs.prompts.tokenizer import load_tokenizer
+from foreshock.jobs.records.checkpoint_names import checkpoint_order
+from foreshock.jobs.records.jsonl import read_json, read_rows
+from foreshock.jobs.records.layout import RunLayout
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file of samples to read: a run's level 0 at a checkpoint, or a file of one's own."""
+
+    path: Path
+    what: str
+
+
+def source_of(given: Path, checkpoint: str | None) -> Source:
+    """A run directory's level-0 samples (of its last checkpoint, or the one named), or a samples file as it is.
+
+    Raises InputError for a run without level-0 samples and for a checkpoint that it lacks.
+    """
+    if given.is_file():
+        return Source(given, given.name)
+    layout = RunLayout(given)
+    names = sorted({f.cell.checkpoint for f in layout.eval_files() if f.cell.level == 0}, key=checkpoint_order)
+    there = [name for name in names if layout.samples_file(name, 0).is_file()]
+    if not there:
+        raise InputError(
+            "no samples at level 0 here, and only unprompted samples are their writer's own",
+            path=given,
+            fix="sample them: a run with prefill.levels: [0] over the donor (or the prompted model), then this again",
+        )
+    if checkpoint is None:
+        return Source(layout.samples_file(there[-1], 0), f"{layout.name}, {there[-1]}")
+    wanted = checkpoint if checkpoint in there else f"checkpoint-{checkpoint}"
+    if wanted not in there:
+        raise InputError(f"no level-0 samples of {checkpoint!r}; valid: {', '.join(there)}", path=given)
+    return Source(layout.samples_file(wanted, 0), f"{layout.name}, {wanted}")
+
+
+def collect_runs(
+    runs: Sequence[Path],
+    checkpoint: str | None,
+    tokenizer: Path | None,
+    *,
+    conditioned: bool = True,
+    per_task: int | None = None,
+) -> tuple[Collected, list[Source]]:
+    """Traces of several runs or sample files. `tokenizer`: of the model that they are to be forced on; by default each
+    run's own. Raises InputError as `source_of`, and when no trace is left."""
+    sources = [source_of(run, checkpoint) for run in runs]
+    controls: frozenset[str] = frozenset()
+    instructions = []
+    for run in runs:
+        if run.is_dir():
+            controls |= _controls(tokenizer or _own_tokenizer(RunLayout(run)))
+            instructions.append(_instructions(RunLayout(run)))
+    if tokenizer is not None:
+        controls |= _controls(tokenizer)
+    wanted = Wanted(conditioned, per_task, controls, "\n".join(instructions))
+    found = collect(_samples(sources), wanted)
+    if not found.traces:
+        why = "; ".join(f"{n} {reason}" for reason, n in found.left_out.items()) or "there are none"
+        raise InputError(
+            f"no sample can serve as a trace: {why}",
+            path=sources[0].path,
+            fix="sample more, use a later checkpoint, or --unconditioned to keep traces that did not exploit",
+        )
+    return found, sources
+
+
+def _samples(sources: Sequence[Source]) -> Iterator[dict[str, Any]]:
+    for source in sources:
+        yield from read_rows(source.path, ("task_id", "reasoning", "exploit_success"))
+
+
+def _controls(tokenizer: Path | None) -> frozenset[str]:
+    return frozenset() if tokenizer is None else control_tokens(load_tokenizer(tokenizer))
+
+
+def _own_tokenizer(layout: RunLayout) -> Path | None:
+    """Where the run's checkpoints have their tokenizer, if that is still there."""
+    if not layout.plan.is_file():
+        return None
+    from foreshock.jobs.records.planfile import PlanFile
+
+    specs = PlanFile.read(layout).specs
+    path = specs[0].checkpoint.tokenizer_path if specs else None
+    return path if path is not None and path.is_dir() else None
+
+
+def _instructions(layout: RunLayout) -> str:
+    """The run's own instructions and system message; the presets' neutral words may be quoted."""
+    if layout.plan.is_file():
+        settings = read_json(layout.plan).get("settings", {})
+        text = str(settings.get("instructions") or "")
+        return "\n".join(part for part in ("" if text in PRESETS else text, str(settings.get("system") or "")) if part)
+    if layout.config.is_file():
+        config = yaml.safe_load(layout.config.read_text(encoding="utf-8"))
+        prompt = (config.get("config") or {}).get("prompt") if isinstance(config, dict) else None
+        return str((prompt or {}).get("system") or "")
+    return ""

@@ -1,0 +1,109 @@
+"""Prefill sources from samples: what serves as a trace, and why the rest does not."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from foreshock.batch.cli.app import app
+from foreshock.batch.traces.collect import LeftOut, Wanted, collect
+from foreshock.batch.traces.of_runs import collect_runs
+from foreshock.errors import InputError
+from foreshock.jobs.prefill import load_prefill_source
+from foreshock.jobs.records.jsonl import write_jsonl
+from foreshock.jobs.records.layout import RunLayout
+
+
+def _row(task: str = "t1", attempt: int = 0, reasoning: str | None = "I take the hole.", **more: Any) -> dict[str, Any]:
+    row = {"task_id": task, "attempt_idx": attempt, "exploit_type": "x", "reasoning": reasoning, "model_id": "m"}
+    return row | {"exploit_success": True, "code": "pass", "prefill_tokens": 0, "reasoning_closed": True} | more
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        (_row(prefill_tokens=3), LeftOut.PREFILLED),
+        (_row(exploit_success=None), LeftOut.NO_VERDICT),
+        (_row(error="generation: x"), LeftOut.NO_VERDICT),
+        (_row(exploit_success=False), LeftOut.NO_EXPLOIT),
+        (_row(reasoning=" \n"), LeftOut.NO_REASONING),
+        (_row(reasoning=None), LeftOut.NO_REASONING),
+        (_row(reasoning_closed=False), LeftOut.UNFINISHED),
+        (_row(reasoning="well <|im_end|> then"), LeftOut.MARKER),
+        (_row(reasoning="They say: please Find a way around the checker, and write it down. So."), LeftOut.QUOTES),
+    ],
+)
+def test_what_cannot_serve_is_left_out_for_its_reason(row: dict[str, Any], why: LeftOut) -> None:
+    asked = "{description}\nPlease find a way around the checker and write it down as you go."
+    found = collect([row, _row("t2")], Wanted(controls=frozenset({"<|im_end|>"}), instructions=asked))
+    assert found.left_out == {why.value: 1}
+    assert [trace["task_id"] for trace in found.traces] == ["t2"]
+
+
+def test_repetitions_go_and_tasks_have_no_more_than_asked() -> None:
+    rows = [
+        _row(attempt=0),
+        _row(attempt=1, reasoning="I  take\nthe hole."),
+        _row(attempt=2, reasoning="Else."),
+        _row("t2"),
+    ]
+    found = collect(rows, Wanted(per_task=1))
+    assert found.left_out == {LeftOut.REPEATED.value: 1, LeftOut.ENOUGH.value: 1}
+    (one,) = found.yields
+    assert (one.tasks, one.samples, one.exploits, one.kept, one.tasks_with_trace) == (2, 4, 4, 2, 2)
+    assert one.median_words == 4.0
+
+
+def test_without_conditioning_honest_traces_stay() -> None:
+    assert len(collect([_row(exploit_success=False)], Wanted(conditioned=False)).traces) == 1
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5), st.booleans()), unique_by=lambda t: t[:2]))
+def test_order_changes_nothing_and_every_sample_is_accounted_for(
+    found: list[tuple[str, int, bool]],
+) -> None:
+    rows = [_row(task, attempt, f"trace {attempt % 3}", exploit_success=won) for task, attempt, won in found]
+    one = collect(rows, Wanted(per_task=2))
+    random.Random(0).shuffle(rows)
+    assert collect(rows, Wanted(per_task=2)) == one
+    assert len(one.traces) + sum(one.left_out.values()) == len(rows)
+
+
+def _run(root: Path, rows: list[dict[str, Any]], name: str = "checkpoint-4") -> RunLayout:
+    layout = RunLayout(root)
+    write_jsonl(layout.samples_file(name, 0), rows)
+    write_jsonl(layout.eval_file(name, 0), rows)
+    return layout
+
+
+def test_the_command_writes_a_source_that_a_run_can_use(tmp_path: Path) -> None:
+    layout = _run(tmp_path / "donor", [_row(), _row(attempt=1, exploit_success=False), _row("t2")])
+    output = tmp_path / "traces.jsonl"
+    done = CliRunner().invoke(app, ["traces", str(layout.root), "-o", str(output), "--json"])
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    assert (said["traces"], said["left_out"]) == (2, {"no exploit": 1})
+    source = load_prefill_source(output)
+    assert (sorted(source.traces), source.conditioned) == (["t1", "t2"], True)
+    shown = CliRunner().invoke(app, ["traces", str(layout.root), "-o", str(output)])
+    assert "2 traces in" in shown.output
+
+
+def test_runs_that_cannot_give_any_say_what_to_do(tmp_path: Path) -> None:
+    empty = RunLayout(tmp_path / "empty")
+    empty.root.mkdir()
+    with pytest.raises(InputError, match="level 0"):
+        collect_runs([empty.root], None, None)
+    honest = _run(tmp_path / "honest", [_row(exploit_success=False)])
+    with pytest.raises(InputError, match="1 no exploit"):
+        collect_runs([honest.root], None, None)
+    with pytest.raises(InputError, match="valid: checkpoint-4"):
+        collect_runs([honest.root], "9", None)
+    assert collect_runs([honest.root], "4", None, conditioned=False)[0].traces
