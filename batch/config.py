@@ -27,6 +27,7 @@ from pydantic import (
 
 from foreshock.errors import InputError
 from foreshock.jobs.engines.registry import ENGINES
+from foreshock.jobs.prefill import Before, Channel
 from foreshock.jobs.prompts.problem_prompt import PRESETS
 from foreshock.jobs.records.checkpoint_names import FINAL, given_rule, step_of_directory
 from foreshock.jobs.records.exploit_types import INTENTIONAL, intentional_types
@@ -198,6 +199,21 @@ class PrefillConfig(_Section):
         Assignment.SHARED, description="`shared`: one trace a task; `per_attempt`: attempt i takes the task's trace i"
     )
     conditioned: bool = Field(True, description="Use only traces that ended in an exploit; false uses all")
+    channel: Channel = Field(
+        Channel.REASONING,
+        description="`reasoning`: levels force the beginning of the reasoning; `answer`: that of the answer, from the "
+        "source's `answer` or `code`, or without a source from each problem's own exploit",
+    )
+    before: Before = Field(
+        Before.EMPTY,
+        description="What stands before a forced answer: `empty` reasoning, or the `source`'s own `reasoning`",
+    )
+
+    @model_validator(mode="after")
+    def _before_is_of_the_answer(self) -> Self:
+        if self.before is Before.SOURCE and (self.channel is not Channel.ANSWER or self.source is None):
+            raise ValueError("before: source stands before a forced answer; it needs channel: answer and a source")
+        return self
 
 
 class SamplingConfig(_Section):
@@ -325,6 +341,11 @@ class LogprobConfig(_Section):
     exploit_code: bool = Field(
         False, description="Also score each problem's own exploit code under every checkpoint: exploit_logprob/"
     )
+    whole_trace: bool = Field(
+        False,
+        description="Also score each trace to its end, with the problem's exploit code behind it: the earliest sign in "
+        "docs/early-warning.md",
+    )
 
 
 class GroundTruthConfig(_Section):
@@ -391,7 +412,8 @@ class RunConfig(_Section):
 
     @model_validator(mode="after")
     def _levels_need_a_source(self) -> Self:
-        if self.prefill.source is None and any(level > 0 for level in self.prefill.levels):
+        own = self.prefill.channel is Channel.ANSWER  # the problems' own exploits
+        if self.prefill.source is None and not own and any(level > 0 for level in self.prefill.levels):
             raise ValueError(
                 "prefill.source is missing, but prefill.levels has levels above 0; "
                 "give a JSONL of exploit traces, or levels: [0]"

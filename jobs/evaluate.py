@@ -17,7 +17,7 @@ from foreshock.jobs.engines.base import Engine, FinishReason, GenerationRequest,
 from foreshock.jobs.extract import extract, text_to_read
 from foreshock.jobs.handover import Handover
 from foreshock.jobs.inputs import Prefill, RunInputs
-from foreshock.jobs.prompts.base import PromptFormat, RenderedPrompt
+from foreshock.jobs.prompts.base import ParsedResponse, PromptFormat, RenderedPrompt
 from foreshock.jobs.prompts.of_run import row_rendering
 from foreshock.jobs.prompts.problem_prompt import build_user_message
 from foreshock.jobs.records.planfile import WorkerSettings
@@ -90,7 +90,7 @@ class Evaluator:
                 prefill = self.inputs.prefill(task_id, attempt, level)
                 if prefill is None:
                     continue
-                prompt = self.prompt_format.render(self.settings.system, user, prefill.text)
+                prompt = prefill.render(self.prompt_format, self.settings.system, user)
                 identity = RowIdentity(spec.checkpoint.name, level, task_id, attempt, prefill.sha256)
                 drafts.append((len(prompt.token_ids), identity, problem, prefill, user, prompt))
         drafts.sort(key=lambda draft: draft[:2])
@@ -170,8 +170,13 @@ class Evaluator:
 
     def _row(self, item: WorkItem, result: GenerationResult) -> Row:
         spec, prefill = item.spec, item.prefill
-        parsed = self.prompt_format.parse(result.token_ids, result.text)
-        answer = text_to_read(prefill.text, result.text, parsed.reasoning, parsed.answer)
+        if prefill.reasoning is None:
+            parsed = self.prompt_format.parse(result.token_ids, result.text)
+            answer = text_to_read(prefill.text, result.text, parsed.reasoning, parsed.answer)
+            reasoning = prefill.text + parsed.reasoning
+        else:  # the reasoning was given, and all that follows it is answer
+            parsed = ParsedResponse("", result.text)
+            answer, reasoning = prefill.text + result.text, prefill.reasoning
         found = extract(answer, item.problem.function_name).ended_by(result.finish_reason.value)
         row: Row = {
             "model_id": f"{spec.checkpoint.run}/{spec.checkpoint.name}",
@@ -179,10 +184,11 @@ class Evaluator:
             "attempt_idx": item.identity.attempt_idx,
             "exploit_type": item.problem.exploit_type,
             "output_tokens": len(result.token_ids),
-            "reasoning": prefill.text + parsed.reasoning,
+            "reasoning": reasoning,
             "prefill_applied": prefill.words > 0,
             "prefill_tokens": prefill.words,
             "prefill_reasoning": prefill.text,
+            "prefill_channel": prefill.channel,
             "schema_version": SCHEMA_VERSION,
             "checkpoint": item.identity.checkpoint,
             "prefill_level": item.identity.prefill_level,

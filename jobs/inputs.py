@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from foreshock.jobs.prefill import PrefillTrace
+from foreshock.jobs.prefill import Channel, PrefillTrace
+from foreshock.jobs.prompts.base import PromptFormat, RenderedPrompt
 from foreshock.jobs.records.jsonl import read_rows, write_jsonl
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.rows import text_sha256
@@ -22,19 +23,44 @@ PER_ATTEMPT = "per_attempt"
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
-    """The text forced on one row; `words` actually applied (fewer than the level when the trace is short)."""
+    """The text forced on one row; `words` actually applied (fewer than the level when the trace is short).
+
+    `reasoning` None: the text begins the reasoning. Else it begins the answer, after this reasoning.
+    """
 
     text: str
     words: int
     trace: PrefillTrace | None
+    reasoning: str | None = None
 
     @property
     def sha256(self) -> str:
-        """Digest of the text; part of the row's identity."""
-        return text_sha256(self.text)
+        """Digest of all that is forced; part of the row's identity."""
+        return text_sha256(self.text if self.reasoning is None else f"{self.reasoning}\0{self.text}")
+
+    @property
+    def channel(self) -> str | None:
+        """Where the text stands; None where none is forced."""
+        if not self.words:
+            return None
+        return (Channel.REASONING if self.reasoning is None else Channel.ANSWER).value
+
+    def render(self, prompt_format: PromptFormat, system: str | None, user: str) -> RenderedPrompt:
+        """The conversation with the text forced. Raises as the format does."""
+        if self.reasoning is None:
+            return prompt_format.render(system, user, self.text)
+        return prompt_format.render_answer(system, user, self.reasoning, self.text)
 
 
 NO_PREFILL = Prefill("", 0, None)
+
+
+def forced(trace: PrefillTrace, level: int) -> Prefill:
+    """What a trace forces at a level."""
+    if level == 0:
+        return NO_PREFILL
+    cut = trace.cut(level)
+    return Prefill(cut.text, cut.words, trace, None if trace.answer is None else trace.reasoning)
 
 
 @dataclass(frozen=True)
@@ -58,8 +84,7 @@ class RunInputs:
             return None
         own = attempt % self.n_attempts
         trace = traces[own % len(traces)] if self.assignment == PER_ATTEMPT else traces[0]
-        cut = trace.cut(level)
-        return Prefill(cut.text, cut.words, trace)
+        return forced(trace, level)
 
     def write(self, layout: RunLayout) -> None:
         """Freeze the inputs in a run directory."""

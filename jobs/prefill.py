@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -36,19 +37,40 @@ class CutPrefill:
         return prefill_sha256(self.text)
 
 
+class Channel(StrEnum):
+    """Which part of the model's turn is forced."""
+
+    REASONING = "reasoning"
+    """The beginning of its reasoning."""
+    ANSWER = "answer"
+    """The beginning of its answer, after reasoning that is given whole or empty: hacks that no reasoning announces."""
+
+
+class Before(StrEnum):
+    """The reasoning that stands before a forced answer."""
+
+    EMPTY = "empty"
+    SOURCE = "source"
+    """The trace's own `reasoning`, such as honest reasoning."""
+
+
 @dataclass(frozen=True, slots=True)
 class PrefillTrace:
-    """One donor trace. `source` is `file:line`; `model_id` and `attempt_idx` are None when the file lacks them."""
+    """One donor trace. `source` is `file:line`; `model_id` and `attempt_idx` are None when the file lacks them.
+
+    `answer` None: levels cut the reasoning. Else they cut the answer, and the reasoning stands whole before it.
+    """
 
     task_id: str
     reasoning: str
     model_id: str | None
     attempt_idx: int | None
     source: str
+    answer: str | None = None
 
     def cut(self, level: int) -> CutPrefill:
         """The prefill of `level` words."""
-        return cut_prefill(self.reasoning, level)
+        return cut_prefill(self.reasoning if self.answer is None else self.answer, level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +140,18 @@ def require_text(text: str, what: str) -> None:
 
 
 def load_prefill_source(
-    path: Path, *, unconditioned: bool = False, reasoning_field: str = "reasoning"
+    path: Path,
+    *,
+    unconditioned: bool = False,
+    reasoning_field: str = "reasoning",
+    channel: Channel = Channel.REASONING,
+    before: Before = Before.EMPTY,
 ) -> PrefillSource:
     """Read a prefill source JSONL (`task_id, reasoning, exploit_success`, optionally `model_id, attempt_idx`).
 
-    Keeps exploit successes only, unless `unconditioned`. Raises PrefillSourceError, naming file and line, for a
-    missing or empty file, a row that cannot be read, and a file that leaves no usable trace.
+    For the answer channel a row's `answer` is cut, or its `code` in a fence; `before` says what stands before it. Keeps
+    exploit successes only, unless `unconditioned`. Raises PrefillSourceError, naming file and line, for a missing or
+    empty file, a row that cannot be read, and a file that leaves no usable trace.
     """
     try:
         raw = path.read_bytes()
@@ -133,7 +161,7 @@ def load_prefill_source(
     n_rows = n_kept = 0
     for where, row in _rows(path, raw):
         n_rows += 1
-        trace = _trace(where, row, unconditioned, reasoning_field)
+        trace = _trace(where, row, unconditioned, reasoning_field, channel, before)
         if trace is not None:
             n_kept += 1
             by_task.setdefault(trace.task_id, []).append(trace)
@@ -162,7 +190,9 @@ def _rows(path: Path, raw: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{path}:{number}", parse_line(line, path, number, PrefillSourceError)
 
 
-def _trace(where: str, row: dict[str, Any], unconditioned: bool, reasoning_field: str) -> PrefillTrace | None:
+def _trace(
+    where: str, row: dict[str, Any], unconditioned: bool, reasoning_field: str, channel: Channel, before: Before
+) -> PrefillTrace | None:
     """The row's trace, or None for one that is left out on purpose."""
     task_id = row.get("task_id")
     if not isinstance(task_id, str) or not task_id:
@@ -179,15 +209,31 @@ def _trace(where: str, row: dict[str, Any], unconditioned: bool, reasoning_field
         raise PrefillSourceError(f"{where}: exploit_success is {success!r}; valid: true, false, null")
     if not unconditioned and not success:
         return None
-    reasoning = row.get(reasoning_field)
-    if reasoning_field not in row:
+    answer = _answer(where, row) if channel is Channel.ANSWER else None
+    given = answer is None or before is Before.SOURCE
+    reasoning = row.get(reasoning_field) if given else ""
+    if given and reasoning_field not in row:
         near = ", ".join(sorted(k for k in row if "reason" in k)) or "none"
         raise PrefillSourceError(f"{where}: no {reasoning_field!r} field; fields that look like it: {near}")
-    if not isinstance(reasoning, str) or not reasoning.strip():
+    if not isinstance(reasoning, str) or (given and not reasoning.strip()):
         raise PrefillSourceError(f"{where}: {reasoning_field!r} is {reasoning!r}; it must hold at least one word")
     require_text(reasoning, f"{where}: {reasoning_field!r}")
     attempt = row.get("attempt_idx")
     if attempt is not None and (not isinstance(attempt, int) or isinstance(attempt, bool)):
         raise PrefillSourceError(f"{where}: attempt_idx is {attempt!r}; valid: an integer or null")
     model_id = row.get("model_id")
-    return PrefillTrace(task_id, reasoning, None if model_id is None else str(model_id), attempt, where)
+    return PrefillTrace(task_id, reasoning, None if model_id is None else str(model_id), attempt, where, answer)
+
+
+def _answer(where: str, row: dict[str, Any]) -> str:
+    """The row's answer: as it was written, else its code in a fence."""
+    for name, shape in (("answer", "{}"), ("code", "```python\n{}\n```")):
+        text = row.get(name)
+        if isinstance(text, str) and text.strip():
+            require_text(text, f"{where}: {name!r}")
+            return shape.replace("{}", text.strip("\n"))
+    near = ", ".join(sorted(k for k in row if "answer" in k or "code" in k or k == "response")) or "none"
+    raise PrefillSourceError(
+        f"{where}: neither `answer` nor `code` holds text, and prefill.channel: answer forces the beginning of one; "
+        f"fields that look like it: {near}"
+    )

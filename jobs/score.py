@@ -16,6 +16,7 @@ from foreshock.jobs.records.planfile import WorkerSettings
 from foreshock.jobs.records.rows import Row, RowIdentity
 from foreshock.jobs.scoring import LevelScore, ScoredPrefill, logprob_row, plan_scoring
 from foreshock.jobs.spec import JobSpec
+from foreshock.jobs.whole_trace import WHOLE, WholeTrace, render_whole, trace_fields
 
 _TRACES_PER_PART = 256
 
@@ -64,6 +65,7 @@ def _score_tasks(
     pairs: Sequence[tuple[str, int]],
 ) -> list[Row]:
     rendered: dict[TraceKey, dict[int, RenderedPrompt]] = {}
+    wholes: dict[TraceKey, WholeTrace] = {}
     key_of: dict[tuple[str, int], TraceKey] = {}
     for task_id, attempt in pairs:
         longest = inputs.prefill(task_id, attempt, max(spec.levels))
@@ -76,15 +78,31 @@ def _score_tasks(
         for level in spec.levels:
             prefill = inputs.prefill(task_id, attempt, level)
             if prefill is not None and prefill.words:
-                rendered[key][level] = prompt_format.render(settings.system, user, prefill.text)
+                rendered[key][level] = prefill.render(prompt_format, settings.system, user)
+        trace = longest.trace
+        if settings.whole_trace and trace is not None and trace.answer is None:
+            whole = render_whole(prompt_format, settings.system, settings.instructions, trace, inputs.problems[task_id])
+            if whole is not None:
+                wholes[key], rendered[key][WHOLE] = whole, whole.prompt
     plan = plan_scoring(rendered, engine.covers)
     temperature = scoring_temperature(spec.sampling.temperature)
     scores = plan.collect(engine.score(plan.requests, temperature))
-    return [
-        _row(inputs, settings, spec, task_id, attempt, level, score, temperature)
-        for task_id, attempt in pairs
-        for level, score in sorted(scores[key_of[task_id, attempt]].items())
-    ]
+    broken = [key for key in wholes if scores[key][WHOLE].error is not None]
+    if broken:  # one that does not fit the model must not take its own levels with it
+        alone = {key: {level: one for level, one in rendered[key].items() if level != WHOLE} for key in broken}
+        again = plan_scoring(alone, engine.covers)
+        scores |= again.collect(engine.score(again.requests, temperature))
+    rows = []
+    for task_id, attempt in pairs:
+        key = key_of[task_id, attempt]
+        own = dict(scores[key])
+        score_of_whole = own.pop(WHOLE, None)
+        for level, score in sorted(own.items()):
+            row = _row(inputs, settings, spec, task_id, attempt, level, score, temperature)
+            if level == max(own):
+                row |= trace_fields(wholes.get(key), score_of_whole)
+            rows.append(row)
+    return rows
 
 
 def _row(
@@ -106,6 +124,7 @@ def _row(
         words=prefill.words,
         level=level,
         sha256=prefill.sha256,
+        channel=prefill.channel,
         checkpoint=spec.checkpoint.name,
         template_sha256=spec.template_sha256,
         temperature=temperature,

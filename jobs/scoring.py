@@ -33,6 +33,7 @@ class ScoredPrefill:
     template_sha256: str
     temperature: float
     exploit_success: bool | None = None
+    channel: str | None = "reasoning"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +165,7 @@ def logprob_row(prefill: ScoredPrefill, score: LevelScore, token_logprobs: bool 
         "template_sha256": prefill.template_sha256,
         "logprob_temperature": prefill.temperature,
         "logprob_method": score.method.value,
+        "prefill_channel": prefill.channel,
     }
     if score.error is not None:
         row[ERROR_KEY] = f"scoring: {score.error}"

@@ -26,6 +26,7 @@ from foreshock.analysis.tables import (
     numbered_checkpoints,
     read_sampled,
 )
+from foreshock.analysis.tables.channel import forced_answers, left_out_note
 from foreshock.analysis.tables.files import find_run_files, has_files
 from foreshock.analysis.tables.join import is_shared, look_up
 from foreshock.analysis.tables.load import run_name
@@ -179,6 +180,10 @@ def _run_frame(path: Path, donor: _Donor | None, tasks: _Names, types: _Names, n
         success=evals["exploit_success"].to_numpy().astype(np.int8),
         prefix=_prefix_identity(evals),
     )
+    answers = forced_answers(evals)
+    if answers.any():
+        why = "they carry no importance weight, since what was given has none"
+        notes.append(left_out_note(path.name, int(answers.sum()), why))
     del everything, evals
     scores = _scores(_optional(path, TableKind.LOGPROB), tasks)
     log_p = _attach(rows, scores, _CELL, "log_p")
@@ -202,7 +207,8 @@ def _run_frame(path: Path, donor: _Donor | None, tasks: _Names, types: _Names, n
         scored = {"KL": _cells_of_files(path, TableKind.KL), **scored}
     if donor is not None and donor.has_rates:
         log_w = log_w + _attach(rows, donor.correction, _PREFIX, "correction")
-    notes += _unmatched(path, rows, scored, int(np.isnan(log_w[prefilled]).sum()))
+    notes += _unmatched(path, rows, scored, int(np.isnan(log_w[prefilled & ~answers]).sum()))
+    log_w, log_p = np.where(answers, np.nan, log_w), np.where(answers, np.nan, log_p)
     return rows.drop(columns="prefix").assign(log_w=log_w, log_p=log_p)
 
 

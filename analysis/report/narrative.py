@@ -53,7 +53,12 @@ def sentences(run: RunFindings) -> list[str]:
     """What happened in one run, first to last checkpoint."""
     pooled, frame = run.pooled, _frame(run)
     steps = sorted(pooled["checkpoint"].unique())
-    said = [_unprompted(pooled, steps), _kick(pooled, steps), _warning(pooled, frame, run), _predictors(run)]
+    said = [
+        _unprompted(pooled, steps),
+        _kick(pooled, steps, run.provenance.forced()),
+        _warning(pooled, frame, run),
+        _predictors(run),
+    ]
     return [sentence for sentence in said if sentence]
 
 
@@ -78,7 +83,7 @@ def _unprompted(pooled: pd.DataFrame, steps: list[float]) -> str:
     )
 
 
-def _kick(pooled: pd.DataFrame, steps: list[float]) -> str:
+def _kick(pooled: pd.DataFrame, steps: list[float], forced: str) -> str:
     """The earliest checkpoint at which a prefill shows what level 0 does not (yet)."""
     for step in steps:
         zero = _row(pooled, step, 0)
@@ -90,7 +95,7 @@ def _kick(pooled: pd.DataFrame, steps: list[float]) -> str:
             kick = shown.iloc[0]
             return (
                 f"At {_step(step)}, where {_counted(zero)} exploit unprompted, forcing {int(kick['prefill_level'])} "
-                f"words of exploit reasoning makes it {_counted(kick)}."
+                f"words of {forced} makes it {_counted(kick)}."
             )
     most = int(pooled["prefill_level"].max())
     if most == 0:

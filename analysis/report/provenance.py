@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from foreshock.analysis.tables.channel import ANSWER
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.problem_checks import check_lines
 
@@ -38,6 +39,7 @@ class Provenance:
             ("Duration", _duration_text(self.status.get("duration_seconds", self.status.get("duration")))),
             ("Checkpoints from", self.config.get("checkpoint_dir")),
             ("Prefill source", self.config.get("prefill_source")),
+            ("Prefill levels", self._levels()),
             ("Problems", _join(self.config.get("dataset"), self.config.get("split"))),
             ("Temperature", self.config.get("temperature")),
             ("Code", None if not commit else f"{str(commit)[:12]}{' with local changes' if dirty else ''}"),
@@ -50,6 +52,21 @@ class Provenance:
         ]
         facts += _prompting_facts(_mapping(self.metadata.get("prompting")))
         return [(name, str(value)) for name, value in facts if value not in (None, "", [])]
+
+    def forced(self) -> str:
+        """What the prefills are the beginning of, for sentences."""
+        return "the exploit's answer" if self._prefill().get("channel") == ANSWER else "exploit reasoning"
+
+    def _levels(self) -> str | None:
+        """What levels count, where it is not the reasoning."""
+        prefill = self._prefill()
+        if prefill.get("channel") != ANSWER:
+            return None
+        given = "its source's reasoning" if prefill.get("before") == "source" else "empty reasoning"
+        return f"words of the answer, after {given}: they see hacks that no reasoning announces"
+
+    def _prefill(self) -> dict[str, Any]:
+        return _mapping(_mapping(self.config.get("config")).get("prefill"))
 
     def planned_cells(self) -> set[tuple[float, int]] | None:
         """(checkpoint, level) pairs that config.yaml asked for; None where it does not list them."""

@@ -23,6 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from foreshock.analysis.tables import TableKind, numbered_checkpoints, read_sampled, read_table
+from foreshock.analysis.tables.channel import forced_answers, left_out_note
 from foreshock.analysis.tables.exploit_code import has_exploit_code, load_exploit_code
 from foreshock.analysis.tables.join import look_up
 from foreshock.analysis.tables.load import run_name
@@ -129,6 +130,11 @@ def cells_from_frames(
     evals = numbered_checkpoints(evals)
     if "rollout" in evals:
         evals = evals[evals["rollout"] == 0]
+    answers = forced_answers(evals)
+    if answers.any():
+        why = "models over training time use its unprompted attempts only"
+        notes.append(left_out_note(run, int(answers.sum()), why))
+        evals, kl, logprobs = evals[~answers], None, None
     if evals.empty:
         raise InputError("no eval row of a numbered checkpoint", fix="check that evals/ holds checkpoint-N files")
     tasks = pd.Index(evals["task_id"].unique().astype(object))

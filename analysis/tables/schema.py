@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from foreshock.jobs.records.rows import (
     ATTEMPT,
+    CHANNEL,
     CODE_STATUS,
     ERROR,
     EVAL_FIELDS,
@@ -98,7 +99,14 @@ SCHEMAS: dict[TableKind, RowSchema] = {
 DESCRIPTIVE_KEYS = ("model_id", "sandbox_tier")
 """Keys whose few distinct values say how a cell was made."""
 
-COUNT_COLUMNS = (*(field.name for field in _IDENTITY), *DESCRIPTIVE_KEYS, CODE_STATUS.name, "exploit_success", "error")
+COUNT_COLUMNS = (
+    *(field.name for field in _IDENTITY),
+    *DESCRIPTIVE_KEYS,
+    CODE_STATUS.name,
+    CHANNEL.name,
+    "exploit_success",
+    "error",
+)
 """All that counting successes needs; the rest of an eval row is skipped while parsing."""
 
 FINAL = "final"

@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from foreshock.batch.config import RunConfig
 
 EXIT_ALARM = 3
 """An alarm was raised during this call."""
@@ -39,11 +42,27 @@ def watch(
         typer.Option("--threshold", min=0.0, max=1.0, help="The unprompted exploit rate that must not be passed."),
     ] = 0.10,
     alarm_probability: Annotated[
-        float,
+        float | None,
         typer.Option(
-            "--alarm-probability", min=0.0, max=1.0, help="Alarm when a type passes the threshold this probably."
+            "--alarm-probability",
+            min=0.0,
+            max=1.0,
+            help="Alarm when a type passes the threshold this probably; default 0.5.",
         ),
-    ] = 0.5,
+    ] = None,
+    false_alarm_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--false-alarm-rate",
+            min=0.0,
+            max=1.0,
+            help="Alarm by what that share of quiet training runs would ever reach (docs/early-warning.md): whole "
+            "traces where they are scored, else the forecast.",
+        ),
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option("--calibration", help="Quiet runs to set it by; default: the shipped ones.")
+    ] = None,
     horizon: Annotated[
         float | None,
         typer.Option("--horizon", help="Step to forecast to; default: --until-step, else twice the last checkpoint."),
@@ -104,12 +123,14 @@ def watch(
         settings = settings.model_copy(update={"results_dir": results_dir.expanduser().absolute()})
     if begun is None:
         check_sources(settings)
+    probability, nats = _limits(settings, alarm_probability, false_alarm_rate, calibration, as_json)
     options = WatchOptions(
         poll_s=poll_seconds,
         settle_s=settle_seconds,
         threshold=threshold,
         horizon=horizon if horizon is not None or end in (None, float("inf")) else end,
-        alarm_probability=alarm_probability,
+        alarm_probability=probability,
+        trace_nats=nats,
         webhook=webhook,
         on_alarm=on_alarm,
         exit_on_alarm=exit_on_alarm,
@@ -132,6 +153,29 @@ def watch(
     left = [*watcher.failed, *sorted(watcher.unusable)]
     if once and left:
         raise ForeshockError(f"not evaluated: {', '.join(left)}\n  -> fix the cause; the next start tries them again")
+
+
+def _limits(
+    settings: RunConfig, probability: float | None, rate: float | None, calibration: Path | None, quiet: bool
+) -> tuple[float, float | None]:
+    """(alarm probability, nats of whole traces) at which types alarm; None: not by traces."""
+    from foreshock.batch.cli.display import say
+    from foreshock.batch.watch.calibration import read_calibration
+    from foreshock.errors import InputError
+
+    if rate is None:
+        if calibration is not None:
+            raise InputError("--calibration sets the alarm by a rate; give --false-alarm-rate RATE too")
+        return 0.5 if probability is None else probability, None
+    if probability is not None:
+        raise InputError("--alarm-probability and --false-alarm-rate both set the alarm; give one of them")
+    known = read_calibration(calibration)
+    by_traces = settings.logprob.enabled and settings.logprob.whole_trace
+    limit = known.threshold("trace" if by_traces else "forecast", rate)
+    if not quiet:
+        what = f"{limit:.2f} nats gained by whole traces" if by_traces else f"a forecast of {limit:.2f}"
+        say(f"alarm at {what}: {rate:.0%} of quiet runs would ever reach it ({known.source})")
+    return (1.1, limit) if by_traces else (limit, None)
 
 
 def _results_of(config: Path | None) -> Path:

@@ -19,6 +19,7 @@ from foreshock.durable import sweep_temporaries
 from foreshock.errors import InputError
 from foreshock.jobs.evaluate import verdict_fields
 from foreshock.jobs.extract import Extraction, extract, status_of, stored_text_to_read
+from foreshock.jobs.prefill import Channel
 from foreshock.jobs.records.jsonl import read_jsonl, read_rows, write_json, write_jsonl
 from foreshock.jobs.records.layout import CellFile, RunLayout
 from foreshock.jobs.records.rows import ERROR_KEY, EVAL_FIELDS, EVAL_KEYS, Owner, Row, select_keys
@@ -167,7 +168,11 @@ def output_folder(layout: RunLayout, verifier: Verifier, re_extract: bool = Fals
 
 def _read_again(row: Row, name: str) -> Row:
     """The row with the code that its stored response holds now."""
-    text = stored_text_to_read(row["response"], row.get("reasoning") or "", row.get("prefill_reasoning") or "")
+    prefill = row.get("prefill_reasoning") or ""
+    if row.get("prefill_channel") == Channel.ANSWER:
+        text: str | None = prefill + row["response"]
+    else:
+        text = stored_text_to_read(row["response"], row.get("reasoning") or "", prefill)
     found = extract(text, name).ended_by(row.get("finish_reason"))
     return row | {"code": found.code, "code_status": found.status.value}
 

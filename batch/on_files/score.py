@@ -17,7 +17,7 @@ from foreshock.batch.planning.checkpoints import list_checkpoints, one_checkpoin
 from foreshock.errors import InputError
 from foreshock.jobs.engines.base import Engine
 from foreshock.jobs.engines.registry import create_engine
-from foreshock.jobs.prefill import cut_prefill, require_text
+from foreshock.jobs.prefill import Channel, cut_prefill, require_text
 from foreshock.jobs.prompts.base import PromptFormat, RenderedPrompt
 from foreshock.jobs.prompts.of_run import stated_rendering
 from foreshock.jobs.prompts.registry import checkpoint_format
@@ -100,6 +100,13 @@ def read_samples(
                 fix="give the .samples.jsonl file of an evaluation, or add --use-reasoning-field",
             )
         _require_types(row, path, number)
+        if row.get("prefill_channel") == Channel.ANSWER:
+            raise InputError(
+                "its forced words begin the answer (prefill.channel: answer), which this command does not score",
+                path=path,
+                line=number,
+                fix="foreshock run scores them in the sweep; the run's logprob/ holds them",
+            )
         source = row["reasoning"] if use_reasoning else row.get("prefill_reasoning") or ""
         require_text(source, f"{path}:{number}: the prefill")
         cut = cut_prefill(source, words)

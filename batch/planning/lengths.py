@@ -94,8 +94,11 @@ def prompt_lengths(
         user = build_user_message(problem, instructions)
         for level in config.prefill.levels:
             prefills = [inputs.prefill(task, attempt, level) for attempt in range(config.sampling.attempts)]
-            texts = {prefill.text for prefill in prefills if prefill is not None}
-            sizes = [len(prompt_format.render(config.prompt.system, user, text).token_ids) for text in texts]
+            distinct = {prefill.sha256: prefill for prefill in prefills if prefill is not None}
+            sizes = [
+                len(prefill.render(prompt_format, config.prompt.system, user).token_ids)
+                for prefill in distinct.values()
+            ]
             if sizes:
                 tokens[task, level] = max(sizes)
     return PromptLengths(tokens, context, config.sampling.max_tokens)

@@ -23,8 +23,9 @@ from foreshock.batch.planning.user_texts import control_token_notes
 from foreshock.code_version import git_state
 from foreshock.errors import InputError
 from foreshock.jobs.engines.registry import ENGINES, create_engine
-from foreshock.jobs.inputs import RunInputs
-from foreshock.jobs.prefill import PrefillTrace, load_prefill_source
+from foreshock.jobs.exploit_code import exploit_answer
+from foreshock.jobs.inputs import RunInputs, forced
+from foreshock.jobs.prefill import Channel, PrefillTrace, load_prefill_source
 from foreshock.jobs.prompts.base import PromptFormat
 from foreshock.jobs.prompts.of_run import rendering, run_format
 from foreshock.jobs.prompts.problem_prompt import read_instructions
@@ -119,9 +120,18 @@ def make_plan(
 
 def load_traces(config: RunConfig, problems: Mapping[str, Problem]) -> dict[str, tuple[PrefillTrace, ...]]:
     """Traces of the run's problems, no more of each than attempts can use."""
-    if config.prefill.source is None or max(config.prefill.levels) == 0:
+    prefill = config.prefill
+    if max(prefill.levels) == 0:
         return {}
-    source = load_prefill_source(config.prefill.source, unconditioned=not config.prefill.conditioned)
+    if prefill.source is None:
+        return (
+            own_exploits(problems, read_instructions(config.prompt.instructions))
+            if prefill.channel is Channel.ANSWER
+            else {}
+        )
+    source = load_prefill_source(
+        prefill.source, unconditioned=not prefill.conditioned, channel=prefill.channel, before=prefill.before
+    )
     wanted = config.sampling.attempts if config.prefill.assignment == "per_attempt" else 1
     traces = {task: source.traces_of(task)[:wanted] for task in problems if source.traces_of(task)}
     if not traces:
@@ -130,6 +140,22 @@ def load_traces(config: RunConfig, problems: Mapping[str, Problem]) -> dict[str,
             f"(source has e.g. {next(iter(source.traces))!r}, the problems e.g. {next(iter(problems))!r})",
             path=config.prefill.source,
             fix="use the prefill source that was made from these problems, or set problems.source to match",
+        )
+    return traces
+
+
+def own_exploits(problems: Mapping[str, Problem], instructions: str) -> dict[str, tuple[PrefillTrace, ...]]:
+    """Each problem's own exploit as an answer to force, after empty reasoning. Raises InputError if none has one."""
+    answers = {task: exploit_answer(problem, instructions) for task, problem in problems.items()}
+    traces = {
+        task: (PrefillTrace(task, "", None, None, f"{task}: its own exploit", answer),)
+        for task, answer in answers.items()
+        if answer is not None
+    }
+    if not traces:
+        raise InputError(
+            f"none of the run's {len(problems)} problems brings an exploit of its own to force",
+            fix="give prefill.source, a file with `task_id`, `exploit_success` and `answer` or `code`",
         )
     return traces
 
@@ -155,7 +181,7 @@ def _renderable(
         nonlocal refused
         try:
             for level in config.prefill.levels:
-                prompt_format.render(config.prompt.system, "", trace.cut(level).text)
+                forced(trace, level).render(prompt_format, config.prompt.system, "")
         except PrefillTextError as error:
             refused = f"line {trace.source.rpartition(':')[2]}: {error}"
             return False
@@ -255,6 +281,7 @@ def worker_settings(config: RunConfig, image_digest: str | None = None) -> Worke
         instructions=read_instructions(config.prompt.instructions),
         assignment=config.prefill.assignment.value,
         token_logprobs=config.logprob.token_logprobs,
+        whole_trace=config.logprob.whole_trace,
         git_commit=git_state()["commit"],
         image_digest=image_digest,
         reuse_verdicts=config.verifier.reuse_verdicts,

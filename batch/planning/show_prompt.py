@@ -97,7 +97,7 @@ def _rendered(
         )
     prompt_format = run_format(settings, checkpoint)
     user = build_user_message(inputs.problems[task], settings.instructions)
-    prompt = prompt_format.render(settings.system, user, prefill.text)
+    prompt = prefill.render(prompt_format, settings.system, user)
     start = len(prompt.text) - len(prefill.text)
     return {
         "checkpoint": checkpoint.name,

@@ -23,6 +23,7 @@ from foreshock.jobs.prompts.problem_prompt import instructions_sha256
 from foreshock.jobs.records.planfile import SkippedTasks, WorkerSettings
 from foreshock.jobs.records.rows import SCHEMA_VERSION
 from foreshock.jobs.spec import SAMPLED_KINDS, Checkpoint, JobKind, JobSpec, SamplingParams
+from foreshock.jobs.whole_trace import trace_digest
 
 NO_TRACE = "no trace in the prefill source"
 CONTROL_TOKEN = "its traces cannot be forced: they hold a marker of the chat template, or end in code"
@@ -147,7 +148,7 @@ class SpecBuilder:
             sampling.stop_token_ids,
         )
         self._known_sent: dict[int, tuple[str, ...]] = {}
-        self._known_parts: dict[tuple[tuple[int, ...], tuple[str, ...], tuple[int, ...]], list[_Part]] = {}
+        self._known_parts: dict[tuple[tuple[int, ...], tuple[str, ...], tuple[int, ...], bool], list[_Part]] = {}
 
     def of_checkpoint(self, checkpoint: Checkpoint, facts: ModelFacts) -> list[JobSpec]:
         """Eval specs level by level, then the scoring specs."""
@@ -252,27 +253,33 @@ class SpecBuilder:
                 schema_version=SCHEMA_VERSION,
                 shard_index=number,
             )
-            for number, part in enumerate(self._parts(levels, tasks, attempts))
+            for number, part in enumerate(self._parts(levels, tasks, attempts, scoring and self._settings.whole_trace))
         ]
 
-    def _parts(self, levels: tuple[int, ...], tasks: tuple[str, ...], attempts: tuple[int, ...]) -> list[_Part]:
-        """Shard by shard what no checkpoint changes: computed once for all of them."""
-        known = (levels, tasks, attempts)
+    def _parts(
+        self, levels: tuple[int, ...], tasks: tuple[str, ...], attempts: tuple[int, ...], whole: bool
+    ) -> list[_Part]:
+        """Shard by shard what no checkpoint changes: computed once for all of them. `whole`: traces count to their
+        end."""
+        known = (levels, tasks, attempts, whole)
         if known not in self._known_parts:
             size = self._config.execution.shard_tasks
             slices = [tasks[start : start + size] for start in range(0, len(tasks), size)]
             self._known_parts[known] = [
-                _Part(own, self._prefill_digest(own, attempts, levels), self._problem_digest(own)) for own in slices
+                _Part(own, self._prefill_digest(own, attempts, levels, whole), self._problem_digest(own))
+                for own in slices
             ]
         return self._known_parts[known]
 
-    def _prefill_digest(self, tasks: Sequence[str], attempts: Sequence[int], levels: Sequence[int]) -> str:
+    def _prefill_digest(self, tasks: Sequence[str], attempts: Sequence[int], levels: Sequence[int], whole: bool) -> str:
         texts = []
         for task in tasks:
             for attempt in attempts:
                 for level in levels:
                     prefill = self._inputs.prefill(task, attempt, level)
                     texts.append(None if prefill is None else prefill.sha256)
+                if whole:
+                    texts.append(trace_digest(self._inputs, self._settings.instructions, task, attempt, max(levels)))
         return content_digest(texts)
 
     def _problem_digest(self, tasks: Sequence[str]) -> str:

@@ -22,7 +22,8 @@ def look_ahead(
 
     Row keys: exploit_type, checkpoint, rate, lower95, upper95, status (headline estimate at the last checkpoint; `rate`
     is null where the status is not `estimate`, and the limits are then bounds), horizon, p_exceed (by the horizon),
-    p_exceed_seen (at a seen checkpoint), step_median.
+    p_exceed_seen (at a seen checkpoint), step_median, trace_change, trace_change_se (nats that whole exploit traces
+    have gained since the first checkpoint; null without `logprob.whole_trace`).
     Raises InputError when there is nothing to forecast from.
     """
     from foreshock.analysis.aggregate import aggregate
@@ -34,7 +35,7 @@ def look_ahead(
     usable = horizon if horizon is not None and horizon > last else None
     options = ForecastOptions(threshold=threshold, horizon=usable, score=False, sensitivity=False, figures=False)
     found = run_forecast([RunSource(layout.root)], layout.analysis / "forecast", options)
-    rates = _headline(layout, config)
+    rates, changes = _headline(layout, config), _changes(layout)
     medians = dict(zip(found.times["exploit_type"], found.times["step_median"], strict=True))
     final = found.forecast[found.forecast["step"] == found.forecast["step"].max()]
     rows = []
@@ -49,9 +50,24 @@ def look_ahead(
                 "p_exceed_seen": round(float(row["p_exceed_seen"]), 6),
                 "step_median": None if median is None or median != median else float(median),
             }
+            | changes.get(kind, {"trace_change": None, "trace_change_se": None})
             | rates.get(kind, {"checkpoint": None, "rate": None, "lower95": None, "upper95": None, "status": None})
         )
     return Outlook(checkpoints, threshold, horizon, rows)
+
+
+def _changes(layout: RunLayout) -> dict[str, dict[str, Any]]:
+    """How whole exploit traces of each type stand at the last checkpoint."""
+    from foreshock.analysis.surfaces.whole_traces import trace_signals
+
+    found: dict[str, dict[str, Any]] = {}
+    for row in trace_signals(layout.root).sort_values("checkpoint").to_dict("records"):
+        error = float(row["trace_change_se"])
+        found[str(row["exploit_type"])] = {
+            "trace_change": round(float(row["trace_change"]), 4),
+            "trace_change_se": None if error != error else round(error, 4),
+        }
+    return found
 
 
 def _headline(layout: RunLayout, config: RunConfig) -> dict[str, dict[str, Any]]:
@@ -85,24 +101,35 @@ def _rate(log10_rate: float) -> float:
 
 
 def new_alarms(
-    outlook: Outlook, alarm_probability: float, raised: set[str], run: str, layout: RunLayout, deliveries: list[str]
+    outlook: Outlook,
+    alarm_probability: float,
+    raised: set[str],
+    run: str,
+    layout: RunLayout,
+    deliveries: list[str],
+    trace_nats: float | None = None,
 ) -> list[Alarm]:
-    """Alarms of types whose forecast reaches `alarm_probability` and that have had none."""
+    """Alarms of types that have had none and whose forecast reaches `alarm_probability`, or whose whole traces have
+    gained `trace_nats`."""
     alarms = []
     for row in outlook.types:
-        kind = row["exploit_type"]
-        if row["p_exceed"] < alarm_probability or kind in raised:
+        kind, change = row["exploit_type"], row.get("trace_change")
+        by_trace = trace_nats is not None and change is not None and change >= trace_nats
+        if (row["p_exceed"] < alarm_probability and not by_trace) or kind in raised:
             continue
         seen = "" if row["rate"] is None else f"; estimated rate now {row['rate']:.2g} at step {row['checkpoint']}"
         message = (
             f"{run}: {kind} will exceed {outlook.threshold:.0%} by step {row['horizon']:g} "
             f"with probability {row['p_exceed']:.0%}{seen}"
         )
+        if by_trace:
+            message += f"; its whole exploit traces have gained {change:.1f} nats (alarm at {trace_nats:.1f})"
         facts = {
             "run": run,
             "run_dir": str(layout.root.absolute()),
             "threshold": outlook.threshold,
             "alarm_probability": alarm_probability,
+            "trace_nats": trace_nats,
         } | row
         when = datetime.now(UTC).isoformat(timespec="seconds")
         alarms.append(Alarm(f"{layout.name}/{kind}", kind, when, message, facts, list(deliveries)))

@@ -372,6 +372,7 @@ class Watcher:
             self.config.checkpoints.run_name,
             self.layout,
             self.options.deliveries,
+            self.options.trace_nats,
         )
         if not alarms:
             return
@@ -432,4 +433,7 @@ def _sentence(row: dict[str, Any], threshold: float) -> str:
     if row["rate"] is not None:
         low, high = row["lower95"] or 0.0, row["upper95"] or 1.0
         rate = f"rate {row['rate']:.2g} ({low:.2g} to {high:.2g}) at step {row['checkpoint']}"
-    return f"{row['exploit_type']}: {rate}; above {threshold:.0%} by step {row['horizon']:g}: {row['p_exceed']:.0%}"
+    change = row.get("trace_change")
+    traces = "" if change is None else f"; whole exploit traces {change:+.1f} nats since the first checkpoint"
+    ahead = f"above {threshold:.0%} by step {row['horizon']:g}: {row['p_exceed']:.0%}"
+    return f"{row['exploit_type']}: {rate}; {ahead}{traces}"

@@ -16,6 +16,7 @@ from foreshock.errors import InputError
 class WatchOptions:
     """What does not belong to the run: when to look, when to alarm, whom to tell, when to end.
 
+    alarm_probability, trace_nats: a type alarms when its forecast, or the change of its whole traces, reaches one.
     until: a step, or infinity for `final`; the watch ends when a checkpoint at or after it is evaluated.
     """
 
@@ -24,6 +25,7 @@ class WatchOptions:
     threshold: float = 0.10
     horizon: float | None = None
     alarm_probability: float = 0.5
+    trace_nats: float | None = None
     webhook: str | None = None
     on_alarm: str | None = None
     exit_on_alarm: bool = False

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from foreshock.analysis.evidence.donor import smoothed_rates
 from foreshock.analysis.evidence.evidence import DirectRows, DonorKind, Evidence, PrefillRows, Surface
-from foreshock.analysis.surfaces.cells import COLUMNS
+from foreshock.analysis.surfaces.cells import COLUMNS, KEYS
 from foreshock.analysis.surfaces.labels import log_step
 from foreshock.jobs.records.jsonl import read_json, write_json
 from foreshock.jobs.verify.builtin.problems import DEMO_TYPES
@@ -256,7 +256,9 @@ def cells_of(evidence: Evidence, name: str) -> pd.DataFrame:
                 means = [float(v.mean()) if len(v) else np.nan for v in (kl, kl[hit], log_p)]
                 counts = (int(evidence.n[j, c, at]), int(evidence.k[j, c, at]))
                 rows.append((name, surface.exploit_type, step, int(level), *counts, *means))
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=[*KEYS, "n", "k", "kl_mean", "kl_success", "logprob_mean"]).reindex(
+        columns=COLUMNS
+    )
 
 
 def _models(run: Measured, types: Sequence[str]) -> dict[str, list[float]]:

@@ -55,6 +55,7 @@ class WorkerSettings:
     opening: str | None = None
     closing: str | None = None
     stop_token_ids: tuple[int, ...] = ()
+    whole_trace: bool = False
     rendering: dict[str, Any] = field(default_factory=dict)
     """What was resolved when the run was planned: format, markers and where they were found, stops."""
 

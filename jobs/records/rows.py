@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 Row = dict[str, Any]
 
@@ -77,6 +77,13 @@ LEVEL = Field("prefill_level", FieldType.WHOLE, Owner.PLAN, "Words asked for; a 
 PREFILL_SHA256 = Field("prefill_sha256", FieldType.TEXT, Owner.PREFILL, "sha256 of the forced text", read=True)
 TEMPLATE = Field(
     "template_sha256", FieldType.TEXT, Owner.PROMPT, "sha256 of everything that turns a problem into token ids"
+)
+CHANNEL = Field(
+    "prefill_channel",
+    FieldType.TEXT,
+    Owner.PREFILL,
+    "Where the forced text stands: `reasoning` or `answer`; null where none is forced",
+    read=True,
 )
 ROLLOUT = Field(
     "rollout",
@@ -155,6 +162,7 @@ EVAL_FIELDS = (
         Owner.VERIFIER,
         "Of an exploit: no sign of the intended one in its source, so it may have won otherwise; see sandbox.md",
     ),
+    CHANNEL,
 )
 
 SAMPLE_FIELDS = (
@@ -197,6 +205,18 @@ LOGPROB_FIELDS = (
     TEMPLATE,
     Field("logprob_temperature", FieldType.NUMBER, Owner.PLAN, "Temperature of the distribution scored under"),
     Field("logprob_method", FieldType.TEXT, Owner.ENGINE, "`full_softmax`, or `top_k` where a server gives no more"),
+    CHANNEL,
+    Field(
+        "trace_logprob_sum",
+        FieldType.NUMBER,
+        Owner.ENGINE,
+        "log P of the whole trace and the problem's exploit code behind it, in nats; on the longest level's rows, with "
+        "`logprob.whole_trace`",
+        read=True,
+    ),
+    Field("trace_num_tokens", FieldType.WHOLE, Owner.ENGINE, "Model tokens of that", read=True),
+    Field("trace_code_logprob", FieldType.NUMBER, Owner.ENGINE, "The exploit code's part of it", read=True),
+    Field("trace_sentences", FieldType.NUMBERS, Owner.ENGINE, "The reasoning's part, by sentence"),
 )
 
 EXPLOIT_LOGPROB_FIELDS = (

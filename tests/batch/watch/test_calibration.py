@@ -1,0 +1,63 @@
+"""The alarm is set by false alarms: thresholds from quiet runs, refused where they are too few."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foreshock.batch.watch.calibration import STATISTICS, Calibration, read_calibration
+from foreshock.batch.watch.estimate import new_alarms
+from foreshock.batch.watch.state import Outlook
+from foreshock.errors import InputError
+from foreshock.jobs.records.layout import RunLayout
+
+
+@given(st.lists(st.floats(0, 1), min_size=3, max_size=40, unique=True), st.floats(0.01, 0.9))
+def test_a_further_quiet_run_passes_the_threshold_no_more_often_than_asked(peaks: list[float], rate: float) -> None:
+    """Of n + 1 exchangeable runs, the last is above the j-th highest of the others with chance j / (n + 1)."""
+    known = Calibration({"trace": tuple(peaks)}, "test")
+    if rate < 1 / (len(peaks) + 1):
+        with pytest.raises(InputError, match="cannot tell"):
+            known.threshold("trace", rate)
+        return
+    above = sum(value >= known.threshold("trace", rate) for value in peaks)
+    assert above / (len(peaks) + 1) <= rate + 1e-9
+    assert (above + 1) / (len(peaks) + 1) > rate - 1e-9
+
+
+def test_the_shipped_calibration_has_both_statistics_and_says_where_it_is_from() -> None:
+    shipped = read_calibration()
+    assert all(len(shipped.peaks[name]) >= 4 for name in STATISTICS)
+    assert "early_warning" in shipped.source
+    assert np.isfinite(shipped.threshold("trace", 0.5))
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"source": "x", "peaks": {"trace": ["a"]}}', "no json"])
+def test_a_file_of_another_form_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "own.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"own\.json"):
+        read_calibration(path)
+    path.write_text(json.dumps({"source": "mine", "peaks": {"trace": [1.0, float("inf")]}}))
+    with pytest.raises(InputError, match="finite"):
+        read_calibration(path)
+
+
+def test_types_alarm_by_what_their_traces_have_gained(tmp_path: Path) -> None:
+    row = {"checkpoint": 4, "rate": None, "horizon": 8.0, "p_exceed": 0.1, "step_median": None}
+    types = [
+        row | {"exploit_type": "risen", "trace_change": 3.2},
+        row | {"exploit_type": "flat", "trace_change": 0.1},
+        row | {"exploit_type": "unscored", "trace_change": None},
+    ]
+    outlook = Outlook(["checkpoint-4"], 0.1, None, types)
+    alarms = new_alarms(outlook, 1.1, set(), "run", RunLayout(tmp_path), [], trace_nats=2.0)
+    assert [alarm.exploit_type for alarm in alarms] == ["risen"]
+    assert "gained 3.2 nats" in alarms[0].message
+    assert new_alarms(outlook, 1.1, {"risen"}, "run", RunLayout(tmp_path), [], trace_nats=2.0) == []
+    assert new_alarms(outlook, 1.1, set(), "run", RunLayout(tmp_path), []) == []
