@@ -14,7 +14,7 @@ from foreshock.jobs.prompts.base import PromptFormat, RenderedPrompt
 from foreshock.jobs.prompts.problem_prompt import build_user_message
 from foreshock.jobs.records.planfile import WorkerSettings
 from foreshock.jobs.records.rows import Row, RowIdentity
-from foreshock.jobs.scoring import LevelScore, ScoredPrefill, logprob_row, plan_scoring
+from foreshock.jobs.scoring import LevelScore, ScoredPrefill, logprob_row, plan_scoring, scoring_temperature
 from foreshock.jobs.spec import JobSpec
 from foreshock.jobs.whole_trace import WHOLE, WholeTrace, render_whole, trace_fields
 
@@ -22,11 +22,6 @@ _TRACES_PER_PART = 256
 
 TraceKey = tuple[str, str]
 """(task id, sha256 of the longest prefill): what is scored once."""
-
-
-def scoring_temperature(temperature: float) -> float:
-    """The temperature at which log P is taken: the sampling temperature, or 1 for greedy sampling."""
-    return temperature if temperature > 0 else 1.0
 
 
 def score_spec(

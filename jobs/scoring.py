@@ -19,6 +19,11 @@ from foreshock.jobs.records.rows import ERROR_KEY, LOGPROB_KEYS, SCHEMA_VERSION,
 K = TypeVar("K", bound=Hashable)
 
 
+def scoring_temperature(temperature: float) -> float:
+    """The temperature at which log P is taken: the sampling temperature, or 1 for greedy sampling."""
+    return temperature if temperature > 0 else 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class ScoredPrefill:
     """What a row says of a prefill besides its score. `exploit_success` is its continuation's, where that is known."""

@@ -23,7 +23,7 @@ from foreshock.jobs.prompts.base import PromptFormat, RenderedPrompt
 from foreshock.jobs.prompts.registry import checkpoint_format
 from foreshock.jobs.prompts.tokenizer import PrefillTextError
 from foreshock.jobs.records.jsonl import read_jsonl, write_jsonl
-from foreshock.jobs.score import scoring_temperature
+from foreshock.jobs.scoring import scoring_temperature
 from foreshock.jobs.spec import Checkpoint
 
 

@@ -25,8 +25,7 @@ from foreshock.jobs.records.checkpoint_names import checkpoint_order
 from foreshock.jobs.records.jsonl import read_jsonl, write_jsonl
 from foreshock.jobs.records.layout import CellFile, CellName, RunLayout
 from foreshock.jobs.records.rows import Row, text_sha256
-from foreshock.jobs.score import scoring_temperature
-from foreshock.jobs.scoring import LevelScore, ScoredPrefill, logprob_row, plan_scoring
+from foreshock.jobs.scoring import LevelScore, ScoredPrefill, logprob_row, plan_scoring, scoring_temperature
 from foreshock.jobs.spec import Checkpoint
 
 SampleKey = tuple[str, int, str]

@@ -18,7 +18,7 @@ from foreshock.batch.site import Site
 from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.records.layout import ResultsLayout
 from foreshock.jobs.records.problem_checks import check_lines
-from foreshock.jobs.score import scoring_temperature
+from foreshock.jobs.scoring import scoring_temperature
 from foreshock.jobs.spec import JobKind
 
 

@@ -101,7 +101,7 @@ def real_table(
         table["trace"] = by_step["trace_change"].mean().reindex(steps).to_numpy()
         table["trace, a type"] = by_step["trace_change"].max().reindex(steps).to_numpy()
         table["code"] = by_step["code_change"].mean().reindex(steps).to_numpy()
-    cells = load_run_cells(RunSource(run_dir), all_types=True).cells
+    cells = load_run_cells(RunSource(run_dir)).cells
     kl = metric_series(cells, Metric.NEG_KL).groupby("checkpoint")["value"].mean().reindex(steps).to_numpy(float)
     if np.isfinite(kl).any():
         table["KL level"] = kl - kl[np.isfinite(kl)][0]
