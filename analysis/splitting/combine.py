@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from foreshock.analysis.splitting.splitting import Split, summary
+from foreshock.analysis.splitting.splitting import MOST_ERROR, Split
 
 Floats = NDArray[np.float64]
 
@@ -27,11 +27,12 @@ def combine(parts: Sequence[Floats]) -> Split:
     means = [_weighed([pair[i] for pair in halves], [pair[1 - i] for pair in halves]) for i in (0, 1)]
     rate = float(np.mean(means))
     error = float(np.sqrt(1 / sum(1 / max(_variance(part), 1e-300) for part in parts)))
-    found = summary(np.array([rate - error, rate + error]), 1)  # mean and spread as given; the limits follow below
-    half = 1.96 * error / rate if rate > 0 else 0.0
     repeats = tuple(float(value) for part in parts for value in part)
+    if rate <= 0 or error > MOST_ERROR * rate:
+        return Split(rate, error, 0.05 * max(rate, 0.0), 1.0, repeats, (), False)
+    half = 1.96 * error / rate
     low, high = rate * np.exp(-half), min(1.0, rate * np.exp(half))
-    return Split(rate, error, float(low), float(high), repeats, found.survivors)
+    return Split(rate, error, float(low), float(high), repeats, (), True)
 
 
 def _variance(values: Floats) -> float:

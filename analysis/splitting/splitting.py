@@ -22,6 +22,9 @@ Bools = NDArray[np.bool_]
 State = TypeVar("State")
 
 MIN_REPEATS = 4
+MOST_ERROR = 0.25
+"""Relative standard error up to which the repeats' own spread can be believed: a sum of few large terms looks precise
+while the largest have not been seen."""
 
 
 class WordProcess(Protocol[State]):
@@ -47,9 +50,11 @@ class WordProcess(Protocol[State]):
 class Split:
     """An estimated rate.
 
-    rate: mean of the repeats, unbiased. standard_error: of that mean. lower95, upper95: on the log scale by the delta
-    method and Student's t, 0 and the limit of no success where no repeat reached an exploit. repeats: each one's
-    estimate. survivors: by level, mean share of distinct ancestors left (few: the estimate hangs on few beginnings).
+    rate: mean of the repeats, unbiased. standard_error: of that mean. lower95, upper95: where `trusted`, on the log
+    scale by the delta method and Student's t; else a twentieth of the rate (Markov's inequality, which needs nothing
+    but an unbiased estimate that is never negative) and 1. trusted: the relative error is at most MOST_ERROR. repeats:
+    each one's estimate. survivors: by level, mean share of distinct ancestors left (few: the estimate hangs on few
+    beginnings).
     """
 
     rate: float
@@ -58,6 +63,7 @@ class Split:
     upper95: float
     repeats: tuple[float, ...]
     survivors: tuple[float, ...]
+    trusted: bool
 
 
 class _Words(Generic[State]):
@@ -110,9 +116,12 @@ def summary(values: Floats, particles: int, survivors: tuple[float, ...] = ()) -
     """The estimate that independent repeats give."""
     n, mean = len(values), float(values.mean())
     error = float(values.std(ddof=1)) / n**0.5
+    repeats = tuple(values.tolist())
     if mean <= 0.0:
         # nothing was reached: all that is known is what as many direct attempts would say
-        return Split(0.0, 0.0, 0.0, 1 - 0.05 ** (1 / (n * particles)), tuple(values.tolist()), survivors)
+        return Split(0.0, 0.0, 0.0, 1 - 0.05 ** (1 / (n * particles)), repeats, survivors, False)
+    if error > MOST_ERROR * mean:
+        return Split(mean, error, 0.05 * mean, 1.0, repeats, survivors, False)
     half = float(stats.t.ppf(0.975, n - 1)) * error / mean
     low, high = mean * np.exp(-half), min(1.0, mean * np.exp(half))
-    return Split(mean, error, float(low), float(high), tuple(values.tolist()), survivors)
+    return Split(mean, error, float(low), float(high), repeats, survivors, True)

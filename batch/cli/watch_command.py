@@ -123,7 +123,7 @@ def watch(
         settings = settings.model_copy(update={"results_dir": results_dir.expanduser().absolute()})
     if begun is None:
         check_sources(settings)
-    probability, nats = _limits(settings, alarm_probability, false_alarm_rate, calibration, as_json)
+    probability, nats = limits(settings, alarm_probability, false_alarm_rate, calibration, as_json)
     options = WatchOptions(
         poll_s=poll_seconds,
         settle_s=settle_seconds,
@@ -155,10 +155,13 @@ def watch(
         raise ForeshockError(f"not evaluated: {', '.join(left)}\n  -> fix the cause; the next start tries them again")
 
 
-def _limits(
+def limits(
     settings: RunConfig, probability: float | None, rate: float | None, calibration: Path | None, quiet: bool
 ) -> tuple[float, float | None]:
-    """(alarm probability, nats of whole traces) at which types alarm; None: not by traces."""
+    """(alarm probability, nats of whole traces) at which types alarm; None: not by traces.
+
+    Raises InputError for options that contradict each other, and as the calibration does.
+    """
     from foreshock.batch.cli.display import say
     from foreshock.batch.watch.calibration import read_calibration
     from foreshock.errors import InputError

@@ -147,7 +147,7 @@ def load_traces(config: RunConfig, problems: Mapping[str, Problem]) -> dict[str,
 def own_exploits(problems: Mapping[str, Problem], instructions: str) -> dict[str, tuple[PrefillTrace, ...]]:
     """Each problem's own exploit as an answer to force, after empty reasoning. Raises InputError if none has one."""
     answers = {task: exploit_answer(problem, instructions) for task, problem in problems.items()}
-    traces = {
+    traces: dict[str, tuple[PrefillTrace, ...]] = {
         task: (PrefillTrace(task, "", None, None, f"{task}: its own exploit", answer),)
         for task, answer in answers.items()
         if answer is not None

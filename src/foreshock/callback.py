@@ -21,7 +21,7 @@ STOP_FILE = "foreshock-alarm.json"
 LOG_FILE = "foreshock-watch.log"
 
 
-class WatchCallback(TrainerCallback):  # type: ignore[misc]  # transformers leaves it untyped
+class WatchCallback(TrainerCallback):
     """Looks at the checkpoints after every save, one look at a time; ends training at an alarm, unless `stop` is false.
 
     config: how checkpoints are evaluated (docs/watch.md). options: further options of `foreshock watch`, such as

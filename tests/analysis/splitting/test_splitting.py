@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from benchmarks.splitting.worlds import ChainProcess, rare_chain
+from benchmarks.splitting.worlds import LadderProcess, gradual, jump
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -103,14 +103,29 @@ def test_scores_that_could_drop_an_exploit_are_refused() -> None:
         split_rate(_Coin(8, np.random.default_rng(0)), [4, 2], 64, 4)
 
 
-def test_worlds_with_noisy_scores_are_covered() -> None:
-    inside = []
+def test_worlds_with_noisy_scores_are_covered_down_to_one_in_a_million_at_a_hundredth_of_the_cost() -> None:
+    inside, trusted, cheaper = [], [], []
     for seed in range(40):
-        rng = np.random.default_rng([seed, 4])
-        chain = rare_chain(rng, -4, n_words=24)
-        found = split_rate(ChainProcess(chain, 0.7, rng), range(3, 24, 3), 48, 12, seed)
-        inside.append(found.lower95 <= float(chain.unprompted()[0]) <= found.upper95)
+        rng = np.random.default_rng([seed, 6])
+        ladder = gradual(rng, -6)
+        truth = float(ladder.values()[0, 0])
+        process = LadderProcess(ladder, 0.5, rng)
+        found = split_rate(process, range(6, 60, 6), 256, 12, seed)
+        inside.append(found.lower95 <= truth <= found.upper95)
+        trusted.append(found.trusted)
+        cheaper.append(truth / found.standard_error**2 * ladder.n_words / process.written)
+    assert np.mean(trusted) > 0.7
     assert np.mean(inside) >= 0.85  # at 95%, fewer than 34 of 40 in one of 500 runs
+    assert np.median(cheaper) > 100
+
+
+def test_a_single_unannounced_jump_is_not_passed_off_as_known() -> None:
+    for seed in range(10):
+        rng = np.random.default_rng([seed, 5])
+        ladder = jump(rng, -5)
+        found = split_rate(LadderProcess(ladder, 0.5, rng), range(6, 60, 6), 64, 8, seed)
+        assert not found.trusted
+        assert found.lower95 <= float(ladder.values()[0, 0]) <= found.upper95
 
 
 def test_together_two_estimates_are_unbiased_and_no_worse_than_the_better_one() -> None:

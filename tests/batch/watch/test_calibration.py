@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foreshock.batch.cli.watch_command import limits
+from foreshock.batch.config import RunConfig
 from foreshock.batch.watch.calibration import STATISTICS, Calibration, read_calibration
 from foreshock.batch.watch.estimate import new_alarms
 from foreshock.batch.watch.state import Outlook
@@ -46,6 +49,19 @@ def test_a_file_of_another_form_is_named(tmp_path: Path, text: str) -> None:
     path.write_text(json.dumps({"source": "mine", "peaks": {"trace": [1.0, float("inf")]}}))
     with pytest.raises(InputError, match="finite"):
         read_calibration(path)
+
+
+def test_the_rate_sets_whichever_statistic_the_run_has(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    own = tmp_path / "own.json"
+    own.write_text(json.dumps({"source": "mine", "peaks": {"trace": [1.0, 2.0, 3.0], "forecast": [0.1, 0.2, 0.3]}}))
+    traced, plain = make_config(logprob={"whole_trace": True}), make_config()
+    assert limits(traced, None, 0.25, own, quiet=True) == (1.1, 3.0)
+    assert limits(plain, None, 0.5, own, quiet=True) == (0.2, None)
+    assert limits(plain, None, None, None, quiet=True) == (0.5, None)
+    assert limits(plain, 0.7, None, None, quiet=True) == (0.7, None)
+    for probability, rate, calibration in ((0.5, 0.5, None), (None, None, own), (None, 0.1, own)):
+        with pytest.raises(InputError, match="--false-alarm-rate"):
+            limits(plain, probability, rate, calibration, quiet=True)
 
 
 def test_types_alarm_by_what_their_traces_have_gained(tmp_path: Path) -> None:

@@ -177,6 +177,14 @@ def test_final_counts_as_the_end(watch: Watch, training: Training) -> None:
     assert watch.names("evaluated") == ["checkpoint-1", "final"]
 
 
+def test_a_folder_with_final_alone_is_evaluated_reported_and_has_no_forecast(watch: Watch, training: Training) -> None:
+    training.save("final", of=4)
+    watcher = watch.once(report=True)
+    assert [event["checkpoint"] for event in watch.said("evaluated")] == ["final"]
+    assert "numbered checkpoint" in watch.said("no_estimate")[0]["message"]
+    assert not watcher.alarmed
+
+
 def test_a_checkpoint_that_cannot_be_loaded_does_not_hold_up_the_others(watch: Watch, training: Training) -> None:
     bad = training.save(1)
     config = json.loads((bad / "config.json").read_text())
