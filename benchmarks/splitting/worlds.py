@@ -2,8 +2,8 @@
 
 In the first, reasoning has a number of turning points, and each makes the next lean towards the exploit likelier: that
 is what splitting is for. In the second, one word in a million decides and nothing announces it: no splitting can help,
-and the estimate has to say so. The score is what a monitor could have: the exact P(exploit | beginning) to a power below
-1, times log-normal noise that stays much the same from level to level.
+and the estimate has to say so. The score is what a monitor could have: the exact P(exploit | beginning) to a power
+below 1, times log-normal noise that stays much the same from level to level.
 """
 
 from __future__ import annotations
