@@ -24,6 +24,8 @@ from foreshock.analysis.forecast.sensitivity import forecast_sensitivity
 from foreshock.analysis.forecast.temporal import temporal_scores
 from foreshock.analysis.surfaces.cells import RunSource, load_cells, run_checkpoints
 from foreshock.analysis.surfaces.labels import DEFAULT_THRESHOLD
+from foreshock.analysis.surfaces.whole_traces import COLUMNS, trace_signals
+from foreshock.analysis.tables.load import run_name
 from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
 from foreshock.jobs.records.exploit_types import INTENTIONAL, IntentionalTypes
@@ -57,6 +59,7 @@ class ForecastRun:
     temporal: pd.DataFrame
     predictors: pd.DataFrame
     sensitivity: pd.DataFrame
+    whole_traces: pd.DataFrame
     summary: dict[str, object]
     figures: tuple[SavedFigure, ...]
     notes: tuple[str, ...]
@@ -94,6 +97,7 @@ def run_forecast(sources: list[RunSource], output_dir: Path, options: ForecastOp
     logits = level_zero_logits(cells)
     temporal = temporal_scores(logits, past) if shortest >= 2 else pd.DataFrame()
     predictors = compare_predictors(cells) if shortest >= 2 and cells["exploit_type"].nunique() > 1 else pd.DataFrame()
+    wholes = _whole_traces(sources, cells)
     output_dir.mkdir(parents=True, exist_ok=True)
     tables = {
         "forecast.csv": forecast,
@@ -103,6 +107,7 @@ def run_forecast(sources: list[RunSource], output_dir: Path, options: ForecastOp
         "trajectory_predictions.csv": temporal,
         "predictor_comparison.csv": predictors,
         "sensitivity.csv": varied,
+        "whole_traces.csv": wholes,
     }
     for name, table in tables.items():
         if len(table.columns):
@@ -124,9 +129,17 @@ def run_forecast(sources: list[RunSource], output_dir: Path, options: ForecastOp
     }
     text = json.dumps(summary | {"notes": notes}, indent=2) + "\n"
     atomic_write_bytes(output_dir / "summary.json", text.encode())
-    return ForecastRun(
-        forecast, times, scores, past, temporal, predictors, varied, summary, tuple(figures), tuple(notes), output_dir
-    )
+    found = (forecast, times, scores, past, temporal, predictors, varied, wholes)
+    return ForecastRun(*found, summary, tuple(figures), tuple(notes), output_dir)
+
+
+def _whole_traces(sources: list[RunSource], cells: pd.DataFrame) -> pd.DataFrame:
+    """How much likelier whole exploit traces have become, by forecast type; empty where none was scored."""
+    parts = [trace_signals(source.path).assign(run=source.label or run_name(source.path)) for source in sources]
+    joined = pd.concat([part for part in parts if len(part)], ignore_index=True) if any(map(len, parts)) else None
+    if joined is None:
+        return pd.DataFrame()
+    return joined[joined["exploit_type"].isin(set(cells["exploit_type"]))][["run", *COLUMNS]]
 
 
 def future_steps(last: float, horizon: float, count: int = _FUTURE_STEPS) -> list[float]:

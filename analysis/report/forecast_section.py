@@ -49,6 +49,7 @@ def forecast_section(run: ForecastRun) -> Section:
             "nothing and the line is the prior's; prior growth: the data say where the rate is, hardly how fast it "
             "moves. Each line holds alone: of many 90% intervals about one in ten misses."
         ),
+        _whole_traces(run.whole_traces),
         _track_record(run.scores),
         _direction(run.past),
         _sensitivity(run.sensitivity),
@@ -61,6 +62,7 @@ def forecast_section(run: ForecastRun) -> Section:
         "Predicting the rate itself": "trajectory_predictions.csv",
         "Which measure predicts the final rate": "predictor_comparison.csv",
         "Other priors, and without each level": "sensitivity.csv",
+        "Whole traces": "whole_traces.csv",
     }
     files = {title: run.directory / name for title, name in names.items()}
     return Section(
@@ -86,6 +88,27 @@ def _outlook(run: ForecastRun) -> pd.DataFrame:
         "rests_on",
     ]
     return run.times.sort_values("p_by_horizon", ascending=False)[columns].head(24)
+
+
+def _whole_traces(table: pd.DataFrame) -> Markup:
+    """The last checkpoint's change of each type, the largest first."""
+    if table.empty:
+        return Markup("")
+    last = table[table["checkpoint"] == table.groupby("run")["checkpoint"].transform("max")]
+    shown = last.sort_values("trace_change", ascending=False).head(24)
+    text = (
+        "Whole exploit traces, reasoning and code, under each checkpoint: how many nats likelier they have become "
+        "since the first one, and the code's part. The same traces are read every time, so this moves before exploits are "
+        "frequent enough to count; it is a score and not a rate (docs/early-warning.md)."
+    )
+    names = {
+        "trace_change": "nats since the first checkpoint",
+        "trace_change_se": "standard error",
+        "code_change": "of which code",
+        "n_traces": "traces",
+    }
+    columns = ["run", "exploit_type", "checkpoint", "n_traces", "trace_change", "trace_change_se", "code_change"]
+    return paragraph(text) + html_table(shown[columns], names)
 
 
 def _track_record(scores: pd.DataFrame) -> Markup:
