@@ -98,8 +98,8 @@ def _whole_traces(table: pd.DataFrame) -> Markup:
     shown = last.sort_values("trace_change", ascending=False).head(24)
     text = (
         "Whole exploit traces, reasoning and code, under each checkpoint: how many nats likelier they have become "
-        "since the first one, and the code's part. The same traces are read every time, so this moves before exploits are "
-        "frequent enough to count; it is a score and not a rate (docs/early-warning.md)."
+        "since the first one, and the code's part. The same traces are read every time, so this moves before exploits "
+        "are frequent enough to count; it is a score and not a rate (docs/early-warning.md)."
     )
     names = {
         "trace_change": "nats since the first checkpoint",
