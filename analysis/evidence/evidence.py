@@ -93,7 +93,7 @@ class Evidence:
 
     surfaces: J; steps: [C] training steps, ascending; levels: [L] words, ascending;
     n, k: [J, C, L] attempts and exploits (n = 0: the cell was not run); direct_rows: level 0 by task, None where only
-    the counts are known. Raises ValueError on impossible counts.
+    the counts are known; faults: what the files prove to be wrong with them. Raises ValueError on impossible counts.
     """
 
     surfaces: tuple[Surface, ...]
@@ -104,6 +104,7 @@ class Evidence:
     rows: PrefillRows
     donor: DonorKind
     direct_rows: DirectRows | None = None
+    faults: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shape = (len(self.surfaces), len(self.steps), len(self.levels))

@@ -8,7 +8,7 @@ one score serve them all. Taking the first match instead has produced "probabili
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pandas as pd
 
 from foreshock.analysis.evidence.donor import smoothed_rates
 from foreshock.analysis.evidence.evidence import DirectRows, DonorKind, Evidence, Floats, Ints, PrefillRows, Surface
+from foreshock.analysis.evidence.pairing import pairing_faults, score_facts
 from foreshock.analysis.tables import (
     TableKind,
     load_evals,
@@ -54,10 +55,12 @@ def load_evidence(run_dirs: Sequence[Path], donor_run: Path | None = None, condi
     contradicting rows, two runs of one name, or no usable evaluation at all.
     """
     notes: list[str] = []
-    tasks, types = _Names(), _Names()
-    donor = _load_donor(donor_run, conditioned, tasks, notes) if donor_run is not None else None
+    faults: list[str] = []
+    codes = _Codes(_Names(), _Names(), _Names())
+    types = codes.types
+    donor = _load_donor(donor_run, conditioned, codes, notes) if donor_run is not None else None
     parts = [
-        _run_frame(Path(run), donor, tasks, types, notes).assign(run=np.int32(i)) for i, run in enumerate(run_dirs)
+        _run_frame(Path(run), donor, codes, notes, faults).assign(run=np.int32(i)) for i, run in enumerate(run_dirs)
     ]
     names = [run_name(Path(run)) for run in run_dirs]
     if len(set(names)) != len(names):
@@ -78,7 +81,8 @@ def load_evidence(run_dirs: Sequence[Path], donor_run: Path | None = None, condi
             "the prefill source kept only exploit traces and no donor rollouts were given: weights lack the factor "
             "pi/a, so importance-sampling rows are heuristic; pass --donor-run, or --donor-unconditioned"
         )
-    return LoadedEvidence(_to_evidence(table, names, types, kind), tuple(dict.fromkeys(notes)))
+    evidence = replace(_to_evidence(table, names, types, kind), faults=tuple(faults))
+    return LoadedEvidence(evidence, tuple(dict.fromkeys(notes)))
 
 
 class _Names:
@@ -88,19 +92,30 @@ class _Names:
         self.index: dict[str, int] = {}
 
     def codes(self, column: pd.Series[Any]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
-        """Code of each entry; only distinct names are touched as strings."""
+        """Code of each entry, -1 for null; only distinct names are touched as strings."""
         found = column.astype("category").cat
         lookup = [self.index.setdefault(str(name), len(self.index)) for name in found.categories]
-        return np.asarray(lookup, dtype=np.int32)[found.codes.to_numpy()]
+        return np.asarray([*lookup, -1], dtype=np.int32)[found.codes.to_numpy()]  # code -1: null
+
+
+@dataclass(frozen=True, slots=True)
+class _Codes:
+    """Codes of task names, exploit types and digests of prefixes."""
+
+    tasks: _Names
+    types: _Names
+    shas: _Names
 
 
 @dataclass(frozen=True, slots=True)
 class _Donor:
-    """log_q: by (prefill_level, task, attempt_idx); correction: the same with log(pi / a), or empty."""
+    """log_q: by (prefill_level, task, attempt_idx); correction: the same with log(pi / a), or empty; facts: what its
+    scores say of themselves."""
 
     log_q: pd.DataFrame
     correction: pd.DataFrame
     has_rates: bool
+    facts: pd.DataFrame | None = None
 
 
 def _rates_of(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
@@ -112,25 +127,27 @@ def _rates_of(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return counts.assign(rate=smoothed_rates(k, n, group.astype(np.int64)))
 
 
-def _load_donor(path: Path, conditioned: bool, tasks: _Names, notes: list[str]) -> _Donor:
-    log_q = _scores(_optional(path, TableKind.LOGPROB), tasks)
+def _load_donor(path: Path, conditioned: bool, codes: _Codes, notes: list[str]) -> _Donor:
+    tasks = codes.tasks
+    table = _optional(path, TableKind.LOGPROB)
+    log_q, facts = _scores(table, tasks), _facts(table, codes)
     # The donor is one model: its label in the file name carries no meaning here.
     log_q = log_q.drop(columns="checkpoint").drop_duplicates(["prefill_level", "task", "attempt_idx"])
     empty = pd.DataFrame(columns=["prefill_level", "task", "attempt_idx", "correction"])
     if not conditioned:
-        return _Donor(log_q, empty, has_rates=False)
+        return _Donor(log_q, empty, has_rates=False, facts=facts)
     evals = load_evals(path, repeats_are_rollouts=True)
     evals = evals.assign(exploit_success=evals["exploit_success"].astype(np.int64), task=tasks.codes(evals["task_id"]))
     at_zero, above = evals[evals["prefill_level"] == 0], evals[evals["prefill_level"] > 0]
     if at_zero.empty or above.empty:
         notes.append(f"{path} has no level-0 or no prefilled rollouts of the donor: pi and a are unknown")
-        return _Donor(log_q, empty, has_rates=False)
+        return _Donor(log_q, empty, has_rates=False, facts=facts)
     pi = _rates_of(at_zero, ["task"])[["task", "rate"]].rename(columns={"rate": "pi"})
     a = _rates_of(above, ["prefill_level", "task", "attempt_idx"])
     joined = a.merge(pi, on="task", how="inner")
     correction = np.log(joined["pi"].to_numpy()) - np.log(joined["rate"].to_numpy())
     joined = joined.assign(correction=correction)[list(empty.columns)]
-    return _Donor(log_q, joined, has_rates=True)
+    return _Donor(log_q, joined, has_rates=True, facts=facts)
 
 
 def _optional(path: Path, kind: TableKind) -> pd.DataFrame | None:
@@ -154,6 +171,14 @@ def _scores(frame: pd.DataFrame | None, tasks: _Names) -> pd.DataFrame:
     return frame.assign(task=tasks.codes(frame["task_id"]))[columns]
 
 
+def _facts(frame: pd.DataFrame | None, codes: _Codes) -> pd.DataFrame | None:
+    """What scores above level 0 say of themselves."""
+    if frame is None:
+        return None
+    frame = frame[frame["prefill_level"] > 0]
+    return score_facts(frame, codes.tasks.codes(frame["task_id"]), codes.shas.codes(frame["prefill_sha256"]))
+
+
 def _attach(rows: pd.DataFrame, scores: pd.DataFrame, keys: list[str], value: str) -> Floats:
     """`value` of each row's own prefix: [len(rows)], NaN where it was not scored."""
     if scores.empty:
@@ -167,8 +192,9 @@ def _attach(rows: pd.DataFrame, scores: pd.DataFrame, keys: list[str], value: st
     return np.asarray(np.where(missing, look_up(rows, scores, keys, value), found))
 
 
-def _run_frame(path: Path, donor: _Donor | None, tasks: _Names, types: _Names, notes: list[str]) -> pd.DataFrame:
+def _run_frame(path: Path, donor: _Donor | None, codes: _Codes, notes: list[str], faults: list[str]) -> pd.DataFrame:
     """One row per attempt: its cell, type, task, attempt_idx, success, log_w and log_p."""
+    tasks, types = codes.tasks, codes.types
     everything = read_sampled(path).frame
     evals = numbered_checkpoints(everything)
     if len(evals) < len(everything):
@@ -179,13 +205,20 @@ def _run_frame(path: Path, donor: _Donor | None, tasks: _Names, types: _Names, n
         type=types.codes(evals["exploit_type"]),
         success=evals["exploit_success"].to_numpy().astype(np.int8),
         prefix=_prefix_identity(evals),
+        sha=codes.shas.codes(evals["prefill_sha256"]),
     )
     answers = forced_answers(evals)
     if answers.any():
         why = "they carry no importance weight, since what was given has none"
         notes.append(left_out_note(path.name, int(answers.sum()), why))
     del everything, evals
-    scores = _scores(_optional(path, TableKind.LOGPROB), tasks)
+    table = _optional(path, TableKind.LOGPROB)
+    scores, facts = _scores(table, tasks), _facts(table, codes)
+    del table
+    if facts is not None:
+        said = rows.assign(sha=np.where(rows["sha"] >= 0, rows["sha"], np.nan))
+        faults += pairing_faults(path.name, said, facts, donor.facts if donor is not None else None)
+    rows = rows.drop(columns="sha")
     log_p = _attach(rows, scores, _CELL, "log_p")
     log_q = np.full(len(rows), np.nan)
     if donor is not None:

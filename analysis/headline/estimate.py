@@ -51,10 +51,21 @@ class Reduced:
 
 def reduce_evidence(evidence: Evidence, settings: Settings) -> Reduced:
     """Everything that is computed before the learned part: training uses the same."""
-    table = level_table(evidence)
+    return reduce_table(evidence, level_table(evidence), settings)
+
+
+def reduce_table(evidence: Evidence, table: LevelTable, settings: Settings) -> Reduced:
+    """The same from sums that are there already."""
     n, k = effective_counts(evidence)
     smoothed = smooth(evidence, table, n, k, settings)
     return Reduced(table, n, k, smoothed, features(evidence, table, smoothed, n, k))
+
+
+def cell_quantiles(found: Reduced, known: Learned) -> Floats:
+    """Learned quantiles of log10(rate): [5, J, C]."""
+    residual = known.residuals(found.features.values)
+    cells = np.minimum(residual + found.smoothed.mean.reshape(-1, 1) / LOG10, 0.0)
+    return np.moveaxis(cells.reshape(*found.n.shape, -1), -1, 0)
 
 
 def estimate_headline(evidence: Evidence) -> Headline:
@@ -71,10 +82,8 @@ def _estimate(evidence: Evidence, known: Learned, settings: Settings, limits: Li
         )
     shape = found.n.shape
     values = found.features.values
-    residual = known.residuals(values)
-    cells = np.minimum(residual + found.smoothed.mean.reshape(-1, 1) / LOG10, 0.0)
-    quantiles = np.moveaxis(cells.reshape(*shape, -1), -1, 0)
-    faults = exact_faults(evidence)
+    quantiles = cell_quantiles(found, known)
+    faults = [*evidence.faults, *exact_faults(evidence)]
     row, _ = signs(evidence, found.table, found.n, found.k)
     alarm = float(known.detector.predict(row[None])[0, 0])
     if alarm > known.alarm:

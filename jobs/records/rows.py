@@ -203,7 +203,13 @@ LOGPROB_FIELDS = (
     LEVEL,
     PREFILL_SHA256,
     TEMPLATE,
-    Field("logprob_temperature", FieldType.NUMBER, Owner.PLAN, "Temperature of the distribution scored under"),
+    Field(
+        "logprob_temperature",
+        FieldType.NUMBER,
+        Owner.PLAN,
+        "Temperature of the distribution scored under",
+        read=True,
+    ),
     Field("logprob_method", FieldType.TEXT, Owner.ENGINE, "`full_softmax`, or `top_k` where a server gives no more"),
     CHANNEL,
     Field(
