@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def _find(request: Request) -> FoundRates:
     from foreshock.analysis.estimates.found import find_rates
 
-    return find_rates(list(request.runs), request.donor_run, request.conditioned)
+    return find_rates(list(request.runs), request.donor_run, request.conditioned, sensitivity=True)
 
 
 def _show(request: Request, found: FoundRates) -> Section:

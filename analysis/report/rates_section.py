@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from foreshock.analysis.estimates.figure import headline_figure, rates_frame
 from foreshock.analysis.estimates.found import FoundRates
@@ -36,14 +37,35 @@ def estimates_section(found: FoundRates, output_dir: Path, labels: Mapping[str, 
     )
     body += bullets(_facts(found) + list(found.notes))
     body += html_table(last)
+    tables = [ReportTable("All estimates by every method (rates.csv)", csv)]
+    if found.sensitivity is not None and len(found.sensitivity):
+        varied = output_dir / "rates_sensitivity.csv"
+        found.sensitivity.to_csv(varied, index=False, float_format="%.4g")
+        body += _sensitivity(found.sensitivity)
+        tables.append(ReportTable("The headline with other priors, and without each level", varied))
     return Section(
         title="How often would it exploit unprompted?",
         anchor=ANCHOR,
         lead="Estimated unprompted exploit rates with 95% intervals, also where no exploit was seen.",
         body_html=body,
         figures=(figure,),
-        tables=(ReportTable("All estimates by every method (rates.csv)", csv),),
+        tables=tuple(tables),
     )
+
+
+def _sensitivity(table: pd.DataFrame) -> Markup:
+    from foreshock.analysis.headline.sensitivity import headline_sensitivity_summary
+
+    text = (
+        "Appendix: the same estimates with other priors and without each prefill level. The columns hold how many "
+        "decades the medians of the cells called estimates move, and the share that leaves its own 95% interval; an "
+        "estimate that rests on one level or on the prior moves by a large part of its interval."
+    )
+    names = {
+        "mean_change": "mean change", "typical_change": "median size of change", "largest_change": "largest change",
+        "outside": "share outside its interval",
+    }  # fmt: skip
+    return paragraph(text) + html_table(headline_sensitivity_summary(table), names)
 
 
 def _facts(found: FoundRates) -> list[str]:
