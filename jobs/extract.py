@@ -7,17 +7,18 @@ beforehand (`PromptFormat.parse`), so code drafted there is never taken. Nothing
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from foreshock.jobs.answers.fences import Label, Piece, fenced_pieces, transcript_code, without_end_word
+from foreshock.jobs.answers.endings import ends_turn, without_end_word
+from foreshock.jobs.answers.fences import Label, Piece, fenced_pieces
 from foreshock.jobs.answers.prose import bare_pieces, boxed_pieces, span_pieces
 from foreshock.jobs.answers.python_text import (
     bound_names,
     compiles,
     defines,
+    imports_everything,
     is_elided,
     is_program,
     mentions_definition,
@@ -25,22 +26,25 @@ from foreshock.jobs.answers.python_text import (
     only_sets_attributes_of,
     parse,
     provided_names,
+    sets_global,
 )
+from foreshock.jobs.answers.undress import quoted_texts, transcript_code, unescaped
 from foreshock.jobs.records.verdicts import CodeStatus
 
 _ANSWER_TAG = re.compile(r"<(answer|final_answer|solution|submission)>(.*?)(?:</\1>|\Z)", re.I | re.S)
 _REASONING = re.compile(r"\A\s*<(think|thinking|reasoning)>(.*?)(?:</\1>|\Z)", re.I | re.S)
-_END_OF_TURN = re.compile(
-    r"<[|\uff5c](?:im_end|endoftext|eot_id|eom_id|end_of_text|end|return|endofmessage|eot|END_OF_TURN_TOKEN|end_of_turn|"
-    r"end▁of▁sentence)[|\uff5c]>|</s>|<end_of_turn>|<eos>|^(?:User|Human):"
-)
 _FINAL = "<|channel|>final<|message|>"
+_ANALYSIS = re.compile(
+    r"\A\s*(?:<\|start\|>assistant)?<\|channel\|>(?:analysis|commentary)\b.*?<\|channel\|>final<\|message\|>", re.S
+)
 _FINAL_END = re.compile(r"<\|(?:end|return)\|>")
 _REASONING_END = re.compile(r"\s*(?:<[/|\uff5c][^\n<>]{1,40}>|\[/\w+\]|\u25c1/?\w+\u25b7)")
-_FIRST_WORD = re.compile(r"\A\s*(?:python3?|py|\[(?:BEGIN|PYTHON|CODE|ANSWER|SOLUTION)\])[ \t]*\n", re.I)
+_FIRST_WORD = re.compile(
+    r"\A\s*(?:python3?|py|\[(?:BEGIN|PYTHON|CODE|ANSWER|SOLUTION)\]|#\+BEGIN_SRC[^\n]*|\{code[^}\n]*\})[ \t]*\n", re.I
+)
 """A label without its fence, or an opening tag that is valid Python."""
 _MARKUP = re.compile(r"<(?:code|pre)\b[^>]*>.*&(?:lt|gt|amp|quot|#39|#x27);", re.S | re.I)
-_INVISIBLE = re.compile(r"^[\ufeff\u200b\u200c\u2060]+|[\ufeff\u200b\u2060]+$", re.M)
+_INVISIBLE = re.compile(r"^[\ufeff\u200b-\u200f\u2060]+|[\ufeff\u200b\u200e\u200f\u2060]+$", re.M)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ def status_of(code: str, function_name: str | None = None) -> CodeStatus:
     """What Python says of a submission."""
     if not compiles(code):
         return CodeStatus.DOES_NOT_COMPILE
-    there = function_name is None or function_name in provided_names(code)
+    there = function_name is None or function_name in provided_names(code) or sets_global(code, function_name)
     return CodeStatus.OK if there else CodeStatus.FUNCTION_MISSING
 
 
@@ -114,7 +118,10 @@ def ends_inside_fence(text: str) -> bool:
 
 def _plain(answer: str) -> str:
     """With one kind of line end, and without byte order marks and zero-width characters around lines."""
-    return _INVISIBLE.sub("", answer.replace("\r\n", "\n").replace("\r", "\n"))
+    answer = answer.replace("\r\n", "\n").replace("\r", "\n")
+    if "\n" not in answer:
+        answer = answer.replace("\u2028", "\n").replace("\u2029", "\n")
+    return _INVISIBLE.sub("", answer)
 
 
 def _find(answer: str, name: str | None) -> str | None:
@@ -122,6 +129,7 @@ def _find(answer: str, name: str | None) -> str | None:
     reasoning = _REASONING.match(answer)
     if reasoning and name is not None:
         answer = answer[reasoning.end() :]
+    answer = _ANALYSIS.sub("", answer)
     if not answer.strip():
         return None
     blocks = list(fenced_pieces(answer.split("\n")))
@@ -136,11 +144,24 @@ def _find(answer: str, name: str | None) -> str | None:
     found = _choose(fenced, name)
     if found is not None:
         return found
-    for pieces in _generous(answer, name):
+    outside = _without_others(answer, blocks)
+    for pieces in _generous(outside, name):
         found = _choose(pieces, name)
         if found is not None:
             return found
-    return _fallback(answer, fenced, name)
+    return _fallback(outside, fenced, name)
+
+
+def _without_others(answer: str, blocks: Sequence[tuple[int, int, Piece]]) -> str:
+    """The answer without blocks of another language: what is inside those was read, and is no Python."""
+    lines = answer.split("\n")
+    others = {
+        number
+        for start, end, piece in blocks
+        if piece.label is Label.OTHER
+        for number in range(start, min(end, len(lines)))
+    }
+    return "\n".join("" if number in others else line for number, line in enumerate(lines))
 
 
 def _this_turn(answer: str, blocks: Sequence[tuple[int, int, Piece]]) -> list[Piece]:
@@ -149,7 +170,7 @@ def _this_turn(answer: str, blocks: Sequence[tuple[int, int, Piece]]) -> list[Pi
     pieces: list[Piece] = []
     behind = 0
     for start, end, piece in blocks:
-        if pieces and any(_END_OF_TURN.search(line) for line in lines[max(behind - 1, 0) : start]):
+        if pieces and any(ends_turn(line) for line in lines[max(behind - 1, 0) : start]):
             break
         pieces.append(piece)
         behind = end
@@ -158,8 +179,13 @@ def _this_turn(answer: str, blocks: Sequence[tuple[int, int, Piece]]) -> list[Pi
 
 def _generous(answer: str, name: str) -> Iterable[list[Piece]]:
     """Readings for answers whose fences do not hold the function."""
-    if _MARKUP.search(answer):
-        answer = html.unescape(answer)
+    if _MARKUP.search(answer) or re.search(r"\b(?:def|class) \w+\\_", answer):
+        answer = unescaped(answer)
+    for text in quoted_texts(answer):
+        yield [piece for _, _, piece in fenced_pieces(_plain(text).split("\n"))]
+        yield [Piece(text.strip("\n"), Label.NONE, True)] if is_program(text) else []
+    if "<br" in answer:
+        answer = re.sub(r"<br ?/?>\n?", "\n", answer)
     if re.search(r"^>>> ", answer, re.M):
         yield [Piece(transcript_code(answer), Label.NONE, True)]
     whole = without_end_word(_FIRST_WORD.sub("", answer.strip("\n")))
@@ -188,7 +214,7 @@ def _rank(piece: Piece, name: str) -> int | None:
     if not defines(piece.code, name):
         return None
     valid = parse(piece.code) is not None
-    if piece.label is Label.OTHER:  # a mislabelled block, if Python reads it
+    if piece.foreign:  # a mislabelled block, if Python reads it
         return 0 if valid and name in bound_names(piece.code) else None
     if valid and is_elided(piece.code):
         return 1
@@ -198,9 +224,7 @@ def _rank(piece: Piece, name: str) -> int | None:
 def _completed(pieces: Sequence[Piece], chosen: int, name: str) -> str:
     """The chosen piece and those that bind what it needs, in the answer's order."""
     taken = {chosen}
-    usable = [
-        i for i, piece in enumerate(pieces) if piece.label is not Label.OTHER and piece.closed and parse(piece.code)
-    ]
+    usable = [i for i, piece in enumerate(pieces) if not piece.foreign and piece.closed and parse(piece.code)]
     waiting = [chosen]
     while waiting:
         at = waiting.pop()
@@ -210,7 +234,8 @@ def _completed(pieces: Sequence[Piece], chosen: int, name: str) -> str:
             earlier = [i for i in usable if i < chosen and need in provided_names(pieces[i].code)]
             later = [i for i in usable if i > chosen and need in provided_names(pieces[i].code)]
             later = [i for i in later if name not in bound_names(pieces[i].code)]
-            found = earlier[-1] if earlier else later[0] if later else None
+            everything = [i for i in usable if i < chosen and imports_everything(pieces[i].code)]
+            found = earlier[-1] if earlier else later[0] if later else everything[-1] if everything else None
             if found is not None and found not in taken:
                 taken.add(found)
                 waiting.append(found)

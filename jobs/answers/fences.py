@@ -8,13 +8,14 @@ when none does. A line of backticks inside a string literal therefore closes not
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from foreshock.jobs.answers.endings import cut_tail, unindent, without_end_word
 from foreshock.jobs.answers.python_text import parse
+from foreshock.jobs.answers.undress import here_document, patched, undressed
 
 MOST_BLOCKS = 200
 """Blocks read of one answer; a model that writes more repeats itself."""
@@ -32,7 +33,7 @@ _CODE_START = re.compile(
     r"|\w+[ \t]+=[ \t]+\S|(?:return|print)\b[ \t]*[\w(\[{'\"]"
 )
 """Code on the fence's own line, behind the label or instead of one."""
-_REOPENS = re.compile(r"[ \t]*\{?\.?(?:python|py|ipython)[\d.]*\}?(?::\S+|[ \t]+\w+=.*)?[ \t]*$", re.I)
+_REOPENS = re.compile(r"[ \t]*\{?\.?(?:python|py|ipython)[ \t-]*[\d.]*\}?(?::\S+|[ \t]+\w+=.*)?[ \t]*$", re.I)
 _PYTHON = frozenset(
     {"python", "py", "ipython", "cpython", "pypy", "pycon", "python-repl", "pyrepl", "doctest", "sage", "pyodide"}
 )
@@ -67,6 +68,11 @@ class Piece:
     code: str
     label: Label
     closed: bool
+
+    @property
+    def foreign(self) -> bool:
+        """Whether its label says that it is no Python."""
+        return self.label in (Label.OTHER, Label.MARKDOWN)
 
 
 def read_label(info: str) -> tuple[Label, str, bool]:
@@ -110,11 +116,11 @@ def fenced_pieces(lines: Sequence[str], depth: int = 0) -> Iterator[tuple[int, i
                 yield from ((at, end, piece) for piece in inner)
                 at = max(end, at + 1)
                 continue
-        code = transcript_code(body) if opening.transcript or body.lstrip().startswith(">>> ") else body
-        code = _without_notebook_lines(code)
-        label = Label.OTHER if opening.label is Label.MARKDOWN else opening.label
+        code = undressed(body, opening.transcript)
+        if opening.label is Label.OTHER:
+            code = patched(body) or here_document(body) or code
         if code.strip():
-            yield at, end, Piece(_trim(without_end_word(code) if parse(code) else code), label, closed)
+            yield at, end, Piece(_trim(without_end_word(code) if parse(code) else code), opening.label, closed)
         at = max(end, at + 1)
 
 
@@ -163,7 +169,7 @@ def _body(lines: Sequence[str], start: int, opening: _Opening) -> tuple[int, str
 
     def until(closing: _Closing) -> str:
         glued = [rest[closing.line][: closing.column]] if closing.column else []
-        return _unindent([*head, *rest[: closing.line], *glued])
+        return unindent([*head, *rest[: closing.line], *glued])
 
     def closed(closing: _Closing) -> tuple[int, str, bool]:
         return start + 1 + closing.line + (not closing.reopens), until(closing), True
@@ -171,8 +177,13 @@ def _body(lines: Sequence[str], start: int, opening: _Opening) -> tuple[int, str
     for closing in closings:
         if not closing.in_comment and until(closing).strip() and parse(until(closing)) is not None:
             return closed(closing)
-    many = len(closings) >= MOST_CLOSINGS
-    whole = "" if many else _unindent(cut_tail([*head, *rest]))
+    other = opening.label is Label.OTHER and bool(closings)  # no Python, so nothing tells where prose begins
+    for closing in [] if other else closings:  # prose in front of the fence
+        cut = "" if closing.column else unindent(cut_tail([*head, *rest[: closing.line]]))
+        if cut.strip() and parse(cut) is not None:
+            return closed(closing)[0], cut, True
+    many = other or len(closings) >= MOST_CLOSINGS
+    whole = "" if many else unindent(cut_tail([*head, *rest]))
     if whole.strip() and parse(whole) is not None:
         return start + 1 + len(rest), whole, False
     for closing in closings:  # no Python whatever is taken; a fence behind a quotation mark is in a string
@@ -207,93 +218,6 @@ def _closings(rest: Sequence[str], fence: str) -> Iterator[_Closing]:
             glued.append(_Closing(number, column, in_comment="#" in line[:column]))
             column = line.find(fence, column + len(fence))
     yield from glued
-
-
-END_MARK = re.compile(
-    r"<[|\uff5c][^\n<>]{1,40}[|\uff5c]>|</s>|<eos>|<EOT>|<end_of_turn>|<\|?(?:end|eot)[\w▁ ]*\|?>|\[/?INST\]|\[EOS\]"
-    r"|</?(?:answer|solution|code|python|final|final_answer|response|pre|output|submission|details|div|p|assistant)>"
-    r"|\[/(?:PYTHON|CODE|ANSWER|SOLUTION)\]|\[(?:END|DONE)\]|\\end\{\w+\*?\}",
-    re.I,
-)
-_END_WORD = re.compile(
-    r"(?:\n[ \t]*(?:`{1,2}|~{1,2})?(?:END|DONE|EOF|\[END\]|\[DONE\]|---+|===+|`{1,2}|~{1,2})[.]?[ \t]*)+\Z"
-)
-
-
-def cut_tail(lines: Sequence[str]) -> list[str]:
-    """The lines of a block that nothing closed, without the end-of-turn tokens, tags and prose behind the code.
-
-    What parses as it is stays as it is: a token in a string literal ends nothing.
-    """
-    kept = without_end_word("\n".join(lines)).split("\n")
-    if parse(_unindent(kept)) is not None:
-        return kept
-    for number, line in enumerate(kept):
-        match = END_MARK.search(line)
-        if match:
-            cut = [*kept[:number], line[: match.start()]]
-            if parse(_unindent(cut)) is not None or number == len(kept) - 1 or not line[: match.start()].strip():
-                kept = cut
-                break
-    kept = without_end_word("\n".join(kept)).split("\n")
-    for number in range(1, len(kept)):
-        if looks_like_prose(kept[number]) and parse(_unindent(kept[:number])) is not None:
-            return kept[:number]
-    return kept
-
-
-def without_end_word(code: str) -> str:
-    """Without a last line that only says END or DONE: valid Python, and no part of a program."""
-    return _END_WORD.sub("", code.rstrip())
-
-
-def looks_like_prose(line: str) -> bool:
-    """A sentence rather than code: it starts at the margin with words, and holds no sign that only code has."""
-    if not line or line[0] in " \t#@":
-        return False
-    return re.match(r"(?:\*\*|#+ |[-*] |\d+\. )?[A-Z][\w'’]*(?:[ ,:]|$)", line) is not None and not re.match(
-        r"[A-Z]\w*\s*(?:=|\(|\.|\[|:\s*\w+\s*=)", line
-    )
-
-
-def _unindent(lines: Sequence[str]) -> str:
-    """The lines without the first one's indentation (a block in a list), as far as each has it."""
-    first = next((line for line in lines if line.strip()), "")
-    depth = len(first) - len(first.lstrip(" \t"))
-    if depth == 0:
-        return "\n".join(lines)
-    pattern = re.compile(rf"^[ \t]{{0,{depth}}}")
-    return "\n".join(pattern.sub("", line) for line in lines)
-
-
-def transcript_code(body: str) -> str:
-    """The definitions of an interactive session: its input without prompts, calls and output left out."""
-    entries: list[list[str]] = []
-    for line in body.split("\n"):
-        text = line.strip("\r")
-        if text.lstrip().startswith(">>>"):
-            entries.append([text.lstrip()[3:].removeprefix(" ")])
-        elif text.lstrip().startswith("...") and entries:
-            entries[-1].append(text.lstrip()[3:].removeprefix(" "))
-    if not entries:
-        return body
-    texts = ["\n".join(entry).rstrip() for entry in entries]
-    kept = [text for text in texts if not _is_expression(text)]
-    return "\n".join(kept or texts)
-
-
-def _is_expression(text: str) -> bool:
-    tree = parse(text)
-    return tree is not None and all(isinstance(node, ast.Expr) for node in tree.body)
-
-
-def _without_notebook_lines(code: str) -> str:
-    """Without a label on a line of its own, and without notebook commands where they keep it from being Python."""
-    code = re.sub(r"\A\s*(?:python3?|py)[ \t]*\n", "", code, flags=re.I)
-    if parse(code) is not None or not re.search(r"^[%!]\w", code, re.M):
-        return code
-    plain = re.sub(r"^[%!]\w[^\n]*\n?", "", code, flags=re.M)
-    return code if parse(plain) is None else plain
 
 
 def _trim(code: str) -> str:

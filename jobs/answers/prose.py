@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from foreshock.jobs.answers.fences import END_MARK, Label, Piece, looks_like_prose
+from foreshock.jobs.answers.endings import END_MARK, looks_like_prose
+from foreshock.jobs.answers.fences import Label, Piece
 from foreshock.jobs.answers.python_text import MOST_CHARS, is_program, mentions_definition, parse
 
 _MOST_PARSES = 400
@@ -14,27 +15,30 @@ _MOST_PARSES = 400
 _START = re.compile(
     r"(?:async[ \t]+def[ \t]+\w|def[ \t]+\w+[ \t]*\(|class[ \t]+\w+[ \t]*[:(]"
     r"|import[ \t]+\w[\w., ]*$|from[ \t]+[\w.]+[ \t]+import\b|@\w"
-    r"|\w+(?:[ \t]*:[ \t]*[\w.\[\], ]+)?[ \t]*=[ \t]*\S|try:|with[ \t].*:$|if[ \t].*:$|#|\"\"\"|''')"
+    r"|\w+(?:[ \t]*:[ \t]*[\w.\[\], ]+|(?:,[ \t]*\w+)+)?[ \t]*=[ \t]*\S|try:|with[ \t].*:$|if[ \t].*:$|#|\"\"\"|''')"
 )
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}).*$")
 _BEGIN_MARK = re.compile(
-    r"\[(?:PYTHON|CODE|ANSWER|SOLUTION|BEGIN)\]|\\begin\{\w+\*?\}(?:\[[^\]]*\]|\{[^}]*\})?|<code[^>]*>|<pre[^>]*>", re.I
+    r"\[(?:PYTHON|CODE|ANSWER|SOLUTION|BEGIN)\]|\\begin\{\w+\*?\}(?:\[[^\]]*\]|\{[^}]*\})?|<code[^>]*>|<pre[^>]*>"
+    r"|^(?:#\+BEGIN_SRC[^\n]*|\{code[^}\n]*\}|\{%[ \t]*highlight[^\n]*%\})[ \t]*$",
+    re.I | re.M,
 )
 _SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.S)
 _MOST_BOXES = 5
 _BOX = "\\boxed{"
 _LEAD = re.compile(
-    r"^[ \t]*(?:\*\*)?(?:(?:final|the|my|here|code|answer|solution|python|output)\b[\w ']*){1,3}"
-    r"(?:\*\*)?:(?:\*\*)?[ \t]+(?=def |class |async |import |from |\w+ ?= ?lambda)",
+    r"^[ \t]*(?:[-*•][ \t]+|(?:\*\*)?(?:(?:final|the|my|here|code|answer|solution|python|output)\b[\w ']*){1,3}"
+    r"(?:\*\*)?:(?:\*\*)?[ \t]+)(?=def |class |async |import |from |\w+ ?= ?lambda)",
     re.I,
 )
+_GLUED_TAG = re.compile(r"<\w[^<>\n]*>(?=(?:def|class|async|import|from)\b|@\w)|</\w+>[ \t]*$", re.M)
 
 
 def bare_pieces(answer: str) -> list[Piece]:
     """Every stretch of Python in text without fences, in order. Tags and fence lines count as line ends."""
     if len(answer) > MOST_CHARS:
         return []
-    text = END_MARK.sub("\n", _BEGIN_MARK.sub("\n", answer))
+    text = END_MARK.sub("\n", _GLUED_TAG.sub("\n", _BEGIN_MARK.sub("\n", answer)))
     lines = [_LEAD.sub("", line) for line in text.split("\n")]
     stretches: list[list[str]] = [[]]
     for line in lines:

@@ -61,7 +61,28 @@ def defines(code: str, name: str) -> bool:
     """
     if parse(code) is None:
         return mentions_definition(code, name)
-    return name in bound_names(code)
+    return (name in bound_names(code) and not _is_only_a_value(code, name)) or sets_global(code, name)
+
+
+def _is_only_a_value(code: str, name: str) -> bool:
+    """Whether the module's only binding of `name` is to a literal: a printed result, not a function."""
+    tree = parse(code)
+    values = [
+        node.value
+        for node in (tree.body if tree is not None else ())
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets)
+    ]
+    literals = (ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.Set, ast.UnaryOp)
+    return (
+        len(values) == 1
+        and isinstance(values[0], literals)
+        and not re.search(rf"(?:def|class) {re.escape(name)}\b", code)
+    )
+
+
+def sets_global(code: str, name: str) -> bool:
+    """Whether the text binds `name` through `globals()`."""
+    return re.search(rf"^globals\(\)\[(['\"]){re.escape(name)}\1\]\s*=[^=]", code, re.M) is not None
 
 
 def mentions_definition(code: str, name: str) -> bool:
@@ -122,13 +143,35 @@ def _read_before_bound(code: str) -> frozenset[str]:
 
 
 def is_elided(code: str) -> bool:
-    """Whether a function's body holds a bare `...`: an excerpt or a signature, not a solution."""
+    """Whether a function's last definition holds a bare `...`, or nothing but `pass`: an excerpt or a signature.
+
+    A docstring or a comment may be the whole point of a submission, so `pass` beside one is a body.
+    """
+    tree = parse(code)
+    last = {
+        node.name: node
+        for node in (tree.body if tree is not None else ())
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    empty = "#" not in code
+    return any(
+        any(_is_dots(statement) for statement in node.body)
+        or (empty and all(isinstance(statement, ast.Pass) for statement in node.body))
+        for node in last.values()
+    )
+
+
+def _is_dots(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and statement.value.value is ...
+    )
+
+
+def imports_everything(code: str) -> bool:
+    """Whether the module imports every name of another one (`from math import *`)."""
     tree = parse(code)
     return tree is not None and any(
-        isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and statement.value.value is ...
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        for statement in node.body
+        isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names) for node in tree.body
     )
 
 

@@ -1,0 +1,96 @@
+"""Where an answer ends: end-of-turn tokens of every family, closing tags, END words, and prose behind the code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from foreshock.jobs.answers.python_text import parse
+
+END_MARK = re.compile(
+    r"<[|\uff5c][^\n<>]{1,40}[|\uff5c]>|</s>|<eos>|<EOT>|<end_of_turn>|<\|?(?:end|eot)[\w▁ ]*\|?>|\[/?INST\]|\[EOS\]"
+    r"|</?(?:answer|solution|code|python|final|final_answer|response|pre|output|submission|details|div|p|assistant)>"
+    r"|\[/(?:PYTHON|CODE|ANSWER|SOLUTION)\]|\[(?:END|DONE)\]|\\end\{\w+\*?\}"
+    r"|^(?:#\+END_SRC|\{code\}|\{%[ \t]*end\w+[ \t]*%\})[ \t]*$",
+    re.I | re.M,
+)
+_SPECIAL_TOKENS = re.compile(
+    r"(?:[ \t\n▁]*(?:</?[|\uff5c_a-zA-Z][^\s<>]{0,40}>|<0x[0-9A-F]{2}>|\[\|\w{1,30}\|\]|\[/?(?:EOS|BOS|PAD|INST|SEP)\]"
+    r"|\[e~\[|\]~[be]\]))+[ \t\n▁]*\Z"
+)
+"""Tokens at the very end, of any family: `<|im_end|>`, `<seed:eos>`, `[|endofturn|]`, `</s>`, `[e~[`."""
+_END_WORD = re.compile(
+    r"(?:\n[ \t]*(?:`{1,2}|~{1,2})?(?:END|DONE|EOF|\[END\]|\[DONE\]|#\+END_SRC|\{code\}|---+|===+|`{1,2}|~{1,2})"
+    r"[.]?[ \t]*)+\Z"
+)
+_HEADING = re.compile(r"#{2,6} +[^\n]*|\s*")
+_TURN = re.compile(
+    r"<[|\uff5c](?!(?:begin_of_box|end_of_box|channel|message|start|constrain)[|\uff5c])[^\s<>|\uff5c]{1,40}[|\uff5c]>"
+    r"|</s>|<end_of_turn>|<start_of_turn>|<eos>|\[INST\]|\[\|\w+\|\]|^(?:User|Human):|^### (?:Instruction|User|Human)\b"
+)
+
+
+def ends_turn(line: str) -> bool:
+    """Whether a line between two blocks ends the model's turn, or begins somebody else's."""
+    return _TURN.search(line) is not None
+
+
+def cut_tail(lines: Sequence[str]) -> list[str]:
+    """The lines of a block that nothing closed, without the end-of-turn tokens, tags and prose behind the code.
+
+    What parses as it is stays as it is: a token in a string literal ends nothing.
+    """
+    text = "\n".join(lines)
+    kept = without_end_word(_without_tokens(text)).split("\n")
+    if parse(unindent(kept)) is not None:
+        return kept
+    for number, line in enumerate(kept):
+        match = END_MARK.search(line)
+        if match:
+            cut = [*kept[:number], line[: match.start()]]
+            if parse(unindent(cut)) is not None or number == len(kept) - 1 or not line[: match.start()].strip():
+                kept = cut
+                break
+    kept = without_end_word("\n".join(kept)).split("\n")
+    if kept[-1].strip() in ("'''", '"""') and parse(unindent(kept[:-1])) is not None:  # a fence of another kind
+        return kept[:-1]
+    for number in range(1, len(kept)):
+        if looks_like_prose(kept[number]) and parse(unindent(kept[:number])) is not None:
+            while number > 1 and _HEADING.fullmatch(kept[number - 1]):
+                number -= 1
+            return kept[:number]
+    return kept
+
+
+def _without_tokens(text: str) -> str:
+    """Without special tokens at its end, unless it is Python with them; `[EOS]` would be an index."""
+    match = _SPECIAL_TOKENS.search(text)
+    if match is None or ("[" not in match[0] and parse(unindent(text.split("\n"))) is not None):
+        return text
+    return text[: match.start()]
+
+
+def without_end_word(code: str) -> str:
+    """Without a last line that only says END or DONE: valid Python, and no part of a program."""
+    return _END_WORD.sub("", code.rstrip())
+
+
+def looks_like_prose(line: str) -> bool:
+    """A sentence rather than code: it starts at the margin with words, and holds no sign that only code has."""
+    if not line or line[0] in " \t#@":
+        return False
+    if re.match(r"[^\W\d_a-zA-Z]", line):  # another script: a name of a program, or a sentence
+        return parse(line) is None
+    return re.match(r"(?:\*\*|#+ |[-*] |\d+\. )?[A-Z][\w'’]*(?:[ ,:]|$)", line) is not None and not re.match(
+        r"[A-Z]\w*\s*(?:=|\(|\.|\[|:\s*\w+\s*=)", line
+    )
+
+
+def unindent(lines: Sequence[str]) -> str:
+    """The lines without the first one's indentation (a block in a list), as far as each has it."""
+    first = next((line for line in lines if line.strip()), "")
+    depth = len(first) - len(first.lstrip(" \t"))
+    if depth == 0:
+        return "\n".join(lines)
+    pattern = re.compile(rf"^[ \t]{{0,{depth}}}")
+    return "\n".join(pattern.sub("", line) for line in lines)
