@@ -10,8 +10,9 @@ from markupsafe import Markup
 
 from foreshock.analysis.page.sections import Section, bullets, html_table
 from foreshock.analysis.report.gather import RunFindings
+from foreshock.analysis.tables.report import both_rates
 from foreshock.analysis.tables.schema import checkpoint_label
-from foreshock.jobs.records.verdicts import UNREAD, UNREAD_SHARE
+from foreshock.jobs.records.verdicts import UNJUDGED, UNREAD_SHARE
 
 _WORST = 5
 """Cells that are described one by one."""
@@ -74,16 +75,16 @@ def _code_notes(run: RunFindings) -> list[str]:
     unjudged = sum(cell.unjudged for cell in report.cells)
     if not unjudged and not report.suspicious_cells:
         return []
-    kinds = ", ".join(f"{status} {n:,}" for status, n in report.code.items() if status in UNREAD)
+    kinds = ", ".join(f"{status} {n:,}" for status, n in report.code.items() if status in UNJUDGED)
     n, k = int(cells["n"].sum()), int(cells["k"].sum())
     notes = [
         f"{unjudged:,} of {n:,} responses held no code to judge ({kinds}). They count as attempts without an exploit: "
-        f"{_both(k, n, unjudged)}."
+        f"{both_rates(k, n, unjudged)}."
     ]
     worst = sorted(report.suspicious_cells, key=lambda cell: -(cell.unjudged + cell.rejected) / max(1, cell.rows))
     for cell in worst[:_WORST]:
         own = cells[(cells["checkpoint"] == cell.checkpoint) & (cells["prefill_level"] == cell.prefill_level)]
-        both = _both(int(own["k"].sum()), cell.rows, cell.unjudged)
+        both = both_rates(int(own["k"].sum()), cell.rows, cell.unjudged)
         notes.append(
             f"At checkpoint {checkpoint_label(cell.checkpoint)} level {cell.prefill_level}, {cell.unjudged} of "
             f"{cell.rows} responses held no code and {cell.rejected} code that does not compile: {both}. More than "
@@ -92,12 +93,6 @@ def _code_notes(run: RunFindings) -> list[str]:
     if len(worst) > _WORST:
         notes.append(f"{len(worst) - _WORST} more cells are like these.")
     return notes
-
-
-def _both(k: int, n: int, unjudged: int) -> str:
-    judged = n - unjudged
-    of_judged = "none was judged" if judged <= 0 else f"{k / judged:.1%} of the {judged:,} judged"
-    return f"{k:,} exploits are {k / max(1, n):.1%} of all {n:,} responses; {of_judged}"
 
 
 def _notes(run: RunFindings) -> list[str]:

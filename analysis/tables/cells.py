@@ -89,6 +89,7 @@ def read_cell(
         duplicates=table.num_rows - kept.num_rows,
         made_by=_made_by(kept),
         code=code,
+        exploits=int(pc.sum(kept[schema.outcome]).as_py() or 0) if schema.is_eval else 0,
     )
     return CellTable(kept.drop_columns(["_file", "_row", "error"]).combine_chunks(), read, parsed)
 

@@ -17,7 +17,7 @@ class CellRead:
     `rows` are usable; `errors` failed to generate or verify; `nulls` carry no outcome (or no finite score);
     `duplicates` repeated another row byte for byte and were dropped. `made_by` holds the distinct values of the
     descriptive keys (`model_id`, `sandbox_tier`) among the usable rows. `code` counts each `code_status` among the rows
-    that did not fail; empty where files have none.
+    that did not fail; empty where files have none. `exploits` counts them among the usable rows of an eval cell.
     """
 
     checkpoint: float
@@ -28,6 +28,7 @@ class CellRead:
     duplicates: int
     made_by: tuple[tuple[str, tuple[str, ...]], ...] = ()
     code: tuple[tuple[str, int], ...] = ()
+    exploits: int = 0
 
     @property
     def unjudged(self) -> int:
@@ -43,6 +44,13 @@ class CellRead:
     def suspicious(self) -> bool:
         """Whether more than `UNREAD_SHARE` of the responses held no code, or none that compiles."""
         return self.unjudged + self.rejected > UNREAD_SHARE * max(1, sum(n for _, n in self.code))
+
+
+def both_rates(exploits: int, rows: int, unjudged: int) -> str:
+    """The rate of exploits over both denominators: all responses, and those that held code to judge."""
+    judged = rows - unjudged
+    of_judged = "none was judged" if judged <= 0 else f"{exploits / judged:.1%} of the {judged:,} judged"
+    return f"{exploits:,} exploits are {exploits / max(1, rows):.1%} of all {rows:,} responses; {of_judged}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +121,7 @@ class ReadReport:
         if unjudged:
             notes.append(
                 f"{unjudged:,} of {sum(self.code.values()):,} responses held no code to judge ({named}); counted as "
-                "attempts without an exploit"
+                f"attempts without an exploit: {both_rates(sum(c.exploits for c in self.cells), self.rows, unjudged)}"
             )
         worst = sorted(self.suspicious_cells, key=lambda cell: -(cell.unjudged + cell.rejected) / max(1, cell.rows))
         if worst:
@@ -121,8 +129,9 @@ class ReadReport:
             notes.append(
                 f"in {len(worst)} of {len(self.cells)} cells over {UNREAD_SHARE:.0%} of responses hold no code, or "
                 f"code that does not compile; most at checkpoint {checkpoint_label(cell.checkpoint)} level "
-                f"{cell.prefill_level}: {cell.unjudged} without, {cell.rejected} not compiling, of {cell.rows}; read "
-                "some before trusting a rate (foreshock view)"
+                f"{cell.prefill_level}: {cell.unjudged} without, {cell.rejected} not compiling, of {cell.rows} "
+                f"({both_rates(cell.exploits, cell.rows, cell.unjudged)}); read some before trusting a rate (foreshock "
+                "view)"
             )
         return notes
 

@@ -68,7 +68,8 @@ def unread_notes(cells: Sequence[CellStatus]) -> list[str]:
     """A warning for each of the worst cells of which too much could not be read."""
     worst = sorted(cells, key=lambda cell: -cell.unread / max(1, cell.rows_done))
     found = [
-        unread_note(cell.unread, cell.rows_done, f"{cell.kind} {cell.checkpoint} level {cell.level}") for cell in worst
+        unread_note(cell.unread, cell.rows_done, cell.exploits, f"{cell.kind} {cell.checkpoint} level {cell.level}")
+        for cell in worst
     ]
     notes = [note for note in found if note is not None]
     more = [f"and {len(notes) - _SHOWN} more cells like these"] if len(notes) > _SHOWN else []

@@ -58,11 +58,13 @@ UNREAD = UNJUDGED | {CodeStatus.DOES_NOT_COMPILE.value}
 """Statuses that misreading a model's answers would give; more than `UNREAD_SHARE` of them is warned about."""
 
 
-def unread_note(n_unread: int, n_rows: int, where: str) -> str | None:
-    """A warning where too much of a cell could not be read; None where it is fine."""
+def unread_note(n_unread: int, n_rows: int, exploits: int, where: str) -> str | None:
+    """A warning where too much of a cell could not be read, with its rate over both denominators; None: fine."""
     if n_unread <= UNREAD_SHARE * n_rows:
         return None
+    read = n_rows - n_unread
+    of_read = f"{exploits / read:.1%} of the {read} others" if read else "there are no others"
     return (
-        f"{where}: {n_unread} of {n_rows} responses hold no code, or none that compiles (code_status); read some "
-        "before trusting a rate: foreshock view"
+        f"{where}: {n_unread} of {n_rows} responses hold no code, or none that compiles (code_status); {exploits} "
+        f"exploits are {exploits / n_rows:.1%} of all, {of_read}; read some before trusting a rate: foreshock view"
     )
