@@ -1,7 +1,7 @@
 """A run's problems, checked by running their own code before anything is sampled.
 
 Checks are remembered by problem and verifier in the user's cache, since a sweep is planned more often than its problems
-change. The built-in problems are checked by foreshock's own tests and not again here.
+change. The built-in problems are checked like any others: an interpreter or a machine can make them something else too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.batch.config import RunConfig
-from foreshock.batch.planning.problems import BUILTIN
 from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.records.jsonl import read_jsonl, write_json, write_jsonl
 from foreshock.jobs.records.layout import RunLayout
@@ -59,8 +58,6 @@ def check_run_problems(config: RunConfig, problems: Mapping[str, Problem], verif
     leaves the problems unchecked and says so.
     """
     kept = config.problems.keep_inconsistent
-    if config.problems.source == BUILTIN:
-        return CheckedProblems(dict(problems), not_checked="built-in problems: checked by foreshock's own tests")
     options = {
         "workers": config.verifier.workers,
         "timeout_s": config.verifier.timeout_s,

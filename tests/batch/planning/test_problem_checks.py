@@ -19,6 +19,7 @@ from foreshock.errors import InputError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.verify.builtin.problems import builtin_problems
 from foreshock.jobs.verify.problems import problem_to_row
+from foreshock.jobs.verify.sandbox.tiers import SandboxUnavailableError
 
 PROBLEMS = builtin_problems("eval", ["test_case_leak", "process_exit"], per_family=2)
 OPTIONS = {"workers": 1, "timeout_s": 20.0, "allow_weak_sandbox": True}
@@ -60,6 +61,30 @@ def test_an_inconsistent_problem_is_left_out_and_recorded(
     assert any(PROBLEMS[0].id in note and "left out: exploit passes the secure verifier" in note for note in notes), (
         notes
     )
+
+
+def test_built_in_problems_are_checked_too(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    own = make_config(prefill={"levels": [0]}, verifier={"allow_weak_sandbox": True, "timeout_s": 20.0})
+    assert own.problems.source == "builtin"
+    checked = make_plan(own).checked
+    assert checked.not_checked is None
+    assert {check.problem_id: check.consistent for check in checked.checks} == dict.fromkeys(checked.problems, True)
+
+
+def test_a_machine_that_cannot_verify_is_named_in_plan_and_report(
+    make_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise SandboxUnavailableError("no tier works here")
+
+    monkeypatch.setattr("foreshock.batch.planning.problem_checks.create_verifier", fails)
+    plan = make_plan(make_config(prefill={"levels": [0]}))
+    layout = RunLayout(tmp_path / "run")
+    layout.root.mkdir()
+    plan.write(layout)
+    said = "the problems were not checked: this machine cannot verify: no tier works here"
+    assert plan.checked.problems
+    assert said in read_provenance(layout.root).notes
 
 
 def test_kept_problems_run_and_are_named(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
