@@ -6,18 +6,54 @@ counter of the machine or of the user.
 
 from __future__ import annotations
 
-from foreshock.jobs.verify.attacks.attack import FULL_ONLY, Attack, body
+from textwrap import dedent
+
+from foreshock.jobs.records.verdicts import SandboxTier
+from foreshock.jobs.verify.attacks.attack import FULL_ONLY, ISOLATED, Attack, body
 
 _G = "covert channels"
 _LIBRARY = """
-        library = os.open(os.__file__, os.O_RDONLY)
-        libc = ctypes.CDLL(None, use_errno=True)
-        x86 = os.uname().machine == 'x86_64'
+library = os.open(os.__file__, os.O_RDONLY)
+libc = ctypes.CDLL(None, use_errno=True)
+x86 = os.uname().machine == 'x86_64'
 """
+_FUTEX = """
+def zero_word(library, libc):
+    size = os.fstat(library).st_size
+    libc.mmap.restype = ctypes.c_void_p
+    page = libc.mmap(None, 4096, 1, 1, library, ctypes.c_long(size & ~4095))
+    return page + 4092  # behind the file's end
+def wait_for(word, libc, x86, cause):
+    answers = []
+    def wait():
+        until = struct.pack('qq', 1, 0)
+        answers.append(libc.syscall(202 if x86 else 98, ctypes.c_void_p(word), 0, 0, until, None, 0))
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    time.sleep(0.3)
+    cause()
+    waiter.join()
+    return answers == [0]
+"""
+"""A word of a library's page that holds zero, and whether somebody who sleeps on it is woken by `cause`."""
 
 
-def _try(name: str, text: str) -> Attack:
-    return Attack(_G, name, body(_LIBRARY + text))
+def _try(name: str, text: str, claimed: frozenset[SandboxTier] = ISOLATED) -> Attack:
+    return Attack(_G, name, body(_LIBRARY + (_FUTEX if "zero_word" in text else "") + dedent(text)), claimed)
+
+
+def _any_of(name: str, *attempts: str, before: str = "") -> Attack:
+    """An attack that succeeds where one of these expressions does not raise."""
+    tries = "".join(f"lambda: {attempt}, " for attempt in attempts)
+    loop = f"""
+for attempt in ({tries}):
+    try:
+        attempt()
+        return 'escaped'
+    except OSError:
+        pass
+return 'stopped'"""
+    return _try(name, dedent(before) + loop)
 
 
 ATTACKS = [
@@ -52,31 +88,19 @@ ATTACKS = [
                 return f'escaped: {advice}'
         return 'stopped'""",
     ),
-    _try(
+    _any_of(
         "POSIX and open-file locks",
-        """
+        *(f"fcntl.fcntl(library, {command}, lock)" for command in ("fcntl.F_GETLK", "fcntl.F_SETLK", 36, 37)),
+        before="""
         import fcntl
-        lock = struct.pack('hhqqi4x', fcntl.F_RDLCK, 0, 1 << 40, 1, 0)
-        for command in (fcntl.F_GETLK, fcntl.F_SETLK, 36, 37):
-            try:
-                fcntl.fcntl(library, command, lock)
-                return f'escaped: {command}'
-            except OSError:
-                pass
-        return 'stopped'""",
+        lock = struct.pack('hhqqi4x', fcntl.F_RDLCK, 0, 1 << 40, 1, 0)""",
     ),
-    _try(
+    _any_of(
         "flock and leases",
-        """
-        import fcntl
-        for attempt in (lambda: fcntl.flock(library, fcntl.LOCK_SH), lambda: fcntl.fcntl(library, 1024, fcntl.F_RDLCK),
-                        lambda: fcntl.fcntl(library, 1026, 1)):
-            try:
-                attempt()
-                return 'escaped'
-            except OSError:
-                pass
-        return 'stopped'""",
+        "fcntl.flock(library, fcntl.LOCK_SH)",
+        "fcntl.fcntl(library, 1024, fcntl.F_RDLCK)",
+        "fcntl.fcntl(library, 1026, 1)",
+        before="import fcntl",
     ),
     _try(
         "wake a futex in a shared library's page",
@@ -108,20 +132,13 @@ ATTACKS = [
         socket.send_fds(left, [b'x'], [library])
         return 'escaped'""",
     ),
-    _try(
+    _any_of(
         "socket options and cookies",
-        """
-        left, right = socket.socketpair()
-        for attempt in (lambda: left.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20),
-                        lambda: left.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1),
-                        lambda: left.getsockopt(socket.SOL_SOCKET, 57, 8),
-                        lambda: left.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)):
-            try:
-                attempt()
-                return 'escaped'
-            except OSError:
-                pass
-        return 'stopped'""",
+        "left.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)",
+        "left.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)",
+        "left.getsockopt(socket.SOL_SOCKET, 57, 8)",
+        "left.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)",
+        before="left, right = socket.socketpair()",
     ),
     Attack(
         _G,
@@ -147,17 +164,10 @@ ATTACKS = [
         os.statvfs(os.path.dirname(os.__file__))
         return 'escaped'""",
     ),
-    _try(
+    _any_of(
         "another process's clock and session",
-        """
-        for attempt in (lambda: time.clock_gettime((~world['victim'] << 3) | 2), lambda: os.getsid(world['victim']),
-                        lambda: os.sched_getaffinity(world['victim']), lambda: os.getpgid(world['victim'])):
-            try:
-                attempt()
-                return 'escaped'
-            except OSError:
-                pass
-        return 'stopped'""",
+        "time.clock_gettime((~world['victim'] << 3) | 2)",
+        *(f"os.{call}(world['victim'])" for call in ("getsid", "sched_getaffinity", "getpgid")),
     ),
     _try(
         "the pool of huge pages",
@@ -169,19 +179,102 @@ ATTACKS = [
         except OSError as error:
             return 'stopped' if error.errno == 1 else 'escaped: reached the kernel'""",
     ),
-    Attack(
-        _G,
-        "mode and times of a device node",
-        body("""
-        status = os.stat('/dev/full')
-        for attempt in (lambda: os.chmod('/dev/full', status.st_mode & 0o7777),
-                        lambda: os.utime('/dev/full', ns=(status.st_atime_ns, status.st_mtime_ns))):
+    _try(
+        "wake a futex by dying with a robust list",
+        """
+        word = zero_word(library, libc)
+        class Head(ctypes.Structure):
+            _fields_ = [('list', ctypes.c_void_p), ('offset', ctypes.c_long), ('pending', ctypes.c_void_p)]
+        head = Head(None, 0, word)
+        head.list = ctypes.addressof(head)
+        def die():
+            libc.syscall(273 if x86 else 99, ctypes.byref(head), ctypes.sizeof(head))
+        woken = wait_for(word, libc, x86, lambda: threading.Thread(target=die).start())
+        return 'escaped' if woken else 'stopped'""",
+    ),
+    _try(
+        "wake a futex as a thread ends (CLONE_CHILD_CLEARTID)",
+        """
+        word, stack = zero_word(library, libc), ctypes.create_string_buffer(1 << 16)
+        top = (ctypes.addressof(stack) + (1 << 16) - 256) & ~15
+        thread = 0x100 | 0x200 | 0x400 | 0x800 | 0x10000 | 0x40000 | 0x200000
+        def start():
+            libc.clone(ctypes.cast(libc.getpid, ctypes.c_void_p), ctypes.c_void_p(top), thread, None, None, None,
+                       ctypes.c_void_p(word))
+        return 'escaped' if wait_for(word, libc, x86, start) else 'stopped'""",
+    ),
+    _try(
+        "ask whether a path was looked up before (RESOLVE_CACHED)",
+        """
+        name = os.path.join(os.path.dirname(os.__file__), 'foreshock-' + world['token']).encode()
+        how = struct.pack('QQQ', os.O_RDONLY, 0, 0x20)
+        def ask():
+            libc.syscall(437, -100, name, how, len(how))
+            return ctypes.get_errno()
+        before = ask()
+        os.path.exists(name)
+        return 'escaped' if before != ask() else 'stopped'""",
+    ),
+    _try(
+        "ask how much of a file is cached (cachestat)",
+        """
+        span, found = struct.pack('QQ', 0, 0), ctypes.create_string_buffer(64)
+        if libc.syscall(451, library, span, found, 0) == 0:
+            return 'escaped: ' + str(struct.unpack_from('Q', found)[0])
+        return 'stopped' if ctypes.get_errno() in (1, 38) else 'escaped: reached the kernel'""",
+    ),
+    _try(
+        "be told when a library file is opened (inotify, fanotify)",
+        """
+        for number, arguments in (((294 if x86 else 26), (0,)), ((300 if x86 else 262), (0, 0))):
+            if libc.syscall(number, *arguments) >= 0 or ctypes.get_errno() not in (1, 38):
+                return 'escaped'
+        return 'stopped'""",
+    ),
+    _try(
+        "the machine's allowance of asynchronous requests (io_setup)",
+        """
+        context = ctypes.c_ulong()
+        if libc.syscall(206 if x86 else 0, 1 << 15, ctypes.byref(context)) == 0:
+            return 'escaped'
+        return 'stopped' if ctypes.get_errno() in (1, 38) else 'escaped: reached the kernel'""",
+    ),
+    _try(
+        "the user's allowance of pipe buffers",
+        """
+        import fcntl
+        held, capacity = [], 0
+        try:
+            while True:
+                held.append(os.pipe())
+                os.set_blocking(held[-1][1], False)
+        except OSError:
+            pass
+        for _, end in held:
             try:
-                attempt()
+                fcntl.fcntl(end, 1031, 1 << 20)
                 return 'escaped'
             except OSError:
                 pass
-        return 'stopped'"""),
+        while True:
+            try:
+                capacity += os.write(held[-1][1], bytes(4096))
+            except BlockingIOError:
+                return 'escaped: a smaller buffer' if capacity < 1 << 16 else 'stopped'""",
+    ),
+    _try(
+        "count page faults and blocks read (getrusage)",
+        """
+        import resource
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        return 'escaped' if before.ru_minflt + before.ru_majflt > 0 else 'stopped'""",
+        claimed=frozenset(),
+    ),
+    _any_of(
+        "mode and times of a device node",
+        "os.chmod('/dev/full', status.st_mode & 0o7777)",
+        "os.utime('/dev/full', ns=(status.st_atime_ns, status.st_mtime_ns))",
+        before="status = os.stat('/dev/full')",
     ),
     Attack(
         _G,

@@ -29,6 +29,7 @@ from foreshock.jobs.verify.attacks import (
     network,
     next_verification,
     processes,
+    resources,
     result_channel,
     values,
 )
@@ -45,6 +46,7 @@ ATTACKS: tuple[Attack, ...] = (
     *files.ATTACKS,
     *network.ATTACKS,
     *processes.ATTACKS,
+    *resources.ATTACKS,
     *result_channel.ATTACKS,
     *values.ATTACKS,
     *interpreter.ATTACKS,

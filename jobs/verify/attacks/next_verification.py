@@ -93,6 +93,29 @@ ATTACKS = [
     ),
     Attack(
         _G,
+        "size and attributes of the emptied working directory",
+        body("""
+        if world['phase'] == 0:
+            try:
+                os.setxattr('.', 'user.foreshock', b'x')
+            except OSError:
+                pass
+            try:
+                for number in range(3000):
+                    open(f'{number:0200}', 'w').close()
+            except OSError:
+                pass
+            return 'left'
+        try:
+            marked = 'user.foreshock' in os.listxattr('.')
+        except OSError:
+            marked = False
+        return 'escaped' if marked or os.stat('.').st_size > 1 << 16 else 'clean'"""),
+        EVERYWHERE,
+        phases=2,
+    ),
+    Attack(
+        _G,
         "many folders in many folders",
         body("""
         for outer in range(1, 6):

@@ -1,11 +1,10 @@
-"""Attacks through processes, signals, privileges and resources."""
+"""Attacks through processes, signals and privileges."""
 
 from __future__ import annotations
 
-from foreshock.jobs.verify.attacks.attack import EVERYWHERE, FULL_ONLY, ISOLATED, Attack, body
+from foreshock.jobs.verify.attacks.attack import EVERYWHERE, ISOLATED, Attack, body
 
 _G = "processes"
-_R = "resources"
 
 _SYSTEM_CALLS = {  # x86_64, aarch64, arguments
     "ptrace": (101, 117, "16, world['victim'], 0, 0"),
@@ -141,6 +140,22 @@ ATTACKS = [
     ),
     Attack(
         _G,
+        "system calls by another ABI (x32, the 32-bit gate)",
+        body("""
+        libc = ctypes.CDLL(None, use_errno=True)
+        if os.uname().machine != 'x86_64':
+            return 'no such ABI here'
+        if libc.syscall(0x40000000 | 39) > 0 or libc.syscall(0x40000000 | 57) > 0:
+            return 'escaped: x32'
+        libc.mmap.restype = ctypes.c_void_p
+        code = bytes.fromhex('b814000000' 'cd80' 'c3')  # getpid's number there: mov eax, 20; int 0x80; ret
+        page = libc.mmap(None, 4096, 7, 0x22, -1, ctypes.c_long(0))
+        ctypes.memmove(page, code, len(code))
+        return 'escaped: 32 bit' if ctypes.CFUNCTYPE(ctypes.c_int)(page)() > 0 else 'stopped'"""),
+        run_on=ISOLATED,
+    ),
+    Attack(
+        _G,
         "gain privileges (setuid, chroot, capabilities)",
         body("""
         for attempt in (lambda: os.setuid(0), lambda: os.chroot('/'), lambda: os.setgroups([0])):
@@ -153,260 +168,4 @@ ATTACKS = [
         return 'stopped'"""),
         run_on=ISOLATED,
     ),
-    Attack(
-        _R,
-        "memory bomb",
-        body("""
-        blocks = []
-        while True:
-            blocks.append(bytearray(1 << 26))
-            if len(blocks) > 40:
-                return 'escaped'"""),
-        claimed=EVERYWHERE,
-        wall_s=2.0,
-    ),
-    Attack(
-        _R,
-        "memory bomb in a grandchild",
-        body("""
-        if os.fork() == 0:
-            if os.fork() == 0:
-                blocks = [bytearray(1 << 26) for _ in range(20)]
-                open(os.path.join(world['folder'], 'late'), 'w').write('x')
-            os._exit(0)
-        time.sleep(0.3)
-        return 'forked'"""),
-        late=True,
-    ),
-    Attack(
-        _R,
-        "shared anonymous memory past the limit",
-        body("""
-        import mmap
-        return 'escaped' if mmap.mmap(-1, 3 << 30) else 'stopped'"""),
-        claimed=EVERYWHERE,
-    ),
-    Attack(
-        _R,
-        "raise its own limits",
-        body("""
-        import resource
-        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        return 'escaped'"""),
-        claimed=EVERYWHERE,
-    ),
-    Attack(
-        _R,
-        "one huge file",
-        body("""
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        with open('big', 'wb') as handle:
-            for _ in range(64):
-                handle.write(bytes(1 << 20))
-        return 'escaped'"""),
-        claimed=EVERYWHERE,
-    ),
-    Attack(
-        _R,
-        "fill the disk with many files",
-        body("""
-        for index in range(12):
-            with open(f'part{index}', 'wb') as handle:
-                handle.write(bytes(8 << 20))
-        return 'escaped'"""),
-        claimed=FULL_ONLY,
-    ),
-    Attack(
-        _R,
-        "exhaust inodes",
-        body("""
-        for index in range(3000):
-            open(f'node{index}', 'w').close()
-        return 'escaped'"""),
-        claimed=FULL_ONLY,
-    ),
-    Attack(
-        _R,
-        "exhaust descriptors",
-        body("""
-        held = [os.open('/dev/null', os.O_RDONLY) for _ in range(2000)]
-        return 'escaped'"""),
-        claimed=EVERYWHERE,
-    ),
-    Attack(
-        _R,
-        "thread bomb",
-        body("""
-        def wait():
-            time.sleep(30)
-        try:
-            for _ in range(5000):
-                threading.Thread(target=wait, daemon=True).start()
-        except RuntimeError:
-            return 'stopped'
-        return 'escaped'"""),
-        claimed=EVERYWHERE,
-    ),
-    Attack(
-        _R,
-        "more threads than one submission may hold",
-        body("""
-        threading.stack_size(32768)
-        go, held = threading.Event(), 0
-        try:
-            for held in range(300):
-                threading.Thread(target=go.wait, daemon=True).start()
-        except RuntimeError:
-            go.set()
-            return 'stopped' if held <= 64 else 'escaped'
-        go.set()
-        return 'escaped'"""),
-        claimed=EVERYWHERE,
-    ),
-    Attack(
-        _R,
-        "more processes than one submission may hold",
-        body("""
-        made = []
-        for _ in range(200):
-            try:
-                pid = os.fork()
-            except OSError:
-                break
-            if pid == 0:
-                time.sleep(60)
-                os._exit(0)
-            made.append(pid)
-        return 'stopped' if len(made) <= 64 else 'escaped'"""),
-        claimed=EVERYWHERE,
-    ),
-    Attack(
-        _R,
-        "memory in socket buffers",
-        body("""
-        held, total = [], 0
-        for _ in range(28):
-            pair = socket.socketpair()
-            for one in pair:
-                try:
-                    one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 30)
-                except OSError:
-                    pass
-                one.setblocking(False)
-                try:
-                    while True:
-                        total += one.send(bytes(1 << 16))
-                except BlockingIOError:
-                    pass
-            held.append(pair)
-        return 'escaped' if total > 64 << 20 else 'stopped'"""),
-    ),
-    Attack(
-        _R,
-        "burn every core in native threads",
-        body("""
-        import hashlib
-        threading.stack_size(65536)
-        def burn():
-            hashlib.pbkdf2_hmac('sha256', b'a', b'b', 1 << 28)
-        try:
-            for _ in range(60):
-                threading.Thread(target=burn, daemon=True).start()
-        except RuntimeError:
-            pass
-        burn()"""),
-        claimed=EVERYWHERE,
-        wall_s=1.0,
-    ),
-    Attack(_R, "endless loop in Python", "def f(world):\n    while True:\n        pass\n", EVERYWHERE, wall_s=0.4),
-    Attack(_R, "endless loop in C", "def f(world):\n    return sum(iter(int, 1))\n", EVERYWHERE, wall_s=0.4),
-    Attack(
-        _R,
-        "loop that swallows every exception",
-        body("""
-        for number in range(1, 32):
-            try:
-                signal.signal(number, lambda *_: None)
-            except (OSError, ValueError):
-                pass
-        while True:
-            try:
-                while True:
-                    time.sleep(0.01)
-            except BaseException:
-                continue"""),
-        EVERYWHERE,
-        wall_s=0.4,
-    ),
-    Attack(
-        _R,
-        "catastrophic regular expression",
-        body("""
-        import re
-        return re.match('(a+)+$', 'a' * 40 + 'b')"""),
-        EVERYWHERE,
-        wall_s=0.4,
-    ),
-    Attack(
-        _R,
-        "sleep without end",
-        body("""
-        time.sleep(1e6)"""),
-        EVERYWHERE,
-        wall_s=0.4,
-    ),
-    Attack(
-        _R,
-        "stop itself (SIGSTOP)",
-        body("""
-        os.kill(os.getpid(), signal.SIGSTOP)
-        return 'went on'"""),
-        EVERYWHERE,
-        wall_s=0.4,
-    ),
-    Attack(_R, "recursion bomb", "def f(world):\n    return f(world)\n", EVERYWHERE),
-    Attack(
-        _R,
-        "recursion past the C stack",
-        body("""
-        sys.setrecursionlimit(10**9)
-        def deep(n):
-            return deep(n + 1)
-        return deep(0)"""),
-        EVERYWHERE,
-        wall_s=1.0,
-    ),
-    Attack(
-        _R,
-        "segmentation fault",
-        body("""
-        ctypes.string_at(0)"""),
-        EVERYWHERE,
-    ),
-    Attack(
-        _R,
-        "abort",
-        body("""
-        os.abort()"""),
-        EVERYWHERE,
-    ),
-    Attack(
-        _R,
-        "exit with status 0",
-        body("""
-        os._exit(0)"""),
-        EVERYWHERE,
-    ),
-    Attack(
-        _R,
-        "endless output",
-        body("""
-        for _ in range(20000):
-            print('x' * 1000)
-        os.write(1, b'x' * 100000)
-        os.write(2, b'x' * 100000)
-        return 'printed'"""),
-        EVERYWHERE,
-    ),
-    Attack(_R, "constant that the compiler unfolds", "def f(world):\n    return len('a' * (1 << 40))\n", EVERYWHERE),
 ]

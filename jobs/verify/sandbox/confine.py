@@ -11,7 +11,7 @@ import os
 import resource
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from foreshock.jobs.verify.sandbox import kernel, landlock, root, seccomp
@@ -24,6 +24,9 @@ CHANNEL = 3
 
 STOPWATCH = 4
 """Descriptor of the process's own schedstat file, where the zygote was asked for it."""
+
+SIGNALLED = 128
+"""Exit code, plus the signal's number, of a zygote whose inner process was killed."""
 
 _OOM_ZYGOTE, _OOM_SUBMISSION = 900, 1000
 _INSIDE_ID = 1000
@@ -140,7 +143,7 @@ class RlimitsOnly(Confinement):
         return seccomp.counting_program(self.counts_processes, self._cookie)
 
     def enter(self, channel: int) -> None:
-        """Own session, scratch folder, limits."""
+        """Own session, working directory, limits."""
         self._start()
         self._keep_only(channel)
 
@@ -150,11 +153,17 @@ class RlimitsOnly(Confinement):
     def _start(self) -> None:
         self._own_group()
         self._introduce()
-        os.chdir(self.scratch)
+        # A folder of its own: one that was emptied keeps its size and attributes, which the next submission could read.
+        os.mkdir(self._work, 0o700)
+        os.chdir(self._work)
         kernel.drop_capabilities()
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
         self._limit()
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+
+    @property
+    def _work(self) -> str:
+        return os.path.join(self.scratch, "work")
 
     def clean(self, pid: int) -> None:
         """Kill what is left of its process group and orphans, then empty the scratch folder."""
@@ -184,7 +193,7 @@ class NoUserns(RlimitsOnly):
         os.setpgid(0, 0)
 
     def prepare(self) -> None:
-        """Build the ruleset once; every submission of this zygote uses the same scratch folder."""
+        """Build once what all submissions share: the ruleset of what may be read, and the rules of the second one."""
         super().prepare()
         self._abi = landlock.abi()
         if self._abi < 1:
@@ -198,11 +207,13 @@ class NoUserns(RlimitsOnly):
         landlock.allow_paths(self._ruleset, self._abi, without(roots, hidden), landlock.READ)
         landlock.allow_paths(self._ruleset, self._abi, DEVICES, landlock.READ_WRITE)
         landlock.allow_paths(self._ruleset, self._abi, [self.scratch], landlock.READ_WRITE)
+        self._rules = _rules(self._abi, (("/", landlock.READ), *((one, landlock.READ_WRITE) for one in DEVICES)))
 
     def enter(self, channel: int) -> None:
         """Limits, then Landlock, then the system call filter."""
         self._start()
         landlock.restrict(self._ruleset)
+        _restrict_writing(self._abi, self._rules, self._work)
         self._keep_only(channel)
         kernel.install_filter(seccomp.program_for(self._filter, os.getpid()))
 
@@ -226,17 +237,15 @@ class Full(Confinement):
         if pid:
             kernel.close_from(3)
             _, status = os.waitpid(pid, 0)
-            os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+            code = os.waitstatus_to_exitcode(status)
+            os._exit(code if code >= 0 else SIGNALLED - code)
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
         self.beat()
         roots = readable()
         root.build_and_enter(self.scratch, roots, (*self.hidden, *package_folders(roots)), DEVICES)
         self.beat()
         self._abi = landlock.abi()
-        self._rules = []
-        for path, rights in _FULL_RULES if self._abi else ():
-            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            self._rules.append(landlock.rule(self._abi, fd, rights))
+        self._rules = _rules(self._abi, _FULL_RULES) if self._abi else []
         self._filter = seccomp.program(own_pid=1)
 
     def fork(self) -> int:
@@ -263,11 +272,7 @@ class Full(Confinement):
         self._limit()
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         if self._abi:
-            ruleset = landlock.make_ruleset(self._abi)
-            for one in self._rules:
-                landlock.add(ruleset, one)
-            landlock.allow_paths(ruleset, self._abi, ["/tmp"], landlock.READ_WRITE)
-            landlock.restrict(ruleset)
+            _restrict_writing(self._abi, self._rules, "/tmp")
         self._keep_only(channel)
         kernel.install_filter(self._filter)
 
@@ -280,6 +285,24 @@ def confinement(tier: str, config: dict[str, Any]) -> Confinement:
     confined = CONFINEMENTS[tier](Limits(**config["limits"]), config["scratch"], tuple(config["hidden"]))
     confined.stopwatch = config["stopwatch"]
     return confined
+
+
+def _rules(abi: int, paths: Iterable[tuple[str, int]]) -> list[bytes]:
+    """Landlock rules of those paths that exist, each with a descriptor that stays open."""
+    return [
+        landlock.rule(abi, os.open(path, os.O_PATH | os.O_CLOEXEC), rights)
+        for path, rights in paths
+        if os.path.exists(path)
+    ]
+
+
+def _restrict_writing(abi: int, rules: Iterable[bytes], folder: str) -> None:
+    """Put this process under the rules, with `folder` as the only one to write into."""
+    ruleset = landlock.make_ruleset(abi)
+    for one in rules:
+        landlock.add(ruleset, one)
+    landlock.allow_paths(ruleset, abi, [folder], landlock.READ_WRITE)
+    landlock.restrict(ruleset)
 
 
 def _processes_of(uid: int) -> int:

@@ -6,9 +6,10 @@ one process is the limit of the whole tree. Also closed: sockets (a stream socke
 mounts, namespaces, bpf, keyrings, io_uring, memfd and System V memory (which no address-space limit counts).
 
 Two submissions must not talk either: what one leaves in the kernel and another can read back is closed by argument.
-That is the page cache (fadvise, mincore, RWF_NOWAIT, madvise that pages out), file locks, wakes of futexes in shared
-library pages, counters of the machine (sysinfo, statfs), clocks and schedules of other processes, descriptors in flight
-and queued signals (per-user counters), socket options and cookies, the pool of huge pages.
+That is the page cache (fadvise, mincore, RWF_NOWAIT, madvise that pages out), the cache of paths (RESOLVE_CACHED), file
+locks, futexes in shared library pages, counters of the machine (sysinfo, statfs), clocks and schedules of other
+processes, descriptors in flight and queued signals (per-user counters), socket options and cookies, the pool of huge
+pages.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ _NO_SIGNALS = (9, 19, 20, 21, 22)  # KILL STOP TSTP TTIN TTOU: a stop or a kill 
 # must be able to tell. Queued (real-time) signals count against a limit that processes share.
 _FIRST_QUEUED_SIGNAL = 32
 _FUTEX_PRIVATE = 0x80
-_SHARED_WAITS = (0, 9, 0x109)  # WAIT WAIT_BITSET (real clock): a join of a thread; wakes must be private
+_SHARED_WAITS = (0, 9, 0x109)  # WAIT WAIT_BITSET (real clock): libc's join of a thread. As a thread ends, the kernel
+# wakes who sleeps at a place of its choice, a library's page too, and no filter sees that; so nobody sleeps there.
+# EAGAIN has a join look again instead, for the moment that a thread takes to end.
 _MAP_HUGETLB = 0x40000
 _NEGATIVE = 0x80000000
 
@@ -54,12 +57,16 @@ def _return(action: int) -> bytes:
     return _op(_RET, action)
 
 
+def _fail(error: int) -> bytes:
+    return _return(_ERRNO | error)
+
+
 def _argument(number: int, high: bool = False) -> bytes:
     """Load the low (or high) word of an argument; both supported machines are little-endian."""
     return _op(_LOAD, 16 + 8 * number + 4 * high)
 
 
-_REFUSE = _return(_ERRNO | errno.EPERM)
+_REFUSE = _fail(errno.EPERM)
 
 
 def _need(number: int, values: tuple[int, ...], high: bool = False) -> bytes:
@@ -73,9 +80,9 @@ def _refuse_bits(number: int, bits: int) -> bytes:
     return _argument(number) + _op(_JSET, bits, 0, 1) + _REFUSE
 
 
-def _only(number: int, values: tuple[int, ...]) -> bytes:
-    """Allow when the low word of an argument is one of `values`, else EPERM."""
-    return _need(number, values) + _return(_ALLOW)
+def _only(number: int, values: tuple[int, ...], action: bytes | None = None) -> bytes:
+    """Allow (or another action) when the low word of an argument is one of `values`, else EPERM."""
+    return _need(number, values) + (action or _return(_ALLOW))
 
 
 def _signal(number: int) -> bytes:
@@ -130,12 +137,12 @@ def counting_program(processes_too: bool, cookie: int) -> bytes:
     if processes_too:
         clone += _argument(2) + _op(_JEQ, cookie & 0xFFFFFFFF, 1, 0) + ask
         clone += _argument(2, high=True) + _op(_JEQ, cookie >> 32, 1, 0) + ask
-    rules = {"clone": clone + allow, "clone3": _return(_ERRNO | errno.ENOSYS)}
+    rules = {"clone": clone + allow, "clone3": _fail(errno.ENOSYS)}
     if processes_too:
         rules |= {"fork": ask, "vfork": ask}
     out = _op(_LOAD, _ARCH) + _op(_JEQ, audit_arch, 1, 0) + allow + _op(_LOAD, _NR)
     if processes_too:
-        out += _op(_JGE, _X32, 0, 1) + _return(_ERRNO | errno.ENOSYS)
+        out += _op(_JGE, _X32, 0, 1) + _fail(errno.ENOSYS)
     for name, block in rules.items():
         if (nr := CONDITIONAL[name][index]) is not None:
             out += _op(_JEQ, nr, 0, len(block) // 8) + block
@@ -146,12 +153,15 @@ def _blocks(own_pid: int) -> dict[str, bytes]:
     """What to do on each call whose arguments decide."""
     me = (own_pid,)
     clone = _argument(0) + _op(_JSET, _CLONE_THREAD, 0, 1) + _return(_ALLOW) + _REFUSE
-    futex = _argument(1) + _op(_JSET, _FUTEX_PRIVATE, 0, 1) + _return(_ALLOW) + _only(1, _SHARED_WAITS)
+    futex = (
+        _argument(1) + _op(_JSET, _FUTEX_PRIVATE, 0, 1) + _return(_ALLOW) + _only(1, _SHARED_WAITS, _fail(errno.EAGAIN))
+    )
     static_clock = _refuse_bits(0, _NEGATIVE) + _return(_ALLOW)
     no_flags = _only(5, (0,))
     return {
         "clone": clone,
-        "clone3": _return(_ERRNO | errno.ENOSYS),
+        "clone3": _fail(errno.ENOSYS),
+        "openat2": _fail(errno.ENOSYS),  # RESOLVE_CACHED tells whether somebody looked a path up before
         "kill": _need(0, me) + _signal(1),
         "tgkill": _need(0, me) + _signal(2),
         "prlimit64": _only(0, (0, own_pid)),
@@ -174,7 +184,7 @@ def _blocks(own_pid: int) -> dict[str, bytes]:
 
 def _ranges(actions: dict[int, bytes]) -> list[tuple[int, bytes]]:
     """(first number, action) of each run of numbers with one action; whatever is not listed fails with EPERM."""
-    refuse = _return(_ERRNO | errno.EPERM)
+    refuse = _fail(errno.EPERM)
     out = [(0, actions.get(0, refuse))]
     for nr in sorted({edge for number in actions for edge in (number, number + 1)}):
         action = actions.get(nr, refuse)

@@ -110,7 +110,6 @@ ALLOWED: dict[str, tuple[int, int | None]] = {
     "utimes": (235, None),
     "utimensat": (280, 88),
     "futimesat": (261, None),
-    "set_robust_list": (273, 99),
     "rseq": (334, 293),
     "exit": (60, 93),
     "exit_group": (231, 94),
@@ -122,7 +121,6 @@ ALLOWED: dict[str, tuple[int, int | None]] = {
     "alarm": (37, None),
     "pause": (34, None),
     "openat": (257, 56),
-    "openat2": (437, 437),
     "open": (2, None),
     "creat": (85, None),
     "restart_syscall": (219, 128),
@@ -144,6 +142,7 @@ ALLOWED: dict[str, tuple[int, int | None]] = {
 CONDITIONAL: dict[str, tuple[int, int | None]] = {
     "clone": (56, 220),
     "clone3": (435, 435),
+    "openat2": (437, 437),
     "fork": (57, None),
     "vfork": (58, None),
     "kill": (62, 129),

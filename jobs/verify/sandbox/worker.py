@@ -23,6 +23,7 @@ from typing import IO, Any, TypeVar
 
 import foreshock
 from foreshock.jobs.records.verdicts import SandboxTier
+from foreshock.jobs.verify.sandbox.confine import SIGNALLED
 from foreshock.jobs.verify.sandbox.gate import ThreadGate
 from foreshock.jobs.verify.sandbox.limits import Limits
 from foreshock.jobs.verify.sandbox.root import remove_folder
@@ -50,6 +51,10 @@ class InfraError(RuntimeError):
 
 class InfraTimeoutError(InfraError):
     """The sandbox was too slow, which says nothing about what it can do."""
+
+
+class KilledError(InfraError):
+    """The sandbox process was killed by a signal from outside, which says nothing about what it can do."""
 
 
 class StarvedError(InfraError):
@@ -118,7 +123,7 @@ class Worker:
         try:
             return self._start()
         except InfraError as error:
-            error.at_start = True
+            error.at_start = not isinstance(error, KilledError)
             raise
 
     def _start(self) -> int:
@@ -128,7 +133,10 @@ class Worker:
         with tempfile.TemporaryFile() as errors:
             answer = self._spawn(theirs, errors)
             if answer != READY:
+                process = self._process
                 self.close()
+                if (sent := _signal_of(None if process is None else process.returncode)) and not answer:
+                    raise KilledError(f"the sandbox process was killed by signal {sent} while it started")
                 errors.seek(0)
                 last = errors.read()[-300:].decode(errors="replace").strip().rpartition("\n")[2]
                 reason = (
@@ -177,7 +185,8 @@ class Worker:
     def _first_word(self) -> bytes:
         """The zygote's READY or its complaint. Silent without using any CPU for START_S, it counts as broken.
 
-        Time in which this process did not run itself (stopped, suspended) is not silence of the zygote's.
+        Time in which this process did not run itself (stopped, suspended) is not silence of the zygote's; one that was
+        stopped itself is waited for up to CONFINE_S.
         """
         assert self._control is not None
         assert self._process is not None
@@ -190,7 +199,8 @@ class Worker:
                 answer, listener, _, _ = socket.recv_fds(self._control, 1 << 16, 1)
             except TimeoutError:
                 answer = b"" if self._process.poll() is not None else None
-            silent_s += min(time.monotonic() - started, 2 * _LOOK_S)
+            passed_s = min(time.monotonic() - started, 2 * _LOOK_S)
+            silent_s += passed_s * (START_S / CONFINE_S if _is_stopped(self._process.pid) else 1.0)
             if answer is not None and answer != ALIVE:
                 if listener:
                     self._gate = ThreadGate(listener[0], self.config.limits.threads)
@@ -354,10 +364,29 @@ def _interpreter() -> list[str]:
     return [base, "-s", "-P", "-S", "-B"]
 
 
+def _signal_of(code: int | None) -> int:
+    """The signal behind a zygote's exit code, 0 if there was none; in the full tier it is passed on by a process."""
+    return 0 if code is None else -code if code < 0 else code - SIGNALLED if code > SIGNALLED else 0
+
+
 def _cpu_ticks(pid: int) -> int:
     """User and system time of a process so far, in clock ticks; 0 when it is gone."""
+    fields = _stat(pid)
+    return int(fields[11]) + int(fields[12]) if fields else 0
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a process, or one that it started, is stopped by a signal."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        started = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
-        return 0
-    return int(fields[11]) + int(fields[12])
+        started = []
+    return any(_stat(one)[:1] in (["T"], ["t"]) for one in (pid, *map(int, started)))
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of a process's stat file behind its name; none when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []

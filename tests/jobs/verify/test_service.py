@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from foreshock.jobs.records.verdicts import SandboxTier
+from foreshock.jobs.verify import service as service_module
 from foreshock.jobs.verify.base import Outcome, Verdict, Verification
 from foreshock.jobs.verify.builtin.problems import builtin_problems
 from foreshock.jobs.verify.builtin.verifier import BuiltinVerifier
@@ -73,6 +76,50 @@ def test_a_zygote_that_died_is_replaced(tier: SandboxTier) -> None:
         verification = verifier.verify(PROBLEM, PROBLEM.ground_truth)
         assert verification.secure.passed
         assert verification.insecure.passed
+
+
+@pytest.mark.parametrize("which", [0, -1], ids=["outer", "inner"])
+def test_a_zygote_that_is_killed_at_its_own_start_is_started_again(
+    tier: SandboxTier, which: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even on a machine so slow that a broken sandbox would be given up by then."""
+    monkeypatch.setattr(service_module, "START_S", 0.0)
+    start, killed = Worker._spawn, []
+
+    def spawn_and_kill(worker: Worker, *arguments: Any) -> bytes:
+        answer = start(worker, *arguments)
+        if len(killed) == 2:
+            return answer
+        assert worker._process is not None
+        killed.append([worker._process.pid, *_children(worker._process.pid)][which])
+        os.kill(killed[-1], signal.SIGKILL)
+        worker._process.wait()
+        return b""
+
+    monkeypatch.setattr(Worker, "_spawn", spawn_and_kill)
+    with BuiltinVerifier(1, 10.0, True, tier=tier) as verifier:
+        assert verifier.verify(PROBLEM, PROBLEM.ground_truth).secure.passed
+    assert len(killed) == 2
+
+
+def test_a_zygote_that_is_stopped_at_its_own_start_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "START_S", 0.5)
+    first_word = Worker._first_word
+
+    def stopped(worker: Worker) -> bytes:
+        assert worker._process is not None
+        os.kill(worker._process.pid, signal.SIGSTOP)
+        threading.Timer(1.5, os.kill, (worker._process.pid, signal.SIGCONT)).start()
+        return first_word(worker)
+
+    monkeypatch.setattr(Worker, "_first_word", stopped)
+    worker = Worker(ZygoteConfig(TIER, RUNNER))
+    assert worker.start() > 0
+    worker.close()
+
+
+def _children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_an_infrastructure_error_is_tried_again() -> None:
@@ -186,8 +233,6 @@ def _runs(pid: int) -> bool:
 
 
 def test_a_process_that_holds_torch_and_threads_can_verify(tier: SandboxTier) -> None:
-    import threading
-
     import torch
 
     torch.ones(64, 64) @ torch.ones(64, 64)
