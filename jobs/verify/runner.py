@@ -46,10 +46,12 @@ def prepare(options: dict[str, Any]) -> None:
 
 
 def _warm_up() -> None:
-    """Run a trusted submission once, so that every later fork finds the caches filled."""
+    """Run a trusted submission once and read its source, so that every later fork finds the caches filled."""
     code = "def f(x: int) -> list[int]:\n    return [x, x + 1]\n"
     json.loads(json.dumps(_secure({"code": code, "function_name": "f", "inputs": [["l", [1]]]})))
     del sys.modules[_MODULE]
+    for family in _families.values():
+        _suspicion(family, code, {})
 
 
 def run(channel: int) -> int:

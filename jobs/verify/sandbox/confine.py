@@ -11,7 +11,7 @@ import os
 import resource
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from foreshock.jobs.verify.sandbox import kernel, landlock, root, seccomp
@@ -28,6 +28,7 @@ STOPWATCH = 4
 SIGNALLED = 128
 """Exit code, plus the signal's number, of a zygote whose inner process was killed."""
 
+_WORK = "work"
 _OOM_ZYGOTE, _OOM_SUBMISSION = 900, 1000
 _INSIDE_ID = 1000
 _NAMESPACES = (
@@ -125,6 +126,7 @@ class RlimitsOnly(Confinement):
     """Limits, a scratch folder and no_new_privs: no isolation to speak of."""
 
     counts_processes = True
+    _fresh: tuple[int, ...] | None = None
 
     def prepare(self) -> None:
         """Adopt orphans of submissions, so that `clean` finds them."""
@@ -136,8 +138,14 @@ class RlimitsOnly(Confinement):
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
 
     def fork(self) -> int:
-        """With the word that lets it pass the filter."""
+        """Into a working directory as new, with the word that lets it pass the filter."""
+        if self._fresh is None:
+            self._make_folder()
+            self._fresh = _signature(self._work)
         return kernel.clone(0, self._cookie)
+
+    def _make_folder(self) -> None:
+        os.mkdir(self._work, 0o700)
 
     def _counting_program(self) -> bytes:
         return seccomp.counting_program(self.counts_processes, self._cookie)
@@ -153,8 +161,6 @@ class RlimitsOnly(Confinement):
     def _start(self) -> None:
         self._own_group()
         self._introduce()
-        # A folder of its own: one that was emptied keeps its size and attributes, which the next submission could read.
-        os.mkdir(self._work, 0o700)
         os.chdir(self._work)
         kernel.drop_capabilities()
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -163,10 +169,10 @@ class RlimitsOnly(Confinement):
 
     @property
     def _work(self) -> str:
-        return os.path.join(self.scratch, "work")
+        return os.path.join(self.scratch, _WORK)
 
     def clean(self, pid: int) -> None:
-        """Kill what is left of its process group and orphans, then empty the scratch folder."""
+        """Kill what is left of its process group and orphans, and take its working directory away if it was used."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
         _kill_children()
@@ -174,7 +180,10 @@ class RlimitsOnly(Confinement):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.scratch)
             os.mkdir(self.scratch, 0o700)
-        root.empty_folder(self.scratch)
+        # One that was emptied keeps its size and attributes, which the next submission could read.
+        if os.listdir(self.scratch) != [_WORK] or _signature(self._work) != self._fresh or os.listdir(self._work):
+            root.empty_folder(self.scratch)
+            self._fresh = None
 
     def finish(self) -> None:
         """Delete the scratch folder."""
@@ -193,7 +202,7 @@ class NoUserns(RlimitsOnly):
         os.setpgid(0, 0)
 
     def prepare(self) -> None:
-        """Build once what all submissions share: the ruleset of what may be read, and the rules of the second one."""
+        """See what there is; the ruleset is built with each new working directory."""
         super().prepare()
         self._abi = landlock.abi()
         if self._abi < 1:
@@ -203,17 +212,21 @@ class NoUserns(RlimitsOnly):
         roots = readable()
         hidden = tuple(os.path.realpath(path) for path in (*self.hidden, *package_folders(roots)))
         self._filter = seccomp.program(refuse=seccomp.METADATA)
+        self._libraries = without(roots, hidden)
+        self._ruleset = -1
+
+    def _make_folder(self) -> None:
+        super()._make_folder()
+        if self._ruleset >= 0:
+            os.close(self._ruleset)
         self._ruleset = landlock.make_ruleset(self._abi)
-        landlock.allow_paths(self._ruleset, self._abi, without(roots, hidden), landlock.READ)
-        landlock.allow_paths(self._ruleset, self._abi, DEVICES, landlock.READ_WRITE)
-        landlock.allow_paths(self._ruleset, self._abi, [self.scratch], landlock.READ_WRITE)
-        self._rules = _rules(self._abi, (("/", landlock.READ), *((one, landlock.READ_WRITE) for one in DEVICES)))
+        landlock.allow_paths(self._ruleset, self._abi, self._libraries, landlock.READ)
+        landlock.allow_paths(self._ruleset, self._abi, (*DEVICES, self._work), landlock.READ_WRITE)
 
     def enter(self, channel: int) -> None:
         """Limits, then Landlock, then the system call filter."""
         self._start()
         landlock.restrict(self._ruleset)
-        _restrict_writing(self._abi, self._rules, self._work)
         self._keep_only(channel)
         kernel.install_filter(seccomp.program_for(self._filter, os.getpid()))
 
@@ -245,7 +258,10 @@ class Full(Confinement):
         root.build_and_enter(self.scratch, roots, (*self.hidden, *package_folders(roots)), DEVICES)
         self.beat()
         self._abi = landlock.abi()
-        self._rules = _rules(self._abi, _FULL_RULES) if self._abi else []
+        self._rules = []
+        for path, rights in _FULL_RULES if self._abi else ():
+            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            self._rules.append(landlock.rule(self._abi, fd, rights))
         self._filter = seccomp.program(own_pid=1)
 
     def fork(self) -> int:
@@ -272,7 +288,11 @@ class Full(Confinement):
         self._limit()
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         if self._abi:
-            _restrict_writing(self._abi, self._rules, "/tmp")
+            ruleset = landlock.make_ruleset(self._abi)
+            for one in self._rules:
+                landlock.add(ruleset, one)
+            landlock.allow_paths(ruleset, self._abi, ["/tmp"], landlock.READ_WRITE)
+            landlock.restrict(ruleset)
         self._keep_only(channel)
         kernel.install_filter(self._filter)
 
@@ -287,22 +307,13 @@ def confinement(tier: str, config: dict[str, Any]) -> Confinement:
     return confined
 
 
-def _rules(abi: int, paths: Iterable[tuple[str, int]]) -> list[bytes]:
-    """Landlock rules of those paths that exist, each with a descriptor that stays open."""
-    return [
-        landlock.rule(abi, os.open(path, os.O_PATH | os.O_CLOEXEC), rights)
-        for path, rights in paths
-        if os.path.exists(path)
-    ]
-
-
-def _restrict_writing(abi: int, rules: Iterable[bytes], folder: str) -> None:
-    """Put this process under the rules, with `folder` as the only one to write into."""
-    ruleset = landlock.make_ruleset(abi)
-    for one in rules:
-        landlock.add(ruleset, one)
-    landlock.allow_paths(ruleset, abi, [folder], landlock.READ_WRITE)
-    landlock.restrict(ruleset)
+def _signature(folder: str) -> tuple[int, ...] | None:
+    """What changes when a folder is written to, replaced or changed in its attributes; None when it is gone."""
+    try:
+        found = os.lstat(folder)
+    except OSError:
+        return None
+    return (found.st_ino, found.st_mode, found.st_nlink, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def _processes_of(uid: int) -> int:
