@@ -155,11 +155,8 @@ class RlimitsOnly(Confinement):
         self._start()
         self._keep_only(channel)
 
-    def _own_group(self) -> None:
-        os.setsid()  # nothing else keeps it from the user's terminal
-
     def _start(self) -> None:
-        self._own_group()
+        os.setsid()  # no terminal of the user's; a turn of its own where the kernel shares the CPU by sessions
         self._introduce()
         os.chdir(self._work)
         kernel.drop_capabilities()
@@ -197,9 +194,6 @@ class NoUserns(RlimitsOnly):
     """Landlock and seccomp besides the limits: for nodes that forbid user namespaces."""
 
     counts_processes = False
-
-    def _own_group(self) -> None:
-        os.setpgid(0, 0)
 
     def prepare(self) -> None:
         """See what there is; the ruleset is built with each new working directory."""
