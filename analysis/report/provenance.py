@@ -15,17 +15,19 @@ import yaml
 
 from foreshock.analysis.tables.channel import ANSWER
 from foreshock.jobs.records.layout import RunLayout
-from foreshock.jobs.records.problem_checks import check_lines
+from foreshock.jobs.records.problem_checks import check_lines, check_summary
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """The three documents as dictionaries (empty when absent) and notes on what could not be read."""
+    """The three documents as dictionaries (empty when absent), notes on what could not be read, and what the check of
+    the run's problems found."""
 
     config: dict[str, Any]
     metadata: dict[str, Any]
     status: dict[str, Any]
     notes: tuple[str, ...]
+    checked: str | None = None
 
     def facts(self) -> list[tuple[str, str]]:
         """(name, value) pairs for a reader; only what is known."""
@@ -41,6 +43,7 @@ class Provenance:
             ("Prefill source", self.config.get("prefill_source")),
             ("Prefill levels", self._levels()),
             ("Problems", _join(self.config.get("dataset"), self.config.get("split"))),
+            ("Problems checked", self.checked),
             ("Temperature", self.config.get("temperature")),
             ("Code", None if not commit else f"{str(commit)[:12]}{' with local changes' if dirty else ''}"),
             ("Python", _first_word(self.metadata.get("python") or self.metadata.get("python_version"))),
@@ -82,9 +85,9 @@ def read_provenance(run_dir: Path) -> Provenance:
     layout = RunLayout(run_dir)
     notes: list[str] = []
     config, metadata, status = (_read(path, notes) for path in (layout.config, layout.metadata, layout.status))
-    if layout.problem_checks.is_file():
-        notes += check_lines(_read(layout.problem_checks, notes))
-    return Provenance(config, metadata, status, tuple(notes))
+    checks = _read(layout.problem_checks, notes) if layout.problem_checks.is_file() else {}
+    notes += check_lines(checks)
+    return Provenance(config, metadata, status, tuple(notes), check_summary(checks))
 
 
 def _read(path: Path, notes: list[str]) -> dict[str, Any]:

@@ -6,6 +6,21 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 
+def check_summary(document: Mapping[str, Any]) -> str | None:
+    """How many problems were checked and what came of it; None where nothing is recorded."""
+    n_checked = document.get("checked")
+    if not isinstance(n_checked, int):
+        return None
+    bad, without = len(document.get("inconsistent") or ()), len(document.get("without_verdict") or ())
+    if not n_checked:
+        return "not checked"
+    what = "kept" if document.get("kept") else "left out"
+    parts = [f"{n_checked - bad - without} of {n_checked} consistent"]
+    parts += [f"{bad} inconsistent, {what}"] if bad else []
+    parts += [f"{without} without a verdict"] if without else []
+    return ", ".join(parts)
+
+
 def check_lines(document: Mapping[str, Any]) -> list[str]:
     """What a plan's record says, in sentences; empty when every problem was checked and is consistent."""
     if not document:

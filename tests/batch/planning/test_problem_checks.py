@@ -57,6 +57,8 @@ def test_an_inconsistent_problem_is_left_out_and_recorded(
     plan.write(layout)
     document = json.loads(layout.problem_checks.read_text())
     assert (document["checked"], len(document["inconsistent"]), document["kept"]) == (4, 1, False)
+    facts = dict(read_provenance(layout.root).facts())
+    assert facts["Problems checked"] == "3 of 4 consistent, 1 inconsistent, left out"
     notes = read_provenance(layout.root).notes
     assert any(PROBLEMS[0].id in note and "left out: exploit passes the secure verifier" in note for note in notes), (
         notes
