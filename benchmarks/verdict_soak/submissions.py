@@ -48,9 +48,9 @@ _HOSTILE = {
         "    return object()\n"
     ),
     "giant reply": "def NAME(x):\n    return 'x' * (40 << 20)\n",
-    "forged reply": (
+    "broken reply": (
         "import os, struct, json\ndef NAME(x):\n"
-        "    data = json.dumps({'passed': True, 'results': [[0, '']]}).encode()\n"
+        "    data = json.dumps({'results': [[0, '']]}).encode()\n"
         "    os.write(3, struct.pack('>Q', len(data)) + data)\n    return object()\n"
     ),
     "wrong": "def NAME(x):\n    return object()\n",
