@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from foreshock.jobs.answers.python_text import parse
+from foreshock.jobs.answers.python_text import compiles, parse
 
 END_MARK = re.compile(
     r"<[|\uff5c][^\n<>]{1,40}[|\uff5c]>|</s>|<eos>|<EOT>|<end_of_turn>|<\|?(?:end|eot)[\w▁ ]*\|?>|\[/?INST\]|\[EOS\]"
@@ -24,6 +24,13 @@ _END_WORD = re.compile(
     r"[.]?[ \t]*)+\Z"
 )
 _HEADING = re.compile(r"#{2,6} +[^\n]*|\s*")
+_WORDS = re.compile(
+    r"(?:[-*•]|\d+[.)])[ \t]+\S.*|[-*_=]{3,}"
+    r"|(?!(?:def|class|import|from|if|elif|for|while|with|return|async|assert|print|raise|exec|del|not|yield|lambda)\b)"
+    r"[a-z][\w'’,]*(?: +[\w'’,.;!?`\"-]+){2,}[.:!?]?",
+    re.I,
+)
+"""A list's item, a rule, or at least three words in a row."""
 _TURN = re.compile(
     r"<[|\uff5c](?!(?:begin_of_box|end_of_box|channel|message|start|constrain)[|\uff5c])[^\s<>|\uff5c]{1,40}[|\uff5c]>"
     r"|</s>|<end_of_turn>|<start_of_turn>|<eos>|\[INST\]|\[\|\w+\|\]|^(?:User|Human):|^### (?:Instruction|User|Human)\b"
@@ -42,7 +49,7 @@ def cut_tail(lines: Sequence[str]) -> list[str]:
     """
     text = "\n".join(lines)
     kept = without_end_word(_without_tokens(text)).split("\n")
-    if parse(unindent(kept)) is not None:
+    if compiles(unindent(kept)):  # "* item" parses, and does not compile
         return kept
     for number, line in enumerate(kept):
         match = END_MARK.search(line)
@@ -79,8 +86,8 @@ def looks_like_prose(line: str) -> bool:
     """A sentence rather than code: it starts at the margin with words, and holds no sign that only code has."""
     if not line or line[0] in " \t#@":
         return False
-    if re.match(r"[^\W\d_a-zA-Z]", line):  # another script: a name of a program, or a sentence
-        return parse(line) is None
+    if re.match(r"[^\W\d_a-zA-Z]", line) or _WORDS.fullmatch(line):  # a sentence, unless it is Python
+        return not compiles(line)
     return re.match(r"(?:\*\*|#+ |[-*] |\d+\. )?[A-Z][\w'’]*(?:[ ,:]|$)", line) is not None and not re.match(
         r"[A-Z]\w*\s*(?:=|\(|\.|\[|:\s*\w+\s*=)", line
     )

@@ -27,7 +27,8 @@ _SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.S)
 _MOST_BOXES = 5
 _BOX = "\\boxed{"
 _LEAD = re.compile(
-    r"^[ \t]*(?:[-*•][ \t]+|(?:\*\*)?(?:(?:final|the|my|here|code|answer|solution|python|output)\b[\w ']*){1,3}"
+    r"^[ \t]*(?:[-*•][ \t]+|[a-z][\w ]{0,40}:[ \t]+(?=(?:async )?def \w|class \w|import \w|from \w)"
+    r"|(?:\*\*)?(?:(?:final|the|my|here|code|answer|solution|python|output)\b[\w ']*){1,3}"
     r"(?:\*\*)?:(?:\*\*)?[ \t]+)(?=def |class |async |import |from |\w+ ?= ?lambda)",
     re.I,
 )
