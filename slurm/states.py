@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 _ARRAY = re.compile(r"^(?P<job>\d+)_\[(?P<ranges>[^\]%]+)(?:%\d+)?\]$")
@@ -123,6 +123,8 @@ def expand_job_id(text: str) -> Iterator[tuple[int, int | None]]:
 SQUEUE_FORMAT = "%i|%j|%T|%M|%N|%r"
 SACCT_FORMAT = "JobID,JobName,State,ExitCode,ElapsedRaw,NodeList,Submit,Start"
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:]+|Unknown|None")
+_LAST_SIGNAL = 64
+"""Above it stands what is no signal: 0:125 marks memory that ran out, sometimes of a job that did all it should."""
 _NO_NODE = ("", "(null)", "None assigned")
 
 
@@ -160,6 +162,7 @@ def parse_sacct(text: str) -> list[JobRecord]:
 
     With -D, attempts of a job follow each other, oldest first.
     """
+    ends: dict[tuple[int, int | None], datetime] = {}
     records = []
     for line in text.splitlines():
         job, bar, rest = line.partition("|")
@@ -171,7 +174,8 @@ def parse_sacct(text: str) -> list[JobRecord]:
             continue
         name, state, code, elapsed, nodes, submitted = fields
         status, _, signal = code.partition(":")
-        exit_code = _whole(status) or (128 + _whole(signal) if _whole(signal) else 0)
+        by_signal = 128 + _whole(signal) if 0 < _whole(signal) <= _LAST_SIGNAL else 0
+        exit_code = _whole(status) or by_signal
         node = None if nodes in _NO_NODE else nodes
         records += [
             JobRecord(
@@ -184,7 +188,7 @@ def parse_sacct(text: str) -> list[JobRecord]:
                 node,
                 None,
                 state,
-                _seconds_between(submitted, started),
+                _waited(ends, (job_id, element), submitted, started, _whole(elapsed)),
             )
             for job_id, element in _pairs(job)
         ]
@@ -198,12 +202,24 @@ def _pairs(job: str) -> list[tuple[int, int | None]]:
         return []
 
 
-def _seconds_between(earlier: str, later: str) -> int:
-    """0 where Slurm knows no time (`Unknown`, `None`)."""
+def _waited(
+    ends: dict[tuple[int, int | None], datetime],
+    job: tuple[int, int | None],
+    submitted: str,
+    started: str,
+    elapsed_s: int,
+) -> int:
+    """Seconds in the queue before an attempt; 0 where Slurm knows no time (`Unknown`, `None`).
+
+    A requeued attempt waits from the end of the one before it, which `ends` holds and is told of this one's.
+    """
     try:
-        return max(0, round((datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()))
+        begun, since = datetime.fromisoformat(started), datetime.fromisoformat(submitted)
     except ValueError:
         return 0
+    since = max(since, ends.get(job, since))
+    ends[job] = begun + timedelta(seconds=elapsed_s)
+    return max(0, round((begun - since).total_seconds()))
 
 
 def _whole(text: str) -> int:

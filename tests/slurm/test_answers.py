@@ -46,6 +46,14 @@ squeue: warning: the site says hello
 """
 
 
+def test_the_mark_of_memory_that_ran_out_is_no_signal() -> None:
+    """`0:125` with OUT_OF_MEMORY: galaxyproject/galaxy pull request 6832, Slurm 17.11."""
+    (record,) = parse_sacct("7_3|name|OUT_OF_MEMORY|0:125|3|n1|2026-01-01T00:00:00|2026-01-01T00:01:30")
+    assert (record.state, record.exit_code, record.waited_s) == (JobState.OUT_OF_MEMORY, 0, 90)
+    (record,) = parse_sacct("7_3|name|FAILED|0:9|3|n1|2026-01-01T00:00:00|Unknown")
+    assert (record.exit_code, record.waited_s) == (137, 0)
+
+
 def test_foreign_lines_are_passed_over_and_bars_in_names_are_the_names() -> None:
     records = parse_squeue(FOREIGN)
     assert [(r.job_id, r.name, r.state) for r in records] == [

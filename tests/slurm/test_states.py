@@ -108,13 +108,19 @@ SACCT = """\
 """
 
 
+def test_a_requeued_attempt_waits_from_the_end_of_the_one_before() -> None:
+    times = ("10:05:00", "10:30:00")  # started; the first ran for 20 minutes
+    text = "".join(f"6_0|n|REQUEUED|0:0|1200|n1|2026-11-21T10:00:00|2026-11-21T{start}\n" for start in times)
+    assert [record.waited_s for record in parse_sacct(text)] == [300, 300]
+
+
 def test_sacct_lines_become_one_record_an_attempt() -> None:
     records = parse_sacct(SACCT)
     assert [(r.element, r.state, r.exit_code) for r in records] == [
         (0, JobState.PENDING, 0),
         (0, JobState.COMPLETED, 0),
         (1, JobState.FAILED, 75),
-        (2, JobState.OUT_OF_MEMORY, 253),
+        (2, JobState.OUT_OF_MEMORY, 0),
         (3, JobState.CANCELLED, 137),
     ]
     assert records[4].node is None

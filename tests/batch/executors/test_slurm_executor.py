@@ -213,13 +213,13 @@ def test_a_budget_stops_submission_and_says_what_is_used(run: Run, cluster: Clus
     )
     run.submit()
     name, _ = cluster.submitted
-    lines = [f"100_0|{name}|{state}|1:0|9000|n1|2026-01-01T00:00:00|2026-01-01T00:30:00" for state in _ENDED]
+    lines = [
+        f"100_0|{name}|{state}|1:0|9000|n1|2026-01-01T00:00:00|2026-01-01T0{start}:30:00"
+        for state, start in (("FAILED", 0), ("TIMEOUT", 3))
+    ]
     (cluster.folder / "bin" / "sacct").write_text("#!/bin/sh\ncat <<'END'\n" + "\n".join(lines) + "\nEND\n")
     cluster.queue.write_text("")
     hours = hours_used(run.layout, task_reports(run.layout).tasks)
     assert hours == Hours(gpu=5.0, lost=2.5, queued=1.0)
     with pytest.raises(BudgetError, match=r"max_gpu_hours is 5; 5.00 GPU hours are used"):
         run.submit()
-
-
-_ENDED = ("FAILED", "TIMEOUT")
