@@ -157,3 +157,15 @@ def test_emitted_scripts_do_the_same(bed: Any, sweep: ModuleType, inputs: Path, 
     bed.wait_idle(600)
     assert run.document()["status"] == "completed"
     assert run.tables() == undisturbed.tables()
+
+
+def test_a_calibration_runs_as_jobs_and_plans_then_say_what_it_measured(
+    bed: Any, sweep: ModuleType, inputs: Path
+) -> None:
+    run = make(bed, sweep, inputs, "calibrated")
+    plan = json.loads(run.foreshock("plan", str(run.config), "--calibrate", "--json").stdout)
+    (calibration,) = (run.folder / "results" / "calibrations").iterdir()
+    assert json.loads((calibration / "status.json").read_text())["status"] == "completed"
+    assert plan["costs"]["from"] == f"learned from {calibration.name} (transformers on cpu)"
+    assert not (run.folder / "results" / "prefill_sensitivity").exists()
+    assert bed.queue() == []
