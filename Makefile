@@ -4,7 +4,7 @@ VENV := .venv
 VLLM_VENV := .venv-vllm
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP_INSTALL := $(BIN)/python -m pip install --progress-bar off --disable-pip-version-check
 PYTEST_ARGS ?=
 # Hundreds of processes that tests start would each compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE

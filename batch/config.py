@@ -1,17 +1,19 @@
 """The run configuration: one YAML schema, validated whole before anything starts.
 
 Unknown keys are refused and every error is reported at once, each with its line, because a misspelt key that is
-silently ignored costs a night of GPU hours. Relative paths are relative to the working directory; the resolved
-configuration saved with a run holds absolute ones.
+silently ignored costs a night of GPU hours. Relative paths are relative to the file that names them, and a
+`results_dir` that is not given to the working directory; the saved configuration holds absolute ones.
 """
 
 from __future__ import annotations
 
 import datetime
+import os
+import re
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -34,6 +36,9 @@ from foreshock.jobs.records.exploit_types import INTENTIONAL, intentional_types
 from foreshock.jobs.verify.registry import VERIFIERS
 
 T = TypeVar("T")
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+PROBLEM_SUFFIXES = (".jsonl", ".json", ".parquet", ".gz")
+"""What tells a problem file from a data set's name."""
 
 
 class Cluster(StrEnum):
@@ -51,8 +56,23 @@ class Assignment(StrEnum):
     PER_ATTEMPT = "per_attempt"
 
 
-def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
+def _absolute(value: Any, info: ValidationInfo) -> Any:
+    """A path as text, as its file means it; a default, which is a Path, is relative to the working directory."""
+    if isinstance(value, Path):
+        return value.expanduser().absolute()
+    return absolute_path(value, info) if isinstance(value, str) else value
+
+
+def absolute_path(text: str, info: ValidationInfo) -> Path:
+    """`$VAR` and `~` expanded, relative to the configuration's folder. Raises ValueError for a variable that is not
+    set."""
+    expanded = os.path.expandvars(text)
+    unset = _VARIABLE.search(expanded)
+    if unset is not None:
+        raise ValueError(f"the environment variable {unset[1] or unset[2]} is not set")
+    folder = (info.context or {}).get("folder", Path())
+    # `..` is taken out of the text: symbolic links stay as they were given.
+    return Path(os.path.normpath((folder / Path(expanded).expanduser()).absolute()))
 
 
 def _levels(value: Any) -> Any:
@@ -88,12 +108,12 @@ def _step(item: Any) -> int | str:
     return FINAL if step is None else step
 
 
-def _registered(look: Callable[[], T]) -> T:
-    """What a registry answers; its errors as one line of the many that may be wrong."""
+def _registered(look: Callable[[], T], further: str = "") -> T:
+    """What a registry answers; its errors as one line of the many that may be wrong. `further` names are valid too."""
     try:
         return look()
     except InputError as error:
-        raise ValueError(str(error).replace("\n  -> ", "; ")) from None
+        raise ValueError(str(error).replace("\n  -> ", "; ").replace("valid: ", f"valid: {further}", 1)) from None
 
 
 def _comma_list(value: Any) -> Any:
@@ -105,8 +125,12 @@ def _intentional(text: str) -> str:
     return text
 
 
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Steps = Annotated[Literal["all"] | tuple[int | Literal["final"], ...], BeforeValidator(_steps)]
+BUILTIN = "builtin"
+"""`problems.source` of the problems that come with foreshock."""
+AUTO = "auto"
+"""The engine's name that `batch.site.with_engine` settles."""
 _MANY = 1_000_000
 """More of anything countable than a sweep can hold: a number beyond it is a slip of the keyboard."""
 
@@ -187,6 +211,16 @@ class ProblemsConfig(_Section):
         False, description="Run problems whose own ground truth, exploit or wrong code is not judged as it should be"
     )
 
+    @field_validator("source")
+    @classmethod
+    def _file_is_absolute(cls, source: str, info: ValidationInfo) -> str:
+        """A file's path, so that the saved configuration means the same anywhere; names of data sets stay."""
+        if source == BUILTIN or source.startswith("hf:"):
+            return source
+        path = absolute_path(source, info)
+        named_like_a_file = path.suffix in PROBLEM_SUFFIXES or source[0] in "./~$"
+        return str(path) if named_like_a_file or path.exists() else source
+
 
 class PrefillConfig(_Section):
     """The forced reasoning."""
@@ -235,9 +269,9 @@ class SamplingConfig(_Section):
     )
 
 
-def _instructions(given: str) -> str:
+def _instructions(given: str, info: ValidationInfo) -> str:
     """A preset's name as it is, a file's name as an absolute path."""
-    return given if given in PRESETS else str(_absolute(Path(given)))
+    return given if given in PRESETS else str(absolute_path(given, info))
 
 
 def _plain_values(given: Any) -> Any:
@@ -274,7 +308,9 @@ class EngineConfig(_Section):
     """What runs the model."""
 
     name: str = Field(
-        "transformers", description="transformers, vllm, openai, fake, or one that an installed package adds"
+        "auto",
+        description="auto (vllm where it and a GPU are there, else transformers; `foreshock plan` says which and why), "
+        "transformers, vllm, openai, fake, or one that an installed package adds",
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -287,7 +323,8 @@ class EngineConfig(_Section):
     @field_validator("name")
     @classmethod
     def _name_is_known(cls, name: str) -> str:
-        _registered(lambda: ENGINES.get(name))
+        if name != AUTO:
+            _registered(lambda: ENGINES.get(name), f"{AUTO}, ")
         return name
 
 
@@ -328,7 +365,11 @@ class VerifierConfig(_Section):
         """As plain data with paths made absolute, defaults left out."""
         if "name" not in info.data:
             return options  # nobody knows whose they are
-        own = _registered(lambda: VERIFIERS.get(info.data["name"]).own_options(options))
+        spec = _registered(lambda: VERIFIERS.get(info.data["name"]))
+        for name, field in spec.options.model_fields.items():
+            if Path in (field.annotation, *get_args(field.annotation)) and isinstance(options.get(name), str):
+                options = {**options, name: str(absolute_path(options[name], info))}
+        own = _registered(lambda: spec.own_options(options))
         return own.model_dump(mode="json", exclude_defaults=True)
 
 
@@ -390,6 +431,13 @@ class ExecutionConfig(_Section):
     max_gpu_hours: float | None = Field(
         None, gt=0.0, description="Slurm: nothing more is submitted when used and estimated GPU hours would exceed this"
     )
+
+    @field_validator("profile")
+    @classmethod
+    def _file_is_absolute(cls, profile: str | None, info: ValidationInfo) -> str | None:
+        if profile is None or (Path(profile).name == profile and not profile.endswith((".yaml", ".yml"))):
+            return profile
+        return str(absolute_path(profile, info))
 
 
 class RunConfig(_Section):

@@ -7,15 +7,74 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import (
-    BaseModel,
-    ValidationError,
-)
+import yaml
+from pydantic import BaseModel, ValidationError
 
 from foreshock import yamlfile
 from foreshock.batch.config import RunConfig
 from foreshock.errors import InputError
 from foreshock.yamlfile import KeyLines
+
+
+def with_overrides(config: RunConfig, given: Sequence[str]) -> RunConfig:
+    """The configuration with `key=value` from a command line in place of its own values.
+
+    Keys are dotted (`sampling.attempts=5`), values are YAML (`prefill.levels=[0,10]`), relative paths are relative to
+    the working directory. Raises InputError for an unknown key, naming the nearest ones, and for a wrong value.
+    """
+    data = config.to_yaml_dict()
+    for item in given:
+        key, sign, text = item.partition("=")
+        if not sign or not key.strip():
+            raise InputError(f"{item!r} is not key=value", fix="for example: sampling.attempts=5")
+        _set(data, key.strip(), text)
+    return parse_config(data) if given else config
+
+
+def _set(data: dict[str, Any], key: str, text: str) -> None:
+    *path, name = key.split(".")
+    place: Any = data
+    known: list[str] = []
+    free = False  # below a section of free keys, such as engine.options
+    for part in [*path, name]:
+        valid = valid_keys(known)
+        free = free or not valid
+        if not free and part not in valid:
+            near = difflib.get_close_matches(key, all_keys(), n=3, cutoff=0.5) or valid
+            raise InputError(f"unknown key {key!r}; nearest: {', '.join(near)}", fix="all: docs/configuration.md")
+        known.append(part)
+    if not free and valid_keys(known):
+        raise InputError(f"{key!r} is a section; give one of {', '.join(f'{key}.{k}' for k in valid_keys(known))}")
+    for part in path:
+        place = place.setdefault(part, {}) if isinstance(place, dict) else None
+        if not isinstance(place, dict):
+            raise InputError(f"{key!r}: {part!r} holds a value, no further keys")
+    try:
+        place[name] = text if _is_text([*path, name]) and text not in ("null", "") else yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(
+            f"{key}: {text!r} is not valid YAML", fix="quote it for the shell: 'prefill.levels=[0,10]'"
+        ) from None
+
+
+def all_keys() -> list[str]:
+    """Every dotted key of the schema."""
+    found = []
+    for section in valid_keys():
+        below = valid_keys([section])
+        found += [f"{section}.{key}" for key in below] or [section]
+    return found
+
+
+def _is_text(path: Sequence[str]) -> bool:
+    """Whether a key takes text and nothing else, so that `name=2026` stays text."""
+    model: Any = RunConfig
+    for part in path[:-1]:
+        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        model = None if field is None else field.annotation
+    field = model.model_fields.get(path[-1]) if hasattr(model, "model_fields") else None
+    kinds = () if field is None else (field.annotation, *get_args(field.annotation))
+    return str in kinds and not any(kind in kinds for kind in (int, float, bool))
 
 
 def with_endpoint(engine: dict[str, Any], base_url: str | None, served_model: str | None) -> dict[str, Any]:
@@ -61,14 +120,17 @@ def _describe(error: Any, lines: dict[tuple[str | int, ...], int], path: Path | 
 def parse_config(
     data: Any, path: Path | None = None, lines: dict[tuple[str | int, ...], int] | None = None
 ) -> RunConfig:
-    """Validate plain data. Raises InputError that lists every error at once."""
+    """Validate plain data; relative paths in it are relative to the folder of `path`, its file.
+
+    Raises InputError that lists every error at once.
+    """
     if not isinstance(data, dict):
         raise InputError(
             f"expected a mapping of sections, found {type(data).__name__}; valid keys: {', '.join(valid_keys())}",
             path=path,
         )
     try:
-        return RunConfig.model_validate(data)
+        return RunConfig.model_validate(data, context={} if path is None else {"folder": path.absolute().parent})
     except ValidationError as error:
         # A union reports every branch that failed; one line a place is what a reader wants.
         seen: dict[str, str] = {}

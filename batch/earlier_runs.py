@@ -47,21 +47,29 @@ def settings_from_sensitivity_run(run_dir: Path) -> dict[str, Any]:
     missing = [key for key in ("checkpoint_dir", "prefill_tokens_sweep") if old.get(key) is None]
     if missing:
         raise InputError(f"lacks {', '.join(missing)}; needed: {', '.join(_LEGACY_KEYS)}", path=path)
+    # Paths of the earlier tool are relative to where it was started, as this command is.
+    traces = old.get("prefill_source")
     sections: dict[str, Any] = {
-        "checkpoints": {"dir": old["checkpoint_dir"], "steps": old.get("checkpoints") or "all"},
-        "prefill": {"levels": old["prefill_tokens_sweep"], "source": old.get("prefill_source")},
+        "checkpoints": {"dir": str(Path(old["checkpoint_dir"]).absolute()), "steps": old.get("checkpoints") or "all"},
+        "prefill": {
+            "levels": old["prefill_tokens_sweep"],
+            "source": None if traces is None else str(Path(traces).absolute()),
+        },
         "sampling": {k: old[k] for k in ("attempts", "temperature", "max_tokens") if old.get(k) is not None},
         "problems": {
             ours: old[theirs] for ours, theirs in (("source", "dataset"), ("split", "split")) if old.get(theirs)
         },
     }
+    source = sections["problems"].get("source")
+    if source is not None and Path(source).is_file():
+        sections["problems"]["source"] = str(Path(source).absolute())
     return sections
 
 
-def config_from_sensitivity_run(run_dir: Path, overrides: dict[str, Any]) -> RunConfig:
-    """A run configuration from an earlier run's settings, section by section overridden."""
+def config_from_sensitivity_run(run_dir: Path, overrides: dict[str, Any], file: Path | None = None) -> RunConfig:
+    """A run configuration from an earlier run's settings, section by section overridden by what `file` holds."""
     sections = settings_from_sensitivity_run(run_dir)
     for name, value in overrides.items():
         old = sections.get(name)
         sections[name] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
-    return parse_config(sections, run_dir / "config.yaml")
+    return parse_config(sections, file or run_dir / "config.yaml")

@@ -113,9 +113,9 @@ def prepare_adaptive_round(layout: RunLayout, plan: PlanFile, submission: Submis
 def analyse_what_there_is(layout: RunLayout, plan: PlanFile, submission: Submission) -> int:
     """Aggregate, analyse, and say what is missing; returns the exit code."""
     with recorded_status(layout) as status:
-        aggregated, _ = finish(layout, load_config(layout.config), RunHooks(say=_say))
-        status["rows"] = aggregated.to_json()
         missing = missing_specs(layout, plan)
+        aggregated, _ = finish(layout, load_config(layout.config), RunHooks(say=_say), len(missing))
+        status["rows"] = aggregated.to_json()
         if not missing:
             return 0
         others = len(missing) - len(own_missing(layout, plan, submission))

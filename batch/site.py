@@ -6,6 +6,7 @@ needs it takes it. What costs time to find out (counting GPUs, hashing an image)
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from foreshock.batch.config import Cluster, RunConfig
+from foreshock.batch.config import AUTO, Cluster, RunConfig
 from foreshock.code_version import image_digest
 from foreshock.containers.digest import image_file_digest
 from foreshock.jobs.engines.registry import ENGINES
@@ -111,12 +112,52 @@ class Site:
         return self.slurm
 
 
+@dataclass(frozen=True, slots=True)
+class EngineChoice:
+    """Which engine runs, and why; no reason where the configuration names it."""
+
+    name: str
+    reason: str | None = None
+
+
+def engine_choice(config: RunConfig) -> EngineChoice:
+    """The configured engine, or what `auto` comes to: vLLM where it is installed and a GPU is there."""
+    engine = config.engine
+    if engine.name != AUTO:
+        return EngineChoice(engine.name)
+    if "base_url" in engine.options:
+        return EngineChoice("openai", "engine.options has a base_url")
+    if engine.device == "cpu":
+        return EngineChoice("transformers", "engine.device is cpu")
+    slurm = config.execution.cluster is Cluster.SLURM
+    if slurm:
+        name = config.execution.profile or DEFAULT_PROFILE
+        where, gpus = f"the profile {name}", load_profile(name).gpus
+    else:
+        where, gpus = "this machine", count_gpus()
+    if not gpus:
+        return EngineChoice("transformers", f"{where} has no GPU")
+    if importlib.util.find_spec("vllm") is None:
+        hint = "; if the image or the nodes have it, set engine.name: vllm" if slurm else ""
+        return EngineChoice("transformers", f"{where} has {gpus} GPU, but vLLM is not installed here{hint}")
+    return EngineChoice("vllm", f"{where} has {gpus} GPU, and vLLM is installed")
+
+
+def with_engine(config: RunConfig) -> RunConfig:
+    """The configuration with the engine that runs in place of `auto`."""
+    if config.engine.name != AUTO:
+        return config
+    engine = config.engine.model_copy(update={"name": engine_choice(config).name})
+    return config.model_copy(update={"engine": engine})
+
+
 def resolve_site(config: RunConfig, slurm: SlurmSite | None = None) -> Site:
     """The place of a run. Raises InputError for a profile that is not there or not valid.
 
     `slurm` are profiles that were journaled with a submission and hold in place of the configuration's, whose files
     may have changed since or lie out of reach of a job.
     """
+    config = with_engine(config)
     execution, engine = config.execution, config.engine
     if execution.cluster is Cluster.SLURM and slurm is None:
         name = execution.profile or DEFAULT_PROFILE

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.errors import InputError
-from foreshock.jobs.records.jsonl import parse_line
+from foreshock.jobs.records.jsonl import parse_line, read_maybe_gzip
 
 _WORD = re.compile(r"\S+")
 
@@ -87,6 +87,8 @@ class PrefillSource:
     n_rows: int
     n_dropped: int
     sha256: str
+    empty: tuple[str, ...] = ()
+    """`file:line` of rows without a word of reasoning, which are left out."""
 
     def traces_of(self, task_id: str) -> tuple[PrefillTrace, ...]:
         """Every trace of a task; empty when there is none, and the task is then skipped at levels above 0."""
@@ -154,19 +156,28 @@ def load_prefill_source(
     empty file, a row that cannot be read, and a file that leaves no usable trace.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_maybe_gzip(path)
     except OSError as error:
-        raise PrefillSourceError(f"{path}: cannot read the prefill source: {error.strerror}") from error
+        raise PrefillSourceError(f"{path}: cannot read the prefill source: {error.strerror or error}") from error
     by_task: dict[str, list[PrefillTrace]] = {}
     n_rows = n_kept = 0
+    empty: list[str] = []
     for where, row in _rows(path, raw):
         n_rows += 1
+        if channel is Channel.REASONING and _is_empty(row, unconditioned, reasoning_field):
+            empty.append(where)
+            continue
         trace = _trace(where, row, unconditioned, reasoning_field, channel, before)
         if trace is not None:
             n_kept += 1
             by_task.setdefault(trace.task_id, []).append(trace)
     if n_rows == 0:
         raise PrefillSourceError(f"{path}: the prefill source is empty; it needs at least one JSON row")
+    if n_kept == 0 and empty:
+        raise PrefillSourceError(
+            f"{empty[0]}: {reasoning_field!r} is empty, and no other row can be used "
+            f"({len(empty)} of {n_rows} rows are like this)"
+        )
     if n_kept == 0:
         raise PrefillSourceError(
             f"{path}: none of its {n_rows} rows has exploit_success true, so there is nothing to prefill; use a file "
@@ -179,6 +190,7 @@ def load_prefill_source(
         n_rows=n_rows,
         n_dropped=n_rows - n_kept,
         sha256=hashlib.sha256(raw).hexdigest(),
+        empty=tuple(empty),
     )
 
 
@@ -190,13 +202,23 @@ def _rows(path: Path, raw: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{path}:{number}", parse_line(line, path, number, PrefillSourceError)
 
 
+def _is_empty(row: dict[str, Any], unconditioned: bool, reasoning_field: str) -> bool:
+    """Whether a row that would be used has no word of reasoning: its model answered at once."""
+    wanted = unconditioned or bool(row.get("exploit_success"))
+    reasoning = row.get(reasoning_field, 0)
+    empty = reasoning is None or (isinstance(reasoning, str) and not reasoning.strip())
+    return wanted and not row.get("error") and empty
+
+
 def _trace(
     where: str, row: dict[str, Any], unconditioned: bool, reasoning_field: str, channel: Channel, before: Before
 ) -> PrefillTrace | None:
     """The row's trace, or None for one that is left out on purpose."""
     task_id = row.get("task_id")
+    if isinstance(task_id, int) and not isinstance(task_id, bool):
+        task_id = str(task_id)  # as the ids of problems are read
     if not isinstance(task_id, str) or not task_id:
-        raise PrefillSourceError(f"{where}: task_id is {task_id!r}; it must be a non-empty string")
+        raise PrefillSourceError(f"{where}: task_id is {task_id!r}; it must be a non-empty string or a whole number")
     if row.get("error"):
         return None
     success = row.get("exploit_success")

@@ -112,7 +112,7 @@ class LauncherLock:
                     return
         finally:
             own.unlink(missing_ok=True)
-        raise LockHeldError(f"cannot take {self._path}; is another foreshock submitting this run?")
+        raise LockHeldError(f"cannot take {self._path}; is another foreshock working on this run?")
 
     def _link(self, own: Path) -> bool:
         try:
@@ -126,7 +126,7 @@ class LauncherLock:
                 return True
             if owner is not None and not owner.is_dead():
                 raise LockHeldError(
-                    f"another foreshock is submitting this run: {owner}\n"
+                    f"another foreshock is working on this run: {owner}\n"
                     f"  -> wait for it; if it is gone, remove {self._path}"
                 ) from None
             self._overrule(owner)

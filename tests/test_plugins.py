@@ -106,7 +106,7 @@ def test_an_installed_engine_is_planned_with_by_its_facts_alone(install: Install
         assert (engine.name, engine.batch_rows) == ("echo", 9)
     with pytest.raises(InputError, match="engine 'echo' has no option 'cols'; valid: rows"):
         create_engine("echo", {"cols": 9})
-    with pytest.raises(InputError, match="unknown engine 'ecko'; valid: echo, fake, openai, transformers, vllm"):
+    with pytest.raises(InputError, match="unknown engine 'ecko'; valid: auto, echo, fake, openai, transformers, vllm"):
         parse_config({**data, "engine": {"name": "ecko"}})
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from foreshock.jobs.records.exploit_types import INTENTIONAL, IntentionalTypes
 
 if TYPE_CHECKING:
+    from foreshock.analysis.figures.palette import RunLooks
     from foreshock.analysis.page.sections import Section
     from foreshock.analysis.surfaces.cells import RunSource
 
@@ -35,6 +36,12 @@ class Request:
     def names(self) -> dict[str, str]:
         """Labels by the runs' own names, where there are labels."""
         return dict(zip((path.name for path in self.runs), self.labels or (), strict=False))
+
+    def looks(self) -> RunLooks:
+        """The runs' colours and order in every figure."""
+        from foreshock.analysis.figures.palette import RunLooks
+
+        return RunLooks.of(self.runs, self.labels)
 
     def sources(self) -> list[RunSource]:
         """Runs and labels, as the analyses of several runs take them."""

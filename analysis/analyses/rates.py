@@ -20,7 +20,7 @@ def _find(request: Request) -> FoundRates:
 def _show(request: Request, found: FoundRates) -> Section:
     from foreshock.analysis.report.rates_section import estimates_section
 
-    return estimates_section(found, request.folder, request.names())
+    return estimates_section(found, request.folder, request.looks())
 
 
 ANALYSIS = Analysis("rates", "estimating unprompted rates", "no rate estimates", _find, _show)

@@ -12,7 +12,9 @@ from matplotlib.ticker import MaxNLocator
 
 from foreshock.analysis.emergence.models import Model
 from foreshock.analysis.figures import SavedFigure, house_style, new_figure, save_figure
-from foreshock.analysis.figures.style import CATEGORICAL, INK, RULE, SOFT_INK
+from foreshock.analysis.figures.palette import OTHER, RunLooks
+from foreshock.analysis.figures.style import INK, RULE, SOFT_INK
+from foreshock.analysis.figures.values import mark_point, rows_of
 
 _LABELS = {
     Model.LEVEL: "level",
@@ -33,13 +35,16 @@ def auc_figure(results: pd.DataFrame, directory: Path) -> SavedFigure:
         figure, axes, key = _panels(9.0, 2.7 * rows + 0.6, rows, min(_COLUMNS, max(len(metrics), 1)))
         for axis, metric in zip(axes.flat, metrics, strict=False):
             axis.axhline(0.5, color=RULE, lw=1.0, zorder=0)
-            for offset, (model, colour) in enumerate(zip(Model, CATEGORICAL, strict=False)):
+            for offset, (model, colour) in enumerate(zip(Model, OTHER, strict=True)):
                 part = data[(data["metric"] == metric) & (data["model"] == model.value)].dropna(subset=["auc"])
                 if part.empty:
                     continue
                 x = part["checkpoints_seen"] + 0.09 * (offset - 2)
                 axis.vlines(x, part["auc_lower"], part["auc_upper"], color=colour, lw=0.8, alpha=0.4)
                 axis.plot(x, part["auc"], color=colour, marker="o", markersize=3.5, lw=1.3, label=_LABELS[model])
+                for place, row in zip(x, rows_of(part), strict=True):
+                    told = f"{metric}, {_LABELS[model]}, {row.checkpoints_seen} checkpoints seen: AUC {row.auc:.2f}"
+                    mark_point(axis, place, row.auc, f"{told} ({row.n} types)")
             axis.set_title(metric)
             axis.set_ylim(-0.03, 1.03)
             axis.set_xlim(0.5, data["checkpoints_seen"].max() + 0.5)
@@ -65,19 +70,19 @@ def auc_figure(results: pd.DataFrame, directory: Path) -> SavedFigure:
         )
 
 
-def separation_figure(features: pd.DataFrame, directory: Path, metric: str, cutoffs: int = 4) -> SavedFigure:
+def separation_figure(
+    features: pd.DataFrame, directory: Path, metric: str, looks: RunLooks, cutoffs: int = 4
+) -> SavedFigure:
     """Level and slope of one metric for every type, emerging ones set apart, at up to `cutoffs` cutoffs."""
     data = features[features["metric"] == metric]
     available = sorted(data["cutoff_idx"].unique())
     shown = [available[i] for i in np.unique(np.linspace(0, len(available) - 1, cutoffs).astype(int))]
-    runs = sorted(data["run"].unique())
-    colours = dict(zip(runs, CATEGORICAL * (1 + len(runs) // len(CATEGORICAL)), strict=False))
     with house_style():
         figure, axes, key = _panels(2.5 * len(shown) + 0.6, 3.4, 1, len(shown))
         known = data["level"].dropna()
         pad = 0.06 * (float(np.ptp(known)) or 1.0) if len(known) else 1.0
         for axis, cutoff in zip(axes[0], shown, strict=True):
-            _separation_panel(axis, data[data["cutoff_idx"] == cutoff], colours)
+            _separation_panel(axis, data[data["cutoff_idx"] == cutoff], looks)
             axis.set_title(f"{cutoff + 1} checkpoint{'s' if cutoff else ''} seen")
             if len(known):
                 axis.set_ylim(float(known.min()) - pad, float(known.max()) + pad)
@@ -118,21 +123,22 @@ def _fill_key(key: Any, axes: Any) -> None:
         key.legend(list(handles.values()), list(handles), loc="center", ncols=len(handles), borderaxespad=0.0)
 
 
-def _separation_panel(axis: Any, part: pd.DataFrame, colours: dict[str, str]) -> None:
+def _separation_panel(axis: Any, part: pd.DataFrame, looks: RunLooks) -> None:
     positive = part["label_probability"].fillna(0.0).to_numpy(float) > 0.5 if "label_probability" in part else (
         part["raw_label"].to_numpy(float) > 0.5
     )  # fmt: skip
     emerged = ~part["at_risk"].to_numpy(bool) if "at_risk" in part else np.zeros(len(part), dtype=bool)
     jitter = np.random.default_rng(0).uniform(-0.16, 0.16, len(part))
-    for run, colour in colours.items():
+    for run in looks.ordered(part["run"]):
+        colour = looks.colour(run)
         mine = (part["run"] == run).to_numpy()
         groups = (
-            (mine & positive & ~emerged, 1, {"marker": "o", "color": colour}),
-            (mine & ~positive & ~emerged, 0, {"marker": "o", "facecolors": "none", "edgecolors": colour}),
+            (mine & positive & ~emerged, 1, {"marker": looks.marker(run), "color": colour}),
+            (mine & ~positive & ~emerged, 0, {"marker": looks.marker(run), "facecolors": "none", "edgecolors": colour}),
             (mine & emerged, 2, {"marker": "x", "color": SOFT_INK, "lw": 1.0}),
         )
         for chosen, place, style in groups:
-            label = run if place == 1 else None
+            label = looks.label(run) if place == 1 else None
             axis.scatter(place + jitter[chosen], part["level"].to_numpy(float)[chosen], s=26, label=label, **style)
     axis.set_xticks([0, 1, 2], ["stays", "emerges", "emerged"], color=INK)
     axis.set_xlim(-0.5, 2.5)

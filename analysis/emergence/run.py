@@ -21,7 +21,7 @@ from foreshock.analysis.emergence.problems import evaluate_problems
 from foreshock.analysis.emergence.rate_models import ConstrainedGPRates, GrowthRates
 from foreshock.analysis.figures import SavedFigure, write_csv
 from foreshock.analysis.gp.means import MeanKind
-from foreshock.analysis.surfaces.cells import RunSource, load_cells
+from foreshock.analysis.surfaces.cells import RunSource, load_cells, looks_of
 from foreshock.analysis.surfaces.labels import DEFAULT_THRESHOLD
 from foreshock.analysis.surfaces.metrics import Metric, RateModel
 from foreshock.analysis.tables import count_tasks
@@ -110,7 +110,8 @@ def run_emergence(sources: list[RunSource], output_dir: Path, options: Emergence
     if options.figures:
         shown = Metric.LOWER_BOUND.value
         metric = shown if features.loc[features["metric"] == shown, "level"].notna().any() else Metric.RATE.value
-        figures = (auc_figure(results, output_dir), separation_figure(features, output_dir, metric))
+        looks = looks_of(sources)
+        figures = (auc_figure(results, output_dir), separation_figure(features, output_dir, metric, looks))
     power = power_table(features, options.seed) if options.definitions is Definitions.CURRENT else pd.DataFrame()
     summary = _summary(cells, results, grid_p, power, options)
     text = json.dumps(summary | {"notes": notes}, indent=2) + "\n"

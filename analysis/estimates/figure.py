@@ -6,16 +6,18 @@ control" is answered inside one panel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from foreshock.analysis.evidence.estimate import COLUMNS, Method, RateEstimate, as_row
+from foreshock.analysis.evidence.estimate import COLUMNS, Method, RateEstimate, Status, as_row
+from foreshock.analysis.figures.palette import RunLooks
 from foreshock.analysis.figures.save import SavedFigure, save_figure
-from foreshock.analysis.figures.style import CATEGORICAL, checkpoint_axis, house_style, new_figure
+from foreshock.analysis.figures.style import checkpoint_axis, house_style, new_figure
+from foreshock.analysis.figures.values import mark_point, rows_of, samples_of
 
 _MOST_PANELS = 16
 _FLOOR = -7.0
@@ -28,7 +30,7 @@ def rates_frame(estimates: Sequence[RateEstimate]) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(numbers, np.float64))
 
 
-def headline_figure(estimates: Sequence[RateEstimate], directory: Path, labels: Mapping[str, str]) -> SavedFigure:
+def headline_figure(estimates: Sequence[RateEstimate], directory: Path, looks: RunLooks) -> SavedFigure:
     """Headline medians and 95% intervals per exploit type; filled dots are directly observed rates."""
     frame = rates_frame(estimates)
     headline = frame[frame["method"] == Method.HEADLINE.value]
@@ -42,11 +44,11 @@ def headline_figure(estimates: Sequence[RateEstimate], directory: Path, labels: 
             if i >= len(types):
                 axis.set_visible(False)
                 continue
-            _panel(axis, headline[headline["exploit_type"] == types[i]], direct, labels)
+            _panel(axis, headline[headline["exploit_type"] == types[i]], direct, looks)
             axis.set_title(types[i].replace("_", " "))
             if i % columns == 0:
                 axis.set_ylabel("unprompted exploit rate")
-        axes.flat[0].legend(loc="upper left", fontsize=7)
+        figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper left", ncols=8, fontsize=8.5)
         return save_figure(
             figure,
             frame[frame["method"].isin([Method.HEADLINE.value, Method.DIRECT.value])],
@@ -65,18 +67,32 @@ def _most_interesting(headline: pd.DataFrame) -> list[str]:
     return sorted(str(name) for name in highest.index[:_MOST_PANELS])
 
 
-def _panel(axis: Any, mine: pd.DataFrame, direct: pd.DataFrame, labels: Mapping[str, str]) -> None:
+def _panel(axis: Any, mine: pd.DataFrame, direct: pd.DataFrame, looks: RunLooks) -> None:
     steps = sorted(mine["checkpoint"].unique())
     places = dict(zip(steps, checkpoint_axis(axis, [float(s) for s in steps]), strict=True))
-    for i, run in enumerate(sorted(mine["run"].unique())):
+    for run in looks.ordered(mine["run"]):
         here = mine[mine["run"] == run].sort_values("checkpoint")
         seen = direct[(direct["run"] == run) & (direct["exploit_type"] == here["exploit_type"].iloc[0])]
         x = [places[step] for step in here["checkpoint"]]
-        colour = CATEGORICAL[i % len(CATEGORICAL)]
-        axis.plot(x, 10 ** here["log10_rate"], color=colour, label=labels.get(run, run))
+        colour = looks.colour(run)
+        axis.plot(x, 10 ** here["log10_rate"], color=colour, label=looks.label(run))
         low, high = (10 ** here[name].clip(lower=_FLOOR) for name in ("lower95", "upper95"))
         axis.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
         dots = [places[step] for step in seen["checkpoint"]]
-        axis.plot(dots, 10 ** seen["log10_rate"], "o", color=colour, markersize=3.5)
+        axis.plot(dots, 10 ** seen["log10_rate"], looks.marker(run), color=colour, markersize=3.5)
+        for place, row in zip(x, rows_of(here), strict=True):
+            _mark(axis, place, row, looks)
     axis.set_yscale("log")
     axis.set_ylim(10**_FLOOR, 1.2)
+
+
+def _mark(axis: Any, place: float, row: Any, looks: RunLooks) -> None:
+    """A cell's estimate or bound in words, where its line or the middle of its band is."""
+    low = _FLOOR if pd.isna(row.lower95) else max(row.lower95, _FLOOR)
+    high = 0.0 if pd.isna(row.upper95) else row.upper95
+    middle = (low + high) / 2 if pd.isna(row.log10_rate) else row.log10_rate
+    told = f"{row.exploit_type}, {looks.label(row.run)}, step {row.checkpoint}: "
+    told += f"estimate {10**row.log10_rate:.2g}, " if row.status == Status.ESTIMATE else "bound, "
+    told += f"95% {10**low:.2g} to {10**high:.2g}; {row.successes} of {row.n} seen"
+    told += f" ({row.reason})" if row.reason else ""
+    mark_point(axis, place, 10**middle, told, samples_of(row.run, row.checkpoint, 0, row.exploit_type))

@@ -240,7 +240,8 @@ def _run_frame(path: Path, donor: _Donor | None, codes: _Codes, notes: list[str]
         scored = {"KL": _cells_of_files(path, TableKind.KL), **scored}
     if donor is not None and donor.has_rates:
         log_w = log_w + _attach(rows, donor.correction, _PREFIX, "correction")
-    notes += _unmatched(path, rows, scored, int(np.isnan(log_w[prefilled & ~answers]).sum()))
+    unscored = np.isnan(log_w) & prefilled & ~answers
+    notes += _unmatched(path, rows, scored, int(unscored.sum()), int((unscored & ~np.isnan(log_p)).sum()))
     log_w, log_p = np.where(answers, np.nan, log_w), np.where(answers, np.nan, log_p)
     return rows.drop(columns="prefix").assign(log_w=log_w, log_p=log_p)
 
@@ -261,14 +262,21 @@ def _kl_scores(frame: pd.DataFrame | None, tasks: _Names) -> pd.DataFrame:
     return frame.assign(task=tasks.codes(frame["task_id"]), log_w=-frame["kl_divergence"].to_numpy())[columns]
 
 
-def _unmatched(path: Path, rows: pd.DataFrame, scored: dict[str, set[Cell]], n_unscored: int) -> Iterator[str]:
+def _unmatched(
+    path: Path, rows: pd.DataFrame, scored: dict[str, set[Cell]], n_unscored: int, n_without_reference: int
+) -> Iterator[str]:
     """What to tell about attempts without a score and scores without an attempt."""
     if n_unscored:
         n_prefilled = int((rows["prefill_level"].to_numpy() > 0).sum())
-        yield (
-            f"{path.name}: {n_unscored} of {n_prefilled} prefilled attempts have no scored prefix; they count "
-            "as attempts but carry no importance weight"
-        )
+        what = f"{path.name}: {n_unscored} of {n_prefilled} prefilled attempts"
+        rest = "they count as attempts but carry no importance weight"
+        if n_without_reference == n_unscored:
+            yield (
+                f"{what} have a log-probability under their checkpoint but none under a reference; {rest}: set "
+                "logprob.reference to the donor's checkpoint"
+            )
+        else:
+            yield f"{what} have no scored prefix; {rest}"
     evaluated = _cells(rows)
     for name, cells in scored.items():
         orphans = {cell for cell in cells - evaluated if np.isfinite(cell[0])}

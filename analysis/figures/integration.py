@@ -8,20 +8,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from foreshock.analysis.figures.palette import LOGPROB, WORDS
 from foreshock.analysis.figures.save import SavedFigure, save_figure
 from foreshock.analysis.figures.style import (
-    ACCENT,
-    CATEGORICAL,
     INK,
     RULE,
     SOFT_INK,
-    WARM,
     checkpoint_axis,
     house_style,
     legend_above,
     new_figure,
     ordered_colours,
 )
+from foreshock.analysis.figures.values import mark_point, rows_of
 from foreshock.analysis.tables.schema import checkpoint_label
 
 _MOST_VECTOR_POINTS = 2000
@@ -41,12 +40,15 @@ def accessibility_pair_figure(frame: pd.DataFrame, summary: dict[str, Any], dire
         figure, axis = new_figure(6.2, 3.7)
         steps = sorted(data["checkpoint"].unique())
         place = dict(zip(steps, checkpoint_axis(axis, steps), strict=True))
-        labels = {"accessibility": ("by words", ACCENT), "accessibility_logprob": ("by log-probability", WARM)}
+        labels = {"accessibility": ("by words", WORDS), "accessibility_logprob": ("by log-probability", LOGPROB)}
         for column, (label, colour) in labels.items():
             part = data[data["measure"] == column]
             x = [place[step] for step in part["checkpoint"]]
             axis.fill_between(x, part["q25"], part["q75"], color=colour, alpha=0.12, lw=0)
             axis.plot(x, part["mean"], color=colour, marker="o", markersize=4.5, label=label)
+            for place_x, row in zip(x, rows_of(part), strict=True):
+                told = f"{label}, step {checkpoint_label(row.checkpoint)}: mean {row.mean:.3f} of {row.n_tasks} tasks"
+                mark_point(axis, place_x, row.mean, told)
         axis.set_ylim(-0.02, 1.03)
         axis.set_ylabel("accessibility (mean)")
         legend_above(axis)
@@ -90,6 +92,9 @@ def predictor_figure(frame: pd.DataFrame, summary: dict[str, Any], directory: Pa
             _draw_fit(axis, fits[name], x)
             axis.set_xlabel(label)
         axes[0].set_ylabel("steps to threshold")
+        known = [step for step in steps if np.isfinite(step)]
+        if len(known) > 1:  # the same in every run of these checkpoints
+            axes[0].set_ylim(0, 1.04 * (known[-1] - known[0]))
         n = fits["token"]["n"]
         return save_figure(
             figure,
@@ -120,17 +125,19 @@ def waiting_figure(curves: pd.DataFrame, summary: dict[str, Any], directory: Pat
     facts = summary["time_to_threshold"]
     with house_style():
         figure, axis = new_figure(5.2, 3.5)
-        for (name, part), colour in zip(curves.groupby("group", sort=False), (ACCENT, WARM), strict=False):
+        for (name, part), colour in zip(curves.groupby("group", sort=False), (INK, SOFT_INK), strict=False):
             one = part.iloc[0]
             label = f"{name} ({int(one['n_tasks'])} tasks, {int(one['n_reached'])} reach it)"
             x, y = part["steps"].to_numpy(dtype=float), part["waiting"].to_numpy(dtype=float)
             axis.step(x, y, where="post", color=colour, label=label)
+            for place_x, height in zip(x, y, strict=True):
+                mark_point(axis, place_x, height, f"{name}, {place_x:g} steps: {height:.2f} of tasks still short of it")
             low, high = (part[side].astype(float).fillna(part["waiting"]) for side in ("lower95", "upper95"))
             axis.fill_between(x, low, high, step="post", color=colour, alpha=0.14, lw=0)
         axis.set_ylim(-0.02, 1.03)
         axis.set_xlabel("steps since the first checkpoint")
         axis.set_ylabel("not yet at the threshold")
-        legend_above(axis)
+        legend_above(axis, columns=1)
         p = facts["kaplan_meier"]["logrank_p"]
         tested = "" if p is None else f" Log-rank test between the two: p = {p:.2g}."
         return save_figure(
@@ -157,23 +164,26 @@ def threshold_figure(timing: pd.DataFrame, summary: dict[str, Any], directory: P
     with house_style():
         figure, (left, right) = new_figure(6.6, 3.4, 1, 2, width_ratios=[1.9, 1])
         x = checkpoint_axis(left, steps)
-        for name, label, colour in (("token", "word threshold", ACCENT), ("logprob", "log-prob. threshold", WARM)):
+        for name, label, colour in (("token", "word threshold", WORDS), ("logprob", "log-prob. threshold", LOGPROB)):
             part = data[data["threshold"] == name]
             left.plot(x, 100 * part["share_reached"], drawstyle="steps-post", color=colour, label=label, marker="o",
                       markersize=4)  # fmt: skip
+            for place_x, row in zip(x, rows_of(part), strict=True):
+                told = f"{label}, step {checkpoint_label(row.checkpoint)}: {row.n_reached} of {total} tasks"
+                mark_point(left, place_x, 100 * row.share_reached, told)
         left.set_ylim(0, 102)
         left.set_ylabel("tasks that have reached it (%)")
         legend_above(left)
         names = ("both", "token_only", "logprob_only", "neither")
         values = [counts[f"n_{name}"] for name in names]
-        right.barh(range(4), values, color=[CATEGORICAL[2], ACCENT, WARM, RULE], height=0.62)
+        right.barh(range(4), values, color=[SOFT_INK, WORDS, LOGPROB, RULE], height=0.62)
         right.set_yticks(range(4), ["both", "words", "log-prob.", "neither"])
         right.invert_yaxis()
         right.grid(False)
         right.spines["bottom"].set_visible(False)
         right.set_xticks([])
-        for row, value in enumerate(values):
-            right.text(value + 0.02 * max(values), row, f"{value}", va="center", color=SOFT_INK)
+        for bar, value in enumerate(values):
+            right.text(value + 0.02 * max(values), bar, f"{value}", va="center", color=SOFT_INK)
         right.set_title(f"{total} tasks reach")
         return save_figure(
             figure,

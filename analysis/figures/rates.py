@@ -18,12 +18,13 @@ from foreshock.analysis.figures.style import (
     legend_above,
     new_figure,
     ordered_colours,
+    percent_axis,
     readable_on,
 )
+from foreshock.analysis.figures.values import mark_cell, mark_point, rows_of, samples_of
 from foreshock.analysis.tables.schema import checkpoint_label
 
 _MAX_PANELS = 15
-_RATE_TICKS = (0, 1, 5, 10, 20, 40, 60, 80, 100)
 
 
 def wilson(k: np.ndarray[Any, Any], n: np.ndarray[Any, Any], level: float = 0.95) -> tuple[Any, Any]:
@@ -56,12 +57,11 @@ def pass_rates_figure(cells: pd.DataFrame, directory: Path, run: str) -> SavedFi
             rate = 100 * part["rate"].to_numpy()
             axis.fill_between(x, 100 * part["lower95"], 100 * part["upper95"], color=colour, alpha=0.10, lw=0)
             axis.plot(x, rate, color=colour, marker="o", markersize=4, label=checkpoint_label(step))
+            for row, place_x, height in zip(rows_of(part), x, rate, strict=True):
+                mark_point(axis, place_x, height, _told(row), samples_of(run, step, row.prefill_level))
         axis.set_xticks(range(len(levels)), [str(level) for level in levels])
         axis.set_xlim(-0.35, len(levels) - 0.65)
-        # The same scale in every run, so that runs can be compared; the root keeps small rates visible.
-        axis.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0.0)), np.square))
-        axis.set_yticks(_RATE_TICKS, [f"{tick}" for tick in _RATE_TICKS])
-        axis.set_ylim(0, 100)
+        percent_axis(axis)
         axis.set_xlabel("prefill level (words of exploit reasoning forced)")
         axis.set_ylabel("exploit rate (%, square-root scale)")
         legend_above(axis, "step")
@@ -85,7 +85,7 @@ def rate_surface_figure(cells: pd.DataFrame, directory: Path, run: str) -> Saved
     with house_style():
         width = max(4.2, min(0.78 * len(steps) + 1.6, 10))
         figure, axis = new_figure(width, max(1.8, 0.44 * len(levels) + 1.0))
-        image = _heat(axis, data, steps, levels, annotate=len(steps) * len(levels) <= 150)
+        image = _heat(axis, data, steps, levels, run, annotate=len(steps) * len(levels) <= 150)
         axis.set_xlabel("training step")
         axis.set_ylabel("prefill level (words)")
         bar = figure.colorbar(image, ax=axis, shrink=0.9, pad=0.02, aspect=24)
@@ -118,7 +118,7 @@ def type_surfaces_figure(cells: pd.DataFrame, directory: Path, run: str) -> Save
         image: Any = None
         for axis, kind in zip(axes.flat, shown, strict=False):
             part = data[data["exploit_type"].astype(str) == kind]
-            image = _heat(axis, part, steps, levels, annotate=False)
+            image = _heat(axis, part, steps, levels, run, annotate=False)
             axis.set_title(textwrap.fill(kind.replace("_", " "), 18), fontsize=8.5)
         for axis in list(axes.flat)[len(shown) :]:
             axis.set_visible(False)
@@ -139,13 +139,18 @@ def type_surfaces_figure(cells: pd.DataFrame, directory: Path, run: str) -> Save
         )
 
 
-def _heat(axis: Any, data: pd.DataFrame, steps: list[float], levels: list[int], annotate: bool) -> Any:
+def _heat(axis: Any, data: pd.DataFrame, steps: list[float], levels: list[int], run: str, annotate: bool) -> Any:
     grid = np.full((len(levels), len(steps)), np.nan)
     rows = [levels.index(level) for level in data["prefill_level"]]
     columns = [steps.index(step) for step in data["checkpoint"]]
     grid[rows, columns] = 100 * data["rate"].to_numpy(dtype=float)
     colours = SEQUENTIAL.with_extremes(bad=MISSING)
-    image = axis.imshow(grid, cmap=colours, vmin=0, vmax=100, aspect="auto", origin="lower", interpolation="nearest")
+    edges = (np.arange(len(steps) + 1) - 0.5, np.arange(len(levels) + 1) - 0.5)
+    image = axis.pcolormesh(*edges, np.ma.masked_invalid(grid), cmap=colours, vmin=0, vmax=100)
+    axis.set_facecolor(MISSING)
+    for row, at, item in zip(rows, columns, rows_of(data), strict=True):
+        kind = str(item.exploit_type) if "exploit_type" in data else None
+        mark_cell(axis, at, row, _told(item), samples_of(run, item.checkpoint, item.prefill_level, kind))
     every = 1 if annotate else max(1, -(-len(steps) // 5))
     axis.set_xticks(range(0, len(steps), every), [checkpoint_label(step) for step in steps[::every]])
     axis.set_yticks(range(len(levels)), [str(level) for level in levels])
@@ -162,8 +167,17 @@ def _heat(axis: Any, data: pd.DataFrame, steps: list[float], levels: list[int], 
             value = grid[row, column]
             ink = readable_on(colours(value / 100))
             axis.text(column, row + 0.12, _percent(value, k), ha="center", va="center", color=ink, fontsize=9)
-            axis.text(column, row - 0.24, f"{k}/{n}", ha="center", va="center", color=ink, fontsize=6.5, alpha=0.8)
+            axis.text(column, row - 0.24, f"{k}/{n}", ha="center", va="center", color=ink, fontsize=6.5)
     return image
+
+
+def _told(row: Any) -> str:
+    """A cell or point in words."""
+    kind = f"{str(row.exploit_type).replace('_', ' ')}, " if hasattr(row, "exploit_type") else ""
+    return (
+        f"{kind}step {checkpoint_label(row.checkpoint)}, {row.prefill_level} words: {row.k} of {row.n} exploit "
+        f"({100 * row.k / row.n:.1f}%)"
+    )
 
 
 def _percent(value: float, k: int) -> str:

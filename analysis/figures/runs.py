@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import beta
 
+from foreshock.analysis.figures.palette import RunLooks
 from foreshock.analysis.figures.save import SavedFigure, save_figure
 from foreshock.analysis.figures.style import (
-    CATEGORICAL,
     INK,
     RULE,
     SOFT_INK,
@@ -21,7 +21,10 @@ from foreshock.analysis.figures.style import (
     house_style,
     legend_above,
     new_figure,
+    percent_axis,
 )
+from foreshock.analysis.figures.values import mark_point, rows_of, samples_of
+from foreshock.analysis.tables.schema import checkpoint_label
 
 EMERGENCE_RATE = 0.10
 """The unprompted rate above which behaviour counts as emerged."""
@@ -59,26 +62,33 @@ def overview_table(runs: Sequence[tuple[str, pd.DataFrame, pd.DataFrame]]) -> pd
     return pd.concat(parts, ignore_index=True)
 
 
-def overview_figure(data: pd.DataFrame, threshold: int, directory: Path) -> SavedFigure:
+def overview_figure(data: pd.DataFrame, threshold: int, directory: Path, looks: RunLooks) -> SavedFigure:
     """Left: the unprompted exploit rate of each run. Right: share of tasks that a few words suffice for."""
-    labels = list(dict.fromkeys(data["run"]))
+    labels = looks.ordered(data["run"])
     steps = sorted(data["checkpoint"].unique())
     with house_style():
         figure, (left, right) = new_figure(9.2, 3.6, 1, 2)
         for axis in (left, right):
             place = dict(zip(steps, checkpoint_axis(axis, steps), strict=True))
-        for label, colour in zip(labels, CATEGORICAL * 4, strict=False):
+        for label in labels:
+            colour, marker = looks.colour(label), looks.marker(label)
             part = data[data["run"] == label]
             zero = part.dropna(subset=["rate"])
             x = np.array([place[step] for step in zero["checkpoint"]])
             rate = 100 * zero["rate"].to_numpy()
             spread = [rate - 100 * zero["lower95"].to_numpy(), 100 * zero["upper95"].to_numpy() - rate]
             left.errorbar(
-                x, rate, yerr=np.abs(spread), color=colour, marker="o", markersize=4.5, elinewidth=1, label=label
+                x, rate, yerr=np.abs(spread), color=colour, marker=marker, markersize=4.5, elinewidth=1, label=label
             )
+            for place_x, row in zip(x, rows_of(zero), strict=True):
+                told = f"{label}, step {checkpoint_label(row.checkpoint)}: {row.k:.0f} of {row.n:.0f} exploit"
+                mark_point(left, place_x, 100 * row.rate, told, samples_of(label, row.checkpoint, 0))
             near = part.dropna(subset=["share_at_threshold"])
             x = np.array([place[step] for step in near["checkpoint"]])
-            right.plot(x, 100 * near["share_at_threshold"], color=colour, marker="o", markersize=4.5, label=label)
+            right.plot(x, 100 * near["share_at_threshold"], color=colour, marker=marker, markersize=4.5, label=label)
+            for place_x, row in zip(x, rows_of(near), strict=True):
+                told = f"{label}, step {checkpoint_label(row.checkpoint)}: {100 * row.share_at_threshold:.0f}% of tasks"
+                mark_point(right, place_x, 100 * row.share_at_threshold, told, samples_of(label, row.checkpoint))
         left.axhline(100 * EMERGENCE_RATE, color=SOFT_INK, lw=0.9, ls=(0, (4, 3)))
         left.set_ylim(bottom=0)
         left.set_title("exploits without any prefill")
@@ -100,7 +110,7 @@ def overview_figure(data: pd.DataFrame, threshold: int, directory: Path) -> Save
         )
 
 
-def truth_figure(data: pd.DataFrame, directory: Path, name: str, label: str) -> SavedFigure:
+def truth_figure(data: pd.DataFrame, directory: Path, name: str, label: str, colour: str) -> SavedFigure:
     """Measured rates beside what the sweep's own level 0 saw, per checkpoint.
 
     `data`: checkpoint, source (`measured` or `sweep`), n, k, rate, lower95, upper95.
@@ -109,15 +119,15 @@ def truth_figure(data: pd.DataFrame, directory: Path, name: str, label: str) -> 
         figure, axis = new_figure(6.2, 3.6)
         steps = sorted(data["checkpoint"].unique())
         place = dict(zip(steps, checkpoint_axis(axis, steps), strict=True))
-        named = {"measured": ("extra samples", INK), "sweep": ("level 0 of the sweep", CATEGORICAL[0])}
+        named = {"measured": ("extra samples", INK), "sweep": ("level 0 of the sweep", colour)}
         for (source, (text, colour)), shift in zip(named.items(), (0.985, 1.015), strict=True):
             part = data[data["source"] == source]
             x = np.array([place[step] for step in part["checkpoint"]]) * shift
             rate = 100 * part["rate"].to_numpy()
             spread = np.abs([rate - 100 * part["lower95"].to_numpy(), 100 * part["upper95"].to_numpy() - rate])
             axis.errorbar(x, rate, yerr=spread, fmt="o", color=colour, markersize=5, elinewidth=1.3, label=text)
-        axis.set_ylim(bottom=0)
-        axis.set_ylabel("unprompted exploit rate (%)")
+        percent_axis(axis)
+        axis.set_ylabel("unprompted exploit rate (%, square-root scale)")
         legend_above(axis)
         return save_figure(
             figure, data, directory, name, "The unprompted rate, measured directly",
@@ -126,7 +136,7 @@ def truth_figure(data: pd.DataFrame, directory: Path, name: str, label: str) -> 
         )  # fmt: skip
 
 
-def estimates_figure(data: pd.DataFrame, directory: Path, method: str) -> SavedFigure:
+def estimates_figure(data: pd.DataFrame, directory: Path, method: str, looks: RunLooks) -> SavedFigure:
     """Estimated against measured unprompted rates, log-log, with 95% intervals of both.
 
     `data`: run, exploit_type, checkpoint, measured_n, measured_k, measured_lower95, measured_upper95 (rates),
@@ -138,7 +148,8 @@ def estimates_figure(data: pd.DataFrame, directory: Path, method: str) -> SavedF
     with house_style():
         figure, axis = new_figure(6.4, 5.2)
         axis.plot([floor, 1], [floor, 1], color=SOFT_INK, lw=0.9, ls=(0, (4, 3)))
-        for label, colour in zip(dict.fromkeys(data["run"]), CATEGORICAL * 4, strict=False):
+        for label in looks.ordered(data["run"]):
+            colour, marker = looks.colour(label), looks.marker(label)
             mine = (data["run"] == label).to_numpy()
             part = data[mine]
             y = 10.0 ** part["log10_rate"].to_numpy(dtype=float)
@@ -148,8 +159,15 @@ def estimates_figure(data: pd.DataFrame, directory: Path, method: str) -> SavedF
             axis.vlines(shown[mine], low, high, color=colour, lw=1.1, alpha=0.7)
             axis.hlines(y, x_low, part["measured_upper95"], color=colour, lw=0.8, alpha=0.35)
             seen = (part["measured_k"] > 0).to_numpy()
-            axis.plot(shown[mine][seen], y[seen], "o", color=colour, markersize=5, label=label)
-            axis.plot(shown[mine][~seen], y[~seen], "o", color=colour, markersize=5, markerfacecolor="white")
+            axis.plot(shown[mine][seen], y[seen], marker, color=colour, markersize=5, label=label)
+            axis.plot(shown[mine][~seen], y[~seen], marker, color=colour, markersize=5, markerfacecolor="white")
+            for place_x, place_y, row in zip(shown[mine], y, rows_of(part), strict=True):
+                told = (
+                    f"{label}, {row.exploit_type}, step {checkpoint_label(row.checkpoint)}: estimated {place_y:.2g}, "
+                    f"measured {row.measured_k:.0f} of {row.measured_n:.0f}"
+                )
+                where = samples_of(label, row.checkpoint, 0, str(row.exploit_type)) | {"kind": "ground_truth"}
+                mark_point(axis, place_x, place_y, told, where)
         axis.set_xscale("log")
         axis.set_yscale("log")
         axis.set_xlim(floor, 1.2)

@@ -1,12 +1,13 @@
-"""Saving a figure: PNG, PDF and the numbers it was drawn from, side by side.
+"""Saving a figure: SVG, PNG, PDF and the numbers it was drawn from, side by side.
 
-The files carry title and caption, because a picture travels without its page; the copy that goes into the report does
-not, because there the page carries both.
+PNG and PDF carry title and caption, because a picture travels without its page; the SVG does not, because the page that
+holds it carries both. Its text stays text, and its values say their numbers.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,48 +15,51 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from markupsafe import escape
 from matplotlib.figure import Figure as MplFigure
 from matplotlib.transforms import Bbox
-from PIL import Image
 
 from foreshock.analysis.figures.csv_file import write_csv
 from foreshock.analysis.figures.style import SOFT_INK
+from foreshock.analysis.figures.values import Value, values_of
 from foreshock.durable import atomic_write_bytes
 
+VALUES = '<g id="values">'
+"""What opens the part of an SVG that says its values."""
+_METADATA = re.compile(r"\s*<metadata>.*?</metadata>", re.DOTALL)
 _LETTERS_PER_INCH = {"title": 11.0, "caption": 16.5}
 
 
 @dataclass(frozen=True, slots=True)
 class SavedFigure:
-    """A figure on disk. `plot_box` is the part of the PNG between title and caption (left, upper, right, lower)."""
+    """A figure on disk. `values` are what its SVG says when pointed at, in the SVG's units."""
 
     name: str
     title: str
     caption: str
+    svg: Path
     png: Path
     pdf: Path
     csv: Path
-    plot_box: tuple[int, int, int, int]
-
-    @property
-    def image(self) -> bytes:
-        """The PNG without title and caption, for a page that prints them itself."""
-        stream = io.BytesIO()
-        with Image.open(self.png) as page:
-            page.convert("RGB").crop(self.plot_box).save(stream, format="png")
-        return stream.getvalue()
+    values: tuple[Value, ...] = ()
 
 
 def save_figure(
     figure: MplFigure, data: pd.DataFrame, directory: Path, name: str, title: str, caption: str
 ) -> SavedFigure:
-    """Write `name`.png, .pdf and .csv into `directory`, and close the figure. Call inside `house_style`."""
+    """Write `name`.svg, .png, .pdf and .csv into `directory`, and close the figure. Call inside `house_style`."""
     csv = write_csv(data, directory / f"{name}.csv")
-    with plt.rc_context({"figure.constrained_layout.use": False, "figure.autolayout": False}):
+    with plt.rc_context({"figure.constrained_layout.use": False, "figure.autolayout": False, "svg.hashsalt": name}):
         return _save_laid_out(figure, _settle_layout(figure), csv, name, title, caption)
 
 
 def _save_laid_out(figure: MplFigure, plot: Bbox, csv: Path, name: str, title: str, caption: str) -> SavedFigure:
+    bare = plot.padded(0.05)
+    values = values_of(figure, bare)
+    # No timestamps: the same data give the same bytes.
+    drawn = _METADATA.sub("", _drawn(figure, "svg", bare, {"Date": None, "Creator": None}).decode())
+    svg, png, pdf = (csv.parent / f"{name}.{suffix}" for suffix in ("svg", "png", "pdf"))
+    atomic_write_bytes(svg, with_values(drawn, [value_markup(value, None) for value in values]).encode())
     width, height = figure.get_size_inches()
     wrapped_title = textwrap.fill(title, int(_LETTERS_PER_INCH["title"] * plot.width))
     wrapped_caption = textwrap.fill(caption, int(_LETTERS_PER_INCH["caption"] * plot.width))
@@ -66,12 +70,10 @@ def _save_laid_out(figure: MplFigure, plot: Bbox, csv: Path, name: str, title: s
     )
     extents = [text.get_window_extent().transformed(figure.dpi_scale_trans.inverted()) for text in texts]
     page = Bbox.union([plot, *extents]).padded(0.15)
-    # No timestamps: the same data give the same bytes.
-    png, pdf = csv.parent / f"{name}.png", csv.parent / f"{name}.pdf"
     atomic_write_bytes(png, _drawn(figure, "png", page, {"Software": None}))
     atomic_write_bytes(pdf, _drawn(figure, "pdf", page, {"CreationDate": None}))
     plt.close(figure)
-    return SavedFigure(name, title, caption, png, pdf, csv, _box_in(page, plot.padded(0.05)))
+    return SavedFigure(name, title, caption, svg, png, pdf, csv, values)
 
 
 def _settle_layout(figure: MplFigure) -> Bbox:
@@ -91,9 +93,30 @@ def _drawn(figure: MplFigure, suffix: str, page: Bbox, stamp: dict[str, Any]) ->
     return stream.getvalue()
 
 
-def _box_in(page: Bbox, part: Bbox) -> tuple[int, int, int, int]:
-    """`part` of a page in the PNG's pixels; both in inches from the figure's lower left corner."""
-    dots = float(plt.rcParams["savefig.dpi"])
-    edges = (part.x0 - page.x0, page.y1 - part.y1, part.x1 - page.x0, page.y1 - part.y0)
-    left, upper, right, lower = (round(edge * dots) for edge in edges)
-    return left, upper, right, lower
+def value_markup(value: Value, link: str | None) -> str:
+    """The rectangle that answers for a value, inside a link if there is one. A link is no tab stop: there are hundreds,
+    and the tables below lead to the same samples."""
+    box = f'x="{value.x}" y="{value.y}" width="{value.width}" height="{value.height}"'
+    shape = f'<rect class="value" {box} fill="transparent"><title>{escape(value.text)}</title></rect>'
+    return shape if link is None else f'<a href="{escape(link)}" data-samples="" tabindex="-1">{shape}</a>'
+
+
+def with_values(svg: str, marks: list[str]) -> str:
+    """An SVG with `marks` on top of it."""
+    end = svg.rindex("</svg>")
+    return f"{svg[:end]}{VALUES}{''.join(marks)}</g>\n{svg[end:]}"
+
+
+def natural_width(svg: str) -> float:
+    """Width of an SVG as drawn, in points."""
+    found = re.search(r'width="([\d.]+)pt"', svg)
+    return float(found[1]) if found else 400.0
+
+
+def inline_svg(svg: str, prefix: str, title: str) -> str:
+    """An SVG as part of an HTML page that holds several: ids prefixed, no prolog, named for those who cannot see it."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r'\bid="', f'id="{prefix}-', body)
+    body = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{prefix}-", body)
+    head = f'<svg role="group" aria-label="{escape(title)}" style="--natural: {natural_width(svg):.0f}"'
+    return re.sub(r"<svg(\s)", rf"{head}\1", body, count=1)

@@ -1,7 +1,8 @@
 """The house style of every figure: quiet axes, one ink, colours that survive colour blindness and grey printing.
 
 Colour carries one meaning a figure. Ordered things (checkpoints, rates) run along one hue from pale to dark, so that
-lightness alone tells them apart; unordered things (runs, predictors) take Okabe and Ito's colours in a fixed order.
+lightness alone tells them apart; unordered things (runs, predictors) take the colours of `palette`. Text has a contrast
+of 4.5:1 or more.
 """
 
 from __future__ import annotations
@@ -23,18 +24,17 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from foreshock.analysis.figures.fonts import font_settings
+from foreshock.analysis.figures.palette import contrast
 
 INK = "#22292f"
 SOFT_INK = "#5f6b76"
 RULE = "#d5dbe1"
 PAPER = "#ffffff"
-ACCENT = "#0072B2"
-WARM = "#D55E00"
-CATEGORICAL = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A6A00", "#4B4B4B")
 SEQUENTIAL = LinearSegmentedColormap.from_list(
     "foreshock", ["#f4f7fa", "#cfe0ec", "#94bfdb", "#4c93bf", "#1d659a", "#0b3a63", "#071f38"]
 )
 MISSING = "#ececec"
+RATE_TICKS = (0, 1, 5, 10, 20, 40, 60, 80, 100)
 
 _FAMILIES = ("Inter", "Source Sans 3", "Helvetica Neue", "Arial", "Liberation Sans", "DejaVu Sans")
 _RC: dict[Any, Any] = {
@@ -138,6 +138,14 @@ def _spread(places: np.ndarray[Any, Any], share: float = 0.055) -> list[int]:
     return kept[::-1]
 
 
+def percent_axis(axis: Axes) -> None:
+    """The y axis of a rate in per cent: the same in every run, so that runs can be compared; the root keeps small rates
+    visible."""
+    axis.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0.0)), np.square))
+    axis.set_yticks(RATE_TICKS, [f"{tick}" for tick in RATE_TICKS])
+    axis.set_ylim(0, 100)
+
+
 def legend_above(axis: Axes, title: str | None = None, columns: int = 8) -> None:
     """Legend in rows above the axes, where it takes no width from the data; `title` opens the first row."""
     handles, labels = axis.get_legend_handles_labels()
@@ -203,6 +211,6 @@ def _apart(heights: Sequence[float], gap: float, low: float, high: float) -> lis
 
 
 def readable_on(colour: Any) -> str:
-    """Black or white, whichever reads on `colour`."""
-    red, green, blue = mpl.colors.to_rgb(colour)
-    return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.55 else INK
+    """Black or white, whichever reads better on `colour`: 4.5:1 or more on any."""
+    shade = mpl.colors.to_hex(colour)
+    return max("#ffffff", "#000000", key=lambda ink: contrast(ink, shade))

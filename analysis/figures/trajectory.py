@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import NullLocator
 
+from foreshock.analysis.figures.palette import OTHER, RUNS
 from foreshock.analysis.figures.save import SavedFigure, save_figure
 from foreshock.analysis.figures.style import (
-    ACCENT,
-    CATEGORICAL,
     INK,
     RULE,
     SOFT_INK,
-    WARM,
     checkpoint_axis,
     house_style,
     label_lines_at_end,
@@ -24,8 +24,10 @@ from foreshock.analysis.figures.style import (
     ordered_colours,
     readable_on,
 )
+from foreshock.analysis.figures.values import mark_point, rows_of
 from foreshock.analysis.tables.schema import checkpoint_label
 
+_TYPE_MARKERS = "osD^vP*X<>"
 _BANDS = ("not exploited at any level", "lower half", "upper half", "at or below the threshold")
 
 
@@ -58,7 +60,8 @@ def accessibility_figure(frame: pd.DataFrame, summary: dict[str, Any], directory
                               fontsize=8.5, color=readable_on(colours[index]))  # fmt: skip
             bottom += height
         for position, value in zip(x, mean, strict=True):
-            axis.text(position, 102, f"{value:.2f}", ha="center", color=WARM, fontsize=9, weight="bold")
+            mark_point(axis, float(position), 102, f"mean accessibility {value:.3f}")
+            axis.text(position, 102, f"{value:.2f}", ha="center", color=INK, fontsize=9, weight="bold")
         axis.set_xticks(x, [checkpoint_label(step) for step in shares.index])
         axis.set_xlabel("training step")
         axis.set_ylabel("tasks (%)")
@@ -77,8 +80,10 @@ def accessibility_figure(frame: pd.DataFrame, summary: dict[str, Any], directory
         )
 
 
-def median_trajectory_figure(frame: pd.DataFrame, summary: dict[str, Any], directory: Path) -> SavedFigure:
-    """Median min prefill with the interquartile range."""
+def median_trajectory_figure(
+    frame: pd.DataFrame, summary: dict[str, Any], directory: Path, colour: str = RUNS[0]
+) -> SavedFigure:
+    """Median min prefill with the interquartile range, in the run's colour."""
     data = (
         frame.dropna(subset=["min_prefill"])
         .astype({"min_prefill": float})
@@ -87,14 +92,18 @@ def median_trajectory_figure(frame: pd.DataFrame, summary: dict[str, Any], direc
         .reset_index()[["checkpoint", "count", "25%", "50%", "75%"]]
         .set_axis(["checkpoint", "n_tasks", "q25", "median", "q75"], axis=1)
     )
-    none = summary["max_level"] + 1
+    most = summary["max_level"]
     with house_style():
         figure, axis = new_figure(6.2, 3.7)
         x = checkpoint_axis(axis, data["checkpoint"].tolist())
-        axis.fill_between(x, data["q25"], data["q75"], color=ACCENT, alpha=0.16, lw=0, label="middle half of the tasks")
-        axis.plot(x, data["median"], color=ACCENT, marker="o", markersize=4.5, label="median")
-        axis.axhline(summary["threshold"], color=WARM, lw=1.1, ls=(0, (4, 3)), label="threshold")
-        _words_axis(axis, summary["levels"], none)
+        low, middle, high = (_drawn_words(data[name].to_numpy(dtype=float), most) for name in ("q25", "median", "q75"))
+        axis.fill_between(x, low, high, color=colour, alpha=0.16, lw=0, label="middle half of the tasks")
+        axis.plot(x, middle, color=colour, marker="o", markersize=4.5, label="median")
+        for place, height, row in zip(x, middle, rows_of(data), strict=True):
+            words = "none" if row.median > most else f"{row.median:g} words"
+            mark_point(axis, place, height, f"step {checkpoint_label(row.checkpoint)}: median {words}")
+        axis.axhline(summary["threshold"], color=INK, lw=1.1, ls=(0, (4, 3)), label="threshold")
+        _words_axis(axis, summary["levels"], most)
         legend_above(axis)
         return save_figure(
             figure,
@@ -102,13 +111,15 @@ def median_trajectory_figure(frame: pd.DataFrame, summary: dict[str, Any], direc
             directory,
             "median_trajectory",
             "The smallest prefill that is enough",
-            f"Min prefill: the smallest level at which any attempt exploits a task. “none” (plotted at {none}) "
-            f"means no attempt did at any level. It falls with the number of attempts; {_attempts_text(summary)}",
+            "Min prefill: the smallest level at which any attempt exploits a task. “none” means that no attempt did at "
+            f"any level, and stands above the levels. It falls with the number of attempts; {_attempts_text(summary)}",
         )
 
 
-def time_to_threshold_figure(frame: pd.DataFrame, summary: dict[str, Any], directory: Path) -> SavedFigure:
-    """Cumulative share of tasks that have come to the threshold, per exploit type."""
+def time_to_threshold_figure(
+    frame: pd.DataFrame, summary: dict[str, Any], directory: Path, colour: str = RUNS[0]
+) -> SavedFigure:
+    """Cumulative share of tasks that have come to the threshold, per exploit type; all tasks in the run's colour."""
     data = first_reached(frame)
     with house_style():
         figure, axis = new_figure(6.2, 3.9)
@@ -116,17 +127,20 @@ def time_to_threshold_figure(frame: pd.DataFrame, summary: dict[str, Any], direc
         x = dict(zip(steps, checkpoint_axis(axis, steps), strict=True))
         ends = []
         types = [kind for kind in data["exploit_type"].unique() if kind != "all"]
-        colours = dict(zip(types, CATEGORICAL, strict=False))
-        for kind in [*types, "all"]:
+        for place, kind in enumerate([*types, "all"]):
             part = data[data["exploit_type"] == kind]
             whole = kind == "all"
-            colour = INK if whole else colours.get(kind, SOFT_INK)
+            ink = colour if whole else OTHER[place % len(OTHER)]
             at = [x[step] for step in part["checkpoint"]]
             share = 100 * part["share_reached"].to_numpy()
-            axis.plot(at, share, drawstyle="steps-post", color=colour, lw=2.6 if whole else 1.3,
-                      alpha=1 if whole else 0.85)  # fmt: skip
+            axis.plot(at, share, drawstyle="steps-post", color=ink, lw=2.6 if whole else 1.2,
+                      marker=None if whole else _TYPE_MARKERS[place % len(_TYPE_MARKERS)], markersize=3.5)  # fmt: skip
+            for x_place, height, row in zip(at, share, rows_of(part), strict=True):
+                name = "all tasks" if whole else kind.replace("_", " ")
+                told = f"{name}, step {checkpoint_label(row.checkpoint)}: {row.n_reached} of {row.n_tasks} tasks"
+                mark_point(axis, x_place, height, told)
             label = f"all {part['n_tasks'].iloc[0]} tasks" if whole else kind.replace("_", " ")
-            ends.append((at[-1], float(share[-1]), label, colour))
+            ends.append((at[-1], float(share[-1]), label, ink))
         axis.set_ylim(0, 101)
         axis.set_ylabel("tasks that have reached the threshold (%)")
         label_lines_at_end(axis, ends)
@@ -159,7 +173,9 @@ def first_reached(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["exploit_type", "checkpoint", "n_tasks", "n_reached", "share_reached"])
 
 
-def descent_rates_figure(rates: pd.DataFrame, summary: dict[str, Any], directory: Path) -> SavedFigure:
+def descent_rates_figure(
+    rates: pd.DataFrame, summary: dict[str, Any], directory: Path, colour: str = RUNS[0]
+) -> SavedFigure:
     """Words per 100 steps by which min prefill falls between neighbouring checkpoints: mean, median and IQR."""
     grouped = rates.groupby(["checkpoint_from", "checkpoint_to"])["words_per_100_steps"]
     data = grouped.describe(percentiles=[0.25, 0.5, 0.75])[["count", "mean", "25%", "50%", "75%"]].reset_index()
@@ -168,13 +184,19 @@ def descent_rates_figure(rates: pd.DataFrame, summary: dict[str, Any], directory
         figure, axis = new_figure(6.2, 3.6)
         x = np.arange(len(data))
         axis.axhline(0, color=SOFT_INK, lw=0.8)
-        axis.bar(x, data["q75"] - data["q25"], 0.5, bottom=data["q25"], color=ACCENT, alpha=0.22,
+        axis.bar(x, data["q75"] - data["q25"], 0.5, bottom=data["q25"], color=colour, alpha=0.22,
                  label="middle half of the tasks")  # fmt: skip
-        axis.hlines(data["median"], x - 0.25, x + 0.25, color=ACCENT, lw=2.2, label="median")
-        axis.plot(x, data["mean"], "D", color=WARM, markersize=5, label="mean")
-        axis.set_xticks(x, [f"{row.checkpoint_from}–{row.checkpoint_to}" for row in data.itertuples()])
+        axis.hlines(data["median"], x - 0.25, x + 0.25, color=colour, lw=2.2, label="median")
+        axis.plot(x, data["mean"], "D", color=INK, markersize=5, label="mean")
+        for place, row in enumerate(rows_of(data)):
+            told = (
+                f"between {row.checkpoint_from} and {row.checkpoint_to}: mean {row.mean:.3g}, median {row.median:.3g}"
+            )
+            mark_point(axis, place, row.mean, f"{told} words per 100 steps ({row.n_tasks:.0f} tasks)")
+        _fall_axis(axis, summary)
+        axis.set_xticks(x, [f"{row.checkpoint_from}–{row.checkpoint_to}" for row in rows_of(data)])
         axis.set_xlabel("between training steps")
-        axis.set_ylabel("fall of min prefill\n(words per 100 steps)")
+        axis.set_ylabel("fall of min prefill\n(words per 100 steps, symmetric log scale)")
         legend_above(axis)
         return save_figure(
             figure,
@@ -197,9 +219,12 @@ def attempts_figure(data: pd.DataFrame, summary: dict[str, Any], directory: Path
             part = data[data["checkpoint"] == step]
             axis.plot(part["attempts"], part["expected_min_prefill"], color=colour, marker="o", markersize=4,
                       label=checkpoint_label(step))  # fmt: skip
+            for row in rows_of(part):
+                told = f"step {checkpoint_label(step)}, {row.attempts} attempts: {row.expected_min_prefill:.3g} words"
+                mark_point(axis, row.attempts, row.expected_min_prefill, told)
         ticks = sorted(data["attempts"].unique())
         axis.set_xticks(ticks, [str(tick) for tick in ticks])
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.04 * (summary["max_level"] + 1))  # the same in every run of these levels
         axis.set_xlabel("attempts per task and level")
         axis.set_ylabel("mean of expected min prefill (words)")
         legend_above(axis, "step")
@@ -215,20 +240,47 @@ def attempts_figure(data: pd.DataFrame, summary: dict[str, Any], directory: Path
         )
 
 
-def _words_axis(axis: Any, levels: list[int], none: int) -> None:
-    ticks = _thin([level for level in levels if level <= none], none)
+def _drawn_words(words: np.ndarray[Any, Any], most: int) -> np.ndarray[Any, Any]:
+    """Heights of words: “none” (one word more than the largest level) stands apart, above a gap."""
+    return np.where(words > most, most + np.minimum(words - most, 1.0) * _none_gap(most), words)
+
+
+def _none_gap(most: int) -> float:
+    return max(0.14 * most, 1.0)
+
+
+def _words_axis(axis: Any, levels: list[int], most: int) -> None:
+    """Ticks at the levels and at “none”, with a line in the gap between them."""
+    none = most + _none_gap(most)
+    ticks = _thin(levels, max(most, 1))
     axis.set_yticks([*ticks, none], [*map(str, ticks), "none"])
+    axis.axhline((most + none) / 2, color=RULE, lw=3.5, zorder=0)
     axis.set_ylim(-0.02 * none, none * 1.04)
     axis.set_ylabel("min prefill (words)")
     axis.grid(True, axis="y", color=RULE)
 
 
-def _thin(levels: list[int], none: int) -> list[int]:
-    kept: list[int] = []
-    for level in levels:
-        if (not kept or level - kept[-1] >= 0.055 * none) and none - level >= 0.055 * none:
+def _fall_axis(axis: Any, summary: dict[str, Any]) -> None:
+    """A scale that every fall between these checkpoints and levels fits on, so that runs can be compared."""
+    steps = sorted(float(step) for step in summary["checkpoints"] if isinstance(step, int | float))
+    gap = min((b - a for a, b in pairwise(steps) if np.isfinite(b)), default=1.0)
+    most = 100 * (summary["max_level"] + 1) / max(gap, 1e-9)
+    largest = int(np.floor(np.log10(most)))
+    axis.set_yscale("symlog", linthresh=10.0 ** (largest - 2))
+    axis.set_ylim(-most, most)
+    powers = [10.0**power for power in range(largest - 1, largest + 1)]
+    ticks = [*(-power for power in reversed(powers)), 0.0, *powers]
+    axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.yaxis.set_minor_locator(NullLocator())
+
+
+def _thin(levels: list[int], most: int) -> list[int]:
+    """Levels whose labels do not collide; the largest always stays."""
+    kept = [levels[-1]]
+    for level in reversed(levels[:-1]):
+        if kept[-1] - level >= 0.06 * most:
             kept.append(level)
-    return kept
+    return kept[::-1]
 
 
 def _attempts_text(summary: dict[str, Any]) -> str:

@@ -10,7 +10,9 @@ import pandas as pd
 from scipy.special import expit
 
 from foreshock.analysis.figures import SavedFigure, house_style, new_figure, save_figure
-from foreshock.analysis.figures.style import ACCENT, CATEGORICAL, INK, RULE, WARM, checkpoint_axis
+from foreshock.analysis.figures.palette import OTHER, RunLooks
+from foreshock.analysis.figures.style import INK, RULE, checkpoint_axis
+from foreshock.analysis.figures.values import mark_point, rows_of, samples_of
 from foreshock.analysis.forecast.exceedance import Paths
 
 _MAX_PANELS = 16
@@ -39,12 +41,15 @@ def _quantiles(logits: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> lis
     return [float(v) for v in np.log10(expit(values))]
 
 
-def growth_figure(curves: pd.DataFrame, cells: pd.DataFrame, threshold: float, directory: Path) -> SavedFigure:
+def growth_figure(
+    curves: pd.DataFrame, cells: pd.DataFrame, threshold: float, directory: Path, looks: RunLooks
+) -> SavedFigure:
     """One panel a (run, type): measured level-0 rates, the fitted curve, and its continuation."""
     # The types most likely to matter first: highest median at the end.
     last = curves.drop_duplicates(["run", "exploit_type"], keep="last")
     last = last.sort_values("log10_rate", ascending=False).head(_MAX_PANELS)
     keys = list(zip(last["run"].astype(str), last["exploit_type"].astype(str), strict=True))
+    keys.sort(key=lambda key: (looks.place(key[0]), key[1]))  # which are drawn: the highest; where: as everywhere
     rows = -(-len(keys) // _COLUMNS)
     steps = sorted(curves["checkpoint"].unique())
     zero = cells[(cells["prefill_level"] == 0) & (cells["n"] > 0)]
@@ -57,16 +62,23 @@ def growth_figure(curves: pd.DataFrame, cells: pd.DataFrame, threshold: float, d
         for axis, key in zip(axes.flat, keys, strict=False):
             part = curves[(curves["run"] == key[0]) & (curves["exploit_type"] == key[1])]
             x = part["checkpoint"].map(place).to_numpy(float)
-            axis.fill_between(x, part["lower95"], part["upper95"], color=ACCENT, alpha=0.13, lw=0)
-            axis.fill_between(x, part["lower50"], part["upper50"], color=ACCENT, alpha=0.22, lw=0)
-            axis.plot(x, part["log10_rate"], color=ACCENT, lw=1.4)
+            colour = looks.colour(key[0])
+            axis.fill_between(x, part["lower95"], part["upper95"], color=colour, alpha=0.13, lw=0)
+            axis.fill_between(x, part["lower50"], part["upper50"], color=colour, alpha=0.22, lw=0)
+            axis.plot(x, part["log10_rate"], color=colour, lw=1.4)
             seen = part[part["seen"]]["checkpoint"].max()
             axis.axvline(place[seen], color=RULE, lw=1.0)
-            axis.axhline(np.log10(threshold), color=WARM, lw=0.9, ls=(0, (4, 2)))
+            axis.axhline(np.log10(threshold), color=INK, lw=0.9, ls=(0, (4, 2)))
             mine = zero[(zero["run"] == key[0]) & (zero["exploit_type"] == key[1]) & (zero["k"] > 0)]
             mine = mine[mine["checkpoint"].isin(place)]
             rate = np.log10(mine["k"] / mine["n"])
             axis.plot(mine["checkpoint"].map(place), rate, "o", color=INK, markersize=3)
+            for at, row in zip(x, rows_of(part), strict=True):
+                told = f"{key[1]}, {key[0]}, step {row.checkpoint:g}: median rate {10**row.log10_rate:.2g}, 95% "
+                told += f"{10**row.lower95:.2g} to {10**row.upper95:.2g}"
+                told += "" if row.seen else " (nothing measured yet)"
+                where = samples_of(key[0], row.checkpoint, 0, key[1]) if row.seen else None
+                mark_point(axis, at, row.log10_rate, told, where)
             axis.set_title(f"{key[1]}\n{key[0]}", fontsize=7.5)
             axis.set_ylim(-6, 0.15)
         for axis in axes.flat[len(keys) :]:
@@ -100,7 +112,7 @@ def reliability_figure(table: pd.DataFrame, directory: Path, title: str, note: s
     with house_style():
         figure, axis = new_figure(4.6, 4.2)
         axis.plot([0, 1], [0, 1], color=RULE, lw=1.2, zorder=0)
-        for offset, (group, colour) in enumerate(zip(groups, CATEGORICAL, strict=False)):
+        for offset, (group, colour) in enumerate(zip(groups, OTHER, strict=False)):
             part = table if group is None else table[table["group"] == group]
             x = part["mean_forecast"] + 0.006 * offset
             axis.vlines(x, part["lower95"], part["upper95"], color=colour, lw=1.0, alpha=0.6)

@@ -22,7 +22,7 @@ from foreshock.analysis.forecast.predictors import compare_predictors
 from foreshock.analysis.forecast.scoring import reliability_table
 from foreshock.analysis.forecast.sensitivity import forecast_sensitivity
 from foreshock.analysis.forecast.temporal import temporal_scores
-from foreshock.analysis.surfaces.cells import RunSource, load_cells, run_checkpoints
+from foreshock.analysis.surfaces.cells import RunSource, load_cells, looks_of, run_checkpoints
 from foreshock.analysis.surfaces.labels import DEFAULT_THRESHOLD
 from foreshock.analysis.surfaces.whole_traces import COLUMNS, trace_signals
 from foreshock.analysis.tables.load import run_name
@@ -115,7 +115,8 @@ def run_forecast(sources: list[RunSource], output_dir: Path, options: ForecastOp
     curves = curve_table(paths, posterior.data.steps)
     figures: list[SavedFigure] = []
     if options.figures:
-        figures.append(growth_figure(curves, cells, options.threshold, output_dir))
+        looks = looks_of(sources)
+        figures.append(growth_figure(curves, cells, options.threshold, output_dir, looks))
         figures += _reliability(past, output_dir)
     summary: dict[str, object] = {
         "threshold": options.threshold,

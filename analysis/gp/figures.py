@@ -12,8 +12,9 @@ import pandas as pd
 import torch
 from matplotlib.colors import LogNorm
 
+from foreshock.analysis.figures.palette import RUNS
 from foreshock.analysis.figures.save import SavedFigure, save_figure
-from foreshock.analysis.figures.style import ACCENT, INK, SEQUENTIAL, checkpoint_axis, house_style, new_figure
+from foreshock.analysis.figures.style import INK, SEQUENTIAL, checkpoint_axis, house_style, new_figure
 from foreshock.analysis.gp.fit import GPFit
 from foreshock.analysis.gp.predict import Z90, Z95, predict
 
@@ -84,9 +85,9 @@ def trajectory_figure(fit: GPFit, surface: int, directory: Path, name: str) -> S
         table = {"step": steps, "median_rate": grid.median[surface, :, 0], "mean_rate": grid.mean[surface, :, 0]}
         for share, alpha in (("95", 0.14), ("90", 0.18)):
             low, high = (np.maximum(side[surface, :, 0], _FLOOR) for side in bands[share])
-            axis.fill_between(steps, low, high, color=ACCENT, alpha=alpha, linewidth=0, label=f"{share}% interval")
+            axis.fill_between(steps, low, high, color=RUNS[0], alpha=alpha, linewidth=0, label=f"{share}% interval")
             table |= {f"lower{share}": low, f"upper{share}": high}
-        axis.plot(steps, median, color=ACCENT, label="median")
+        axis.plot(steps, median, color=RUNS[0], label="median")
         seen = torch.nonzero(k > 0).flatten().numpy()
         axis.plot(
             counts.steps[seen], (k / n.clamp(min=1))[seen].numpy(), "o", color=INK, markersize=4, label="observed"

@@ -6,7 +6,9 @@ the helpers here) on its way in, because task ids and run names come from files.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,14 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from foreshock.analysis.figures import SavedFigure
+
+
+class Part(StrEnum):
+    """The report's parts, in order, after the answer that opens it."""
+
+    VALIDITY = "validity"
+    EVIDENCE = "evidence"
+    METHODS = "methods"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +39,8 @@ class ReportTable:
 class Section:
     """A part of the report. `anchor` is its id in the page (letters, digits, hyphens); `lead` one plain sentence.
 
-    `first`: what a reader must know before any rate. `figures` are shown two abreast where there is room. `folded` ones
-    sit behind "more figures".
+    `part` is where it stands in the report's order; `warning` sets it apart as something to read first. `figures` are
+    shown two abreast where there is room, `folded` ones sit behind "more figures".
     """
 
     title: str
@@ -40,7 +50,8 @@ class Section:
     tables: tuple[ReportTable, ...] = ()
     lead: str = ""
     folded: tuple[SavedFigure, ...] = field(default=())
-    first: bool = False
+    part: Part = Part.EVIDENCE
+    warning: bool = False
 
 
 def paragraph(text: str) -> Markup:
@@ -48,8 +59,8 @@ def paragraph(text: str) -> Markup:
     return Markup("<p>{}</p>").format(text)
 
 
-def bullets(lines: list[str]) -> Markup:
-    """Plain lines as a list; empty for none."""
+def bullets(lines: Sequence[str]) -> Markup:
+    """Lines as a list, markup as it is; empty for none."""
     if not lines:
         return Markup("")
     return Markup("<ul>{}</ul>").format(Markup("").join(Markup("<li>{}</li>").format(line) for line in lines))
@@ -76,7 +87,9 @@ def html_table(frame: pd.DataFrame, names: dict[str, str] | None = None) -> Mark
 
 
 def format_value(value: Any) -> Markup:
-    """A value for people: 3 significant digits, thousands separated, an en dash for missing."""
+    """A value for people: 3 significant digits, thousands separated, an en dash for missing; markup as it is."""
+    if isinstance(value, Markup):
+        return value
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return Markup("–")
     if isinstance(value, bool):

@@ -1,5 +1,5 @@
-"""The report's first section: differences between checkpoints that were allowed, what admission noted, and how each
-checkpoint behaves in its unprompted rows."""
+"""The report's panel on the checkpoints: allowed differences between them, what admission noted, and how each behaves
+in its unprompted rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from foreshock.analysis.figures import write_csv
-from foreshock.analysis.page.sections import ReportTable, Section, bullets, html_table, paragraph
+from foreshock.analysis.page.sections import Part, ReportTable, Section, bullets, html_table, paragraph
 from foreshock.jobs.records.behaviour import alarms, behaviour_of_run
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.marks import MEASURES
@@ -51,7 +51,8 @@ def behaviour_section(runs: Sequence[RunLayout], folder: Path, names: Mapping[st
         lead=_lead(warnings),
         body_html=body,
         tables=tables,
-        first=bool(warnings),
+        part=Part.VALIDITY,
+        warning=bool(warnings),
     )
 
 

@@ -11,6 +11,7 @@ from foreshock.analysis.forecast.sensitivity import sensitivity_summary
 from foreshock.analysis.page.sections import ReportTable, Section, html_table, paragraph
 from foreshock.analysis.surfaces.cells import SURFACE
 
+ANCHOR = "forecast"
 _MIN_SCORED = 8
 _SCORE_NAMES = {
     "checkpoints_seen": "checkpoints seen",
@@ -67,7 +68,7 @@ def forecast_section(run: ForecastRun) -> Section:
     files = {title: run.directory / name for title, name in names.items()}
     return Section(
         title="What may come",
-        anchor="forecast",
+        anchor=ANCHOR,
         lead=f"{run.summary['expected_to_emerge']} of {run.summary['n_surfaces']} exploit types (counted per run) are "
         f"more likely than not to pass {threshold} by step {horizon}.",
         body_html=str(Markup("").join(body)),

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from foreshock.analysis.figures import SavedFigure, write_csv
+from foreshock.analysis.figures.palette import RunLooks
 from foreshock.analysis.figures.rates import pooled_rates, rate_surface_figure, type_surfaces_figure
 from foreshock.analysis.integration import IntegrationOptions, IntegrationRun, run_integration
 from foreshock.analysis.report.provenance import Provenance, read_provenance
@@ -28,7 +29,8 @@ _STAMP = re.compile(r"-\d{8}-\d{6}(-\w+)?$")
 class ReportOptions:
     """Passed on to trajectory and integration. `labels` names the runs for readers; default: their directory
     names. `logprob_origin` says where a given log-probability threshold comes from. `folder`: where tables and figures
-    of the runs go, those of several runs by label; None for each run's own analysis/ folder."""
+    of the runs go, those of several runs by label; None for each run's own analysis/ folder. `state`: what the writing
+    process knows of the state of runs whose status.json still says that they are running."""
 
     threshold: int = 10
     attempts: int | None = None
@@ -38,6 +40,7 @@ class ReportOptions:
     intentional: IntentionalTypes = INTENTIONAL
     title: str = "foreshock report"
     folder: Path | None = None
+    state: str | None = None
 
     def place(self, run_dir: Path, stage: str, label: str | None) -> Path:
         """The folder of one stage of a run; `label`: of one of several runs."""
@@ -82,19 +85,20 @@ def run_labels(run_dirs: Sequence[Path], labels: tuple[str, ...] | None) -> list
     return short if len(set(short)) == len(short) else names
 
 
-def gather(run_dir: Path, label: str, options: ReportOptions, several: bool = False) -> RunFindings:
-    """Analyse one run, of `several` perhaps, and write its analysis files.
+def gather(run_dir: Path, label: str, options: ReportOptions, looks: RunLooks) -> RunFindings:
+    """Analyse one run and write its analysis files; `looks` has the colours of all runs of the report.
 
     Raises:
         InputError: evals that cannot be read, or no usable row.
     """
-    one = label if several else None
+    one = label if len(looks.names) > 1 else None
     trajectories, surfaces = (options.place(run_dir, stage, one) for stage in ("trajectory", "rates"))
     trajectory = run_trajectory(
         run_dir,
         trajectories,
         TrajectoryOptions(options.threshold, options.attempts, options.intentional),
         title_run=label,
+        colour=looks.colour(label),
     )
     counts = trajectory.counts
     cells = counts.cells
@@ -103,7 +107,7 @@ def gather(run_dir: Path, label: str, options: ReportOptions, several: bool = Fa
     surface = [rate_surface_figure(cells, surfaces, label)]
     if cells["exploit_type"].nunique() > 1:
         surface.append(type_surfaces_figure(cells, surfaces, label))
-    provenance = read_provenance(run_dir)
+    provenance = read_provenance(run_dir, options.state)
     planned = provenance.planned_cells()
     present = {(cell.checkpoint, cell.prefill_level) for cell in counts.report.cells}
     missing = set(counts.report.missing_cells) | ((planned or set()) - present)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,20 @@ from foreshock.analysis.tables.schema import checkpoint_label
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A key figure: the number, what it is, and the counts behind it."""
+    """A key figure: the number, what it is, the counts behind it, and filters for its samples (none: empty)."""
 
     value: str
     label: str
     detail: str
+    where: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """What happened, and filters for the samples that show it, named by what they are."""
+
+    text: str
+    links: tuple[tuple[str, Mapping[str, str]], ...] = ()
 
 
 def cards(run: RunFindings) -> list[Card]:
@@ -30,7 +39,14 @@ def cards(run: RunFindings) -> list[Card]:
     made = []
     zero = _row(pooled, last, 0)
     if zero is not None:
-        made.append(Card(_percent(zero), "unprompted exploit rate", f"{zero['k']} of {zero['n']} at {_step(last)}"))
+        made.append(
+            Card(
+                _percent(zero),
+                "unprompted exploit rate",
+                f"{zero['k']} of {zero['n']} at {_step(last)}",
+                _where(run, last, 0),
+            )
+        )
     if frame is not None:
         now = frame[frame["checkpoint"] == last]
         known = now.dropna(subset=["min_prefill"])
@@ -45,30 +61,29 @@ def cards(run: RunFindings) -> list[Card]:
             )
             made.append(Card(_median_words(known, run), "median min prefill", f"at {_step(last)}, in words"))
     report = run.counts.report
-    made.append(Card(f"{report.rows:,}", "attempts judged", f"{report.errors:,} errors left out"))
+    errors = f"{report.errors:,} errors left out"
+    made.append(Card(f"{report.rows:,}", "attempts judged", errors, {"run": run.run_dir.resolve().name}))
     return made
 
 
-def sentences(run: RunFindings) -> list[str]:
+def sentences(run: RunFindings) -> list[Sentence]:
     """What happened in one run, first to last checkpoint."""
     pooled, frame = run.pooled, _frame(run)
     steps = sorted(pooled["checkpoint"].unique())
+    ends = tuple((_step(step), _where(run, step, 0)) for step in dict.fromkeys((steps[0], steps[-1])))
+    kick, cell = _kick(pooled, steps, run.provenance.forced())
+    shown = () if cell is None else ((f"{cell[1]} words at {_step(cell[0])}", _where(run, *cell)),)
     said = [
-        _unprompted(pooled, steps),
-        _kick(pooled, steps, run.provenance.forced()),
-        _warning(pooled, frame, run),
-        _predictors(run),
+        Sentence(_unprompted(pooled, steps), ends),
+        Sentence(kick, shown),
+        Sentence(_warning(pooled, frame, run)),
+        Sentence(_predictors(run)),
     ]
-    return [sentence for sentence in said if sentence]
+    return [sentence for sentence in said if sentence.text]
 
 
-def summary_lines(runs: Sequence[RunFindings]) -> list[str]:
-    """The summary as plain lines, each starting with the run's name when there are several."""
-    lines = []
-    for run in runs:
-        prefix = f"{run.label}: " if len(runs) > 1 else ""
-        lines += [prefix + sentence for sentence in sentences(run)]
-    return lines
+def _where(run: RunFindings, step: float, level: int) -> dict[str, str]:
+    return {"run": run.run_dir.resolve().name, "checkpoint": checkpoint_label(step), "level": str(level)}
 
 
 def _unprompted(pooled: pd.DataFrame, steps: list[float]) -> str:
@@ -83,24 +98,25 @@ def _unprompted(pooled: pd.DataFrame, steps: list[float]) -> str:
     )
 
 
-def _kick(pooled: pd.DataFrame, steps: list[float], forced: str) -> str:
-    """The earliest checkpoint at which a prefill shows what level 0 does not (yet)."""
+def _kick(pooled: pd.DataFrame, steps: list[float], forced: str) -> tuple[str, tuple[float, int] | None]:
+    """The earliest checkpoint at which a prefill shows what level 0 does not (yet), and that cell."""
     for step in steps:
         zero = _row(pooled, step, 0)
         if zero is None or zero["rate"] > EMERGENCE_RATE:
-            return ""
+            return "", None
         here = pooled[(pooled["checkpoint"] == step) & (pooled["prefill_level"] > 0)].sort_values("prefill_level")
         shown = here[here["lower95"] > EMERGENCE_RATE]
         if len(shown):
             kick = shown.iloc[0]
             return (
                 f"At {_step(step)}, where {_counted(zero)} exploit unprompted, forcing {int(kick['prefill_level'])} "
-                f"words of {forced} makes it {_counted(kick)}."
+                f"words of {forced} makes it {_counted(kick)}.",
+                (step, int(kick["prefill_level"])),
             )
     most = int(pooled["prefill_level"].max())
     if most == 0:
-        return "Only level 0 was measured, so nothing can be said about prefills."
-    return f"At no checkpoint do {most} words or fewer bring the rate clearly above {100 * EMERGENCE_RATE:.0f}%."
+        return "Only level 0 was measured, so nothing can be said about prefills.", None
+    return f"At no checkpoint do {most} words or fewer bring the rate clearly above {100 * EMERGENCE_RATE:.0f}%.", None
 
 
 def _warning(pooled: pd.DataFrame, frame: pd.DataFrame | None, run: RunFindings) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,42 @@ import yaml
 
 from foreshock.analysis.tables.channel import ANSWER
 from foreshock.jobs.records.layout import RunLayout
-from foreshock.jobs.records.problem_checks import check_lines, check_summary
+from foreshock.jobs.records.problem_checks import check_summary
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """The three documents as dictionaries (empty when absent), notes on what could not be read, and what the check of
-    the run's problems found."""
+    """The three documents as dictionaries (empty when absent) and notes on what could not be read.
+
+    `reported`: what the process that writes the report knows of the run's state, which its status.json cannot say
+    before that process ends. `problems`: the record of the check of the problems; None if the run has none.
+    """
 
     config: dict[str, Any]
     metadata: dict[str, Any]
     status: dict[str, Any]
     notes: tuple[str, ...]
-    checked: str | None = None
+    reported: str | None = None
+    problems: dict[str, Any] | None = None
+
+    @property
+    def state(self) -> str | None:
+        """The run's state now; None if nobody recorded one."""
+        recorded = _status_text(self.status)
+        if self.reported is None or recorded is None:
+            return recorded
+        return self.reported if self.status.get("status") == "running" else recorded
+
+    def _duration(self) -> str | None:
+        seconds = self.status.get("duration_seconds", self.status.get("duration"))
+        started = self.status.get("start_time")
+        if seconds is None and self.reported is not None and isinstance(started, str):
+            try:
+                passed = (datetime.now(UTC) - datetime.fromisoformat(started)).total_seconds()
+            except (ValueError, TypeError):
+                return None
+            return f"{_duration_text(passed)} up to this report"
+        return _duration_text(seconds)
 
     def facts(self) -> list[tuple[str, str]]:
         """(name, value) pairs for a reader; only what is known."""
@@ -36,14 +60,14 @@ class Provenance:
         dirty = git.get("dirty", self.metadata.get("git_dirty"))
         facts = [
             ("Command", self.config.get("command")),
-            ("Status", _status_text(self.status)),
+            ("Status", self.state),
             ("Started", self.status.get("start_time")),
-            ("Duration", _duration_text(self.status.get("duration_seconds", self.status.get("duration")))),
+            ("Duration", self._duration()),
             ("Checkpoints from", self.config.get("checkpoint_dir")),
             ("Prefill source", self.config.get("prefill_source")),
             ("Prefill levels", self._levels()),
             ("Problems", _join(self.config.get("dataset"), self.config.get("split"))),
-            ("Problems checked", self.checked),
+            ("Problems checked", check_summary(self.problems or {})),
             ("Temperature", self.config.get("temperature")),
             ("Code", None if not commit else f"{str(commit)[:12]}{' with local changes' if dirty else ''}"),
             ("Python", _first_word(self.metadata.get("python") or self.metadata.get("python_version"))),
@@ -80,14 +104,13 @@ class Provenance:
         return {(step, int(level)) for step in steps for level in levels}
 
 
-def read_provenance(run_dir: Path) -> Provenance:
-    """Read the three files of a run, as far as they are there."""
+def read_provenance(run_dir: Path, reported: str | None = None) -> Provenance:
+    """Read the three files of a run, as far as they are there; `reported` as in `Provenance`."""
     layout = RunLayout(run_dir)
     notes: list[str] = []
     config, metadata, status = (_read(path, notes) for path in (layout.config, layout.metadata, layout.status))
-    checks = _read(layout.problem_checks, notes) if layout.problem_checks.is_file() else {}
-    notes += check_lines(checks)
-    return Provenance(config, metadata, status, tuple(notes), check_summary(checks))
+    problems = _read(layout.problem_checks, notes) if layout.problem_checks.is_file() else None
+    return Provenance(config, metadata, status, tuple(notes), reported, problems)
 
 
 def _read(path: Path, notes: list[str]) -> dict[str, Any]:

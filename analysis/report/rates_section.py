@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,20 +14,23 @@ from foreshock.analysis.estimates.figure import headline_figure, rates_frame
 from foreshock.analysis.estimates.found import FoundRates
 from foreshock.analysis.estimates.rates_file import write_rates
 from foreshock.analysis.evidence.estimate import Method, RateEstimate, Status
+from foreshock.analysis.figures.palette import RunLooks
+from foreshock.analysis.figures.values import rows_of, samples_of
+from foreshock.analysis.page.links import sample_link
 from foreshock.analysis.page.sections import ReportTable, Section, bullets, html_table, paragraph
 
 ANCHOR = "estimated-rates"
 
 
-def estimates_section(found: FoundRates, output_dir: Path, labels: Mapping[str, str] | None = None) -> Section:
+def estimates_section(found: FoundRates, output_dir: Path, looks: RunLooks) -> Section:
     """Write rates.csv and its figure into `output_dir`, and describe them.
 
-    `labels` names runs for readers, by run directory name.
+    `looks` names runs for readers and orders them.
     """
     csv = output_dir / "rates.csv"
     write_rates(found.estimates, csv)
-    figure = headline_figure(found.estimates, output_dir, labels or {})
-    last = _last_checkpoint(found, labels or {})
+    figure = headline_figure(found.estimates, output_dir, looks)
+    last = _last_checkpoint(found, looks)
     body = paragraph(
         "Sampling alone cannot see a rate far below one in the number of attempts. The headline estimate joins three "
         "sources: the attempts without prefill, the exploits after a prefill weighted by how likely the checkpoint is "
@@ -93,7 +95,7 @@ def _verdicts(headline: list[RateEstimate]) -> str:
     return f"{text} Why the others are bounds (N: a number, see rates.csv): {listed}."
 
 
-def _last_checkpoint(found: FoundRates, labels: Mapping[str, str]) -> pd.DataFrame:
+def _last_checkpoint(found: FoundRates, looks: RunLooks) -> pd.DataFrame:
     """The highest headline rates at each run's last checkpoint, at most twelve rows."""
     frame = rates_frame(found.estimates)
     frame = frame[frame["method"] == Method.HEADLINE.value]
@@ -101,10 +103,13 @@ def _last_checkpoint(found: FoundRates, labels: Mapping[str, str]) -> pd.DataFra
     last = last.sort_values(["log10_rate", "upper95"], ascending=False, kind="stable").head(12)
     return pd.DataFrame(
         {
-            "run": [labels.get(run, run) for run in last["run"]],
+            "run": [looks.label(run) for run in last["run"]],
             "exploit type": last["exploit_type"].to_numpy(),
             "checkpoint": last["checkpoint"].to_numpy(),
-            "seen": [f"{s} of {n}" for s, n in zip(last["successes"], last["n"], strict=True)],
+            "seen": [
+                sample_link(samples_of(row.run, row.checkpoint, 0, row.exploit_type), f"{row.successes} of {row.n}")
+                for row in rows_of(last)
+            ],
             "estimated rate": np.power(10.0, last["log10_rate"].to_numpy()),
             "95% from": np.power(10.0, last["lower95"].to_numpy()),
             "95% to": np.power(10.0, last["upper95"].to_numpy()),

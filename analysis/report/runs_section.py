@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from foreshock.analysis.page.sections import Section, bullets, html_table
+from foreshock.analysis.page.links import sample_link
+from foreshock.analysis.page.sections import Part, Section, html_table
 from foreshock.analysis.report.gather import RunFindings
 from foreshock.analysis.tables.report import both_rates
 from foreshock.analysis.tables.schema import checkpoint_label
@@ -24,11 +25,6 @@ def runs_section(runs: Sequence[RunFindings]) -> Section:
     for run in runs:
         body += Markup('<div class="run"><h3>{}</h3>').format(run.label)
         body += _definitions([("Directory", str(run.run_dir.resolve().name)), *run.provenance.facts(), *_counts(run)])
-        notes = _notes(run)
-        if notes:
-            body += Markup("<h4>What is missing or was left out</h4>") + bullets(notes)
-        else:
-            body += Markup("<p>Every planned cell is there, and every row was usable.</p>")
         body += Markup("<h4>Tasks and attempts by exploit type</h4>") + html_table(_types(run))
         body += Markup("</div>")
     return Section(
@@ -36,6 +32,7 @@ def runs_section(runs: Sequence[RunFindings]) -> Section:
         anchor="runs",
         lead="Provenance and counts, for judging the numbers above and for repeating them.",
         body_html=body,
+        part=Part.METHODS,
     )
 
 
@@ -69,7 +66,7 @@ def _some(values: Sequence[str], shown: int = 4) -> str:
     return ", ".join(values[:shown]) + rest
 
 
-def _code_notes(run: RunFindings) -> list[str]:
+def code_notes(run: RunFindings) -> list[str]:
     """How much could not be read, and rates over either denominator, overall and where it matters."""
     report, cells = run.counts.report, run.counts.cells
     unjudged = sum(cell.unjudged for cell in report.cells)
@@ -95,34 +92,6 @@ def _code_notes(run: RunFindings) -> list[str]:
     return notes
 
 
-def _notes(run: RunFindings) -> list[str]:
-    report = run.counts.report
-    notes = list(run.provenance.notes)
-    if report.errors:
-        worst = max(report.cells, key=lambda cell: cell.errors)
-        notes.append(
-            f"{report.errors:,} attempts failed to generate or verify and are left out, most of them "
-            f"({worst.errors:,}) at checkpoint {checkpoint_label(worst.checkpoint)} level {worst.prefill_level}."
-        )
-    if report.nulls:
-        notes.append(f"{report.nulls:,} attempts have no verdict and are left out.")
-    notes += _code_notes(run)
-    if report.duplicates:
-        notes.append(f"{report.duplicates:,} rows were byte-identical repeats and were dropped.")
-    if run.missing:
-        named = [f"{checkpoint_label(step)} at {level} words" for step, level in run.missing[:12]]
-        rest = f" and {len(run.missing) - 12} more" if len(run.missing) > 12 else ""
-        notes.append(f"{len(run.missing)} cells are missing (checkpoint at level): {'; '.join(named)}{rest}.")
-    if report.empty_cells:
-        notes.append(f"{len(report.empty_cells)} cells have a file without a usable row.")
-    skipped = run.summary.get("n_tasks_without_prefill", 0)
-    if skipped:
-        notes.append(f"{skipped} tasks have no prefill and were measured at level 0 only.")
-    if "rlimits" in report.distinct("sandbox_tier"):
-        notes.append("Some attempts ran with the weakest sandbox (resource limits only).")
-    return notes
-
-
 def _types(run: RunFindings) -> pd.DataFrame:
     tasks = run.counts.tasks
     grouped = tasks.groupby("exploit_type", observed=True)
@@ -134,9 +103,18 @@ def _types(run: RunFindings) -> pd.DataFrame:
     frame = pd.DataFrame(table).reset_index()
     last = tasks[tasks["checkpoint"] == tasks["checkpoint"].max()]
     zero = last[last["prefill_level"] == 0].groupby("exploit_type", observed=True)[["n", "k"]].sum()
+    name = run.run_dir.resolve().name
+    at = {"run": name, "checkpoint": checkpoint_label(float(last["checkpoint"].iloc[0])), "level": "0"}
     frame["unprompted_at_last"] = [
-        f"{int(zero.loc[kind, 'k'])} of {int(zero.loc[kind, 'n'])}" if kind in zero.index else "–"
+        sample_link(at | {"type": str(kind)}, f"{int(zero.loc[kind, 'k'])} of {int(zero.loc[kind, 'n'])}")
+        if kind in zero.index
+        else "–"
         for kind in frame["exploit_type"]
     ]
+    exploits = [
+        sample_link({"run": name, "type": str(kind), "verdict": "exploit"}, f"{k:,}")
+        for kind, k in zip(frame["exploit_type"], frame["exploits"], strict=True)
+    ]
+    frame["exploits"] = exploits
     frame["exploit_type"] = frame["exploit_type"].astype(str).str.replace("_", " ")
     return frame

@@ -15,6 +15,7 @@ from scipy import stats
 from scipy.special import ndtri
 
 from foreshock.analysis.figures import SavedFigure, write_csv
+from foreshock.analysis.figures.palette import RunLooks
 from foreshock.analysis.figures.runs import clopper_pearson, estimates_figure, truth_figure
 from foreshock.analysis.page.sections import ReportTable, Section, html_table, paragraph
 from foreshock.analysis.report.gather import RunFindings
@@ -29,7 +30,7 @@ _Z95 = 1.959964
 _RATE_COLUMNS = ("run", "exploit_type", "checkpoint", "method", "log10_rate", "lower95", "upper95")
 
 
-def truth_section(runs: Sequence[RunFindings], rates: pd.DataFrame | None) -> Section | None:
+def truth_section(runs: Sequence[RunFindings], rates: pd.DataFrame | None, looks: RunLooks) -> Section | None:
     """The section, or None when no run holds ground truth. `rates`: rows of rates.csv for any of the runs."""
     measured = [run for run in runs if run.truth is not None]
     if not measured:
@@ -39,7 +40,7 @@ def truth_section(runs: Sequence[RunFindings], rates: pd.DataFrame | None) -> Se
     for run in measured:
         directory = RunLayout(run.run_dir).analysis / "ground_truth"
         table = by_checkpoint(run)
-        figure = truth_figure(table, directory, "ground_truth", run.label)
+        figure = truth_figure(table, directory, "ground_truth", run.label, looks.colour(run.label))
         figures.append(replace(figure, title=f"{run.label}: {figure.title}") if len(runs) > 1 else figure)
         per_type = by_type(run)
         tables.append(ReportTable(f"{run.label}: measured rates by exploit type",
@@ -53,7 +54,7 @@ def truth_section(runs: Sequence[RunFindings], rates: pd.DataFrame | None) -> Se
         directory = RunLayout(measured[0].run_dir).analysis / "ground_truth"
         drawn = compared.dropna(subset=["log10_rate", "lower95"])
         if len(drawn):
-            figures.append(estimates_figure(drawn, directory, HEADLINE))
+            figures.append(estimates_figure(drawn, directory, HEADLINE, looks))
         body += _agreement(compared)
     else:
         body += html_table(_wide(measured))

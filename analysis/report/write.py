@@ -1,37 +1,54 @@
-"""From findings to one HTML file: sections in order, images and CSVs inlined, nothing fetched.
+"""From findings to one HTML file: the answer, whether to believe it, the evidence, the methods.
 
-Everything is inside the file (images as PNG, tables as data links up to a size, the rest named by path), so that it
-can be mailed and opened years later without the run.
+Everything is inside the file (figures as SVG, tables as data links up to a size, the rest named by path), so that it
+can be mailed and opened years later without the run. Links to samples lead to a viewer beside it and say so where there
+is none.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from foreshock import __version__
 from foreshock.analysis.figures import SavedFigure
+from foreshock.analysis.figures.answer import answer_figure
+from foreshock.analysis.figures.palette import RunLooks
 from foreshock.analysis.figures.runs import overview_figure, overview_table
-from foreshock.analysis.page.sections import ReportTable, Section, bullets, html_table, paragraph
+from foreshock.analysis.figures.save import VALUES, inline_svg, natural_width, value_markup, with_values
+from foreshock.analysis.page.links import sample_href, sample_link
+from foreshock.analysis.page.sections import Part, ReportTable, Section, bullets, html_table, paragraph
+from foreshock.analysis.report.answer import Answer, answer
 from foreshock.analysis.report.gather import ReportOptions, RunFindings, gather, run_labels
-from foreshock.analysis.report.narrative import cards, sentences, summary_lines
+from foreshock.analysis.report.narrative import Sentence, cards, sentences
+from foreshock.analysis.report.outlook import Forecast, Outlook, find_forecast, outlooks
 from foreshock.analysis.report.runs_section import runs_section
+from foreshock.analysis.report.samples_section import samples_section
 from foreshock.analysis.report.survival_text import waiting_notes, waiting_rows
 from foreshock.analysis.report.truth import find_rates, truth_section
+from foreshock.analysis.report.validity import validity_section
 from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
 
 _HERE = Path(__file__).parent
 _EMBED_BYTES = 1 << 20
-_OWN_ANCHORS = ("summary", "surface", "trajectories", "integration", "ground-truth", "runs")
+_WIDE = 560.0
+"""Points beyond which a figure is not set beside another."""
+BEHAVIOUR = "checkpoints"
+"""The anchor of the section on the checkpoints' behaviour."""
+_OWN_ANCHORS = (
+    "summary", "validity", "counts", "surface", "trajectories", "integration", "ground-truth", "samples", "runs"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +88,10 @@ def gather_runs(run_dirs: Sequence[Path], options: ReportOptions) -> list[RunFin
     if not run_dirs:
         raise InputError("no run to report on", fix="name one with --run-dir")
     runs: list[RunFindings] = []
-    for path, label in zip(run_dirs, run_labels(run_dirs, options.labels), strict=True):
-        runs.append(gather(path, label, options, len(run_dirs) > 1))
+    labels = run_labels(run_dirs, options.labels)
+    looks = RunLooks.of(run_dirs, labels)
+    for path, label in zip(run_dirs, labels, strict=True):
+        runs.append(gather(path, label, options, looks))
         found = runs[-1].integration
         if found is not None and options.logprob_threshold is None:
             origin = f"{found.joined.threshold_origin} of {label}" if len(run_dirs) > 1 else None
@@ -86,38 +105,121 @@ def render_report(
     extra_sections: Sequence[Section] = (),
     options: ReportOptions | None = None,
     rates: pd.DataFrame | None = None,
+    forecast: Forecast | None = None,
+    notes: Sequence[str] = (),
 ) -> WrittenReport:
-    """The page about runs that `gather_runs` looked at; arguments as in `write_report`."""
+    """The page about runs that `gather_runs` looked at; arguments as in `write_report`. `forecast` is found in the
+    runs' analysis/ folders when not given; `notes` say what could not be analysed."""
     options = options or ReportOptions()
     check_anchors(extra_sections)
-    overview = _overview(runs, options)
-    truth = truth_section(runs, rates if rates is not None else find_rates([run.run_dir for run in runs]))
-    sections = [
-        *(section for section in extra_sections if section.first),
-        _surface_section(runs),
-        _trajectory_section(runs, options),
-        _integration_section(runs),
-        *([truth] if truth is not None else []),
-        *(section for section in extra_sections if not section.first),
-        runs_section(runs),
-    ]
-    lines = summary_lines(runs)
-    page = _environment().get_template("template.html.j2").render(
+    looks = RunLooks.of([run.run_dir for run in runs], [run.label for run in runs])
+    folders = [options.place(run.run_dir, "forecast", None).parent for run in runs]
+    rates = rates if rates is not None else find_rates([run.run_dir for run in runs])
+    forecast = forecast or find_forecast(folders)
+    types = [outlooks(run, rates, forecast) for run in runs]
+    answers = [answer(run, own, forecast, notes) for run, own in zip(runs, types, strict=True)]
+    figure = _answer_figure(
+        [one for own in types for one in own], forecast, options.place(runs[0].run_dir, "answer", None), looks
+    )
+    sections = _sections(runs, extra_sections, options, rates, looks)
+    script = (_HERE / "report.js").read_text()
+    page = _environment(looks).get_template("template.html.j2").render(
         title=options.title,
-        runs=runs,
         labels=[run.label for run in runs],
-        blocks=[(run.label, cards(run), sentences(run)) for run in runs],
-        overview=overview,
+        answers=answers,
+        colours={run.label: looks.colour(run.label) for run in runs},
+        figure=figure,
         sections=sections,
-        style=Markup((_HERE / "style.css").read_text()),
+        parts={Part.VALIDITY: "Before believing it", Part.EVIDENCE: "Evidence", Part.METHODS: "Methods"},
+        style=Markup((_HERE / "style.css").read_text()),  # our own file
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        names=" ".join(looks.names),
         version=__version__,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )  # fmt: skip
     atomic_write_bytes(output, page.encode())
-    return WrittenReport(output, tuple(lines))
+    return WrittenReport(output, tuple(_summary(runs, answers)))
 
 
-def _environment() -> jinja2.Environment:
+def _summary(runs: Sequence[RunFindings], answers: Sequence[Answer]) -> list[str]:
+    """The answer as plain lines that name the run where there are several."""
+    lines = []
+    for run, own in zip(runs, answers, strict=True):
+        prefix = f"{run.label}: " if len(runs) > 1 else ""
+        lines += [f"{prefix}{heading}: {text}" for heading, text in own.lines]
+    return lines
+
+
+def _sections(
+    runs: Sequence[RunFindings],
+    extra: Sequence[Section],
+    options: ReportOptions,
+    rates: pd.DataFrame | None,
+    looks: RunLooks,
+) -> list[Section]:
+    """Every section, by part; within a part our own first, apart from samples and the runs' facts."""
+    behaviour = next((section for section in extra if section.anchor == BEHAVIOUR), None)
+    made = [
+        validity_section(runs, behaviour),
+        *extra,
+        _counts_section(runs, _overview(runs, options, looks)),
+        _surface_section(runs),
+        _trajectory_section(runs, options),
+        _integration_section(runs),
+        truth_section(runs, rates, looks),
+        samples_section(runs),
+        runs_section(runs),
+    ]
+    return [section for part in Part for section in made if section is not None and section.part is part]
+
+
+def _answer_figure(types: Sequence[Outlook], forecast: Forecast, folder: Path, looks: RunLooks) -> SavedFigure | None:
+    rows = [
+        {
+            "run": one.run,
+            "exploit_type": one.exploit_type,
+            "checkpoint": one.step,
+            "k": one.k,
+            "n": one.n,
+            "rate": None if one.rate is None else one.rate.value,
+            "counted": one.rate is not None and one.rate.counted,
+            "lower95": None if one.rate is None else one.rate.lower,
+            "upper95": None if one.rate is None else one.rate.upper,
+            "reason": "" if one.rate is None else one.rate.reason,
+            "state": one.state.value,
+            "probability": one.probability,
+        }
+        for one in types
+    ]
+    data = pd.DataFrame(rows).astype(dict.fromkeys(("rate", "lower95", "upper95", "probability"), float))
+    return answer_figure(data, forecast.threshold, forecast.horizon, folder, looks)
+
+
+def _counts_section(runs: Sequence[RunFindings], overview: SavedFigure | None) -> Section:
+    """What was counted, in key figures and sentences."""
+    body = Markup("")
+    for run in runs:
+        if len(runs) > 1:
+            body += Markup("<h3>{}</h3>").format(run.label)
+        made = Markup("").join(
+            Markup('<div class="card"><b>{}</b><span>{}</span><small>{}</small></div>').format(
+                card.value, card.label, sample_link(card.where, card.detail) if card.where else card.detail
+            )
+            for card in cards(run)
+        )
+        body += Markup('<div class="cards">{}</div>').format(made) + bullets(list(map(_linked, sentences(run))))
+    figures = () if overview is None else (overview,)
+    return Section("What was counted", "counts", body, figures, lead="Attempts and exploits, before any model.")
+
+
+def _linked(sentence: Sentence) -> Markup:
+    """A sentence, with links to the samples that it counts."""
+    links = Markup(", ").join(sample_link(where, name) for name, where in sentence.links)
+    return Markup("{} <small>Samples: {}</small>").format(sentence.text, links) if links else escape(sentence.text)
+
+
+def _environment(looks: RunLooks) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
@@ -125,15 +227,33 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["png_uri"] = _png_uri
+    numbers = count()
+    environment.filters["svg"] = lambda figure: _svg(figure, f"f{next(numbers)}", looks)
+    environment.filters["is_wide"] = _is_wide
     environment.filters["csv_link"] = _csv_link
     environment.filters["html_table"] = html_table
+    environment.filters["sample_href"] = sample_href
     environment.filters["body"] = Markup
     return environment
 
 
-def _png_uri(image: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(image).decode()
+def _is_wide(figure: SavedFigure) -> bool:
+    """Whether a figure needs a row for itself."""
+    return natural_width(figure.svg.read_text()) > _WIDE
+
+
+def _svg(figure: SavedFigure, prefix: str, looks: RunLooks) -> Markup:
+    """A figure's drawing as part of the page, its values linked to their samples."""
+    drawn = figure.svg.read_text()
+    bare = drawn[: drawn.index(VALUES)] + "</svg>" if VALUES in drawn else drawn
+    marks = []
+    for value in figure.values:
+        where = dict(value.where)
+        if where:
+            where["run"] = looks.name(where["run"])
+        marks.append(value_markup(value, sample_href(where) if where else None))
+    # matplotlib escapes the texts it draws, and what is laid on top is escaped here.
+    return Markup(inline_svg(with_values(bare, marks), prefix, f"{figure.title}. {figure.caption}"))
 
 
 def _csv_link(path: Path) -> Markup:
@@ -157,7 +277,7 @@ def check_anchors(sections: Sequence[Section]) -> None:
         seen.add(section.anchor)
 
 
-def _overview(runs: Sequence[RunFindings], options: ReportOptions) -> SavedFigure | None:
+def _overview(runs: Sequence[RunFindings], options: ReportOptions, looks: RunLooks) -> SavedFigure | None:
     parts = []
     for run in runs:
         found = run.trajectory.subsets["all_exploits"].trajectory
@@ -166,7 +286,7 @@ def _overview(runs: Sequence[RunFindings], options: ReportOptions) -> SavedFigur
     data = overview_table(parts)
     if data.dropna(subset=["rate"]).empty:
         return None
-    return overview_figure(data, options.threshold, options.place(runs[0].run_dir, "overview", None))
+    return overview_figure(data, options.threshold, options.place(runs[0].run_dir, "overview", None), looks)
 
 
 def _named(run: RunFindings, figures: Sequence[SavedFigure], several: bool) -> list[SavedFigure]:

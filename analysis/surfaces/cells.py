@@ -15,6 +15,7 @@ scored prefix at a level does that score serve every attempt. Missing is NaN, ne
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from foreshock.analysis.figures.palette import RunLooks
 from foreshock.analysis.tables import TableKind, numbered_checkpoints, read_sampled, read_table
 from foreshock.analysis.tables.channel import forced_answers, left_out_note
 from foreshock.analysis.tables.exploit_code import has_exploit_code, load_exploit_code
@@ -51,6 +53,12 @@ class RunCells:
 
     cells: pd.DataFrame
     notes: tuple[str, ...]
+
+
+def looks_of(sources: Sequence[RunSource]) -> RunLooks:
+    """The runs' colours and order in figures."""
+    names = tuple(run_name(source.path) for source in sources)
+    return RunLooks(names, tuple(source.label or name for source, name in zip(sources, names, strict=True)))
 
 
 def load_cells(sources: list[RunSource], intentional: IntentionalTypes | None) -> RunCells:

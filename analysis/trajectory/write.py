@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from foreshock.analysis.figures import SavedFigure, write_csv
+from foreshock.analysis.figures.palette import RUNS
 from foreshock.analysis.figures.rates import pass_rates_figure, pooled_rates
 from foreshock.analysis.figures.trajectory import (
     accessibility_figure,
@@ -62,10 +63,24 @@ class TrajectoryRun:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Drawing:
+    """How captions name the run, and its colour."""
+
+    run: str
+    colour: str
+
+
 def run_trajectory(
-    run_dir: Path, output_dir: Path, options: TrajectoryOptions, figures: bool = True, title_run: str | None = None
+    run_dir: Path,
+    output_dir: Path,
+    options: TrajectoryOptions,
+    figures: bool = True,
+    title_run: str | None = None,
+    colour: str = RUNS[0],
 ) -> TrajectoryRun:
-    """Read evals, compute, write `output_dir`/{all_exploits,intentional_only}/. `title_run` names the run in captions.
+    """Read evals, compute, write `output_dir`/{all_exploits,intentional_only}/. `title_run` names the run in captions,
+    `colour` is its colour in figures.
 
     Raises:
         InputError: as reading; or no usable row at all.
@@ -87,7 +102,7 @@ def run_trajectory(
         if ALL_EXPLOITS in subsets and len(tasks) == len(counts.tasks):
             subsets[name] = _copied(subsets[ALL_EXPLOITS], directory)
         else:
-            subsets[name] = _write_subset(tasks, directory, options, notes, run if figures else None)
+            subsets[name] = _write_subset(tasks, directory, options, notes, _Drawing(run, colour) if figures else None)
     return TrajectoryRun(subsets, counts)
 
 
@@ -100,16 +115,14 @@ def _copied(subset: TrajectorySubset, directory: Path) -> TrajectorySubset:
         return target
 
     tables = tuple(map(copy, subset.tables))
-    figures = [
-        replace(figure, png=copy(figure.png), pdf=copy(figure.pdf), csv=copy(figure.csv)) for figure in subset.figures
-    ]
+    figures = [replace(f, svg=copy(f.svg), png=copy(f.png), pdf=copy(f.pdf), csv=copy(f.csv)) for f in subset.figures]
     return TrajectorySubset(directory, subset.trajectory, tables, tuple(figures))
 
 
 def _write_subset(
-    tasks: pd.DataFrame, directory: Path, options: TrajectoryOptions, notes: list[str], run: str | None
+    tasks: pd.DataFrame, directory: Path, options: TrajectoryOptions, notes: list[str], drawing: _Drawing | None
 ) -> TrajectorySubset:
-    """`run` names the run in captions; None for no figures."""
+    """`drawing` is None for no figures."""
     summary = directory / "trajectory_summary.json"
     if tasks.empty:
         note = f"no task of an intentional exploit type in this run ({options.intentional})"
@@ -127,23 +140,28 @@ def _write_subset(
     }
     written = [write_csv(table, directory / name) for name, table in tables.items()]
     write_json(summary, result.summary | {"intentional": options.intentional.to_json(), "notes": notes})
-    saved = () if run is None else _draw(result, cells, rates, by_attempts, directory / "figures", run)
+    saved = () if drawing is None else _draw(result, cells, rates, by_attempts, directory / "figures", drawing)
     return TrajectorySubset(directory, result, (*written, summary), saved)
 
 
 def _draw(
-    result: Trajectory, cells: pd.DataFrame, rates: pd.DataFrame, by_attempts: pd.DataFrame, folder: Path, run: str
+    result: Trajectory,
+    cells: pd.DataFrame,
+    rates: pd.DataFrame,
+    by_attempts: pd.DataFrame,
+    folder: Path,
+    drawing: _Drawing,
 ) -> tuple[SavedFigure, ...]:
     if result.frame["min_prefill"].isna().all():
         return ()
     saved = [
-        pass_rates_figure(cells, folder, run),
-        median_trajectory_figure(result.frame, result.summary, folder),
+        pass_rates_figure(cells, folder, drawing.run),
+        median_trajectory_figure(result.frame, result.summary, folder, drawing.colour),
         accessibility_figure(result.frame, result.summary, folder),
-        time_to_threshold_figure(result.frame, result.summary, folder),
+        time_to_threshold_figure(result.frame, result.summary, folder, drawing.colour),
     ]
     if not rates.empty:
-        saved.append(descent_rates_figure(rates, result.summary, folder))
+        saved.append(descent_rates_figure(rates, result.summary, folder, drawing.colour))
     if by_attempts["attempts"].max() > 1:
         saved.append(attempts_figure(by_attempts, result.summary, folder))
     return tuple(saved)

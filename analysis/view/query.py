@@ -63,32 +63,28 @@ class RunIndex:
         """Checkpoints, levels, exploit types and other values that rows have, and how many rows there are."""
         with self._open() as index:
 
-            def values(column: str, order: str) -> list[Any]:
-                found = index.execute(
-                    f"SELECT DISTINCT {column} FROM rows r JOIN files f ON f.id = r.file "
-                    f"WHERE {column} IS NOT NULL ORDER BY {order}"
-                )
-                return [value for (value,) in found]
+            def seen(field: str) -> list[Any]:
+                return [v for (v,) in index.execute("SELECT value FROM seen WHERE field = ? ORDER BY 1", (field,))]
 
             return {
                 "run": self.name,
-                "rows": index.execute("SELECT count(*) FROM rows").fetchone()[0],
+                "rows": index.execute("SELECT coalesce(sum(attempts), 0) FROM counts").fetchone()[0],
                 "kinds": [kind for (kind,) in index.execute("SELECT DISTINCT kind FROM files ORDER BY kind")],
                 "checkpoints": [c for (c,) in index.execute("SELECT DISTINCT checkpoint FROM files ORDER BY step")],
                 "levels": [level for (level,) in index.execute("SELECT DISTINCT level FROM files ORDER BY level")],
-                "types": values("r.type", "1"),
-                "finish": values("r.finish", "1"),
-                "code_status": values("r.code_status", "1"),
+                "types": [kind for (kind,) in index.execute("SELECT DISTINCT type FROM counts ORDER BY 1")],
+                "finish": seen("finish"),
+                "code_status": seen("code_status"),
             }
 
     def cells(self, kind: str = "evals", exploit_type: str | None = None) -> list[dict[str, Any]]:
         """Counts of each checkpoint and level: attempts, verdicts, exploits."""
         where, values = "WHERE f.kind = ?", [kind]
         if exploit_type is not None:
-            where, values = f"{where} AND r.type = ?", [kind, exploit_type]
+            where, values = f"{where} AND c.type = ?", [kind, exploit_type]
         query = (
-            "SELECT f.checkpoint, f.level, count(*), count(r.exploit), coalesce(sum(r.exploit), 0) "
-            f"FROM rows r JOIN files f ON f.id = r.file {where} GROUP BY f.step, f.level ORDER BY f.step, f.level"
+            "SELECT f.checkpoint, f.level, sum(c.attempts), sum(c.verdicts), sum(c.exploits) "
+            f"FROM counts c JOIN files f ON f.id = c.file {where} GROUP BY f.step, f.level ORDER BY f.step, f.level"
         )
         names = ("checkpoint", "level", "attempts", "verdicts", "exploits")
         with self._open() as index:

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from foreshock.analysis.view.query import RunIndex
@@ -23,8 +24,13 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
-ASSETS = ("index.html", "view.js", "view.css")
+REPORT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""What a report may do at most; its own policy, which it holds, names its one script and forbids all others."""
+_TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+ASSETS = ("index.html", "view.js", "view.css", "probe.svg")
 
 
 def asset(name: str) -> bytes:
@@ -33,12 +39,14 @@ def asset(name: str) -> bytes:
 
 
 class ViewServer(ThreadingHTTPServer):
-    """Serves the samples of `runs` on 127.0.0.1 at `port` (0: any free one) to whoever has `address`."""
+    """Serves the samples of `runs` on 127.0.0.1 at `port` (0: any free one) to whoever has `address`; with `report`, a
+    report about them too, whose links to samples lead here."""
 
     daemon_threads = True
 
-    def __init__(self, runs: Sequence[RunIndex], port: int = 0) -> None:
+    def __init__(self, runs: Sequence[RunIndex], port: int = 0, report: Path | None = None) -> None:
         self.runs = {run.name: run for run in runs}
+        self.report = report
         self.token = secrets.token_urlsafe(24)
         super().__init__(("127.0.0.1", port), _Handler)
 
@@ -47,33 +55,51 @@ class ViewServer(ThreadingHTTPServer):
         """What to open in a browser."""
         return f"http://127.0.0.1:{self.server_port}/?token={self.token}"
 
+    @property
+    def report_address(self) -> str | None:
+        """The report's address, if there is a report."""
+        return None if self.report is None else self.address.replace("/?", "/report.html?")
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: ViewServer
     protocol_version = "HTTP/1.1"
     server_version = "foreshock"
     sys_version = ""
-    _names: ClassVar[dict[str, str]] = {"/": "index.html", "/view.js": "view.js", "/view.css": "view.css"}
 
     def do_GET(self) -> None:
         """Answer a page, a file of it, or a question."""
         place = urlsplit(self.path)
         query = {name: values[-1] for name, values in parse_qs(place.query).items()}
+        # A report's links call the same page view/index.html.
+        path = place.path.removeprefix("/view") if place.path.startswith("/view/") else place.path
         port = self.server.server_port
         if self.headers.get("Host") not in (f"127.0.0.1:{port}", f"localhost:{port}"):
             self._send(403, b"this server answers to 127.0.0.1 only\n", "text/plain")  # another site's name for it
-        elif place.path in ("/view.js", "/view.css"):
-            name = self._names[place.path]
-            self._send(200, asset(name), _TYPES[name.rsplit(".", 1)[1]])
+        elif path in ("/view.js", "/view.css", "/probe.svg"):
+            self._send(200, asset(path[1:]), _TYPES[path.rsplit(".", 1)[1]])
         elif not self._allowed(query):
             self._send(403, b"open the address that `foreshock view` printed; it holds a token\n", "text/plain")
-        elif place.path == "/":
-            cookie = f"foreshock_{port}={self.server.token}; HttpOnly; SameSite=Strict; Path=/"
-            self._send(200, asset("index.html"), "text/html", {"Set-Cookie": cookie})
-        elif place.path.startswith("/api/"):
-            self._answer(place.path.removeprefix("/api/"), query)
+        elif path in ("/", "/index.html"):
+            self._send(200, asset("index.html"), "text/html", self._cookie())
+        elif path == "/report.html" and self.server.report is not None:
+            self._send_report(self.server.report)
+        elif path.startswith("/api/"):
+            self._answer(path.removeprefix("/api/"), query)
         else:
             self._send(404, b"no such page\n", "text/plain")
+
+    def _cookie(self) -> dict[str, str]:
+        cookie = f"foreshock_{self.server.server_port}={self.server.token}; HttpOnly; SameSite=Strict; Path=/"
+        return {"Set-Cookie": cookie}
+
+    def _send_report(self, path: Path) -> None:
+        try:
+            body = path.read_bytes()
+        except OSError as error:
+            self._send(404, f"{path}: {error.strerror}\n".encode(), "text/plain")
+            return
+        self._send(200, body, "text/html", {**self._cookie(), "Content-Security-Policy": REPORT_POLICY})
 
     def _allowed(self, query: dict[str, str]) -> bool:
         name = f"foreshock_{self.server.server_port}="
@@ -112,11 +138,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", f"{kind}; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("Content-Security-Policy", POLICY)
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Referrer-Policy", "no-referrer")
-        self.send_header("Cache-Control", "no-store")
-        for name, value in (headers or {}).items():
+        common = {
+            "Content-Security-Policy": POLICY,
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cache-Control": "no-store",
+        }
+        for name, value in (common | (headers or {})).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)

@@ -54,7 +54,10 @@ def trajectory(
     figures: FiguresOption = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Min prefill, accessibility and time to threshold of every task, for all and for intentional exploits."""
+    """Min prefill, accessibility and time to threshold of every task, for all and for intentional exploits.
+
+    Example: foreshock trajectory --run-dir RUN
+    """
     from foreshock.analysis.trajectory import TrajectoryOptions, run_trajectory
     from foreshock.jobs.records.exploit_types import intentional_types
     from foreshock.jobs.records.layout import ResultsLayout
@@ -110,7 +113,10 @@ def integrate(
     figures: FiguresOption = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Set the words needed against how natural those words are to the model: which predicts the threshold better?"""
+    """Set the words needed against how natural those words are to the model: which predicts the threshold better?
+
+    Example: foreshock integrate --trajectory-csv RUN/analysis/trajectory --logprob-dirs RUN
+    """
     from foreshock.analysis.integration import IntegrationOptions, run_integration
 
     if trajectory_csv.is_dir():
@@ -147,7 +153,10 @@ def report(
     intentional: IntentionalOption = "current",
     as_json: JsonOption = False,
 ) -> None:
-    """One self-contained HTML page: what was run, what was found, and the numbers behind every figure."""
+    """One self-contained HTML page: what was run, what was found, and the numbers behind every figure.
+
+    Example: foreshock report --run-dir RUN --run-dir CONTROL_RUN --output report.html
+    """
     from foreshock.analysis.report import ReportOptions, write_report
     from foreshock.jobs.records.exploit_types import intentional_types
 

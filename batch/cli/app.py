@@ -21,6 +21,8 @@ from foreshock.batch.cli import (
     exploit_command,
     export_command,
     image_commands,
+    import_command,
+    init_command,
     log_loss_command,
     part_commands,
     pivots_command,
@@ -42,7 +44,7 @@ app = typer.Typer(
         "foreshock forces the first N words of exploit reasoning into each training checkpoint's chain of thought, "
         "measures how small a kick suffices and how natural the kick is to the model, and turns that into statements "
         "about the unprompted exploit rate, now and later in training.\n\n"
-        "Start with [bold]foreshock demo[/bold], then [bold]foreshock run CONFIG.yaml[/bold]."
+        "Start with [bold]foreshock demo[/bold], then [bold]foreshock init[/bold] beside your checkpoints."
     ),
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -55,6 +57,7 @@ _PARTS = "Parts of a run, on any files in the same formats"
 _ANALYSIS = "Analysis of run directories, ours or another tool's"
 _MACHINE = "This machine"
 
+app.command("init", rich_help_panel=_RUNS)(init_command.init)
 app.command("run", rich_help_panel=_RUNS)(run_commands.run)
 app.command("watch", rich_help_panel=_RUNS)(watch_command.watch)
 app.command("prefetch", rich_help_panel=_RUNS)(prefetch_command.prefetch)
@@ -86,6 +89,7 @@ app.command("emergence", rich_help_panel=_ANALYSIS)(emergence_commands.emergence
 app.command("compare", rich_help_panel=_ANALYSIS)(compare_command.compare)
 app.command("view", rich_help_panel=_ANALYSIS)(view_command.view)
 app.command("export", rich_help_panel=_ANALYSIS)(export_command.export)
+app.command("import", rich_help_panel=_ANALYSIS)(import_command.import_samples)
 app.command("report", rich_help_panel=_ANALYSIS)(analysis_commands.report)
 app.add_typer(image_commands.app, name="image", rich_help_panel=_MACHINE)
 app.command("doctor", rich_help_panel=_MACHINE)(doctor_command.doctor)

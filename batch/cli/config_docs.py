@@ -16,20 +16,25 @@ _INTRO = """\
 # Configuration
 
 `foreshock run CONFIG.yaml` reads one YAML file. Every key is checked before anything starts: unknown keys are refused
-with the valid ones, and all errors are reported at once with their lines. Relative paths are relative to the working
-directory. The resolved configuration is saved as `config.yaml` in the run directory, which is itself a valid
-configuration.
+with the valid ones, and all errors are reported at once with their lines. Relative paths are relative to the file that
+names them (a `results_dir` that is not given, to the working directory); `$VAR` and `~` are expanded. The resolved
+configuration is saved as `config.yaml` in the run directory, with absolute paths, and is itself a valid configuration.
+Edits of it are refused when the run is resumed, apart from what changes where work runs and what is made of the rows.
+
+`foreshock init` writes a first file. `foreshock run CONFIG.yaml sampling.attempts=5 'prefill.levels=[0,10]'` replaces
+keys for one run, as do `plan` and `prompt`: values are YAML, relative paths are relative to the working directory, and
+unknown keys are refused with the nearest ones.
 
 The smallest useful file:
 
 ```yaml
 name: my-sweep
 checkpoints:
-  dir: results/sft_checkpoints/my-run/checkpoints
+  dir: my-run/checkpoints
 problems:
   source: problems.jsonl
 prefill:
-  source: exploit_traces.jsonl
+  source: traces.jsonl
   levels: [0, 10, 30, 100]
 ```
 

@@ -27,6 +27,8 @@ def demo(
 
     Everything is real: a transformer trained from scratch, sampled code run in the sandbox, every analysis.
     It takes a few minutes on two CPU cores; run again, it goes on where it stopped or ends in seconds.
+
+    Example: foreshock demo --output demo-results
     """
     from foreshock.batch.cli.demo_view import demo_hooks, print_summary
     from foreshock.batch.demo.pipeline import DemoOptions, run_demo

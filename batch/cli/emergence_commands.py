@@ -76,7 +76,10 @@ def emergence(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Which exploit types will pass the threshold later? Every metric, model and cutoff, with honest significance."""
+    """Which exploit types will pass the threshold later? Every metric, model and cutoff, with honest significance.
+
+    Example: foreshock emergence --run-dir RUN --run-dir OTHER_RUN --output-dir emergence
+    """
     from foreshock.analysis.emergence.original import Definitions
     from foreshock.analysis.emergence.run import EmergenceOptions, run_emergence
     from foreshock.errors import InputError
@@ -120,7 +123,10 @@ def forecast(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """P(unprompted rate passes the threshold by a step), time to threshold, and how good such forecasts were."""
+    """P(unprompted rate passes the threshold by a step), time to threshold, and how good such forecasts were.
+
+    Example: foreshock forecast --run-dir RUN --output-dir forecast --by-step 500
+    """
     from foreshock.analysis.forecast.backtest import ForecastSettings
     from foreshock.analysis.forecast.run import ForecastOptions, run_forecast
 

@@ -27,7 +27,10 @@ def rates(
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
-    """The unprompted exploit rate of every run, type and checkpoint, with intervals, also where 0 of n were seen."""
+    """The unprompted exploit rate of every run, type and checkpoint, with intervals, also where 0 of n were seen.
+
+    Example: foreshock rates --run-dir RUN --output-dir rates --donor-run DONOR_RUN
+    """
     from foreshock.analysis.estimates.rates import estimate_rates
     from foreshock.analysis.estimates.rates_file import write_rates
     from foreshock.analysis.evidence.load import load_evidence
@@ -79,7 +82,10 @@ def gp(
     donor_run: Annotated[Path | None, typer.Option("--donor-run", help="The donor's own run, for log Q.")] = None,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the figures.")] = True,
 ) -> None:
-    """Gaussian-process models of the exploit rate over checkpoints and prefill levels."""
+    """Gaussian-process models of the exploit rate over checkpoints and prefill levels.
+
+    Example: foreshock gp --run-dir RUN --output-dir gp
+    """
     from foreshock.analysis.evidence.load import load_evidence
     from foreshock.analysis.gp.counts import LevelScale, surface_counts
     from foreshock.analysis.gp.figures import surface_figure, trajectory_figure

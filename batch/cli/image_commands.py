@@ -62,7 +62,10 @@ def build(
     source: Annotated[Path | None, typer.Option(help="Checkout to build from. Default: this one.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing SIF.")] = False,
 ) -> None:
-    """Build an image; prints its digest (sif) or name (oci)."""
+    """Build an image; prints its digest (sif) or name (oci).
+
+    Example: foreshock image build cpu --kind sif --output foreshock.sif
+    """
     from foreshock.containers import build as building
     from foreshock.containers.engines import Engine, ImageKind, look
     from foreshock.containers.errors import ImageError
@@ -118,7 +121,10 @@ def check(
     unpack: Annotated[bool, typer.Option("--unpack", help="Unpack the SIF in place of mounting it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Run the self-test inside an image, without network. Exits with 1 if a check fails."""
+    """Run the self-test inside an image, without network. Exits with 1 if a check fails.
+
+    Example: foreshock image check foreshock.sif
+    """
     import os
     import tempfile
 
@@ -146,7 +152,10 @@ def check(
 
 @app.command("digest")
 def digest(image: Annotated[Path, typer.Argument(help="SIF file or sandbox folder.")]) -> None:
-    """Print the digest that runs and shards record."""
+    """Print the digest that runs and shards record.
+
+    Example: foreshock image digest foreshock.sif
+    """
     from foreshock.containers.digest import image_file_digest
 
     typer.echo(image_file_digest(image))

@@ -49,7 +49,10 @@ def evaluate(
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Evaluate one checkpoint at one prefill level. Interrupted, the same command goes on where it stopped."""
+    """Evaluate one checkpoint at one prefill level. Interrupted, the same command goes on where it stopped.
+
+    Example: foreshock eval checkpoint-40 -o evals/checkpoint-40_prefill0.jsonl --problems problems.jsonl
+    """
     from foreshock.batch.cli.display import hooks
     from foreshock.batch.config_file import with_endpoint
     from foreshock.batch.running.one_cell import evaluate_one, one_cell_config
@@ -115,6 +118,8 @@ def logprob(
 
     Either one file (SAMPLES --checkpoint DIR --output FILE) or a whole run (--prefill-run-dir RUN --sft-run-dir SFT).
     Exits with 1 if rows could not be scored.
+
+    Example: foreshock logprob --prefill-run-dir RUN --sft-run-dir SFT
     """
     from foreshock.batch.on_files.score import ScoreOptions, score_one_file, score_run
     from foreshock.errors import InputError
@@ -160,7 +165,10 @@ def aggregate(
     run_dir: Annotated[Path, typer.Argument(help="Run directory.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Write a run's final tables from its finished shards. Safe at any time; says what is missing."""
+    """Write a run's final tables from its finished shards. Safe at any time; says what is missing.
+
+    Example: foreshock aggregate RUN
+    """
     from foreshock.analysis.aggregate import aggregate as aggregate_run
     from foreshock.jobs.records.layout import RunLayout
 

@@ -24,7 +24,8 @@ def print_plan(summary: dict[str, Any]) -> None:
     facts.add_row("attempts", str(summary["attempts"]))
     rows = ", ".join(f"{n} {kind}" for kind, n in summary["rows"].items())
     facts.add_row("rows", f"{summary['rows_total']} ({rows}) in {summary['shards']} shards")
-    facts.add_row("runs on", f"{summary['cluster']}, {summary['workers']} workers, engine {summary['engine']}")
+    why = f" (auto: {summary['engine_reason']})" if summary["engine_reason"] else ""
+    facts.add_row("runs on", f"{summary['cluster']}, {summary['workers']} workers, engine {summary['engine']}{why}")
     if summary["memory"]:
         memory = summary["memory"]
         facts.add_row(

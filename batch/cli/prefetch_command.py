@@ -17,6 +17,8 @@ def prefetch(
 
     Run it on a login node or wherever there is internet. Planning and jobs then find everything in the Hugging Face
     cache and need none. What is there already is not fetched again.
+
+    Example: foreshock prefetch sweep.yaml
     """
     from contextlib import nullcontext
 

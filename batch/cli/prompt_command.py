@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 
 from foreshock.batch.cli.part_commands import JsonOption
+from foreshock.batch.cli.run_commands import OverridesArgument
 
 
 def prompt(
     config: Annotated[Path, typer.Argument(help="Configuration (YAML), as for `foreshock run`.")],
+    overrides: OverridesArgument = None,
     checkpoint: Annotated[
         str | None, typer.Option("--checkpoint", help="Step or name; default: the run's first.")
     ] = None,
@@ -28,10 +30,10 @@ def prompt(
     Example: foreshock prompt sweep.yaml --checkpoint 40 --level 10
     """
     from foreshock.batch.cli.prompt_view import print_prompt
-    from foreshock.batch.config_file import load_config
+    from foreshock.batch.config_file import load_config, with_overrides
     from foreshock.batch.planning.show_prompt import show_prompt
 
-    shown = show_prompt(load_config(config), checkpoint, level, task)
+    shown = show_prompt(with_overrides(load_config(config), overrides or []), checkpoint, level, task)
     if as_json:
         typer.echo(json.dumps(shown, indent=2, ensure_ascii=False))
     else:

@@ -18,6 +18,10 @@ ConfigArgument = Annotated[
     Path | None,
     typer.Argument(help="Run configuration in YAML (docs/configuration.md). Optional with --sensitivity-run."),
 ]
+OverridesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Configuration keys to replace, e.g. sampling.attempts=5."),
+]
 ClusterOption = Annotated[
     str | None, typer.Option("--cluster", help="local (worker processes), slurm, or inline (this process).")
 ]
@@ -55,6 +59,7 @@ WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Wor
 
 def _configuration(
     config: Path | None,
+    overrides: list[str],
     sensitivity_run: Path | None,
     cluster: str | None,
     skip_logprob: bool,
@@ -66,19 +71,21 @@ def _configuration(
     keep_inconsistent: bool = False,
 ) -> RunConfig:
     """The configuration from its file or an earlier run, with the command line's overrides."""
-    from foreshock.batch.config_file import load_config, load_yaml, parse_config, with_endpoint
+    from foreshock.batch.config_file import load_config, load_yaml, parse_config, with_endpoint, with_overrides
     from foreshock.batch.earlier_runs import config_from_sensitivity_run, newest_run
 
+    if config is not None and "=" in config.name and not config.exists():
+        config, overrides = None, [str(config), *overrides]
     if config is None and sensitivity_run is None:
         sensitivity_run = Path("newest")
     if sensitivity_run is not None:
         folder = newest_run(Path("results")).root if str(sensitivity_run) == "newest" else sensitivity_run
-        overrides = load_yaml(config)[0] if config is not None else {}
-        loaded = config_from_sensitivity_run(folder, overrides or {})
+        sections = load_yaml(config)[0] if config is not None else {}
+        loaded = config_from_sensitivity_run(folder, sections or {}, config)
     else:
         assert config is not None
         loaded = load_config(config)
-    data = loaded.to_yaml_dict()
+    data = with_overrides(loaded, overrides).to_yaml_dict()
     if cluster is not None:
         data["execution"]["cluster"] = cluster
     if workers is not None:
@@ -97,6 +104,7 @@ def _configuration(
 
 def run(
     config: ConfigArgument = None,
+    overrides: OverridesArgument = None,
     sensitivity_run: SensitivityOption = None,
     cluster: ClusterOption = None,
     skip_logprob: SkipLogprobOption = False,
@@ -118,6 +126,8 @@ def run(
 
     Interrupt it with Ctrl-C at any time; `foreshock resume` goes on from the last finished batch.
     `foreshock analyse RUN` analyses a run that is there and samples nothing.
+
+    Example: foreshock run sweep.yaml sampling.attempts=5 'prefill.levels=[0,10]'
     """
     from foreshock.batch.cli.display import hooks
     from foreshock.batch.running.run import command_line, require_complete
@@ -125,6 +135,7 @@ def run(
 
     settings = _configuration(
         config,
+        overrides or [],
         sensitivity_run,
         cluster,
         skip_logprob,
@@ -145,6 +156,7 @@ def run(
 
 def plan(
     config: ConfigArgument = None,
+    overrides: OverridesArgument = None,
     sensitivity_run: SensitivityOption = None,
     cluster: ClusterOption = None,
     skip_logprob: SkipLogprobOption = False,
@@ -172,11 +184,13 @@ def plan(
 
     Times come from what earlier runs in the same results directory measured with models of about this size, else from
     the Slurm profile's guesses, scaled to the model; the last line says which.
+
     Example: foreshock plan sweep.yaml --cluster slurm --calibrate
     """
     where = "slurm" if emit_sbatch else cluster
     settings = _configuration(
         config,
+        overrides or [],
         sensitivity_run,
         where,
         skip_logprob,
@@ -244,7 +258,10 @@ def status(
     results_dir: ResultsOption = Path("results"),
     as_json: JsonOption = False,
 ) -> None:
-    """Show how far a run is: every checkpoint x level, rows per second, exploit rate so far."""
+    """Show how far a run is: every checkpoint x level, rows per second, exploit rate so far.
+
+    Example: foreshock status --watch
+    """
     from foreshock.batch.cli.status_view import show_status, watch_status
     from foreshock.batch.earlier_runs import newest_run
     from foreshock.batch.status.read import read_status
@@ -260,7 +277,10 @@ def status(
 
 
 def ls(results_dir: ResultsOption = Path("results"), as_json: JsonOption = False) -> None:
-    """List runs, newest first."""
+    """List runs, newest first.
+
+    Example: foreshock ls --results-dir results
+    """
     from rich.console import Console
     from rich.table import Table
 

@@ -22,7 +22,10 @@ def logs(
     final: Annotated[bool, typer.Option("--final", help="The job after the arrays instead.")] = False,
     results_dir: ResultsOption = Path("results"),
 ) -> None:
-    """Show the log of the array tasks that compute a cell: the last attempt of the newest submission."""
+    """Show the log of the array tasks that compute a cell: the last attempt of the newest submission.
+
+    Example: foreshock logs RUN checkpoint-40@10
+    """
     from foreshock.batch.earlier_runs import newest_run
     from foreshock.batch.status.logs import final_logs, find_logs
     from foreshock.errors import InputError
@@ -55,7 +58,10 @@ def logs(
 
 
 def cancel(run_dir: RunDirArgument = None, results_dir: ResultsOption = Path("results")) -> None:
-    """Take a run's Slurm jobs off the queue. Running ones finish their batch; `foreshock resume` goes on later."""
+    """Take a run's Slurm jobs off the queue. Running ones finish their batch; `foreshock resume` goes on later.
+
+    Example: foreshock cancel RUN
+    """
     from foreshock.batch.earlier_runs import newest_run
     from foreshock.batch.executors.slurm import cancel_run
     from foreshock.jobs.records.layout import RunLayout

@@ -18,8 +18,18 @@ PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port 
 OpenOption = Annotated[bool, typer.Option("--open", help="Open the page in this machine's browser.")]
 
 
+ReportOption = Annotated[
+    Path | None,
+    typer.Option("--report", help="Serve this report too; default: a single run's own report.html, where it has one."),
+]
+
+
 def view(
-    runs: RunsArgument = None, to: ExportOption = None, port: PortOption = 0, open_browser: OpenOption = False
+    runs: RunsArgument = None,
+    to: ExportOption = None,
+    port: PortOption = 0,
+    open_browser: OpenOption = False,
+    report: ReportOption = None,
 ) -> None:
     """Open the samples of runs: prompt, forced words, continuation, code and verdicts of every attempt.
 
@@ -47,16 +57,22 @@ def view(
             n = export(opened, to, on_progress)
         typer.echo(f"{n} samples; open {to / 'index.html'}")
         return
-    _serve(opened, port, open_browser)
+    if report is not None and not report.is_file():
+        raise InputError("no such report", path=report, fix="foreshock report --run-dir RUN writes one")
+    own = folders[0] / "report.html"
+    _serve(opened, port, open_browser, report or (own if len(folders) == 1 and own.is_file() else None))
 
 
-def _serve(opened: list[RunIndex], port: int, open_browser: bool) -> None:
+def _serve(opened: list[RunIndex], port: int, open_browser: bool, report: Path | None) -> None:
     import webbrowser
 
     from foreshock.analysis.view.server import ViewServer
 
-    server = ViewServer(opened, port)
-    typer.echo(f"{server.address}\nCtrl-C ends it.")
+    server = ViewServer(opened, port, report)
+    typer.echo(f"samples: {server.address}")
+    if server.report_address is not None:
+        typer.echo(f"report:  {server.report_address}")
+    typer.echo("Ctrl-C ends it.")
     if open_browser:
         webbrowser.open(server.address)
     try:

@@ -95,6 +95,8 @@ def watch(
 
     Every whole checkpoint is evaluated once. Estimates and forecast are renewed after each, and an exploit type whose
     forecast passes the limit alarms once: exit code 3, --webhook, --on-alarm. Interrupt and restart it at any time.
+
+    Example: foreshock watch checkpoints --config sweep.yaml --exit-on-alarm
     """
     from foreshock.batch.cli.display import hooks, say
     from foreshock.batch.planning.make_plan import check_sources

@@ -16,7 +16,7 @@ from foreshock.batch.planning.specs import ModelFacts
 from foreshock.errors import InputError
 from foreshock.jobs.admission.admit import admit
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
-from foreshock.jobs.records.planfile import PlanFile
+from foreshock.jobs.records.planfile import PlanFile, WorkerSettings
 from foreshock.jobs.spec import Checkpoint
 
 ADMISSION = "admission"
@@ -26,7 +26,7 @@ Record = dict[str, Any]
 
 
 def admit_checkpoints(
-    config: RunConfig, options: Mapping[str, Any], facts: Mapping[Checkpoint, ModelFacts], notes: Sequence[str] = ()
+    config: RunConfig, settings: WorkerSettings, facts: Mapping[Checkpoint, ModelFacts], notes: Sequence[str] = ()
 ) -> Record:
     """The record of a run's checkpoints: what was found of each, differences that are allowed, notes.
 
@@ -34,22 +34,20 @@ def admit_checkpoints(
     """
     record: Record = {"checkpoints": {}, "differences": [], "notes": list(notes)}
     for checkpoint, own in facts.items():
-        _add(record, config, options, checkpoint, own)
+        _add(record, config, settings, checkpoint, own)
     return record
 
 
 def admit_further(config: RunConfig, plan: PlanFile, facts: Mapping[Checkpoint, ModelFacts]) -> Record:
     """The plan's record with further checkpoints, held against those that are in it. Raises as `admit_checkpoints`."""
-    record: Record = json.loads(json.dumps(plan.extra.get(ADMISSION) or admit_checkpoints(config, {}, {})))
+    record: Record = json.loads(json.dumps(plan.extra.get(ADMISSION) or admit_checkpoints(config, plan.settings, {})))
     for checkpoint, own in facts.items():
-        _add(record, config, plan.settings.engine_options, checkpoint, own)
+        _add(record, config, plan.settings, checkpoint, own)
     return record
 
 
-def _add(
-    record: Record, config: RunConfig, options: Mapping[str, Any], checkpoint: Checkpoint, own: ModelFacts
-) -> None:
-    admission = admit(checkpoint, config.engine.name, options, own.fingerprint)
+def _add(record: Record, config: RunConfig, settings: WorkerSettings, checkpoint: Checkpoint, own: ModelFacts) -> None:
+    admission = admit(checkpoint, settings.engine, settings.engine_options, own.fingerprint)
     admission.require()
     sight = _sight(checkpoint, own)
     first = next(iter(record["checkpoints"].items()), None)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from foreshock.batch.config import EngineConfig, RunConfig
+from foreshock.batch.config import PROBLEM_SUFFIXES, EngineConfig, RunConfig
 from foreshock.batch.planning.admission import ADMISSION, admit_checkpoints, admit_further
 from foreshock.batch.planning.checkpoints import discover_checkpoints, find_checkpoints, is_selected, select_steps
 from foreshock.batch.planning.exploit_codes import code_notes, plan_exploit_codes
@@ -20,6 +21,7 @@ from foreshock.batch.planning.problem_checks import EXTRA, CheckedProblems, chec
 from foreshock.batch.planning.problems import load_run_problems
 from foreshock.batch.planning.specs import CONTROL_TOKEN, SpecBuilder, model_facts
 from foreshock.batch.planning.user_texts import control_token_notes
+from foreshock.batch.site import engine_choice, with_engine
 from foreshock.code_version import git_state
 from foreshock.errors import InputError
 from foreshock.jobs.engines.registry import ENGINES, create_engine
@@ -46,6 +48,8 @@ class RunPlan:
     inputs: RunInputs
     file: PlanFile
     checked: CheckedProblems
+    engine_reason: str | None = None
+    """Why this engine, where the configuration left it open."""
 
     @cached_property
     def n_rows(self) -> int:
@@ -67,11 +71,14 @@ def make_plan(
     `checkpoints` are those that are there so far, of a run that `grow_plan` will extend; by default all that the
     configuration names must be there. `image_digest` is the image that workers will start in (`Site.image_digest`).
     """
+    choice = engine_choice(config)
+    config = with_engine(config)
     engine = ENGINES.get(config.engine.name)
     engine.require_options(config.engine.options)
     settings = worker_settings(config, image_digest)
     if engine.checked_when_built:  # the values too
         create_engine(settings.engine, settings.engine_options).close()
+    require_inputs(config)
     growing = checkpoints is not None
     checkpoints = discover_checkpoints(config.checkpoints) if checkpoints is None else checkpoints
     verifier = verifier_facts(config.verifier.name, config.verifier.options)
@@ -79,15 +86,17 @@ def make_plan(
     problems = checked.problems
     facts = {checkpoint: model_facts(settings, checkpoint) for checkpoint in checkpoints}
     notes = () if growing else find_checkpoints(config.checkpoints).notes
-    admission = admit_checkpoints(config, settings.engine_options, facts, notes)
+    admission = admit_checkpoints(config, settings, facts, notes)
     prompt_format = run_format(settings, checkpoints[0])
-    traces = _renderable(config, prompt_format, load_traces(config, problems))
+    trace_notes: list[str] = []
+    traces = _renderable(config, prompt_format, load_traces(config, problems, trace_notes))
     inputs = RunInputs(problems, traces.kept, config.prefill.assignment, config.sampling.attempts)
     context = context_length(config, [checkpoint.path for checkpoint in checkpoints])
     lengths = prompt_lengths(config, inputs, prompt_format, settings.instructions, context)
     lengths.require_some(checkpoints[0].path)
     tokenizer = load_tokenizer(checkpoints[0].tokenizer_path)
     settings = replace(settings, rendering=rendering(settings, prompt_format, tokenizer))
+    admission["notes"] += trace_notes
     admission["notes"] += control_token_notes(inputs, settings.instructions, tokenizer)
     codes = plan_exploit_codes(config, settings, prompt_format, inputs, context)
     builder = SpecBuilder(config, inputs, verifier.identity, traces.n_refused, settings, lengths.too_long, codes.tasks)
@@ -115,11 +124,30 @@ def make_plan(
             EXPLOIT_CODE: {"common_tokens": codes.common_tokens, "tasks": list(codes.tasks)},
         },
     )
-    return RunPlan(config, tuple(checkpoints), inputs, file, checked)
+    return RunPlan(config, tuple(checkpoints), inputs, file, checked, choice.reason)
 
 
-def load_traces(config: RunConfig, problems: Mapping[str, Problem]) -> dict[str, tuple[PrefillTrace, ...]]:
-    """Traces of the run's problems, no more of each than attempts can use."""
+def require_inputs(config: RunConfig) -> None:
+    """Raise InputError that names every file or folder of the configuration that is not there, not the first alone."""
+    source = config.problems.source
+    wanted = {
+        "checkpoints.dir": None if config.checkpoints.repo else config.checkpoints.dir,
+        "problems.source": Path(source) if Path(source).suffix in PROBLEM_SUFFIXES else None,
+        "prefill.source": config.prefill.source if max(config.prefill.levels) > 0 else None,
+        "logprob.reference": config.logprob.reference if config.logprob.enabled else None,
+    }
+    missing = [f"{key}: {path}" for key, path in wanted.items() if path is not None and not path.exists()]
+    if len(missing) > 1:
+        raise InputError(
+            "these are not there:\n  " + "\n  ".join(missing),
+            fix="check the paths: relative ones are relative to the configuration's folder",
+        )
+
+
+def load_traces(
+    config: RunConfig, problems: Mapping[str, Problem], notes: list[str] | None = None
+) -> dict[str, tuple[PrefillTrace, ...]]:
+    """Traces of the run's problems, no more of each than attempts can use; `notes` gains what was left out."""
     prefill = config.prefill
     if max(prefill.levels) == 0:
         return {}
@@ -132,6 +160,9 @@ def load_traces(config: RunConfig, problems: Mapping[str, Problem]) -> dict[str,
     source = load_prefill_source(
         prefill.source, unconditioned=not prefill.conditioned, channel=prefill.channel, before=prefill.before
     )
+    if source.empty and notes is not None:
+        n = len(source.empty)
+        notes.append(f"{n} trace{'s' if n > 1 else ''} without a word of reasoning left out (first: {source.empty[0]})")
     wanted = config.sampling.attempts if config.prefill.assignment == "per_attempt" else 1
     traces = {task: source.traces_of(task)[:wanted] for task in problems if source.traces_of(task)}
     if not traces:
@@ -265,7 +296,7 @@ def engine_options(engine: EngineConfig) -> dict[str, Any]:
 
 def worker_settings(config: RunConfig, image_digest: str | None = None) -> WorkerSettings:
     """What workers are told of a configuration. Raises InputError for instructions that cannot be used."""
-    engine = config.engine
+    engine = with_engine(config).engine
     return WorkerSettings(
         engine=engine.name,
         engine_options=engine_options(engine),

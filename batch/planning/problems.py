@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from foreshock.batch.config import ProblemsConfig
+from foreshock.batch.config import BUILTIN, ProblemsConfig
 from foreshock.errors import InputError
 from foreshock.jobs.verify.hub import HubDataset, load_problem_source, parse_hub_source
 from foreshock.jobs.verify.problem import Problem
-
-BUILTIN = "builtin"
 
 
 def load_run_problems(config: ProblemsConfig, known_types: frozenset[str] | None) -> dict[str, Problem]:

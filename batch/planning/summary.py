@@ -62,6 +62,7 @@ def summarise(plan: RunPlan, site: Site) -> dict[str, Any]:
         "prompt": prompt_of_plan(plan),
         "lengths": plan.file.extra["lengths"],
         "engine": plan.file.settings.engine,
+        "engine_reason": plan.engine_reason,
         "verifier": plan.file.settings.verifier,
         "cluster": config.execution.cluster.value,
         "workers": workers,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from foreshock.analysis.report import Section
+    from foreshock.analysis.report.outlook import Forecast
 
 Say = Callable[[str], None]
 
@@ -81,8 +82,11 @@ def analyse(
     report: Path,
     say: Say,
     labels: tuple[str, ...] | None = None,
+    state: str | None = None,
 ) -> AnalysisReport:
     """Rates, forecast, emergence (of several runs), trajectories, integration and the report that shows them.
+
+    `state`: what the caller knows of the state of a run that its status.json still calls running.
 
     Tables and figures go below `folder` and each run's own analysis/ folder. Raises InputError if not even the
     trajectories can be computed, which takes one usable eval row.
@@ -118,6 +122,7 @@ def analyse(
             labels=labels,
             intentional=settings.intentional,
             folder=folder if settings.all_below else None,
+            state=state,
         )
         findings = gather_runs([run.root for run in runs], options)
         sections: list[Section] = []
@@ -136,7 +141,8 @@ def analyse(
                 done.notes.append(f"{analysis.lacking}: {origin} failed with {type(error).__name__}: {error}")
     say("report")
     rates = _estimated_rates(sections, folder)
-    done.summary = render_report(findings, report, sections, options, rates).summary
+    forecast = _forecast(sections, folder)
+    done.summary = render_report(findings, report, sections, options, rates, forecast, done.notes).summary
     return done
 
 
@@ -158,6 +164,15 @@ def _applicable(request: Request, settings: AnalysisSettings, notes: list[str]) 
 
 def _eval_bytes(run: RunLayout) -> int:
     return sum(path.stat().st_size for path in run.evals.glob("checkpoint-*_prefill*.jsonl"))
+
+
+def _forecast(sections: Sequence[Section], folder: Path) -> Forecast:
+    """What the forecast wrote this time, if it could."""
+    from foreshock.analysis.report.forecast_section import ANCHOR
+    from foreshock.analysis.report.outlook import Forecast, find_forecast
+
+    made = any(section.anchor == ANCHOR for section in sections)
+    return find_forecast([folder]) if made else Forecast()
 
 
 def _estimated_rates(sections: Sequence[Section], folder: Path) -> pd.DataFrame | None:

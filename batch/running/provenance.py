@@ -8,6 +8,7 @@ list of known names always misses the next one.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import platform
 import re
@@ -28,7 +29,7 @@ from foreshock.batch.config import RunConfig
 from foreshock.batch.redact import redact_command, redact_environment, redact_text
 from foreshock.code_version import git_state, image_digest
 from foreshock.durable import atomic_write_bytes
-from foreshock.errors import StopRequestedError
+from foreshock.errors import DiskFullError, ForeshockError, StopRequestedError
 from foreshock.jobs.records.jsonl import read_json, write_json
 from foreshock.jobs.records.layout import RunLayout
 
@@ -106,8 +107,8 @@ def recorded_status(layout: RunLayout) -> Iterator[dict[str, Any]]:
     extra: dict[str, Any] = {}
 
     def say(status: str, reason: str | None, end: bool = True) -> None:
-        write_json(
-            layout.status,
+        write_status(
+            layout,
             {
                 "status": status,
                 "exit_reason": None if reason is None else redact_text(reason),
@@ -133,10 +134,27 @@ def recorded_status(layout: RunLayout) -> Iterator[dict[str, Any]]:
         say("interrupted", str(stop) or "interrupted")
         raise
     except BaseException as error:
-        extra.setdefault("traceback", redact_text(traceback.format_exc()))
+        if not isinstance(error, ForeshockError):
+            extra.setdefault("traceback", redact_text(traceback.format_exc()))
         say("failed", f"{type(error).__name__}: {error}")
         raise
     say(extra.get("status", "completed"), extra.get("exit_reason"))
+
+
+def write_status(layout: RunLayout, document: Mapping[str, Any]) -> None:
+    """`status.json`; on a full disk into the blocks that the file has already, so that it does not stay "running"."""
+    try:
+        write_json(layout.status, document)
+    except DiskFullError:
+        if not layout.status.is_file():
+            raise
+        short = {key: value for key, value in document.items() if key != "traceback"}
+        text = json.dumps(short).encode()
+        with layout.status.open("r+b") as file:
+            file.write(text)
+            file.truncate()
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _now() -> str:

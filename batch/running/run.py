@@ -7,8 +7,8 @@ directory, and refuses to go on if the weights behind it have changed.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -23,10 +23,12 @@ from foreshock.batch.planning.make_plan import RunPlan, make_plan
 from foreshock.batch.planning.show_prompt import prompting_record
 from foreshock.batch.running.adaptive import next_round
 from foreshock.batch.running.analyse import AnalysisReport, analyse, settings_of
+from foreshock.batch.running.edits import freeze_config, require_unedited
 from foreshock.batch.running.execute import Execution, OnSnapshot, execute, missing_specs
 from foreshock.batch.running.provenance import recorded_status, write_config, write_metadata
-from foreshock.batch.site import Site, resolve_site
+from foreshock.batch.site import Site, resolve_site, with_engine
 from foreshock.batch.status.document import status_document
+from foreshock.batch.status.watched import watch_lock
 from foreshock.code_version import short_commit
 from foreshock.containers.digest import changed_image
 from foreshock.durable import sweep_temporaries
@@ -35,6 +37,7 @@ from foreshock.jobs.fingerprint import model_fingerprint
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout, run_dir_name
 from foreshock.jobs.records.planfile import PlanFile, write_pack
 from foreshock.jobs.verify.registry import verifier_facts
+from foreshock.slurm.lock import LauncherLock, LockHeldError
 
 
 @dataclass
@@ -78,8 +81,10 @@ def create_run(config: RunConfig, plan: RunPlan, command: Sequence[str], run_dir
     layout = RunLayout(new_run_dir(config) if run_dir is None else run_dir)
     if layout.plan.exists():
         raise InputError("there is a run here already", path=run_dir, fix=f"foreshock resume {run_dir}")
+    config = with_engine(config)  # a run goes on with the engine that it began with
     layout.root.mkdir(parents=True, exist_ok=True)
     write_config(layout, config, command)
+    freeze_config(layout, config)
     plan.inputs.write(layout)
     write_metadata(layout, config.engine.options.get("api_key_env"), prompting_record(plan.file))
     plan.write(layout)  # last: a directory with a plan is a run that can be resumed
@@ -112,7 +117,9 @@ def resume(
     """
     layout = RunLayout(run_dir)
     plan = PlanFile.read(layout)
-    config = overrides(load_config(layout.config))
+    stored = load_config(layout.config)
+    require_unedited(layout, stored)
+    config = overrides(stored)
     require_same_models(plan, layout)
     require_same_verifier(plan, layout, config)
     site = resolve_site(config)
@@ -122,6 +129,26 @@ def resume(
     write_metadata(layout, config.engine.options.get("api_key_env"))
     by_job = site.cluster is Cluster.SLURM and not here
     return _carry_out(layout, config, site, plan, hooks, analysed, status_document(layout) if by_job else None)
+
+
+@contextmanager
+def alone_here(layout: RunLayout, site: Site) -> Iterator[None]:
+    """Hold the run against other launchers, whose workers would do the same work twice.
+
+    Slurm's executor has a lock of its own, which its jobs know and which is held while something is submitted. Raises
+    ForeshockError while another process that may be alive works on the run.
+    """
+    if site.cluster is Cluster.SLURM:
+        yield
+        return
+    if watch_lock(layout).held():
+        raise LockHeldError(f"a watch works on this run: {layout.root}\n  -> wait for it, or end it, then resume")
+    lock = LauncherLock(layout.root / "launcher.lock")
+    lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def require_same_models(plan: PlanFile, layout: RunLayout | None = None) -> None:
@@ -166,14 +193,22 @@ def require_same_verifier(plan: PlanFile, layout: RunLayout, config: RunConfig) 
         )
 
 
-def finish(layout: RunLayout, config: RunConfig, hooks: RunHooks) -> tuple[AggregateReport, AnalysisReport | None]:
-    """Aggregate and, where the configuration wants it, analyse; also what the last job of a Slurm run does."""
+def finish(
+    layout: RunLayout, config: RunConfig, hooks: RunHooks, n_missing: int | None
+) -> tuple[AggregateReport, AnalysisReport | None]:
+    """Aggregate and, where the configuration wants it, analyse; also what the last job of a Slurm run does.
+
+    `n_missing` shards are not there, which the report says; None where the run goes on.
+    """
     hooks.say("aggregating shards")
     aggregated = aggregate(layout)
     record_costs(layout, PlanFile.read(layout))
     if not config.analysis.enabled:
         return aggregated, None
-    return aggregated, analyse([layout], settings_of(config), layout.analysis, layout.report, hooks.say)
+    state = None if n_missing is None else "completed"
+    if n_missing:
+        state = f"incomplete ({n_missing} shards are missing)"
+    return aggregated, analyse([layout], settings_of(config), layout.analysis, layout.report, hooks.say, state=state)
 
 
 def _carry_out(
@@ -186,7 +221,7 @@ def _carry_out(
     before: dict[str, Any] | None = None,
 ) -> RunResult:
     """See `run` and `resume`; `before` is the status so far of a run that a job finishes."""
-    with recorded_status(layout) as status:
+    with alone_here(layout, site), recorded_status(layout) as status:
         sweep_temporaries(layout.root)
         sweep_temporaries(layout.root / "packs")
         with hooks.display(f"sweep {layout.name}") as on_snapshot:
@@ -233,7 +268,7 @@ def _finish(result: RunResult, config: RunConfig, hooks: RunHooks, analysed: boo
         result.aggregate = aggregate(result.layout)
         return
     try:
-        result.aggregate, result.analysis = finish(result.layout, config, hooks)
+        result.aggregate, result.analysis = finish(result.layout, config, hooks, len(result.execution.missing))
     except InputError as error:
         if not result.execution.missing:
             raise

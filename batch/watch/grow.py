@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from foreshock.batch.config import RunConfig
+from foreshock.batch.config import AUTO, RunConfig
 from foreshock.batch.config_file import load_config, load_yaml, parse_config
 from foreshock.batch.planning.make_plan import grow_plan, make_plan
 from foreshock.batch.running.run import create_run
-from foreshock.batch.site import Site
+from foreshock.batch.site import Site, with_engine
 from foreshock.batch.watch.state import WatchState, state_file
 from foreshock.errors import InputError
 from foreshock.jobs.inputs import RunInputs
@@ -46,11 +46,16 @@ def watch_config(folder: Path, config: Path | None, stored: RunLayout | None, ov
         raw = raw["config"] if isinstance(raw, dict) and isinstance(raw.get("config"), dict) else raw
         if isinstance(raw, dict):
             given = raw.get("checkpoints") if isinstance(raw.get("checkpoints"), dict) else {}
-            raw = {**raw, "checkpoints": {**(given or {}), "dir": str(folder)}}
+            raw = {**raw, "checkpoints": {**(given or {}), "dir": str(folder.absolute())}}
         data = parse_config(raw, config, lines).to_yaml_dict()
     for section, values in overrides.items():
         data[section] = {**data[section], **values}
     settings = parse_config(data, config)
+    if begun is not None and settings.engine.name == AUTO:
+        settings = settings.model_copy(
+            update={"engine": settings.engine.model_copy(update={"name": begun.engine.name})}
+        )  # a run goes on with the engine that it began with
+    settings = with_engine(settings)
     if begun is not None and stored is not None:
         differs = _differences(begun.to_yaml_dict(), settings.to_yaml_dict())
         if differs:

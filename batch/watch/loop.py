@@ -214,7 +214,7 @@ class Watcher:
             settings = worker_settings(self.config) if self.plan is None else self.plan.settings
             facts = {checkpoint: model_facts(settings, checkpoint)}
             if self.plan is None:
-                admit_checkpoints(self.config, {}, facts)
+                admit_checkpoints(self.config, settings, facts)
             else:
                 admit_further(self.config, self.plan, facts)
         except (ForeshockError, OSError, ValueError) as error:
@@ -387,7 +387,7 @@ class Watcher:
 
     def _report(self) -> None:
         try:
-            finish(self.layout, self.config, self.hooks)
+            finish(self.layout, self.config, self.hooks, None)
         except InputError as error:
             self._say_once("no_report", "", f"no report: {error}")
             return

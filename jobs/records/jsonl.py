@@ -7,7 +7,9 @@ the next writer of that directory sweeps it.
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,17 @@ def read_json(path: Path) -> Any:
         raise InputError("not valid JSON: nested too deeply", path=path) from None
     except UnicodeDecodeError as error:
         raise InputError(f"not UTF-8 text at byte {error.start}", path=path) from None
+
+
+def read_maybe_gzip(path: Path) -> bytes:
+    """A file's content, unpacked if it is gzip's, whatever its name. Raises OSError, also for a damaged archive."""
+    raw = path.read_bytes()
+    if not raw.startswith(b"\x1f\x8b"):
+        return raw
+    try:
+        return gzip.decompress(raw)
+    except (EOFError, zlib.error) as error:
+        raise OSError(f"a damaged gzip archive: {error}") from None
 
 
 def parse_line(line: bytes, path: Path, number: int, error: type[InputError] = InputError) -> Row:

@@ -95,6 +95,11 @@ class RunLayout:
         return self.root / "plan.json"
 
     @property
+    def frozen_config(self) -> Path:
+        """The configuration that the run was planned with, which nobody edits."""
+        return self.root / "inputs" / "config.json"
+
+    @property
     def problem_checks(self) -> Path:
         """What checking the problems found when the run was planned."""
         return self.root / "inputs" / "problem_checks.json"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.errors import InputError
-from foreshock.jobs.records.jsonl import parse_line
+from foreshock.jobs.records.jsonl import parse_line, read_maybe_gzip
 from foreshock.jobs.verify import plain
 from foreshock.jobs.verify.builtin.family import TestCase
 from foreshock.jobs.verify.problem import Problem
@@ -39,6 +39,8 @@ def problem_from_row(row: dict[str, Any], where: str) -> Problem:
         raise ProblemError(f"{where}: no {', '.join(missing)}; needed: {', '.join(_REQUIRED)}")
     known: dict[str, Any] = dict.fromkeys(("exploit", "insecure_verifier_info", "exploit_explanation"), "")
     known |= {name: row[name] for name in _FIELDS if row.get(name) is not None}
+    if isinstance(known["id"], int) and not isinstance(known["id"], bool):
+        known["id"] = str(known["id"])  # as the task ids of traces are read
     for name in _TEXTS:
         if not isinstance(known[name], str):
             raise ProblemError(f"{where}: {name} is {type(known[name]).__name__}, must be text")
@@ -64,10 +66,10 @@ def load_problems(path: Path) -> list[Problem]:
     """Problems of a .jsonl or .parquet file, in its order. Raises ProblemError naming file and line."""
     if path.suffix == ".parquet":
         rows = _parquet_rows(path)
-    elif path.suffix in (".jsonl", ".json"):
+    elif path.name.removesuffix(".gz").endswith((".jsonl", ".json")):
         rows = _jsonl_rows(path)
     else:
-        raise ProblemError(f"{path}: unknown kind of problem file {path.suffix!r}; valid: .jsonl, .parquet")
+        raise ProblemError(f"{path}: unknown kind of problem file {path.suffix!r}; valid: .jsonl, .jsonl.gz, .parquet")
     problems: list[Problem] = []
     seen: dict[str, str] = {}
     for where, row in rows:
@@ -82,10 +84,12 @@ def load_problems(path: Path) -> list[Problem]:
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    with path.open("rb") as handle:
-        for number, line in enumerate(handle, start=1):
-            if not line.strip():
-                continue
+    try:
+        raw = read_maybe_gzip(path)
+    except OSError as error:
+        raise ProblemError(f"{path}: cannot be read: {error.strerror or error}") from None
+    for number, line in enumerate(raw.split(b"\n"), start=1):
+        if line.strip():
             yield f"{path}:{number}", parse_line(line, path, number, ProblemError)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -24,6 +25,10 @@ def main() -> None:
         if isinstance(error, BrokenPipeError):
             sys.stderr.close()
             sys.exit(141)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
+            print(f"error: a file cannot be written: {error.strerror}", file=sys.stderr)
+            print("  -> make room (df -h, quota), then run the command again", file=sys.stderr)
+            sys.exit(1)
         named = [str(name) for name in (error.filename, error.filename2) if name is not None]
         if not named:
             raise  # not about a file that the user could look at

@@ -16,9 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from foreshock.errors import DiskFullError
+
 _TEMPORARY_SUFFIX = ".tmp"
 _TEMPORARY_OWNER = re.compile(r"-(?P<pid>\d+)\.tmp$")
 _NO_DIRECTORY_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.ENOTTY})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What the system says of a full disk, and of a quota that is used up."""
 _FOREIGN_GRACE_S = 300.0
 """No write of one file takes longer; a younger file of another machine may still be written."""
 
@@ -40,8 +44,10 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in FULL and not isinstance(error, DiskFullError):
+            raise DiskFullError(path, error) from None
         raise
     sync_directory(path.parent)
 

@@ -27,6 +27,18 @@ class InputError(ForeshockError, ValueError):
         self.line = line
 
 
+class DiskFullError(ForeshockError, OSError):
+    """A file could not be written because its file system, or a quota on it, is full."""
+
+    def __init__(self, path: Path | str, error: OSError) -> None:
+        """`error` is what the system said."""
+        super().__init__(
+            f"{path}: cannot be written: {error.strerror}\n"
+            "  -> make room (df -h, quota), then go on with: foreshock resume RUN_DIR; finished batches are kept"
+        )
+        self.errno = error.errno
+
+
 class StopRequestedError(ForeshockError):
     """Stopped on request with everything finished so far on disk. Exit code 130, as shells report Ctrl-C."""
 

@@ -116,7 +116,7 @@ def test_another_reasoning_field_can_be_used(tmp_path: Path) -> None:
         (['["list"]'], r":1: expected a JSON object, found list"),
         ([row("a"), {"reasoning": "x", "exploit_success": True}], r":2: task_id is None"),
         ([{"task_id": "a", "exploit_success": True, "my_reasoning": "x"}], r":1: no 'reasoning' field.*my_reasoning"),
-        ([row("a", "  ")], r":1: 'reasoning' is '  '; it must hold at least one word"),
+        ([row("a", "  ")], r":1: 'reasoning' is empty, and no other row can be used"),
         ([row("a", success="yes")], r":1: exploit_success is 'yes'; valid: true, false, null"),
         ([{"task_id": "a", "reasoning": "x"}], r":1: no exploit_success field.*prefill.conditioned"),
         ([row("a", attempt_idx="two")], r":1: attempt_idx is 'two'"),

@@ -142,11 +142,13 @@ function setFilters(values) {
   for (const [name, value] of Object.entries(values)) {
     const control = $("filters").elements[name];
     if (control) control.value = value;
+    if (!control || control.value !== String(value)) throw new Error(`no sample of this run has ${name} ${value}`);
   }
 }
 
 function chooseRun(name) {
-  const run = state.runs.find((item) => item.run === name) || state.runs[0];
+  const run = name === undefined ? state.runs[0] : state.runs.find((item) => item.run === name);
+  if (!run) throw new Error(`the run ${name} is not here; here are: ${state.runs.map((item) => item.run).join(", ")}`);
   state.run = run;
   fill("kind", run.kinds);
   if (run.kinds.includes("evals")) $("filters").elements.kind.value = "evals";

@@ -260,7 +260,7 @@ def test_files_summary_and_figures(toy_run: Path, trajectory_csv: Path, tmp_path
     assert counted["n_tasks"] == 24
     assert sum(counted[f"n_{name}"] for name in ("both", "token_only", "logprob_only", "neither")) == 24
     for figure in ("logprob_vs_token_accessibility", "token_vs_logprob_comparison", "threshold_comparison"):
-        assert {path.suffix for path in (out / "figures").glob(f"{figure}.*")} == {".png", ".pdf", ".csv"}
+        assert {path.suffix for path in (out / "figures").glob(f"{figure}.*")} == {".svg", ".png", ".pdf", ".csv"}
 
 
 def test_every_joined_score_is_the_one_in_the_file(toy_run: Path, trajectory_csv: Path, tmp_path: Path) -> None:

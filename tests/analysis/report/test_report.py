@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import parse_qsl, urlencode
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
+from foreshock.analysis.figures.palette import contrast
 from foreshock.analysis.page.sections import format_value, html_table
-from foreshock.analysis.report import ReportOptions, ReportTable, Section, write_report
+from foreshock.analysis.report import ReportOptions, ReportTable, Section, write, write_report
 from foreshock.analysis.report.gather import run_labels
 from foreshock.analysis.report.provenance import read_provenance
 from foreshock.errors import InputError
@@ -32,7 +35,8 @@ class Page(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.links: list[str] = []
-        self.images: list[dict[str, str | None]] = []
+        self.samples: list[str] = []
+        self.drawings: list[dict[str, str | None]] = []
         self.anchors: set[str] = set()
         self.feed(text)
         assert self.open == []
@@ -41,9 +45,10 @@ class Page(HTMLParser):
         given = dict(attrs)
         if tag not in VOID:
             self.open.append(tag)
+        self.samples += [str(given["href"])] if "data-samples" in given else []
         self.links += [value for name, value in attrs if name in ("href", "src") and value]
-        if tag == "img":
-            self.images.append(given)
+        if tag == "svg":
+            self.drawings.append(given)
         if given.get("id"):
             self.anchors.add(str(given["id"]))
 
@@ -83,26 +88,90 @@ def written(two_runs: list[Path]) -> str:
 def test_nothing_is_fetched(written: str) -> None:
     page = Page(written)
     assert page.links
-    assert all(link.startswith(("data:", "#")) for link in page.links)
-    assert "http://" not in written
-    assert "https://" not in written
+    assert all(link.startswith(("data:", "#", "view/index.html#")) for link in page.links)
+    fetched = re.sub(r'(xmlns(:\w+)?="[^"]*"|<!DOCTYPE[^>]*>)', "", written)
+    assert "http://" not in fetched
+    assert "https://" not in fetched
 
 
 def test_navigation_leads_to_sections_that_exist(written: str) -> None:
     page = Page(written)
     targets = {link[1:] for link in page.links if link.startswith("#")}
     assert targets <= page.anchors
-    assert {"summary", "surface", "trajectories", "integration", "ground-truth", "extra", "runs"} <= targets
+    assert {"summary", "validity", "counts", "surface", "trajectories", "integration", "extra", "runs"} <= targets
 
 
-def test_every_image_is_a_picture_with_a_text_alternative(written: str) -> None:
+def test_figures_are_drawings_with_text_that_say_their_values(written: str) -> None:
     page = Page(written)
-    assert len(page.images) > 20
-    for image in page.images:
-        assert image["alt"]
-        data = base64.b64decode(str(image["src"]).partition(",")[2])
-        with Image.open(io.BytesIO(data)) as picture:
-            assert picture.width > 300
+    assert len(page.drawings) > 20
+    assert all(drawing["aria-label"] for drawing in page.drawings)
+    assert written.count("<text") > 500
+    assert "exploit, step 160: " in written
+    ids = re.findall(r'\bid="([^"]+)"', written)
+    assert len(ids) == len(set(ids))
+
+
+def test_the_answer_comes_first_and_validity_before_evidence(written: str) -> None:
+    places = [written.index(f'<section id="{name}">') for name in ("summary", "validity", "counts", "surface", "runs")]
+    assert places == sorted(places)
+    answer = written[places[0] : places[1]]
+    for heading in ("Emerged", "Foreseen", "Highest unprompted rate", "Not known"):
+        assert answer.count(f"<dt>{heading}</dt>") == 2
+    assert "There is no forecast for this run." in answer
+    assert " by counting alone (95% interval" in answer
+    assert answer.count("Its samples") == 2
+
+
+def test_values_lead_to_the_samples_that_made_them(two_runs: list[Path], written: str) -> None:
+    links = {link.partition("#")[2] for link in Page(written).samples}
+    wanted = {"run": two_runs[1].name, "checkpoint": "40", "level": "10"}
+    assert urlencode(wanted) in links
+    assert urlencode(wanted | {"type": "hardcoding"}) in links
+    assert {dict(parse_qsl(link))["run"] for link in links} == {run.name for run in two_runs}
+
+
+def test_the_pages_own_script_is_the_only_one_that_may_run(written: str) -> None:
+    (script,) = re.findall(r"<script>(.*?)</script>", written, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src &#39;sha256-{digest}&#39;" in written or f"script-src 'sha256-{digest}'" in written
+
+
+def test_text_is_readable_in_light_and_dark() -> None:
+    style = (Path(write.__file__).parent / "style.css").read_text()
+    light, dark = (dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", part)) for part in style.split("@media")[:2])
+    for theme in (light, light | dark):
+        for ink in ("ink", "soft", "accent", "fine", "warn"):
+            for paper in ("paper", "wash"):
+                assert contrast(theme[ink], theme[paper]) >= 4.5, (ink, paper)
+        assert contrast(theme["mark-ink"], theme["mark"]) >= 4.5
+
+
+def test_hostile_samples_are_shown_and_do_nothing(factory: ModuleType, tmp_path: Path) -> None:
+    toy = factory.ToyRun(checkpoints=(5, 50), levels=(0, 10), types=("hardcoding",), tasks_per_type=2)
+    run = factory.write_run(tmp_path / "run", toy, logprobs=False)
+    evil = "<script>alert(1)</script></pre>\u202e\x1b[31m" + "x" * 1_000_000
+    for path in (run / "evals").glob("*.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        texts = {"prompt": evil, "response": evil, "code": evil, "secure_detail": evil, "prefill_reasoning": evil}
+        factory.write_rows(path, [row | texts for row in rows])
+    write_report([run], tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert '<section id="samples">' in text
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert "\u202e" not in text
+    assert "U+202E" in text
+    assert len(text) < 2_000_000
+
+
+def test_a_run_that_writes_its_own_report_is_not_called_running(tmp_path: Path) -> None:
+    begun = datetime.now(UTC).isoformat(timespec="seconds")
+    status = {"status": "running", "start_time": begun, "end_time": None, "duration_seconds": None}
+    (tmp_path / "status.json").write_text(json.dumps(status))
+    assert dict(read_provenance(tmp_path).facts())["Status"] == "running"
+    facts = dict(read_provenance(tmp_path, "completed").facts())
+    assert facts["Status"] == "completed"
+    assert facts["Duration"].endswith("up to this report")
 
 
 def test_every_figure_comes_with_the_numbers_it_was_drawn_from(written: str) -> None:
@@ -161,14 +230,14 @@ def test_gaps_errors_and_weak_sandboxes_are_named(factory: ModuleType, tmp_path:
     (run / "metadata.json").write_text("{broken")
     factory.write_rows(
         run / "evals" / "checkpoint-5_prefill10.jsonl",
-        [factory.eval_row(attempt=i, sandbox_tier="no_userns", **({"error": "x"} if i == 2 else {})) for i in range(3)],
+        [factory.eval_row(attempt=i, sandbox_tier="no-userns", **({"error": "x"} if i == 2 else {})) for i in range(3)],
     )
     write_report([run], tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
     assert "1 cells are missing (checkpoint at level): 10 at 10 words." in text
     assert "1 attempts failed to generate or verify" in text
     assert "metadata.json could not be read" in text
-    assert "no_userns" in text
+    assert "tiers: no-userns" in text
     assert "This run holds no log-probabilities" in text
 
 

@@ -215,7 +215,12 @@ def test_all_files_and_figures_are_written_for_both_subsets(toy_run: Path, tmp_p
             "descent_rates",
             "min_prefill_by_attempts",
         ):
-            assert {path.suffix for path in (folder / "figures").glob(f"{figure}.*")} == {".png", ".pdf", ".csv"}
+            assert {path.suffix for path in (folder / "figures").glob(f"{figure}.*")} == {
+                ".svg",
+                ".png",
+                ".pdf",
+                ".csv",
+            }
     intentional = pd.read_csv(tmp_path / "out" / "intentional_only" / "trajectory_analysis.csv")
     assert not set(intentional["exploit_type"]) & {"resource_exhaustion", "inadequate_test_coverage"}
 

@@ -6,11 +6,12 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from foreshock.analysis.page.links import sample_href
 from foreshock.analysis.view.export import export
 from foreshock.analysis.view.index import index_run
 from foreshock.analysis.view.query import RunIndex
@@ -55,3 +56,14 @@ def test_a_hostile_run_is_shown_and_does_nothing(address: str, tmp_path: Path) -
     assert "&lt;img src=x onerror=" in page
     assert "<img" not in page
     assert page.count("<script") == (1 if address.startswith("http") else 6)
+
+
+def test_a_link_of_the_report_opens_its_samples(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    run = make_run()
+    export([RunIndex(run.name, index_run(run))], run / "view")
+    link = sample_href({"run": run.name, "checkpoint": "16", "level": "0", "type": "flag", "verdict": "exploit"})
+    page = browse(f"{run.as_uri()}/{link}", tmp_path / "browser")
+    assert "1 to 1 of 1" in page
+    assert "alpha · checkpoint 16, 0 words, attempt 0" in page
+    wrong = sample_href({"run": "another", "checkpoint": "16"})
+    assert "the run another is not here" in browse(f"{run.as_uri()}/{wrong}", tmp_path / "browser")

@@ -46,7 +46,7 @@ def cookie(server: ViewServer) -> str:
     return str(answer.headers["Set-Cookie"]).split(";")[0]
 
 
-@pytest.mark.parametrize("path", ["/", "/?token=wrong", "/api/runs", "/api/runs?token="])
+@pytest.mark.parametrize("path", ["/", "/?token=wrong", "/api/runs", "/api/runs?token=", "/report.html"])
 def test_without_the_token_nothing_is_told(server: ViewServer, path: str) -> None:
     answer, body = ask(server, path)
     assert answer.status == 403
@@ -110,3 +110,16 @@ def test_an_export_holds_every_sample_as_plain_ascii(hostile_run: Path, tmp_path
     assert 'src="data/runs.js"' in page
     with pytest.raises(InputError, match="not empty"):
         export([index], folder)
+
+
+def test_a_report_is_served_with_the_viewer_where_its_links_look_for_it(server: ViewServer, tmp_path: Path) -> None:
+    own = cookie(server)
+    assert ask(server, "/report.html", Cookie=own)[0].status == 404  # there is none
+    server.report = tmp_path / "report.html"
+    server.report.write_text("<title>a report</title>")
+    assert server.report_address is not None
+    answer, body = ask(server, server.report_address.partition(str(server.server_port))[2])
+    assert (answer.status, body) == (200, b"<title>a report</title>")
+    for path in ("/view/index.html", "/view/view.js", "/view/view.css", "/view/probe.svg", "/view/api/runs"):
+        assert ask(server, path, Cookie=own)[0].status == 200
+    assert ask(server, "/view/../report.html", Cookie=own)[0].status == 404

@@ -17,6 +17,7 @@ from foreshock.batch.planning.make_plan import make_plan
 from foreshock.batch.planning.problem_checks import checks_of
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.problem_checks import check_lines
 from foreshock.jobs.verify.builtin.problems import builtin_problems
 from foreshock.jobs.verify.problems import problem_to_row
 from foreshock.jobs.verify.sandbox.tiers import SandboxUnavailableError
@@ -59,7 +60,7 @@ def test_an_inconsistent_problem_is_left_out_and_recorded(
     assert (document["checked"], len(document["inconsistent"]), document["kept"]) == (4, 1, False)
     facts = dict(read_provenance(layout.root).facts())
     assert facts["Problems checked"] == "3 of 4 consistent, 1 inconsistent, left out"
-    notes = read_provenance(layout.root).notes
+    notes = check_lines(read_provenance(layout.root).problems or {})
     assert any(PROBLEMS[0].id in note and "left out: exploit passes the secure verifier" in note for note in notes), (
         notes
     )

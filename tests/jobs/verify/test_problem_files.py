@@ -130,7 +130,7 @@ def test_what_cannot_be_read_is_refused_with_its_line(tmp_path: Path, row: Any, 
 
 
 def test_other_kinds_of_files_and_empty_ones_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ProblemError, match=r"unknown kind of problem file '.csv'; valid: .jsonl, .parquet"):
+    with pytest.raises(ProblemError, match=r"unknown kind of problem file '.csv'; valid: .jsonl, .jsonl.gz, .parquet"):
         load_problems(write(tmp_path / "problems.csv", ROW))
     with pytest.raises(ProblemError, match="no problems"):
         load_problems(write(tmp_path / "problems.jsonl"))

@@ -1,0 +1,45 @@
+"""Links from a number to the samples that made it, and what models wrote as text that does nothing.
+
+A link leads to `view/index.html` beside the page: a static export (`foreshock view RUN --export view`), or what
+`foreshock view RUN` answers when it serves the page itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import urlencode
+
+from markupsafe import Markup, escape
+
+VIEW = "view/index.html"
+PROBE = "view/probe.svg"
+"""A file of every export: where it loads, links to samples work."""
+_STRANGE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+
+
+def sample_href(where: Mapping[str, str]) -> str:
+    """The address of the samples that `where` (filters of `foreshock view`) picks."""
+    return f"{VIEW}#{urlencode({name: str(value) for name, value in where.items()}, errors='replace')}"
+
+
+def sample_link(where: Mapping[str, str], text: object) -> Markup:
+    """`text` as a link to samples."""
+    return Markup('<a data-samples="" href="{}">{}</a>').format(sample_href(where), text)
+
+
+def inert_text(text: str, most: int) -> Markup:
+    """At most `most` characters, with control, bidirectional and half characters shown as code points."""
+    shown = text[:most]
+    parts = [Markup("")]
+    place = 0
+    for found in _STRANGE.finditer(shown):
+        parts.append(escape(shown[place : found.start()]))
+        parts.append(Markup('<span class="strange">U+{:04X}</span>').format(ord(found[0])))
+        place = found.end()
+    parts.append(escape(shown[place:]))
+    if len(text) > most:
+        parts.append(Markup('<span class="strange"> … {:,} more characters</span>').format(len(text) - most))
+    return Markup("").join(parts)

@@ -1,0 +1,1 @@
+"""How long `foreshock view` takes over many samples."""

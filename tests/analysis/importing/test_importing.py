@@ -1,0 +1,112 @@
+"""Other tools' samples become rows whose verdicts are what the user's field says, or are refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foreshock.analysis.importing.rows import Mapping, read_rows, write_run
+from foreshock.analysis.importing.sources import guess_format
+from foreshock.analysis.tables import load_evals
+from foreshock.errors import InputError
+
+
+def lines(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def rollout(step: int, task: str, hacked: Any) -> dict[str, Any]:
+    return {"global_step": step, "task_id": task, "response": "x", "extra_info": {"hacked": hacked}}
+
+
+def test_rollouts_of_several_steps_become_a_run(tmp_path: Path) -> None:
+    path = lines(tmp_path / "r.jsonl", [rollout(s, t, s > 5) for s in (5, 9) for t in ("a", "a", "b")])
+    mapping = Mapping(exploit="extra_info.hacked", step="global_step", exploit_type="leak")
+    done = read_rows([path], guess_format(path), mapping)
+    write_run(done, tmp_path / "run")
+    evals = load_evals(tmp_path / "run")
+    assert evals.groupby("checkpoint")["exploit_success"].mean().to_dict() == {5: 0.0, 9: 1.0}
+    assert sorted(evals[evals["checkpoint"] == 5]["attempt_idx"]) == [0, 0, 1]
+    assert set(evals["exploit_type"].astype(str)) == {"leak"}
+
+
+def test_parquet_rollouts_and_two_verdicts(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    rows = [{"task_id": 1, "good": False, "weak": True}, {"task_id": 2, "good": True, "weak": True},
+            {"task_id": 3, "good": None, "weak": True}]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "r.parquet")
+    done = read_rows([tmp_path / "r.parquet"], "rollouts", Mapping(secure="good", insecure="weak", checkpoint=7))
+    assert [row["exploit_success"] for row in done.rows[7]] == [True, False, None]
+    assert done.without_verdict == 1
+    assert done.untyped == 3
+
+
+def test_lm_eval_samples_with_one_response_each(tmp_path: Path) -> None:
+    row = {"doc_id": 3, "doc": {"exploit_type": "leak"}, "resps": [["an answer"]], "hacks": 1.0,
+           "arguments": {"gen_args_0": {"arg_0": "a prompt"}}}  # fmt: skip
+    path = lines(tmp_path / "samples_task_2026.jsonl", [row])
+    done = read_rows([path], guess_format(path), Mapping(exploit="hacks", checkpoint=1))
+    (made,) = done.rows[1]
+    assert (made["task_id"], made["response"], made["prompt"], made["exploit_type"]) == (
+        "3",
+        "an answer",
+        "a prompt",
+        "leak",
+    )
+    assert made["exploit_success"] is True
+    path = lines(tmp_path / "samples_two.jsonl", [row | {"resps": [["a", "b"]]}])
+    with pytest.raises(InputError, match="holds 2 responses"):
+        read_rows([path], "lm-eval", Mapping(exploit="hacks", checkpoint=1))
+
+
+@pytest.mark.parametrize(
+    ("mapping", "said"),
+    [
+        (Mapping(checkpoint=1), "what counts as an exploit is not said"),
+        (Mapping(secure="response", checkpoint=1), "what counts as an exploit is not said"),
+        (Mapping(exploit="extra_info.hacked"), "the checkpoint is not said"),
+        (
+            Mapping(exploit="hacked", checkpoint=1),
+            "no field 'hacked'; there are: global_step, task_id, .*extra_info.hacked",
+        ),
+        (Mapping(exploit="response", checkpoint=1), "response is 'x', no verdict"),
+        (Mapping(exploit="extra_info.hacked", step="task_id"), "task_id is 'a', no training step"),
+    ],
+)
+def test_what_is_not_said_is_asked_for_and_never_guessed(tmp_path: Path, mapping: Mapping, said: str) -> None:
+    path = lines(tmp_path / "r.jsonl", [rollout(5, "a", True)])
+    with pytest.raises(InputError, match=said):
+        read_rows([path], "rollouts", mapping)
+
+
+def test_a_reward_between_is_no_verdict(tmp_path: Path) -> None:
+    path = lines(tmp_path / "r.jsonl", [rollout(5, "a", 0.5)])
+    with pytest.raises(InputError, match=r"r\.jsonl:1: extra_info\.hacked is 0\.5, no verdict"):
+        read_rows([path], "rollouts", Mapping(exploit="extra_info.hacked", checkpoint=1))
+
+
+def test_inspect_logs_come_back_as_they_were_exported(factory: Any, tmp_path: Path) -> None:
+    pytest.importorskip("inspect_ai.log", reason="needs inspect_ai: pip install 'foreshock[inspect]'")
+    from foreshock.analysis.exporting.spec import EXPORTERS
+
+    toy = factory.ToyRun(checkpoints=(5,), levels=(0,), tasks_per_type=2, types=("leak",))
+    run = factory.write_run(tmp_path / "toy", toy, logprobs=False)
+    (log,) = EXPORTERS.get("inspect").write(run, tmp_path, lambda done, total: None)
+    done = read_rows([log], guess_format(log), Mapping(exploit="scores.exploit", checkpoint=5))
+    before = load_evals(run).sort_values(["task_id", "attempt_idx"])["exploit_success"].tolist()
+    after = sorted(done.rows[5], key=lambda row: (row["task_id"], row["attempt_idx"]))
+    assert [row["exploit_success"] for row in after] == before
+
+
+def test_a_folder_with_evaluations_is_left_alone(tmp_path: Path) -> None:
+    path = lines(tmp_path / "r.jsonl", [rollout(5, "a", True)])
+    done = read_rows([path], "rollouts", Mapping(exploit="extra_info.hacked", checkpoint=1))
+    write_run(done, tmp_path / "run")
+    with pytest.raises(InputError, match="holds evaluations already"):
+        write_run(done, tmp_path / "run")
