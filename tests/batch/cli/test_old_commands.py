@@ -11,17 +11,20 @@ import pandas as pd
 import pytest
 
 from foreshock.__main__ import main
-from foreshock.jobs.records.jsonl import read_rows
+from foreshock.jobs.records.jsonl import read_rows, write_jsonl
+from foreshock.jobs.verify.builtin.problems import builtin_problems
 
 
 @pytest.mark.long
 def test_the_old_manual_runs_through(
-    tmp_path: Path, sft_run: Path, traces: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, sft_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every evaluation, then trajectory, scores and integration, then the whole analysis by one command."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(sft_run, "results/sft_checkpoints/sft_tiny")
-    shutil.copy(traces, "exploits.jsonl")
+    reasoning = "The verifier looks at the first case only, so a constant passes and I return it right away. " * 3
+    rows = [{"task_id": p.id, "reasoning": reasoning, "exploit_success": True} for p in builtin_problems("eval")[:3]]
+    write_jsonl(Path("exploits.jsonl"), rows)
     checkpoints = Path("results/sft_checkpoints/sft_tiny/checkpoints")
     run = "results/prefill_sensitivity/prefill_sensitivity-20260101-000000"
 
