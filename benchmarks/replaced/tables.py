@@ -34,7 +34,7 @@ _THRESHOLD = -55.39
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """One column of one table: values compared and values that are equal (to eight digits, which is what tables hold, or both missing)."""
+    """One column of one table: values compared, and those that are equal to eight digits or missing in both."""
 
     table: str
     column: str
