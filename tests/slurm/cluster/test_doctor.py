@@ -62,7 +62,7 @@ def test_a_cpu_site_is_examined_and_what_was_seen_is_told(bed: Any) -> None:
 def test_what_a_site_refuses_is_told_and_ctrl_c_leaves_nothing(bed: Any) -> None:
     """A GPU that is none, no requeueing, no sbatch on nodes, in one run; then an interruption, then a wrong account."""
     folder = profiles(bed, "doctor-refused", {"gpus_per_node": 1, "setup": REFUSING}, {"setup": REFUSING})
-    done = bed.as_user(*argv(bed, folder, "--wait", "40"), check=False)
+    done = bed.as_user(*argv(bed, folder, "--wait", "100"), check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     found = {finding["what"]: finding for finding in json.loads(done.stdout)}
     assert "presently disabled" in found["requeue"]["found"]
