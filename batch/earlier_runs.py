@@ -47,13 +47,12 @@ def settings_from_sensitivity_run(run_dir: Path) -> dict[str, Any]:
     missing = [key for key in ("checkpoint_dir", "prefill_tokens_sweep") if old.get(key) is None]
     if missing:
         raise InputError(f"lacks {', '.join(missing)}; needed: {', '.join(_LEGACY_KEYS)}", path=path)
-    # Paths of the earlier tool are relative to where it was started, as this command is.
     traces = old.get("prefill_source")
     sections: dict[str, Any] = {
-        "checkpoints": {"dir": str(Path(old["checkpoint_dir"]).absolute()), "steps": old.get("checkpoints") or "all"},
+        "checkpoints": {"dir": str(_located(run_dir, old["checkpoint_dir"])), "steps": old.get("checkpoints") or "all"},
         "prefill": {
             "levels": old["prefill_tokens_sweep"],
-            "source": None if traces is None else str(Path(traces).absolute()),
+            "source": None if traces is None else str(_located(run_dir, traces)),
         },
         "sampling": {k: old[k] for k in ("attempts", "temperature", "max_tokens") if old.get(k) is not None},
         "problems": {
@@ -64,6 +63,14 @@ def settings_from_sensitivity_run(run_dir: Path) -> dict[str, Any]:
     if source is not None and Path(source).is_file():
         sections["problems"]["source"] = str(Path(source).absolute())
     return sections
+
+
+def _located(run_dir: Path, given: str) -> Path:
+    """A path of the earlier tool is relative to where it was started: here, or the project that holds results/."""
+    path = Path(given)
+    above = run_dir.resolve().parents
+    elsewhere = above[2] / path if len(above) > 2 else path
+    return elsewhere if not path.exists() and elsewhere.exists() else path.absolute()
 
 
 def config_from_sensitivity_run(run_dir: Path, overrides: dict[str, Any], file: Path | None = None) -> RunConfig:

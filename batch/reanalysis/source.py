@@ -76,7 +76,7 @@ def scoring_of(
     chosen = own if own is not None else asked
     if chosen is None:
         return Scoring(missing, why_not=f"the sampling temperature is unknown ({unread}); give --temperature")
-    found, why = _find_checkpoints(run, settings, unread, checkpoint_dir)
+    found, why = _find_checkpoints(settings, unread, checkpoint_dir)
     names = {cell.checkpoint for cell in missing}
     at_hand = tuple(checkpoint for checkpoint in found if checkpoint.name in names)
     if not at_hand and why is None:
@@ -93,25 +93,17 @@ def _settings(run: RunLayout) -> tuple[dict[str, Any], str]:
 
 
 def _find_checkpoints(
-    run: RunLayout, settings: dict[str, Any], unread: str, given: Path | None
+    settings: dict[str, Any], unread: str, given: Path | None
 ) -> tuple[tuple[Checkpoint, ...], str | None]:
     section = {k: v for k, v in (settings.get("checkpoints") or {}).items() if k != "steps"}
     if given is not None:
         section = {"dir": given / "checkpoints" if (given / "checkpoints").is_dir() else given}
     elif not section:
         return (), f"where the checkpoints are is unknown ({unread}); give --checkpoint-dir"
-    elif section.get("repo") is None:
-        section["dir"] = _located(run, Path(section["dir"]))
     try:
         return find_checkpoints(CheckpointsConfig.model_validate(section)).checkpoints, None
     except InputError as error:
         return (), str(error).partition("\n")[0]
-
-
-def _located(run: RunLayout, folder: Path) -> Path:
-    """A relative path of an earlier tool's configuration is relative to the project that holds results/."""
-    project = run.root.resolve().parents[2] if len(run.root.resolve().parents) > 2 else run.root
-    return folder if folder.is_absolute() or folder.is_dir() else project / folder
 
 
 def _first_rows(run: RunLayout) -> list[tuple[str, dict[str, Any]]]:
