@@ -2,7 +2,7 @@
 
 Every submission in every tier, with 1 and 8 workers, alone and beside a second verifier whose submissions burn every
 core; as root and, with --user, as an ordinary user too. What is right for each stands in cases.py. A cell says in how
-many of the four settings it came out right, or what went wrong. Exit code 1 where something did.
+many of the settings it came out right, or what went wrong. Exit code 1 where something did.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,7 +30,8 @@ from foreshock.jobs.verify.djinn.verifier import DjinnVerifier
 from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.sandbox.tiers import probe_tier
 
-SETTINGS = [(workers, beside) for workers in (1, 8) for beside in (False, True)]
+SETTINGS = {"1": (1, False), "1+": (1, True), "8": (8, False), "8+": (8, True)}
+"""Workers, and whether beside a verifier whose submissions burn every core."""
 _TIMEOUT_S = 2.0
 _MOST_GROWN = 64 << 20
 Findings = dict[str, list[str | None]]
@@ -111,10 +112,10 @@ def run_clock(djinn: Path | None, workers: int, tier: SandboxTier) -> str | None
     return f"{won} of {workers} won by the clock" if won else None
 
 
-def run_tier(tier: SandboxTier, djinn: Path | None) -> Findings:
+def run_tier(tier: SandboxTier, settings: Sequence[str], djinn: Path | None) -> Findings:
     """Every submission in every setting."""
     findings: Findings = {}
-    for workers, beside in SETTINGS:
+    for workers, beside in map(SETTINGS.__getitem__, settings):
         with tempfile.TemporaryDirectory(prefix="verdict-matrix-") as folder:
             tempfile.tempdir = folder
             with starving(tier, beside), BuiltinVerifier(workers, _TIMEOUT_S, True, tier=tier) as verifier:
@@ -125,7 +126,9 @@ def run_tier(tier: SandboxTier, djinn: Path | None) -> Findings:
             left = os.listdir(folder)  # noqa: PTH208 - names alone
             findings.setdefault("nothing is left behind", []).append(f"left: {left[:3]}" if left else None)
             tempfile.tempdir = None
-        print(f"{tier.value}, {workers} workers{', beside starve' if beside else ''}: done", file=sys.stderr)
+        wrong = {name: found[-1] for name, found in findings.items() if found[-1] is not None}
+        where = f"{tier.value}, {workers} workers{', beside starve' if beside else ''}"
+        print(f"{where}: {len(findings) - len(wrong)} of {len(findings)} right {wrong or ''}", file=sys.stderr)
     return findings
 
 
@@ -158,6 +161,7 @@ def main() -> int:
     """Run the tiers that work here and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tier", action="append", choices=[tier.value for tier in SandboxTier])
+    parser.add_argument("--setting", action="append", choices=SETTINGS, help="workers, + for beside starve; repeatable")
     parser.add_argument("--folder", type=Path, help="take NAME.py from here instead of the submissions in cases.py")
     parser.add_argument("--djinn", type=Path, metavar="CHECKOUT", help="for the verifier that reads the clock")
     parser.add_argument("--user", help="also as this user (needs root)")
@@ -174,12 +178,13 @@ def main() -> int:
         if reason is not None:
             print(f"tier {tier.value} does not work here: {reason}", file=sys.stderr)
             continue
-        findings[f"{tier.value}, {who}"] = run_tier(tier, options.djinn)
+        findings[f"{tier.value}, {who}"] = run_tier(tier, options.setting or list(SETTINGS), options.djinn)
     if options.json:
         print(json.dumps(findings))
         return 0
     if options.user is not None:
         rest = [f"--tier={tier}" for tier in options.tier or ()]
+        rest += [f"--setting={setting}" for setting in options.setting or ()]
         rest += [f"--{name}={value}" for name in ("folder", "djinn") if (value := getattr(options, name)) is not None]
         findings |= as_user(options.user, options.user_python, rest)
     table, good = render(findings)

@@ -96,10 +96,16 @@ class Load:
             self._end(one)
 
 
-def disturb(process: subprocess.Popen[str], load: Load, rng: random.Random) -> tuple[int, float]:
-    """(stops, seconds stopped) until the process ends: its whole tree is stopped for 0.02 to 2.5 s at a time."""
+def disturb(process: subprocess.Popen[str], load: Load, rng: random.Random, until: float) -> tuple[int, float]:
+    """(stops, seconds stopped) until the process ends: its whole tree is stopped for 0.02 to 2.5 s at a time.
+
+    A process that has not ended at `until` (monotonic seconds) is killed; what it judged by then counts.
+    """
     stops, stopped_s = 0, 0.0
     while process.poll() is None:
+        if time.monotonic() > until:
+            process.kill()
+            break
         load.adjust()
         time.sleep(rng.uniform(0.3, 3.0))
         if process.poll() is not None:
@@ -160,7 +166,7 @@ def main() -> int:
     try:
         with Path(f"/tmp/verdict-soak-{os.getpid()}").open("w+") as kept:
             reader = subprocess.Popen(["cat"], stdin=process.stdout, stdout=kept)
-            stops, stopped_s = disturb(process, load, random.Random(options.seed))
+            stops, stopped_s = disturb(process, load, random.Random(options.seed), started + options.seconds + 60)
             reader.wait()
             kept.seek(0)
             lines = [json.loads(line) for line in kept]
