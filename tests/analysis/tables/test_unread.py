@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from foreshock.analysis import tables
-from foreshock.analysis.report.runs_section import _code_notes
+from foreshock.analysis.report.runs_section import code_notes
 from foreshock.analysis.surfaces.cells import RunSource, load_run_cells
 from foreshock.analysis.tables.report import both_rates
 from foreshock.batch.status.of_tables import status_of_tables
@@ -52,7 +52,7 @@ def test_reading_and_rates_say_both_denominators(run: Path) -> None:
 
 def test_the_report_says_both_and_names_the_cell(run: Path) -> None:
     counts = tables.read_counts(run)
-    notes = _code_notes(cast(Any, SimpleNamespace(counts=counts)))
+    notes = code_notes(cast(Any, SimpleNamespace(counts=counts)))
     assert notes == [
         "8 of 80 responses held no code to judge (no_answer 2, no_code 4, truncated 2). They count as "
         "attempts without an exploit: 8 exploits are 10.0% of all 80 responses; 11.1% of the 72 judged.",
