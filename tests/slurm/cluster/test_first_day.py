@@ -1,6 +1,6 @@
 """The first day at a new site: refusals, exported options, wrapped commands, holds, an absent controller, a bad node.
 
-Several runs share the cluster at the same time; in the end each has the undisturbed run's tables.
+Several runs, most of one checkpoint, share the cluster; in the end each has the tables of the undisturbed run.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import pytest
 import yaml
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.xdist_group("sweeps")]
+
+ONE_CHECKPOINT = {"checkpoints": {"steps": [1]}}
 
 EXPORTED = {
     "SBATCH_PARTITION": "nosuch",
@@ -67,6 +69,30 @@ def wrapped(bed: Any, name: str, text: str) -> dict[str, str]:
     return {"PATH": f"{folder}:{bed.environment['PATH']}"}
 
 
+def upgraded_environment(run: Any) -> tuple[Path, str]:
+    """An environment whose code is a copy of this checkout, committed to a repository of its own; and that commit."""
+    bed, code, environment = run.bed, run.folder / "new", run.folder / "new-venv"
+    bed.as_user("mkdir", str(code))  # git trusts what is the user's own
+    for part in ("src", "batch", "jobs", "analysis", "slurm", "containers"):
+        bed.as_user("cp", "-a", f"{bed.repo}/{part}", str(code))
+    (code / ".gitignore").write_text("__pycache__/\n")
+    git = ["git", "-C", str(code), "-c", "user.name=x", "-c", "user.email=x@x"]
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "newer"]):
+        bed.as_user(*git, *arguments)
+    bed.as_user("cp", "-a", str(bed.python.parents[1]), str(environment))
+    (borrowed,) = environment.glob("lib/*/site-packages/borrowed.pth")
+    borrowed.write_text(borrowed.read_text().replace(f"{bed.repo}/src", f"{code}/src"))
+    return environment, bed.as_user(*git, "rev-parse", "HEAD").stdout.strip()
+
+
+def assert_whole(run: Any, undisturbed: Any) -> None:
+    """The run ended well, with the undisturbed run's tables of its checkpoints."""
+    tables, expected = run.tables(), undisturbed.tables()
+    assert run.document()["status"] == "completed"
+    assert len(tables) in (8, len(expected))  # of one checkpoint: rows and samples at three levels, scores at two
+    assert tables == {name: expected[name] for name in tables}
+
+
 def odd_jobs(bed: Any) -> None:
     """Other jobs of the same user whose lines in the queue are hard to read."""
     for name in ("train|lr=1e-4|x", "fs-1|RUNNING|0:00"):
@@ -87,9 +113,9 @@ def held_last_job(run: Any) -> str:
 def test_refusals_exported_options_and_wrapped_commands_end_in_the_same_tables(
     bed: Any, sweep: ModuleType, inputs: Path, sweep_tools: ModuleType, undisturbed: Any
 ) -> None:
-    names = ("account", "last", "exported", "talkative", "silent", "closed")
-    runs = [sweep_tools.make(bed, sweep, inputs, name) for name in names]
-    account, last, exported, talkative, silent, closed = runs
+    names = ("account", "last", "exported", "talkative", "silent", "closed", "upgraded")
+    runs = [sweep_tools.make(bed, sweep, inputs, name, **ONE_CHECKPOINT) for name in names]
+    account, last, exported, talkative, silent, closed, upgraded = runs
     with bed.drained():
         odd_jobs(bed)
         edit(account.folder / "gpu.yaml", account="nosuch")
@@ -109,10 +135,17 @@ def test_refusals_exported_options_and_wrapped_commands_end_in_the_same_tables(
         foreshock(talkative, wrapped(bed, "talkative", TALKATIVE_SBATCH), "run", str(talkative.config))
         foreshock(silent, wrapped(bed, "silent", SILENT_SBATCH), "run", str(silent.config))
         foreshock(closed, wrapped(bed, "closed", CLOSED_SBATCH), "run", str(closed.config))
-        assert [packs(run) for run in runs] == [2, 1, 1, 1, 1, 1]
+        current = upgraded.folder / "current"
+        current.symlink_to(bed.python.parents[1])
+        edit(upgraded.folder / "gpu.yaml", python=str(current / "bin" / "python"))
+        foreshock(upgraded, {"FORESHOCK_GIT_COMMIT": "a" * 40}, "run", str(upgraded.config))
+        newer, commit = upgraded_environment(upgraded)
+        current.unlink()
+        current.symlink_to(newer)  # between submission and start
+        assert [packs(run) for run in runs] == [2, 1, 1, 1, 1, 1, 1]
         for run in runs:
             assert {cell["state"] for cell in run.status()["cells"]} == {"queued"}
-        assert [name for _, name, _ in bed.queue() if name.startswith("sweep_1-8_fs-")]
+        assert [name for _, name, _ in bed.queue() if name.startswith("sweep_1_fs-")]
 
         job = held_last_job(exported)
         assert any("held by an administrator" in note for note in exported.status()["notes"])
@@ -131,10 +164,12 @@ def test_refusals_exported_options_and_wrapped_commands_end_in_the_same_tables(
     assert "held by an administrator" in waiting.stdout + waiting.stderr
     bed.root("scontrol", "release", job)
     bed.wait_idle(600)
-    assert [packs(run) for run in runs] == [2, 1, 1, 1, 1, 1]
+    assert [packs(run) for run in runs] == [2, 1, 1, 1, 1, 1, 1]
+    assert any(
+        f"computed by commit {commit[:12]}, the run was planned by aaaa" in n for n in upgraded.status()["notes"]
+    )
     for run in runs:
-        assert run.document()["status"] == "completed"
-        assert run.tables() == undisturbed.tables()
+        assert_whole(run, undisturbed)
 
 
 def test_a_bad_node_a_full_queue_and_a_pause_cost_little(
@@ -148,12 +183,12 @@ def test_a_bad_node_a_full_queue_and_a_pause_cost_little(
     held = bed.state / "home" / "hold-paused"
     bed.as_user("touch", str(held))
     waits = {"gpus_per_node": 0, "setup": [f"while [[ -e {held} ]]; do sleep 0.2; done"]}
-    paused = sweep_tools.make(bed, sweep, inputs, "paused", waits)
+    paused = sweep_tools.make(bed, sweep, inputs, "paused", waits, **ONE_CHECKPOINT)
     qos = ("sacctmgr", "-i", "modify", "qos", "normal", "set")
     bad.foreshock("run", str(bad.config))
     elements = len([name for _, name, _ in bed.queue() if "-a" in name])
     assert elements >= 6
-    bed.wait_until("the node is excluded", lambda: (bad.dir / "slurm/nodes/n1/excluded").exists(), 120)
+    bed.wait_until("the node is excluded", lambda: (bad.dir / "slurm/nodes/n1/excluded").exists(), 300)
     paused.foreshock("run", str(paused.config))
     failed = len(list((bad.dir / "slurm/nodes/n1").glob("failed-*")))
     assert 2 <= failed <= 3
@@ -171,8 +206,7 @@ def test_a_bad_node_a_full_queue_and_a_pause_cost_little(
         bed.root(*qos, "MaxSubmitJobsPerUser=1000")
     bed.wait_idle(600)
     for run in (bad, paused):
-        assert run.document()["status"] == "completed"
-        assert run.tables() == undisturbed.tables()
+        assert_whole(run, undisturbed)
     assert "keeping away from n1" in bad.logs("*-end-*")
 
 
