@@ -100,6 +100,6 @@ def test_the_saved_configuration_of_a_run_is_a_configuration(tmp_path: Path) -> 
 
 def test_every_section_is_described() -> None:
     assert {"checkpoints", "problems", "prefill", "sampling", "engine", "verifier"} <= set(valid_keys())
-    assert valid_keys(["prefill"]) == ["source", "levels", "assignment", "conditioned"]
+    assert valid_keys(["prefill"]) == ["source", "levels", "assignment", "conditioned", "channel", "before"]
     assert valid_keys(["name"]) == []
     assert RunConfig.model_fields["name"].default == "sweep"
