@@ -95,14 +95,16 @@ class Evaluator:
                 drafts.append((len(prompt.token_ids), identity, problem, prefill, user, prompt))
         drafts.sort(key=lambda draft: draft[:2])
         return [
-            WorkItem(spec, identity, problem, prefill, user, self._request(spec, i, identity, prompt))
+            WorkItem(spec, identity, problem, prefill, user, self._request(spec, i, identity, prompt, prefill))
             for i, (_, identity, problem, prefill, user, prompt) in enumerate(drafts)
         ]
 
     def _request(
-        self, spec: JobSpec, request_id: int, identity: RowIdentity, prompt: RenderedPrompt
+        self, spec: JobSpec, request_id: int, identity: RowIdentity, prompt: RenderedPrompt, prefill: Prefill
     ) -> GenerationRequest:
-        sampling = spec.sampling
+        sampling, stops, late = spec.sampling, self.prompt_format.stop_token_ids, self.prompt_format.late_stops
+        if prefill.reasoning is not None:  # the answer has begun, so what ends it alone ends the continuation
+            stops, late = (*stops, *(token for stop in late for token in stop.token_ids)), ()
         return GenerationRequest(
             request_id=request_id,
             prompt_token_ids=prompt.token_ids,
@@ -110,9 +112,9 @@ class Evaluator:
             max_tokens=sampling.max_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
-            stop_token_ids=self.prompt_format.stop_token_ids,
+            stop_token_ids=stops,
             stop=sampling.stop,
-            late_stops=self.prompt_format.late_stops,
+            late_stops=late,
             batch_key=spec.key(),
             conversation=prompt.conversation,
         )

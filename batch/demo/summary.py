@@ -72,4 +72,7 @@ def _forecast(folder: Path, cutoff_step: int) -> str | None:
         return None
     means = seen.groupby("run")["p_exceed"].mean().sort_values(ascending=False)
     said = ", ".join(f"{100 * p:.0f}% for {run}" for run, p in means.items())
-    return f"As of step {cutoff_step}, the forecast probability of passing 10% later was, averaged over types: {said}."
+    return (
+        f"As of step {cutoff_step}, the forecast probability of passing 10% later was, averaged over types: {said}. "
+        "The prefills and their weights are of the last checkpoint, which nobody has by then."
+    )
