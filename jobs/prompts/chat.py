@@ -51,10 +51,13 @@ class ChatFormat:
         self._header = section.answer_header if section is not None else ""
         markers = [section.closing] if section is not None else []
         self._renderer = Renderer(tokenizer, partial(render_chat, tokenizer, settings=settings), settings, markers)
+        source = "the chat template, whose prompt opens no reasoning"
+        if section is not None and section.closed:
+            source = f"the chat template, whose prompt closes the reasoning at once ({section.closing!r})"
         self.layout = Layout(
             opening="" if self._section else None,
             closing=self._section.closing if self._section else None,
-            source=self._section.source if self._section else "the chat template, whose prompt opens no reasoning",
+            source=self._section.source if self._section else source,
             answer=f"after the first {self._section.closing!r}" if self._section else "from the first code fence on",
         )
 

@@ -26,7 +26,8 @@ from foreshock.jobs.prompts.markers import (
     tag_closing,
 )
 from foreshock.jobs.prompts.settings import PromptSettings
-from foreshock.jobs.prompts.tokenizer import Tokenizer
+from foreshock.jobs.prompts.template_arguments import identifiers
+from foreshock.jobs.prompts.tokenizer import Tokenizer, template_sources
 from foreshock.jobs.prompts.turns import PlainTurn, ReasonedTurn, Turns
 
 WHAT_TO_SET = (
@@ -62,12 +63,6 @@ class Section:
         return f"{before}{self.closing}{after}{self.answer_header}"
 
 
-def template_sources(tokenizer: Tokenizer) -> str:
-    """Text of all the tokenizer's templates."""
-    template = tokenizer.chat_template
-    return "\n".join(template.values()) if isinstance(template, dict) else str(template or "")
-
-
 def derive_section(tokenizer: Tokenizer, settings: PromptSettings, system: str | None = None) -> Section | None:
     """The section, or None for a template without one. Raises InputError, saying what to set, where the template speaks
     of reasoning but does not show how its section is opened and closed."""
@@ -83,14 +78,22 @@ def derive_section(tokenizer: Tokenizer, settings: PromptSettings, system: str |
     if found is not None:
         header = found.answer_header or (_bare_header(plain.before, prompt, found.closing) if plain is not None else "")
         return replace(found, answer_header=header, closed=found.closed or turns.switched_off())
-    spoken_of = _SPOKEN_OF.search(template_sources(tokenizer))
+    spoken_of = _spoken_of(template_sources(tokenizer))
     if spoken_of is not None and not turns.switched_off():
         raise InputError(
-            f"the chat template speaks of a reasoning section ({spoken_of[0]}), but no conversation that it renders "
+            f"the chat template speaks of a reasoning section ({spoken_of}), but no conversation that it renders "
             "shows how one is opened and closed",
             fix=WHAT_TO_SET,
         )
     return None
+
+
+def _spoken_of(source: str) -> str | None:
+    """A marker in a template's text that is about reasoning, else the name of an argument or a field that is."""
+    marker = _SPOKEN_OF.search(source)
+    if marker is not None:
+        return marker[0]
+    return next((name for name in sorted(identifiers(source)) if is_about_reasoning(name)), None)
 
 
 def _from_reasoned(tokenizer: Tokenizer, prompt: str, turn: ReasonedTurn) -> Section:
@@ -105,6 +108,10 @@ def _from_reasoned(tokenizer: Tokenizer, prompt: str, turn: ReasonedTurn) -> Sec
         return Section("", closing, header, source, closed=closing in rest, between=between)
     if prompt.rstrip().endswith((closing, f"{closing}{header}")):  # an empty section, written in another way
         return Section(_marked_tail(tokenizer, turn.before), closing, header, source, closed=True, between=between)
+    tail = _marked_tail(tokenizer, turn.before).strip()
+    if is_about_reasoning(tail) and prompt.rstrip().endswith(tail):
+        source = "the generation prompt, which opens the section"
+        return Section("", closing, header, source, between=between)
     raise InputError(
         f"the chat template's generation prompt ends in {prompt[-60:]!r}, but a turn with reasoning begins with "
         f"{turn.before[-60:]!r}, so where its reasoning section begins is not known",
@@ -126,7 +133,19 @@ def _split_between(tokenizer: Tokenizer, turn: ReasonedTurn) -> tuple[str, str]:
     marker = leading[0] if leading else tag[0] if tag else None
     if marker is None:
         return (body.splitlines()[0] if turn.by_tool_call else body), ""
+    marker += _rest_of_tag(turn.before, body[len(marker) :], control_tokens(tokenizer))
     return marker, "" if turn.by_tool_call else body[len(marker) :].strip()
+
+
+def _rest_of_tag(before: str, after: str, controls: frozenset[str]) -> str:
+    """What a closing tag goes on with where tags are written in several tokens, `<|open|>`, `think`, `<|sep|>`: a name
+    and a token that the opening one ends with, too."""
+    found = re.match(r"\w+", after)
+    if found is None:
+        return ""
+    token = next((token for place, token in find_controls(after, controls) if place == found.end()), None)
+    rest = found[0] + (token or "")
+    return rest if token is not None and before.rstrip().endswith(rest) else ""
 
 
 def _bare_header(before: str, prompt: str, closing: str) -> str:

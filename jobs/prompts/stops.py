@@ -73,10 +73,13 @@ def derive_stops(
         turn = Turns(tokenizer, settings, system, name).plain()
         if turn is None:
             continue
-        place, number = _end_of(tokenizer, turn.after_last, known)
-        trailer = trailer or turn.after_last[:place].strip()
-        _, earlier = _end_of(tokenizer, turn.after_earlier or "", known)
-        found += [i for i in (number, earlier) if i is not None]
+        last, earlier = turn.after_last, turn.after_earlier or ""
+        place, number = _known_end(tokenizer, last, known) or _shared_end(tokenizer, last, earlier)
+        trailer = trailer or last[:place].strip()
+        found += [number] if number is not None else []
+        if not _ends_alike(tokenizer, last, earlier, place):
+            _, number = _known_end(tokenizer, earlier, known) or _first_end(tokenizer, earlier, last[:place])
+            found += [number] if number is not None else []
     return _sorted_out(tokenizer, [*known, *found], settings.stop_token_ids, section, trailer)
 
 
@@ -104,10 +107,42 @@ def _template_names(tokenizer: Tokenizer) -> list[str | None]:
     return [None, *(name for name in template if name != "default")]
 
 
-def _end_of(tokenizer: Tokenizer, after: str, known: tuple[int, ...]) -> tuple[int, int | None]:
-    """(place, id) of the token with which a turn ends: a known one if there is one, else the first control token."""
-    marks = [(place, token_id(tokenizer, token)) for place, token in find_controls(after, control_tokens(tokenizer))]
-    for place, number in marks:
-        if number in known:
-            return place, number
-    return marks[0] if marks else (len(after), None)
+_End = tuple[int, int | None]
+"""Place and id of the token with which a turn ends."""
+
+
+def _marks(tokenizer: Tokenizer, after: str) -> list[tuple[int, str]]:
+    return find_controls(after, control_tokens(tokenizer))
+
+
+def _known_end(tokenizer: Tokenizer, after: str, known: tuple[int, ...]) -> _End | None:
+    marks = [(place, token_id(tokenizer, token)) for place, token in _marks(tokenizer, after)]
+    return next(((place, number) for place, number in marks if number in known), None)
+
+
+def _shared_end(tokenizer: Tokenizer, last: str, earlier: str) -> _End:
+    """The token that ends the conversation and that comes before a further question, too: a turn may close several
+    sections before it. Else the first one."""
+    marks = _marks(tokenizer, last)
+    if not marks:
+        return len(last), None
+    place, token = marks[-1]
+    end = place + len(token)
+    if last[end:].strip() or not earlier.startswith(last[:end]):
+        place, token = marks[0]
+    return place, token_id(tokenizer, token)
+
+
+def _ends_alike(tokenizer: Tokenizer, last: str, earlier: str, place: int) -> bool:
+    """Whether an earlier turn ends as the last one does."""
+    token = next((token for at, token in _marks(tokenizer, last) if at == place), None)
+    return token is not None and earlier.startswith(last[:place] + token)
+
+
+def _first_end(tokenizer: Tokenizer, earlier: str, trailer: str) -> _End:
+    """The first token, with nothing before it but what ends an answer at the end of the conversation, too (`trailer`):
+    anything else may be the further question's, and so may the token."""
+    marks = _marks(tokenizer, earlier)
+    if not marks or earlier[: marks[0][0]].strip() not in ("", trailer.strip()):
+        return len(earlier), None
+    return marks[0][0], token_id(tokenizer, marks[0][1])

@@ -7,9 +7,8 @@ from functools import lru_cache
 from typing import Any
 
 from foreshock.errors import InputError
-from foreshock.jobs.prompts.section import template_sources
 from foreshock.jobs.prompts.settings import PromptSettings
-from foreshock.jobs.prompts.tokenizer import Tokenizer
+from foreshock.jobs.prompts.tokenizer import Tokenizer, template_sources
 
 _CLOCK = "date"
 _CLOCK_READERS = frozenset({"strftime_now", "date_string", "date"})
@@ -19,9 +18,9 @@ _OURS = frozenset(
 
 
 @lru_cache(maxsize=32)
-def read_arguments(source: str) -> frozenset[str]:
-    """Names that a template's source takes from its caller; empty if it cannot be parsed."""
-    from jinja2 import Environment, TemplateError, meta, nodes
+def _parsed(source: str) -> Any:
+    """A template's syntax tree; None if it cannot be parsed."""
+    from jinja2 import Environment, TemplateError, nodes
     from jinja2.ext import Extension, loopcontrols
 
     class Generation(Extension):
@@ -36,9 +35,29 @@ def read_arguments(source: str) -> frozenset[str]:
 
     environment = Environment(extensions=[loopcontrols, Generation], autoescape=False)
     try:
-        return frozenset(meta.find_undeclared_variables(environment.parse(source)))
+        return environment.parse(source)
     except TemplateError:
+        return None
+
+
+def read_arguments(source: str) -> frozenset[str]:
+    """Names that a template's source takes from its caller; empty if it cannot be parsed."""
+    from jinja2 import meta
+
+    tree = _parsed(source)
+    return frozenset() if tree is None else frozenset(meta.find_undeclared_variables(tree))
+
+
+def identifiers(source: str) -> frozenset[str]:
+    """Names of variables, fields and kinds that a template's source uses; prose is none of them."""
+    from jinja2 import nodes
+
+    tree = _parsed(source)
+    if tree is None:
         return frozenset()
+    names = {node.name for node in tree.find_all(nodes.Name)} | {node.attr for node in tree.find_all(nodes.Getattr)}
+    names |= {node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)}
+    return frozenset(name for name in names if name.isidentifier())
 
 
 def heeded_arguments(tokenizer: Tokenizer, settings: PromptSettings) -> dict[str, Any]:

@@ -72,6 +72,12 @@ def _from_tekken(path: Path) -> Tokenizer:
     return tokenizer
 
 
+def template_sources(tokenizer: Tokenizer) -> str:
+    """Text of all the tokenizer's chat templates."""
+    template = tokenizer.chat_template
+    return "\n".join(template.values()) if isinstance(template, dict) else str(template or "")
+
+
 def encode_prompt(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
     """Ids of a rendered conversation; the text carries its own control tokens, so none are added."""
     return tuple(tokenizer.encode(text, add_special_tokens=False))

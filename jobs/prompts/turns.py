@@ -140,6 +140,8 @@ def _reasoned_messages() -> Iterator[tuple[str, dict[str, Any]]]:
         {"type": "reasoning", "text": REASONING},
     ):
         yield f"content of type {chunk['type']}", {**message, "content": [chunk, answer]}
+    blocks = [{"type": "thoughts", "text": REASONING}, {"type": "response", "text": ANSWER}]
+    yield "blocks of type thoughts", {**message, "content": {"blocks": blocks}}
     function = {"name": _TOOL, "arguments": {"x": 1}}
     call = {"id": "call00001", "type": "function", "function": function}
     for calls in (_Uncalled(), [call]):

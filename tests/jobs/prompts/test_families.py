@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from template_families import FAMILIES, QWEN3, Family
+from template_families import FAMILIES, QWEN3
+from template_family import Family
 from tiny_tokenizer import train_tokenizer
 
 from foreshock.errors import InputError

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from template_families import FAMILIES, Family
+from template_families import FAMILIES
+from template_family import Family
 from tiny_tokenizer import train_tokenizer
 
 from foreshock.errors import InputError
