@@ -15,7 +15,8 @@ from foreshock.batch.config import RunConfig
 from foreshock.batch.planning.specs import ModelFacts
 from foreshock.errors import InputError
 from foreshock.jobs.admission.admit import admit
-from foreshock.jobs.prompts.tokenizer import load_tokenizer
+from foreshock.jobs.admission.remembered import HERE, Remembered
+from foreshock.jobs.prompts.tokenizer import load_tokenizer, tokenizer_digest
 from foreshock.jobs.records.planfile import PlanFile, WorkerSettings
 from foreshock.jobs.spec import Checkpoint
 
@@ -26,7 +27,11 @@ Record = dict[str, Any]
 
 
 def admit_checkpoints(
-    config: RunConfig, settings: WorkerSettings, facts: Mapping[Checkpoint, ModelFacts], notes: Sequence[str] = ()
+    config: RunConfig,
+    settings: WorkerSettings,
+    facts: Mapping[Checkpoint, ModelFacts],
+    notes: Sequence[str] = (),
+    remembered: Remembered = HERE,
 ) -> Record:
     """The record of a run's checkpoints: what was found of each, differences that are allowed, notes.
 
@@ -34,22 +39,36 @@ def admit_checkpoints(
     """
     record: Record = {"checkpoints": {}, "differences": [], "notes": list(notes)}
     for checkpoint, own in facts.items():
-        _add(record, config, settings, checkpoint, own)
+        _add(record, config, settings, checkpoint, own, remembered)
     return record
 
 
-def admit_further(config: RunConfig, plan: PlanFile, facts: Mapping[Checkpoint, ModelFacts]) -> Record:
+def admit_further(
+    config: RunConfig, plan: PlanFile, facts: Mapping[Checkpoint, ModelFacts], remembered: Remembered = HERE
+) -> Record:
     """The plan's record with further checkpoints, held against those that are in it. Raises as `admit_checkpoints`."""
     record: Record = json.loads(json.dumps(plan.extra.get(ADMISSION) or admit_checkpoints(config, plan.settings, {})))
     for checkpoint, own in facts.items():
-        _add(record, config, plan.settings, checkpoint, own)
+        _add(record, config, plan.settings, checkpoint, own, remembered)
     return record
 
 
-def _add(record: Record, config: RunConfig, settings: WorkerSettings, checkpoint: Checkpoint, own: ModelFacts) -> None:
-    admission = admit(checkpoint, settings.engine, settings.engine_options, own.fingerprint)
+def remembered_of(config: RunConfig) -> Remembered:
+    """What plans of this results folder have found of checkpoints."""
+    return Remembered(config.results_dir / ".admission")
+
+
+def _add(
+    record: Record,
+    config: RunConfig,
+    settings: WorkerSettings,
+    checkpoint: Checkpoint,
+    own: ModelFacts,
+    remembered: Remembered,
+) -> None:
+    admission = admit(checkpoint, settings.engine, settings.engine_options, own.fingerprint, remembered)
     admission.require()
-    sight = _sight(checkpoint, own)
+    sight = _sight(checkpoint, own, remembered)
     first = next(iter(record["checkpoints"].items()), None)
     if first is not None:
         name, other = first
@@ -79,27 +98,15 @@ def _add(record: Record, config: RunConfig, settings: WorkerSettings, checkpoint
     record["notes"] += [f"{checkpoint.name}: {note}" for note in admission.notes]
 
 
-def _sight(checkpoint: Checkpoint, own: ModelFacts) -> dict[str, Any]:
+def _sight(checkpoint: Checkpoint, own: ModelFacts, remembered: Remembered) -> dict[str, Any]:
     """What must be equal over a run, by the names under which a difference can be allowed."""
-    tokenizer = load_tokenizer(checkpoint.tokenizer_path)
-    return {
-        "format": [own.prompt_format, *own.markers],
-        "template": _digest(tokenizer.chat_template),
-        "tokenizer": _vocabulary(checkpoint, tokenizer),
-        "stops": list(own.stops),
-    }
-
-
-_vocabularies: dict[str, str] = {}
-
-
-def _vocabulary(checkpoint: Checkpoint, tokenizer: Any) -> str:
-    """Digest of everything that turns text into ids; the checkpoints of a run mostly share one tokenizer.json."""
-    file = checkpoint.tokenizer_path / "tokenizer.json"
-    key = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else str(file)
-    if key not in _vocabularies:
-        _vocabularies[key] = _vocabulary_digest(tokenizer)
-    return _vocabularies[key]
+    digest = tokenizer_digest(checkpoint.tokenizer_path)
+    known = remembered.find("tokenizer", digest)
+    if known is None:
+        tokenizer = load_tokenizer(checkpoint.tokenizer_path)
+        sight = {"template": _digest(tokenizer.chat_template), "tokenizer": _vocabulary_digest(tokenizer)}
+        known = remembered.keep(sight, "tokenizer", digest)
+    return {"format": [own.prompt_format, *own.markers], **known, "stops": list(own.stops)}
 
 
 def _vocabulary_digest(tokenizer: Any) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.batch.config import PROBLEM_SUFFIXES, EngineConfig, RunConfig
-from foreshock.batch.planning.admission import ADMISSION, admit_checkpoints, admit_further
+from foreshock.batch.planning.admission import ADMISSION, admit_checkpoints, admit_further, remembered_of
 from foreshock.batch.planning.checkpoints import discover_checkpoints, find_checkpoints, is_selected, select_steps
 from foreshock.batch.planning.exploit_codes import code_notes, plan_exploit_codes
 from foreshock.batch.planning.lengths import context_length, planned_too_long, prompt_lengths
@@ -84,9 +84,10 @@ def make_plan(
     verifier = verifier_facts(config.verifier.name, config.verifier.options)
     checked = check_run_problems(config, load_run_problems(config.problems, verifier.exploit_types), verifier.identity)
     problems = checked.problems
-    facts = {checkpoint: model_facts(settings, checkpoint) for checkpoint in checkpoints}
+    remembered = remembered_of(config)
+    facts = {checkpoint: model_facts(settings, checkpoint, remembered) for checkpoint in checkpoints}
     notes = () if growing else find_checkpoints(config.checkpoints).notes
-    admission = admit_checkpoints(config, settings, facts, notes)
+    admission = admit_checkpoints(config, settings, facts, notes, remembered)
     prompt_format = run_format(settings, checkpoints[0])
     trace_notes: list[str] = []
     traces = _renderable(config, prompt_format, load_traces(config, problems, trace_notes))
@@ -237,8 +238,9 @@ def grow_plan(config: RunConfig, plan: PlanFile, inputs: RunInputs, checkpoints:
     codes = tuple(plan.extra.get(EXPLOIT_CODE, {}).get("tasks", ()))
     builder = SpecBuilder(config, inputs, verifier.identity, n_refused, plan.settings, planned_too_long(plan), codes)
     specs: list[JobSpec] = []
-    facts = {checkpoint: model_facts(plan.settings, checkpoint) for checkpoint in checkpoints}
-    extra = plan.extra | {ADMISSION: admit_further(config, plan, facts)}
+    remembered = remembered_of(config)
+    facts = {checkpoint: model_facts(plan.settings, checkpoint, remembered) for checkpoint in checkpoints}
+    extra = plan.extra | {ADMISSION: admit_further(config, plan, facts, remembered)}
     for checkpoint, own in facts.items():
         specs += builder.of_checkpoint(checkpoint, own)
         if _present_truth(config, [checkpoint]):

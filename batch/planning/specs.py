@@ -15,11 +15,13 @@ from foreshock.batch.planning.checkpoints import one_checkpoint
 from foreshock.batch.planning.lengths import TOO_LONG
 from foreshock.errors import InputError
 from foreshock.jobs.adapters import base_of, is_adapter
+from foreshock.jobs.admission.remembered import HERE, Remembered
 from foreshock.jobs.fingerprint import model_fingerprint
 from foreshock.jobs.inputs import RunInputs
 from foreshock.jobs.prompts.chat_template import TemplateError
 from foreshock.jobs.prompts.of_run import run_format
 from foreshock.jobs.prompts.problem_prompt import instructions_sha256
+from foreshock.jobs.prompts.tokenizer import tokenizer_digest
 from foreshock.jobs.records.planfile import SkippedTasks, WorkerSettings
 from foreshock.jobs.records.rows import SCHEMA_VERSION
 from foreshock.jobs.spec import SAMPLED_KINDS, Checkpoint, JobKind, JobSpec, SamplingParams
@@ -51,14 +53,17 @@ class _PromptFacts:
     stops: tuple[Any, ...]
 
 
-def model_facts(settings: WorkerSettings, checkpoint: Checkpoint) -> ModelFacts:
+def model_facts(settings: WorkerSettings, checkpoint: Checkpoint, remembered: Remembered = HERE) -> ModelFacts:
     """Read a checkpoint's identity, as a run with these settings sees it. Raises InputError if it cannot be loaded."""
     key = _prompt_key(settings, checkpoint)
-    if key not in _prompt_facts:
-        _prompt_facts[key] = _derive_prompt_facts(settings, checkpoint)
-    own = _prompt_facts[key]
+    found = remembered.find("prompts", key)
+    if found is None:
+        found = remembered.keep(asdict(_derive_prompt_facts(settings, checkpoint)), "prompts", key)
     fingerprint = model_fingerprint(checkpoint.path)
-    return ModelFacts(fingerprint, own.prompt_format, own.template_sha256, own.markers, own.stops)
+    opening, closing = found["markers"]
+    return ModelFacts(
+        fingerprint, found["prompt_format"], found["template_sha256"], (opening, closing), tuple(found["stops"])
+    )
 
 
 def _derive_prompt_facts(settings: WorkerSettings, checkpoint: Checkpoint) -> _PromptFacts:
@@ -82,9 +87,7 @@ def _derive_prompt_facts(settings: WorkerSettings, checkpoint: Checkpoint) -> _P
     )
 
 
-_PROMPT_FILES = ("tokenizer", "special_tokens_map", "added_tokens", "vocab", "merges", "chat_template", "tekken")
 _END_FILES = ("generation_config.json", "config.json")
-_prompt_facts: dict[str, _PromptFacts] = {}
 
 
 def _prompt_key(settings: WorkerSettings, checkpoint: Checkpoint) -> str:
@@ -94,10 +97,8 @@ def _prompt_key(settings: WorkerSettings, checkpoint: Checkpoint) -> str:
     folder, models = checkpoint.tokenizer_path, [checkpoint.path]
     if is_adapter(checkpoint.path):
         models.append(base_of(checkpoint.path))
-    held = sorted([*folder.glob("*"), *folder.glob("additional_chat_templates/*")])
-    files = [file for file in held if file.name.startswith(_PROMPT_FILES) or file.suffix == ".jinja"]
-    files += [model / name for model in (folder, *models) for name in _END_FILES]
-    for file in files:
+    digest.update(tokenizer_digest(folder).encode())
+    for file in [model / name for model in models for name in _END_FILES]:
         if file.is_file():
             digest.update(f"{file.name}\n{file.stat().st_size}\n".encode())
             digest.update(file.read_bytes())

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from foreshock.batch.config import Cluster, RunConfig
-from foreshock.batch.planning.admission import admit_checkpoints, admit_further
+from foreshock.batch.planning.admission import admit_checkpoints, admit_further, remembered_of
 from foreshock.batch.planning.checkpoints import NoCheckpointYetError, find_checkpoints, is_selected
 from foreshock.batch.planning.make_plan import worker_settings
 from foreshock.batch.planning.specs import model_facts
@@ -212,11 +212,12 @@ class Watcher:
     def _add(self, checkpoint: Checkpoint, seen: str) -> None:
         try:
             settings = worker_settings(self.config) if self.plan is None else self.plan.settings
-            facts = {checkpoint: model_facts(settings, checkpoint)}
+            remembered = remembered_of(self.config)
+            facts = {checkpoint: model_facts(settings, checkpoint, remembered)}
             if self.plan is None:
-                admit_checkpoints(self.config, settings, facts)
+                admit_checkpoints(self.config, settings, facts, remembered=remembered)
             else:
-                admit_further(self.config, self.plan, facts)
+                admit_further(self.config, self.plan, facts, remembered)
         except (ForeshockError, OSError, ValueError) as error:
             self.unusable.add(checkpoint.name)
             self._say_once("unusable", checkpoint.name, f"{checkpoint.name}: cannot be evaluated: {error}")

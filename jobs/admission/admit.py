@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 from foreshock.errors import InputError
 from foreshock.jobs.adapters import Adapter, is_adapter, read_adapter
 from foreshock.jobs.admission.adapter_fit import adapter_problem
+from foreshock.jobs.admission.remembered import HERE, Remembered
 from foreshock.jobs.admission.tokenizer_test import tokenizer_problem
 from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.engines.rope import rope_switch
 from foreshock.jobs.fingerprint import check_weights, model_fingerprint, read_config
-from foreshock.jobs.prompts.tokenizer import load_tokenizer
+from foreshock.jobs.prompts.tokenizer import load_tokenizer, tokenizer_digest
 from foreshock.jobs.spec import Checkpoint
 from foreshock.jobs.ties import read_ties
 
@@ -64,19 +66,26 @@ class Admission:
         }
 
 
-_known: dict[tuple[str, str, str], tuple[Finding, ...]] = {}
-
-
-def admit(checkpoint: Checkpoint, engine: str, options: Mapping[str, Any], fingerprint: str | None = None) -> Admission:
+def admit(
+    checkpoint: Checkpoint,
+    engine: str,
+    options: Mapping[str, Any],
+    fingerprint: str | None = None,
+    remembered: Remembered = HERE,
+) -> Admission:
     """Look at a checkpoint's files, for the engine that will serve it. Refusals are findings, not errors.
 
     Raises InputError for a directory that is not a checkpoint at all. What was found is remembered by fingerprint.
     """
     print_ = fingerprint or model_fingerprint(checkpoint.path)
-    key = (print_, str(checkpoint.tokenizer_path), f"{engine} {options.get('max_model_len')}")
-    if key not in _known:
-        _known[key] = tuple(_look(checkpoint, engine, options))
-    return Admission(checkpoint, print_, _known[key])
+    folder = checkpoint.tokenizer_path
+    where = "its own" if folder == checkpoint.path else str(folder)
+    depends = (print_, where, tokenizer_digest(folder), engine, json.dumps(dict(options), sort_keys=True, default=repr))
+    found = remembered.find("admission", *depends)
+    if found is None:
+        looked = [asdict(finding) for finding in _look(checkpoint, engine, options)]
+        found = remembered.keep(looked, "admission", *depends)
+    return Admission(checkpoint, print_, tuple(Finding(**finding) for finding in found))
 
 
 def _look(checkpoint: Checkpoint, engine: str, options: Mapping[str, Any]) -> Iterator[Finding]:

@@ -7,7 +7,9 @@ not as the start of one (some tokenizers put a space in front of a start).
 
 from __future__ import annotations
 
+import hashlib
 import warnings
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,12 +29,52 @@ class PrefillTextError(InputError):
     """A prefill that cannot be forced as reasoning: it holds what would end the section, or part of the answer."""
 
 
+_FILES = ("tokenizer", "special_tokens_map", "added_tokens", "vocab", "merges", "chat_template", TEKKEN)
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """Files that decide what a folder's tokenizer is, sorted. Of config.json it reads the model's type."""
+    held = [*folder.glob("*"), *folder.glob("additional_chat_templates/*")]
+    own = [file for file in held if file.name.startswith(_FILES) or file.suffix in (".jinja", ".model", ".py")]
+    return sorted(file for file in [*own, folder / "config.json"] if file.is_file())
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """Digest of a folder's tokenizer, by the names and bytes of its files."""
+    files = tokenizer_files(folder)
+    return _digest(tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+
+
+@lru_cache(maxsize=256)
+def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for name, size, _ in files:
+        digest.update(f"{Path(name).name}\n{size}\n".encode())
+        digest.update(Path(name).read_bytes())
+    return digest.hexdigest()
+
+
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer of a checkpoint directory, cached by path. Raises InputError when it cannot be loaded."""
-    return _load(str(path))
+    """The tokenizer of a checkpoint directory; checkpoints whose files are the same share one. Raises InputError when
+    it cannot be loaded."""
+    folder = Path(path)
+    key = tokenizer_digest(folder) if folder.is_dir() else str(path)
+    return _loaded(key, str(path))
 
 
-@lru_cache(maxsize=8)
+_by_digest: OrderedDict[str, Tokenizer] = OrderedDict()
+_KEPT = 8
+
+
+def _loaded(key: str, path: str) -> Tokenizer:
+    if key not in _by_digest:
+        _by_digest[key] = _load(path)
+        if len(_by_digest) > _KEPT:
+            _by_digest.popitem(last=False)
+    _by_digest.move_to_end(key)
+    return _by_digest[key]
+
+
 def _load(path: str) -> Tokenizer:
     try:
         with warnings.catch_warnings():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,11 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from foreshock.errors import InputError
+from foreshock.jobs.admission import admit as admit_module
+from foreshock.jobs.admission import remembered as remembered_module
 from foreshock.jobs.admission.admit import Admission, admit
+from foreshock.jobs.admission.remembered import Remembered
+from foreshock.jobs.prompts.tokenizer import load_tokenizer
 from foreshock.jobs.spec import Checkpoint
 
 Make = Callable[..., Checkpoint]
@@ -81,8 +84,36 @@ def test_ties_are_held_against_the_stored_tensors(make_checkpoint: Make, tmp_pat
         look(tied, "vllm").require()
 
 
-def test_admission_is_cheap_after_the_first(tiny: Checkpoint) -> None:
-    look(tiny)
-    started = time.process_time()
-    look(tiny)
-    assert time.process_time() - started < 3
+def test_another_process_does_not_look_again(tiny: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    point, looks = copy(tiny, tmp_path), []
+    look_at = admit_module._look
+    monkeypatch.setattr(admit_module, "_look", lambda *given: looks.append(given) or look_at(*given))
+
+    def found(folder: Path = tmp_path / "kept", engine: str = "transformers") -> Admission:
+        return admit(point, engine, {}, remembered=Remembered(folder))  # as another process has it
+
+    first = found()
+    assert found() == first
+    assert len(looks) == 1
+    found(engine="fake")
+    edit(point.path / "tokenizer_config.json", tokenizer_class="LlamaTokenizer")
+    assert found().refused
+    assert found().refused
+    assert len(looks) == 3
+    for file in (tmp_path / "kept").iterdir():
+        file.write_text("{")
+    assert found().refused
+    monkeypatch.setattr(remembered_module, "code_digest", lambda: "other code")
+    assert found().refused
+    (tmp_path / "file").touch()
+    assert found(tmp_path / "file" / "below").refused  # cannot be written
+    assert len(looks) == 6
+
+
+def test_checkpoints_with_the_same_files_share_one_tokenizer(tiny: Checkpoint, tmp_path: Path) -> None:
+    one, other = copy(tiny, tmp_path / "a"), copy(tiny, tmp_path / "b")
+    assert load_tokenizer(one.path) is load_tokenizer(other.path)
+    before = load_tokenizer(one.path)
+    (one.path / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    assert load_tokenizer(one.path).chat_template != before.chat_template
+    assert load_tokenizer(other.path) is before
