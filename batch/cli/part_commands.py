@@ -9,6 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from foreshock.batch.cli.endpoint_options import BaseUrlOption, ServedModelOption
+from foreshock.batch.cli.prompt_options import (
+    ClosingOption,
+    OpeningOption,
+    StopTokenOption,
+    SystemOption,
+    TemplateArgOption,
+    parse_template_args,
+)
 from foreshock.batch.cli.verifier_options import VerifierOption, VerifierOptionsOption, parse_options
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
@@ -41,6 +49,11 @@ def evaluate(
     allow_weak_sandbox: Annotated[bool, typer.Option("--allow-weak-sandbox")] = False,
     prompt_format: FormatOption = "auto",
     instructions: Annotated[str, typer.Option("--instructions", help="full, bare, djinn, or a text file.")] = "full",
+    system: SystemOption = None,
+    template_arg: TemplateArgOption = None,
+    opening: OpeningOption = None,
+    closing: ClosingOption = None,
+    stop_token_id: StopTokenOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     batch_size: BatchOption = 64,
@@ -66,9 +79,17 @@ def evaluate(
             "temperature": temperature,
             "max_tokens": max_tokens,
             "stop": stop or [],
+            "stop_token_ids": stop_token_id or [],
             "seed": seed,
         },
-        "prompt": {"format": prompt_format, "instructions": instructions},
+        "prompt": {
+            "format": prompt_format,
+            "system": system,
+            "instructions": instructions,
+            "template_args": parse_template_args(template_arg),
+            "opening": opening,
+            "closing": closing,
+        },
         "engine": with_endpoint({"device": device, "dtype": dtype, "batch_size": batch_size}, base_url, served_model),
         "verifier": {
             "name": verifier,
@@ -106,6 +127,9 @@ def logprob(
         float, typer.Option("--temperature", min=0.0, help="Sampling temperature; 0 counts as 1.")
     ] = 1.0,
     prompt_format: FormatOption = "auto",
+    template_arg: TemplateArgOption = None,
+    opening: OpeningOption = None,
+    closing: ClosingOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     batch_size: BatchOption = 64,
@@ -117,7 +141,8 @@ def logprob(
     """Score prefills: log P(prefill | prompt) under a checkpoint, summed over the prefill's tokens, in nats.
 
     Either one file (SAMPLES --checkpoint DIR --output FILE) or a whole run (--prefill-run-dir RUN --sft-run-dir SFT).
-    Exits with 1 if rows could not be scored.
+    Rows are rendered as they say they were; --template-arg, --opening and --closing replace what they say. Exits with
+    1 if rows could not be scored.
 
     Example: foreshock logprob --prefill-run-dir RUN --sft-run-dir SFT
     """
@@ -135,6 +160,9 @@ def logprob(
         force,
         base_url,
         served_model,
+        parse_template_args(template_arg),
+        opening,
+        closing,
     )
     if samples is not None and checkpoint is not None and output is not None:
         report = score_one_file(samples, checkpoint, output, options)

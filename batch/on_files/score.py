@@ -8,10 +8,11 @@ the same text, else none; the report counts them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from foreshock.batch.planning.checkpoints import list_checkpoints, one_checkpoint, require_loadable
 from foreshock.errors import InputError
@@ -300,6 +301,9 @@ class ScoreOptions:
     force: bool
     base_url: str | None = None
     served_model: str | None = None
+    template_args: Mapping[str, Any] = field(default_factory=dict)
+    opening: str | None = None
+    closing: str | None = None
 
     def engine(self) -> Engine:
         """The scoring engine."""
@@ -310,11 +314,17 @@ class ScoreOptions:
         )
 
     def format_of(self, checkpoint: Checkpoint) -> Callable[[PrefillSample], PromptFormat]:
-        """The prompt format of a checkpoint for a sample: with the settings that its row names, where it names any."""
+        """The prompt format of a checkpoint for a sample: with these options, else the settings that its row names."""
 
         @lru_cache(maxsize=64)
         def made(rendering: str, system: str | None) -> PromptFormat:
-            name, settings = stated_rendering(json.loads(rendering) if rendering else {})
+            name, stated = stated_rendering(json.loads(rendering) if rendering else {})
+            settings = replace(
+                stated,
+                template_args={**stated.template_args, **self.template_args},
+                opening=stated.opening if self.opening is None else self.opening,
+                closing=stated.closing if self.closing is None else self.closing,
+            )
             found = checkpoint_format(self.prompt_format, checkpoint, settings, system)
             chosen = self.prompt_format == "auto" and name not in ("auto", found.name)
             if chosen and "harmony" not in (name, found.name):  # else the row is of another model's family

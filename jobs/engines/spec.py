@@ -50,6 +50,8 @@ class EngineSpec:
     scoring_problem: Callable[[Checkpoint, Mapping[str, Any], float], str | None] | None = None
     """Asked at plan time, of engines that may be unable to score: why prefills of a checkpoint cannot be scored at a
     temperature, or None."""
+    served_context: Callable[[Checkpoint, Mapping[str, Any]], int | None] | None = None
+    """Asked at plan time, of engines that only reach a model: tokens that fit it there; None where that is not told."""
     checked_when_built: bool = False
     """Its constructor loads and asks for nothing, so planning makes one to check the options' values."""
     load_s: float = 5.0

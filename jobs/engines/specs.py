@@ -54,6 +54,18 @@ def _served_scoring(checkpoint: Checkpoint, options: Mapping[str, Any], temperat
             return f"the server could not be asked now ({str(error).splitlines()[0]})"
 
 
+def _served_context(checkpoint: Checkpoint, options: Mapping[str, Any]) -> int | None:
+    """The same patience; a server that is not up, or serves another model, is found when work starts."""
+    from foreshock.errors import ForeshockError
+    from foreshock.jobs.engines.endpoint.engine import OpenAIEngine
+
+    with OpenAIEngine(**{**options, "retries": 0, "timeout": min(float(options.get("timeout", 10.0)), 10.0)}) as engine:
+        try:
+            return engine.served_context(checkpoint)
+        except ForeshockError:
+            return None
+
+
 TRANSFORMERS = EngineSpec(
     "transformers",
     "Hugging Face transformers in process",
@@ -85,6 +97,7 @@ OPENAI = EngineSpec(
     halved=(),
     one_without_gpu=True,
     scoring_problem=_served_scoring,
+    served_context=_served_context,
     checked_when_built=True,
 )
 FAKE = EngineSpec("fake", "no model: hashes, for trying things out", _fake, on_device=False, batch_option=None)

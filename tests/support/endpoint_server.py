@@ -118,6 +118,9 @@ class Server:
     prompt_logprobs: bool = True
     echo: bool = True
     tells_ids: bool = True
+    ids_by_logprobs: bool = False  # llama.cpp's way: ids beside log-probabilities, its slots' context in `meta`
+    partial_characters: bool = False  # and those that spell part of a character left out
+    takes_texts_alone: bool = False  # transformers' server
     completions: bool = True
     heeds_stop_ids: bool = True
     biases: bool = False
@@ -278,12 +281,18 @@ class _Handler(BaseHTTPRequestHandler):
 def _document(state: Server, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """Status and document of a right answer."""
     if path == "models":
-        card = {"id": state.served, "object": "model", "root": state.root, "max_model_len": state.max_model_len}
+        card: dict[str, Any] = {"id": state.served, "object": "model"}
+        if state.ids_by_logprobs:
+            card["meta"] = {"n_ctx": state.max_model_len, "n_ctx_train": 10**6}
+        else:
+            card |= {"root": state.root, "max_model_len": state.max_model_len}
         return 200, {"object": "list", "data": [card]}
     if path not in ("completions", "chat/completions") or (path == "completions" and not state.completions):
         return 404, {"detail": "Not Found"}
     if body["model"] != state.served:
         return 404, {"error": {"message": f"The model `{body['model']}` does not exist."}}
+    if state.takes_texts_alone and not isinstance(body.get("prompt"), str):
+        return 400, {"detail": "prompt must be a string."}
     known = {"model", "prompt", "messages", "max_tokens", "temperature", "top_p", "seed", "n", "stream", "stop"}
     unknown = body.keys() - known - {"logprobs", "top_logprobs", "echo"}
     if not state.wide and unknown:
@@ -334,7 +343,8 @@ def _completion(state: Server, path: str, body: dict[str, Any], ids: list[int]) 
     )
     assert result.error is None, result.error
     result = _biased(state, body, result, stops, tokenizer.eos_token_id)
-    text = tokenizer.decode(list(result.token_ids), skip_special_tokens=body.get("skip_special_tokens", True))
+    skip = body.get("skip_special_tokens", True) or state.ids_by_logprobs
+    text = tokenizer.decode(list(result.token_ids), skip_special_tokens=skip)
     place = find_stop(text, strings)
     text = text[:place]  # all of it where there is none
     stopped = result.finish_reason is FinishReason.STOP and place is None
@@ -394,6 +404,13 @@ def _add_logprobs(
     rows = state.backend.logprobs([*ids, *tokens, 0])
     first = rows[len(ids) - 1]
     best = sorted(range(len(first)), key=lambda i: -first[i])[:5]
+    if state.ids_by_logprobs:
+        top = [{"id": i, "token": tokenizer.decode([i]), "logprob": first[i]} for i in best]
+        told = tokens[:-1] if state.partial_characters and len(tokens) > 1 else tokens
+        at = len(ids) - 1
+        content = [{"id": t, "token": "x", "logprob": rows[at + i][t], "top_logprobs": top} for i, t in enumerate(told)]
+        choice["logprobs"] = {"content": content}
+        return
     if chat:
         entries = [{"token": str(i), "logprob": first[i]} for i in best]
         choice["logprobs"] = {"content": [{"token": str(best[0]), "logprob": first[best[0]], "top_logprobs": entries}]}

@@ -47,6 +47,7 @@ class _Asker:
     prompt: tuple[int, ...]
     tokenizer: Tokenizer
     wide: bool
+    logprobs: bool
 
     async def ask(self, how: Behaviour, stops: tuple[int, ...], bias: Mapping[str, float] | None = None) -> Completion:
         """One greedy continuation of the probe's prompt. Raises RefusedError or BadAnswerError."""
@@ -63,6 +64,8 @@ class _Asker:
         )
         if bias is not None:
             body["logit_bias"] = dict(bias)
+        if self.logprobs:  # some servers tell the tokens' ids with them alone
+            body["logprobs"] = 1
         return await self.client.post(self.path, body, lambda answer: read_completion(answer, None, stops))
 
     def ids(self, said: Completion) -> tuple[int, ...]:
@@ -71,26 +74,38 @@ class _Asker:
 
 
 async def judge_behaviour(
-    client: EndpointClient, path: str, model: str, prompt: Sequence[int], tokenizer: Tokenizer, *, wide: bool
+    client: EndpointClient,
+    path: str,
+    model: str,
+    prompt: Sequence[int],
+    tokenizer: Tokenizer,
+    *,
+    wide: bool,
+    logprobs: bool = False,
 ) -> Behaviour:
     """Force a stop token and the end of a turn. Raises InputError for a server that does not stop where it is told."""
     if path == CHAT:
         return Behaviour(unproven=("chat/completions: that stop tokens end a continuation is taken on trust",))
-    asker = _Asker(client, path, model, tuple(prompt), tokenizer, wide)
-    plain = await asker.ask(Behaviour(ignore_eos=wide), ())
+    asker = _Asker(client, path, model, tuple(prompt), tokenizer, wide, logprobs)
+    try:
+        plain = await asker.ask(Behaviour(ignore_eos=wide), ())
+    except ValueError as error:
+        return Behaviour(unproven=(f"no stop token could be forced: {error}",))
     said = asker.ids(plain)
     if not said:
         return Behaviour(unproven=("the probe's continuation is empty, so no stop token could be forced",))
-    how = await _stops(asker, Behaviour(ignore_eos=wide, first=said[0]), said)
+    how = await _stops(asker, Behaviour(ignore_eos=wide, first=said[0]), said, ids_told=plain.token_ids is not None)
     return await _end_of_turn(asker, how, said)
 
 
-async def _stops(asker: _Asker, how: Behaviour, said: tuple[int, ...]) -> Behaviour:
-    """By ids where those are heeded, else by their texts."""
+async def _stops(asker: _Asker, how: Behaviour, said: tuple[int, ...], *, ids_told: bool) -> Behaviour:
+    """By ids where those are heeded; else where the ids that were drawn are told, by looking at them; else by texts."""
     ways = [how, replace(how, stop_ids=False)] if asker.wide else [replace(how, stop_ids=False)]
     for way in ways:
         if _stopped_at_once(asker, await asker.ask(way, (said[0],)), said):
             return way
+        if ids_told:
+            return replace(how, stop_ids=False)
     text = decode(asker.tokenizer, (said[0],))
     raise InputError(
         f"{asker.client.base_url}: the server does not stop where it is told: asked to end at token {said[0]} "
@@ -122,7 +137,7 @@ async def _end_of_turn(asker: _Asker, how: Behaviour, said: tuple[int, ...]) -> 
             found = await asker.ask(way, (end,), {str(end): _FORCED})
             if found.finish_reason is FinishReason.STOP and len(asker.ids(found)) == 0:
                 return way
-    except (RefusedError, BadAnswerError):
+    except (RefusedError, BadAnswerError, ValueError):
         return replace(how, unproven=(*how.unproven, unproven))
     raise InputError(
         f"{asker.client.base_url}: the end of a turn, token {end}, does not end a continuation even when it is forced",

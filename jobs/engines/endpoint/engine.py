@@ -193,7 +193,19 @@ class OpenAIEngine(Closing):
             self._backoff_s,
         )
 
-    async def _recognise(self, client: EndpointClient, checkpoint: Checkpoint, tokenizer: Tokenizer) -> _Served:
+    def served_context(self, checkpoint: Checkpoint) -> int | None:
+        """Tokens of one request as the server limits them, None if it does not say. Raises as `load` does; asks for
+        the model list alone."""
+        self._loop = self._loop or LoopThread()
+        client = self._loop.call(self._connect(checkpoint))
+        try:
+            return self._loop.call(self._listed(client, checkpoint)).max_model_len
+        except UnreachableError as error:
+            raise EndpointError(str(error)) from None
+        finally:
+            self._loop.call(client.close())
+
+    async def _listed(self, client: EndpointClient, checkpoint: Checkpoint) -> ServedModel:
         wanted = None if self._model_name is None else fill_placeholders(self._model_name, checkpoint)
         try:
             models = await client.get("models", read_models)
@@ -202,10 +214,21 @@ class OpenAIEngine(Closing):
                 f"{client.base_url}/models: {error}; the model behind the URL cannot be told",
                 fix="give the URL up to and with /v1",
             ) from None
-        model = choose_model(models, wanted, checkpoint, client.base_url)
+        return choose_model(models, wanted, checkpoint, client.base_url)
+
+    async def _recognise(self, client: EndpointClient, checkpoint: Checkpoint, tokenizer: Tokenizer) -> _Served:
+        model = await self._listed(client, checkpoint)
         probe = encode_prompt(tokenizer, "Count from one to ten: one, two,") or (0, 1, 2)
         abilities = await probe_generation(client, self._path, model.id, probe)
-        behaviour = await judge_behaviour(client, self._path, model.id, probe, tokenizer, wide=abilities.wide)
+        behaviour = await judge_behaviour(
+            client,
+            self._path,
+            model.id,
+            probe,
+            tokenizer,
+            wide=abilities.wide,
+            logprobs=abilities.distribution is not None,
+        )
         abilities = replace(abilities, behaviour=behaviour)
         watch = Watch(client, model, abilities, self._path, self._interval_s)
         client.on_fault = watch.fault
@@ -260,13 +283,16 @@ class OpenAIEngine(Closing):
         stops = [decode(served.tokenizer, (token,)) for token in request.stop_token_ids]
         prompt = self._prompt(served, request.prompt_token_ids, request.conversation)
         how = served.abilities.behaviour
-        if not (served.abilities.wide and how.stop_ids):
+        ids_told = served.abilities.tells_token_ids
+        if served.abilities.by_logprobs:  # stop strings would be cut off its ids by count, which is a guess
+            sent = replace(sent, stop=())
+        if not ids_told and not (served.abilities.wide and how.stop_ids):
             _require_control(served.tokenizer, request.stop_token_ids)
         body = generation_body(
             served.model.id,
             sent,
             prompt,
-            stops,
+            () if ids_told else stops,  # texts that ordinary tokens may spell, too
             wide=served.abilities.wide,
             stop_ids=how.stop_ids,
             ignore_eos=how.ignore_eos,
@@ -280,11 +306,18 @@ class OpenAIEngine(Closing):
 
         told = await served.client.post(self._path, body, read)
         require_same_prompt(told, request.prompt_token_ids)
-        ids = encode_prompt(served.tokenizer, told.text) if told.token_ids is None else told.token_ids
-        text = told.text if told.token_ids is None else None
+        if ids_told and told.token_ids is None:
+            raise ValueError("the server told the drawn tokens' ids before, and does not now")
+        ids, reason = told.token_ids, told.finish_reason
+        text = told.text if ids is None else None
+        if ids is None:
+            ids = encode_prompt(served.tokenizer, told.text)
+        else:
+            end = next((place for place, token in enumerate(ids) if token in request.stop_token_ids), None)
+            ids, reason = (ids, reason) if end is None else (ids[:end], FinishReason.STOP)
         if text is not None:  # stop tokens that the server was not told, or was told by their texts alone
             request = replace(request, stop=(*request.stop, *stops))
-        result = finished(request, partial(decode, served.tokenizer), ids, told.finish_reason, text)
+        result = finished(request, partial(decode, served.tokenizer), ids, reason, text)
         self.forward_count += 1
         self.generated_tokens += len(result.token_ids)
         return result

@@ -64,10 +64,17 @@ def read_models(answer: Mapping[str, Any]) -> list[ServedModel]:
         ServedModel(
             m["id"],
             m["root"] if isinstance(m.get("root"), str) else None,
-            m["max_model_len"] if isinstance(m.get("max_model_len"), int) else None,
+            _context_of(m),
         )
         for m in data
     ]
+
+
+def _context_of(entry: Mapping[str, Any]) -> int | None:
+    """Tokens of one request as the server limits them: vLLM's field, or llama.cpp's (its slots', not the model's)."""
+    meta = entry.get("meta")
+    held = [entry.get("max_model_len"), meta.get("n_ctx") if isinstance(meta, Mapping) else None]
+    return next((n for n in held if isinstance(n, int) and not isinstance(n, bool) and n > 0), None)
 
 
 def choose_model(

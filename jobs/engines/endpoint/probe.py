@@ -32,7 +32,8 @@ _QUESTION = [{"role": "user", "content": "Count from one to ten."}]
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What one server's answers showed. `wide`: it knows the fields beyond OpenAI's own."""
+    """What one server's answers showed. `wide`: it knows the fields beyond OpenAI's own. `by_logprobs`: it tells the
+    drawn tokens' ids beside their log-probabilities only."""
 
     wide: bool
     tells_token_ids: bool
@@ -41,6 +42,7 @@ class Abilities:
     answers_as: str | None
     distribution: Distribution | None
     behaviour: Behaviour = UNTESTED
+    by_logprobs: bool = False
 
     def notes(self) -> list[str]:
         """What cannot be had, in words."""
@@ -54,7 +56,12 @@ class Abilities:
         if self.distribution is None:
             found.append("it gives no log-probabilities of its tokens: the served model is told by its name alone")
         if self.wide and not self.behaviour.stop_ids:
-            found.append("it takes stop_token_ids and does not heed it: continuations are ended by the tokens' texts")
+            way = (
+                "cut where they are drawn, which costs the tokens after it"
+                if self.tells_token_ids
+                else "ended by texts"
+            )
+            found.append(f"it takes stop_token_ids and does not heed it: continuations are {way}")
         if self.wide and not self.behaviour.ignore_eos:
             found.append("with ignore_eos it never ends a turn, so its own ends stay in force")
         return [*found, *self.behaviour.unproven]
@@ -77,7 +84,7 @@ async def probe_generation(client: EndpointClient, path: str, model: str, prompt
                 if error.status in (404, 405):
                     break
                 continue
-            except BadAnswerError as error:
+            except (BadAnswerError, ValueError) as error:
                 raise InputError(f"{client.base_url}/{path}: not the OpenAI protocol: {error}") from None
             return Abilities(
                 wide=wide,
@@ -86,10 +93,13 @@ async def probe_generation(client: EndpointClient, path: str, model: str, prompt
                 body=body,
                 answers_as=told if isinstance(told := answer.get("model"), str) else None,
                 distribution=read_distribution(answer) or None,
+                by_logprobs=completion.by_logprobs,
             )
     raise InputError(
         f"{client.base_url}/{path}: the server takes no such requests: {last}",
-        fix="give the URL up to /v1; for a server without raw completions, engine.options.mode: chat",
+        fix="give the URL up to /v1; for a server without raw completions, engine.options.mode: chat; one that takes "
+        "texts and no token ids (transformers serve) would read other tokens: use vLLM, llama.cpp's server or an "
+        "engine in process",
     )
 
 

@@ -55,13 +55,15 @@ class ScoreWay(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One continuation as the server tells it; None where it does not."""
+    """One continuation as the server tells it; None where it does not. `by_logprobs`: its ids stood beside their
+    log-probabilities only."""
 
     text: str
     finish_reason: FinishReason
     token_ids: tuple[int, ...] | None
     prompt_token_ids: tuple[int, ...] | None
     n_prompt_tokens: int | None
+    by_logprobs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,22 +141,30 @@ def echo_body(model: str, prompt: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_completion(answer: Mapping[str, Any], model: str | None, stop_token_ids: Sequence[int]) -> Completion:
-    """Take one answer apart. Raises BadAnswerError when anything is missing or does not fit together."""
+    """Take one answer apart. Raises BadAnswerError when anything is missing or does not fit together, ValueError where
+    the server leaves out tokens that it drew."""
     choice = _choice(answer, model)
     reason = choice.get("finish_reason")
     if reason not in _FINISH:
         raise BadAnswerError(f"finish_reason is {reason!r}; a whole continuation ends with stop or length")
     ids = _ids(choice.get("token_ids"), "token_ids")
+    by_logprobs = ids is None and (ids := _ids_of_logprobs(choice)) is not None
     prompt_ids = _ids(choice.get("prompt_token_ids") or answer.get("prompt_token_ids"), "prompt_token_ids")
     usage = answer.get("usage")
     counts = usage if isinstance(usage, Mapping) else {}
     n_output, n_prompt = counts.get("completion_tokens"), counts.get("prompt_tokens")
+    if by_logprobs and ids is not None and n_output != len(ids):
+        raise ValueError(
+            f"the server told {len(ids)} of the {n_output} tokens that it drew (llama.cpp's leaves out those that "
+            "spell part of a character), so this continuation cannot be read; use vLLM, or sample in process"
+        )
     if ids is not None and isinstance(n_output, int) and n_output != len(ids):
         raise BadAnswerError(f"{len(ids)} token ids where usage counts {n_output}")
     if ids and _FINISH[reason] is FinishReason.STOP:
         ends = {*stop_token_ids, choice.get("stop_reason")}
         ids = ids[:-1] if ids[-1] in ends else ids
-    return Completion(_text(choice), _FINISH[reason], ids, prompt_ids, n_prompt if isinstance(n_prompt, int) else None)
+    n_read = n_prompt if isinstance(n_prompt, int) else None
+    return Completion(_text(choice), _FINISH[reason], ids, prompt_ids, n_read, by_logprobs)
 
 
 def read_prompt_logprobs(
@@ -246,6 +256,16 @@ def _ids(value: Any, name: str) -> tuple[int, ...] | None:
     if not isinstance(value, list) or not all(isinstance(item, int) and item >= 0 for item in value):
         raise BadAnswerError(f"{name} is not a list of token ids")
     return tuple(value)
+
+
+def _ids_of_logprobs(choice: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """Ids beside the drawn tokens' log-probabilities, which llama.cpp's server gives: its text leaves control tokens
+    out, and so the end of the reasoning."""
+    logprobs = choice.get("logprobs")
+    content = logprobs.get("content") if isinstance(logprobs, Mapping) else None
+    if not isinstance(content, list) or not all(isinstance(e, Mapping) and "id" in e for e in content):
+        return None
+    return _ids([entry["id"] for entry in content], "logprobs.content")
 
 
 def _entries(entries: Any, token: int, top_k: int) -> tuple[float, list[float], list[float]]:

@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 import yaml
+from endpoint_server import FakeBackend, Server
 from typer.testing import CliRunner, Result
 
 from foreshock.batch.cli.app import app
 from foreshock.batch.config import RunConfig
 from foreshock.errors import ForeshockError
+from foreshock.jobs.spec import Checkpoint
 from foreshock.jobs.verify.builtin.problems import builtin_problems
 
 pytestmark = pytest.mark.early
@@ -195,6 +197,47 @@ def test_logprob_of_a_run_borrows_prefills_where_a_checkpoint_has_none(
     assert {row["exploit_success"] for row in borrowed} == {None}
     kept = json.loads(succeed(*arguments, "--device", "cpu", "--json"))
     assert (len(kept["kept"]), kept["files"]) == (6, [])
+
+
+def test_logprob_ends_with_1_where_rows_could_not_be_scored(tmp_path: Path, sft_run: Path) -> None:
+    checkpoint = Checkpoint("run", 2, sft_run / "checkpoints" / "checkpoint-2")
+    samples, output = tmp_path / "samples.jsonl", tmp_path / "scores.jsonl"
+    row = {"task_id": "t", "attempt_idx": 0, "prompt": "Add.", "prefill_tokens": 2, "prefill_reasoning": "I read"}
+    samples.write_text(json.dumps(row) + "\n")
+    with Server(checkpoint, FakeBackend(checkpoint), prompt_logprobs=False, echo=False) as server:
+        arguments = ["logprob", samples, "--checkpoint", checkpoint.path, "-o", output, "--base-url", server.url]
+        result = invoke(*arguments, "--served-model", "model")
+    assert result.exit_code == 1
+    assert "1 rows in 1 files; 1 failed" in result.stdout
+    (scored,) = rows_of(output)
+    assert "gives no log-probabilities of a prompt" in scored["error"]
+    assert scored["prefill_logprob_sum"] is None
+
+
+def test_single_commands_take_the_settings_of_prompts(
+    tmp_path: Path, sft_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[RunConfig] = []
+
+    def stop(config: RunConfig, *_: object) -> None:
+        seen.append(config)
+        raise ForeshockError("seen")
+
+    monkeypatch.setattr("foreshock.batch.running.one_cell.evaluate_one", stop)
+    checkpoint = sft_run / "checkpoints" / "checkpoint-2"
+    command = ["eval", checkpoint, "-o", tmp_path / "o.jsonl", "--system", "Be brief.", "--stop-token-id", 7]
+    command += ["--template-arg", "enable_thinking=false", "--template-arg", "date=2025-08-05", "--closing", "</r>"]
+    assert fail(*command, "--opening", "<r>\n") == "seen"
+    prompt = seen[0].prompt
+    assert (prompt.system, prompt.opening, prompt.closing) == ("Be brief.", "<r>\n", "</r>")
+    assert prompt.template_args == {"enable_thinking": False, "date": "2025-08-05"}
+    assert list(seen[0].sampling.stop_token_ids) == [7]
+    assert "is not KEY=VALUE" in fail(*command, "--template-arg", "thinking")
+    given = [("template_args", {"thinking": True}), ("opening", "<r>"), ("closing", "</r>")]
+    monkeypatch.setattr("foreshock.batch.on_files.score.score_one_file", lambda *args: stop(args[3]))
+    command = ["logprob", tmp_path / "s", "--checkpoint", checkpoint, "-o", tmp_path / "p", "--opening", "<r>"]
+    assert fail(*command, "--closing", "</r>", "--template-arg", "thinking=true") == "seen"
+    assert [(name, getattr(seen[-1], name)) for name, _ in given] == given
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from foreshock.jobs.engines.base import (
 )
 from foreshock.jobs.engines.endpoint.engine import OpenAIEngine
 from foreshock.jobs.engines.fake import FakeEngine
+from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.engines.transformers import TransformersEngine
 from foreshock.jobs.prompts.registry import select_format
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
@@ -309,7 +310,10 @@ def test_a_server_of_the_plain_protocol_works_and_its_gaps_are_said(
 
 def test_stop_tokens_that_are_taken_and_not_heeded_are_sent_as_text(tiny: Checkpoint, backend: ModelBackend) -> None:
     requests = [request(i, 12, stop_token_ids=(2, 3), max_tokens=40) for i in range(6)]
-    with TransformersEngine(device="cpu") as local, Server(tiny, backend, heeds_stop_ids=False) as server:
+    with (
+        TransformersEngine(device="cpu") as local,
+        Server(tiny, backend, heeds_stop_ids=False, tells_ids=False) as server,
+    ):
         local.load(tiny)
         with connected(server) as remote:
             remote.load(tiny)
@@ -339,7 +343,8 @@ def test_a_right_server_is_believed_once_it_was_forced(tiny: Checkpoint) -> None
 def test_a_server_that_stops_nowhere_is_refused(tiny: Checkpoint) -> None:
     deaf = _Deaf(tiny)
     told = pytest.raises(InputError, match="does not stop where it is told")
-    with Server(tiny, deaf, heeds_stop_ids=False) as server, connected(server) as engine, told:
+    served = Server(tiny, deaf, heeds_stop_ids=False, tells_ids=False)
+    with served as server, connected(server) as engine, told:
         engine.load(tiny)
 
 
@@ -376,3 +381,43 @@ def test_a_row_drawn_from_logits_that_are_not_finite_is_an_error(tiny: Checkpoin
         server.not_finite = True
         (found,) = engine.generate([request(0)])
     assert found.error == "the model's logits are not finite"
+
+
+def test_ids_beside_log_probabilities_are_read_where_the_text_leaves_control_tokens_out(
+    tiny: Checkpoint, backend: ModelBackend
+) -> None:
+    """llama.cpp's server, as it was seen to answer."""
+    requests = [
+        request(i, 5 + 9 * i, temperature=0.0, stop_token_ids=(2, 50 + i), stop=(" t",) if i % 2 else ())
+        for i in range(8)
+    ]
+    served = Server(tiny, backend, tells_ids=False, ids_by_logprobs=True, heeds_stop_ids=False, max_model_len=96)
+    with served as server, OpenAIEngine(server.url, model="model") as engine, TransformersEngine(device="cpu") as local:
+        engine.load(tiny)
+        local.load(tiny)
+        assert any("cut where they are drawn" in note for note in engine.notes)
+        assert by_id(list(engine.generate(requests))) == by_id(list(local.generate(requests)))
+        (long,) = engine.generate([request(0, 97, temperature=0.0)])
+        assert "do not fit the model's context of 96" in str(long.error)
+        server.partial_characters = True
+        (part,) = engine.generate(requests[:1])
+        assert "part of a character" in str(part.error)
+
+
+def test_a_server_that_takes_texts_alone_is_refused_with_the_reason(tiny: Checkpoint) -> None:
+    """transformers serve: it reads texts with special tokens of its own, and answers without control tokens."""
+    served = Server(tiny, FakeBackend(tiny), takes_texts_alone=True)
+    with served as server, OpenAIEngine(server.url, model="model") as engine, pytest.raises(InputError) as caught:
+        engine.load(tiny)
+    assert "prompt must be a string" in str(caught.value)
+    assert "transformers serve" in str(caught.value)
+
+
+def test_the_servers_context_is_known_when_a_run_is_planned(tiny: Checkpoint) -> None:
+    ask = ENGINES.get("openai").served_context
+    assert ask is not None
+    with Server(tiny, FakeBackend(tiny), max_model_len=96) as server:
+        assert ask(tiny, {"base_url": server.url, "model": "model"}) == 96
+        assert ask(tiny, {"base_url": server.url, "model": "another"}) is None
+        gone = server.url
+    assert ask(tiny, {"base_url": gone}) is None
