@@ -107,6 +107,13 @@ def base_of(path: Path) -> Path:
     base = _folder(places) or _cached(named, revision)
     if base is not None:
         return base
+    stacked = next((place for place in places if is_adapter(place)), None)
+    if stacked is not None:
+        raise AdapterError(
+            f"its base {stacked} is an adapter itself; adapters of adapters cannot be served",
+            path=path / _CONFIG,
+            fix=f"merge that one first (peft: merge_and_unload, save_pretrained) and name it in {_LISTED_BASES}",
+        )
     raise AdapterError(
         f"base model {named!r} is not here; looked at {', '.join(map(str, places))} and in the Hugging Face cache",
         path=path / _CONFIG,

@@ -15,11 +15,13 @@ _FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?:embedding_)?(?P<side>[AB])(?:\.d
 
 def adapter_problem(adapter: Adapter) -> str | None:
     """Why the adapter cannot be folded into its base; None if headers show nothing against it."""
-    files = check_weights(adapter.base)
+    files, own = check_weights(adapter.base), check_weights(adapter.path)
+    if len(own) != 1 or own[0].suffix != ".safetensors":
+        return f"its weights are {', '.join(file.name for file in own)}; only one adapter_model.safetensors is read"
     base = stored_tensors(files)
     changed: set[str] = set()
     ranks: dict[str, dict[str, int]] = {}
-    for key, tensor in stored_tensors(check_weights(adapter.path)).items():
+    for key, tensor in stored_tensors(own).items():
         name = key.removeprefix(_PREFIX)
         factor = _FACTOR.match(name)
         if factor is not None:
@@ -28,7 +30,13 @@ def adapter_problem(adapter: Adapter) -> str | None:
         elif "lora_" in name:
             return f"tensor {key!r} is not a plain LoRA factor"
         else:
-            changed.add(re.sub(r"\.(modules_to_save(\.default)?|base_layer)\.", ".", name))
+            name = re.sub(r"\.(modules_to_save(\.default)?|base_layer|original_module)\.", ".", name)
+            if name in base and base[name].shape != tensor.shape:
+                return (
+                    f"{name} has shape {list(tensor.shape)}, the base's {list(base[name].shape)}: the vocabulary was "
+                    "resized in training, or it was trained on another model"
+                )
+            changed.add(name)
     for module, sides in sorted(ranks.items()):
         expected = adapter.rank_of(module)
         if set(sides) != {"A", "B"} or set(sides.values()) != {expected}:

@@ -11,12 +11,15 @@ from typing import Any
 from foreshock.errors import InputError
 from foreshock.jobs.adapters import Adapter, is_adapter, read_adapter
 from foreshock.jobs.admission.adapter_fit import adapter_problem
+from foreshock.jobs.admission.file_notes import generation_rules, tokens_without_a_row, two_templates
+from foreshock.jobs.admission.layer_count import layer_problem
 from foreshock.jobs.admission.remembered import HERE, Remembered
 from foreshock.jobs.admission.tokenizer_test import tokenizer_problem
 from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.engines.rope import rope_switch
 from foreshock.jobs.fingerprint import check_weights, model_fingerprint, read_config
 from foreshock.jobs.prompts.tokenizer import load_tokenizer, tokenizer_digest
+from foreshock.jobs.safetensors_headers import stored_tensors
 from foreshock.jobs.spec import Checkpoint
 from foreshock.jobs.ties import read_ties
 
@@ -90,6 +93,9 @@ def admit(
 
 def _look(checkpoint: Checkpoint, engine: str, options: Mapping[str, Any]) -> Iterator[Finding]:
     yield _tokenizer(checkpoint)
+    templates = two_templates(checkpoint.tokenizer_path)
+    if templates is not None:
+        yield Finding("note", "chat template", templates)
     full = checkpoint.path
     if is_adapter(checkpoint.path):
         adapter = _read(checkpoint.path)
@@ -98,8 +104,12 @@ def _look(checkpoint: Checkpoint, engine: str, options: Mapping[str, Any]) -> It
             return
         yield _adapter(adapter)
         full = adapter.base
+    yield from _rows(checkpoint, full)
     yield from _ties(full)
     yield _rope(full)
+    rules = generation_rules(full)
+    if rules is not None:
+        yield Finding("note", "generation_config.json", rules)
     require_model = ENGINES.get(engine).require_model
     if require_model is not None:
         try:
@@ -131,6 +141,19 @@ def _tokenizer(checkpoint: Checkpoint) -> Finding:
     )
 
 
+def _rows(checkpoint: Checkpoint, full: Path) -> Iterator[Finding]:
+    """Tokens that the model has no embedding of: harmless until a prompt holds one."""
+    beyond = tokens_without_a_row(load_tokenizer(checkpoint.tokenizer_path), full)
+    if beyond is None:
+        return
+    found, written = beyond
+    if written:
+        fix = "use the tokenizer that the model was trained with, or save the model with its resized embeddings"
+        yield Finding("refused", "vocabulary", f"{found}, and the chat template writes them", fix)
+    else:
+        yield Finding("note", "vocabulary", found)
+
+
 def _read(path: Path) -> Adapter | Finding:
     try:
         return read_adapter(path)
@@ -151,10 +174,14 @@ def _adapter(adapter: Adapter) -> Finding:
 
 def _ties(path: Path) -> Iterator[Finding]:
     try:
-        ties = read_ties(path, check_weights(path), read_config(path / "config.json"))
+        files, config = check_weights(path), read_config(path / "config.json")
+        ties = read_ties(path, files, config)
+        layers = layer_problem(config, stored_tensors(files))
     except (OSError, ValueError, KeyError) as error:
         yield Finding("refused", "weights", " ".join(str(error).split()))
         return
+    if layers is not None:
+        yield Finding("refused", "layers", layers, "save config.json and weights of one model together")
     problem, contradiction = ties.problem(), ties.contradiction()
     if problem is not None:
         yield Finding("refused", "output layer", problem, "save the model with its output layer, or correct the flag")

@@ -35,6 +35,24 @@ def _openai() -> Callable[..., Engine]:
     return OpenAIEngine
 
 
+def _transformers_model(path: Path, options: Mapping[str, Any]) -> None:
+    """It skips a quantisation that it does not know, and takes packed numbers for weights."""
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
+    from foreshock.errors import InputError
+    from foreshock.jobs.fingerprint import read_config
+
+    stated = read_config(path / "config.json").get("quantization_config")
+    method = stated.get("quant_method") if isinstance(stated, Mapping) else None
+    known = {str(name).removesuffix("_4bit").removesuffix("_8bit") for name in AUTO_QUANTIZATION_CONFIG_MAPPING}
+    if method is not None and method not in known:
+        raise InputError(
+            f"transformers does not know the quantisation {method!r} of config.json and would leave it out",
+            path=path,
+            fix="use engine vllm, or a transformers that knows it, or save the model in bfloat16",
+        )
+
+
 def _vllm_model(path: Path, options: Mapping[str, Any]) -> None:
     from foreshock.jobs.engines.vllm.alike import require_alike
 
@@ -71,6 +89,7 @@ TRANSFORMERS = EngineSpec(
     "Hugging Face transformers in process",
     _transformers,
     halved=("batch_size", "max_batch_tokens"),
+    require_model=_transformers_model,
     preload=("foreshock.jobs.engines.transformers",),
 )
 VLLM = EngineSpec(

@@ -9,6 +9,7 @@ swapped like any others, so several adapters share one built model.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from foreshock.jobs.engines.merging import merged_tensors
 from foreshock.jobs.fingerprint import CheckpointError, check_weights
 from foreshock.jobs.quiet_bars import no_library_bars
 
+_SCALE = re.compile(r"(scale|scale_inv|scales|qzeros|absmax|quant_state\S*|g_idx)$")
 _CONFIG_KEYS_WITHOUT_EFFECT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 
 
@@ -75,6 +77,10 @@ def build_model(path: Path, config: Any, dtype: torch.dtype, device: torch.devic
                     "  -> see the memory table of `foreshock plan`; use more memory, or a smaller engine.dtype"
                 ) from error
             raise CheckpointError(f"{path}: transformers cannot load the model: {error}") from error
+        except ImportError as error:
+            raise CheckpointError(
+                f"{path}: loading this model needs a package that is not here: {' '.join(str(error).split())}"
+            ) from error
     model, info = loaded
     missing = sorted(info["missing_keys"])
     mismatched = sorted(str(key[0]) for key in info["mismatched_keys"])
@@ -82,6 +88,13 @@ def build_model(path: Path, config: Any, dtype: torch.dtype, device: torch.devic
         raise CheckpointError(
             f"{path}: {len(missing)} tensors missing and {len(mismatched)} of the wrong shape, first "
             f"{(missing + mismatched)[0]!r}; the weights do not belong to its config.json"
+        )
+    scales = sorted(key for key in info["unexpected_keys"] if _SCALE.search(key))
+    if scales:
+        raise CheckpointError(
+            f"{path}: {len(scales)} scales of quantised weights have no place in the model, first {scales[0]!r}; "
+            "without them its weights are not the trained ones. Give quantization_config in config.json, or the model "
+            "in bfloat16"
         )
     model.to(device)
     model.requires_grad_(False)

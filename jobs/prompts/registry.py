@@ -13,12 +13,12 @@ from foreshock.jobs.prompts.chat_template import TemplateError, require_template
 from foreshock.jobs.prompts.harmony import HARMONY_SECTION, REQUIRED_TOKENS, HarmonyFormat
 from foreshock.jobs.prompts.markers import closing_of, control_tokens, last_marker
 from foreshock.jobs.prompts.plain import PlainFormat
-from foreshock.jobs.prompts.section import Section, derive_section, template_sources
+from foreshock.jobs.prompts.section import Section, derive_section
 from foreshock.jobs.prompts.settings import DEFAULT, PromptSettings
 from foreshock.jobs.prompts.stops import Stops, derive_stops, model_ends
 from foreshock.jobs.prompts.template_arguments import require_known_arguments
 from foreshock.jobs.prompts.think import ThinkFormat
-from foreshock.jobs.prompts.tokenizer import TEKKEN, Tokenizer, load_tokenizer, token_id
+from foreshock.jobs.prompts.tokenizer import TEKKEN, Tokenizer, load_tokenizer, template_sources, token_id
 from foreshock.jobs.spec import Checkpoint
 
 FORMAT_NAMES = ("auto", "chat", "harmony", "plain", "think")

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from foreshock.errors import InputError
 from foreshock.jobs.admission import admit as admit_module
@@ -82,6 +84,69 @@ def test_ties_are_held_against_the_stored_tensors(make_checkpoint: Make, tmp_pat
     assert "differ: transformers loads both" in note
     with pytest.raises(InputError, match="vLLM takes the embeddings for both"):
         look(tied, "vllm").require()
+
+
+def test_small_files_say_what_a_run_should_know(tiny: Checkpoint, tmp_path: Path) -> None:
+    point = copy(tiny, tmp_path)
+    template = load_tokenizer(point.path).chat_template
+    (point.path / "chat_template.jinja").write_text(template)
+    edit(point.path / "tokenizer_config.json", chat_template=template)
+    (point.path / "generation_config.json").write_text(json.dumps({"eos_token_id": 2, "repetition_penalty": 1.0}))
+    assert look(point).notes == ()
+    edit(point.path / "tokenizer_config.json", chat_template=template + "{# older #}")
+    edit(point.path / "generation_config.json", repetition_penalty=1.05, stop_strings=["END"])
+    one, two = look(point).notes
+    assert "differ; the file is the one that is used" in one
+    assert "repetition_penalty 1.05" in two
+    assert "not applied" in two
+    assert "sampling.stop" in two
+
+
+def test_tokens_that_the_model_has_no_row_of_are_refused_where_prompts_hold_them(
+    tiny: Checkpoint, tmp_path: Path
+) -> None:
+    point = copy(tiny, tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(point.path)
+    tokenizer.add_tokens(["<|further|>"], special_tokens=True)
+    tokenizer.save_pretrained(point.path)
+    (note,) = look(point).notes
+    assert "1 of its tokens ('<|further|>') have no row" in note
+    tokenizer.chat_template = tokenizer.chat_template + "{% if add_generation_prompt %}<|further|>{% endif %}"
+    tokenizer.save_pretrained(point.path)
+    with pytest.raises(InputError, match="the chat template writes them"):
+        look(point).require()
+
+
+def test_an_adapter_that_cannot_be_read_is_found_by_its_headers(
+    tiny: Checkpoint, make_adapter: Make, make_checkpoint: Make, tmp_path: Path
+) -> None:
+    resized = make_adapter(tiny, 11)
+    file = resized.path / "adapter_model.safetensors"
+    grown = torch.zeros(500, 8)
+    save_file(load_file(file) | {"base_model.model.lm_head.weight": grown}, file, metadata={"format": "pt"})
+    with pytest.raises(InputError, match="the vocabulary was resized in training"):
+        look(resized).require()
+    older = make_adapter(tiny, 12)
+    (older.path / "adapter_model.safetensors").rename(older.path / "adapter_model.bin")
+    with pytest.raises(InputError, match=r"only one .* is read"):
+        look(older).require()
+    stacked = make_adapter(tiny, 13, base_model_name_or_path=str(make_adapter(tiny, 14).path))
+    with pytest.raises(InputError, match="is an adapter itself"):
+        look(stacked)
+
+
+def test_layers_and_quantisations_that_would_be_left_out_are_refused(tiny: Checkpoint, tmp_path: Path) -> None:
+    point = copy(tiny, tmp_path)
+    layers = json.loads((point.path / "config.json").read_text())["num_hidden_layers"]
+    for stated in (layers - 1, layers + 1):
+        edit(point.path / "config.json", num_hidden_layers=stated)
+        with pytest.raises(InputError, match=rf"{layers} layers are stored .*config.json says {stated}"):
+            look(point).require()
+    edit(point.path / "config.json", num_hidden_layers=layers - 1, num_nextn_predict_layers=1)
+    look(point).require()
+    edit(point.path / "config.json", num_hidden_layers=layers, quantization_config={"quant_method": "newer"})
+    with pytest.raises(InputError, match="does not know the quantisation 'newer'"):
+        look(point).require()
 
 
 def test_another_process_does_not_look_again(tiny: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,8 +116,9 @@ NEWER_FAMILIES = [
     Family(
         "deepseek-v3.2",
         "{% set last = namespace(at=-1) %}{% for m in messages %}{% if m.role == 'user' %}"
-        "{% set last.at = loop.index0 %}{% endif %}{% endfor %}<｜begin▁of▁sentence｜>{% for m in messages %}{% if m.role == 'user' %}"
-        "<｜User｜>{{ m.content }}<｜Assistant｜>{{ '<think>' if loop.index0 == last.at and thinking else '</think>' }}"
+        "{% set last.at = loop.index0 %}{% endif %}{% endfor %}<｜begin▁of▁sentence｜>"
+        "{% for m in messages %}{% if m.role == 'user' %}<｜User｜>{{ m.content }}<｜Assistant｜>"
+        "{{ '<think>' if loop.index0 == last.at and thinking else '</think>' }}"
         "{% elif m.role == 'assistant' %}{% if thinking and loop.index0 > last.at %}{{ m.reasoning_content or '' }}"
         "</think>{% endif %}{{ m.content }}<｜end▁of▁sentence｜>{% endif %}{% endfor %}",
         "<｜Assistant｜><think>",

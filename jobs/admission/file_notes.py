@@ -1,0 +1,87 @@
+"""What a checkpoint's small files say that a run should know of: two chat templates, tokens without a row in the model,
+rules of generation that are not applied."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from foreshock.errors import InputError
+from foreshock.jobs.fingerprint import read_config, stated_vocab_size
+from foreshock.jobs.prompts.markers import control_tokens
+from foreshock.jobs.prompts.tokenizer import Tokenizer, template_sources
+
+_NEUTRAL: Mapping[str, Any] = {
+    "bad_words_ids": None,
+    "begin_suppress_tokens": None,
+    "encoder_no_repeat_ngram_size": 0,
+    "encoder_repetition_penalty": 1.0,
+    "exponential_decay_length_penalty": None,
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+    "guidance_scale": None,
+    "min_length": 0,
+    "min_new_tokens": None,
+    "no_repeat_ngram_size": 0,
+    "repetition_penalty": 1.0,
+    "sequence_bias": None,
+    "stop_strings": None,
+    "suppress_tokens": None,
+    "token_healing": False,
+}
+"""Rules of transformers' generation configuration that change what a model says at any temperature, and their values
+where they do nothing. Rates and log-probabilities are those of the model, so none is applied."""
+
+
+def generation_rules(model: Path) -> str | None:
+    """Rules of the model's generation_config.json that a run does not follow, in words."""
+    file = model / "generation_config.json"
+    try:
+        config = read_config(file) if file.is_file() else {}
+    except InputError:
+        return None  # said where its end tokens are read
+    set_ = {
+        name: config[name] for name, neutral in _NEUTRAL.items() if config.get(name, neutral) not in (neutral, None)
+    }
+    if not set_:
+        return None
+    shown = ", ".join(f"{name} {json.dumps(value)[:40]}" for name, value in sorted(set_.items()))
+    more = "; sampling.stop takes stop strings" if "stop_strings" in set_ else ""
+    return f"{shown}: not applied, since rates and log-probabilities are those of the model itself{more}"
+
+
+def two_templates(folder: Path) -> str | None:
+    """Whether a folder holds two chat templates that differ, and which one counts."""
+    file, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    if not file.is_file() or not config.is_file():
+        return None
+    try:
+        inline = read_config(config).get("chat_template")
+        own = file.read_text(encoding="utf-8")
+    except (InputError, OSError, UnicodeDecodeError):
+        return None  # said where the tokenizer is loaded
+    if not isinstance(inline, str) or inline.strip() == own.strip():
+        return None
+    return "chat_template.jinja and the chat_template of tokenizer_config.json differ; the file is the one that is used"
+
+
+def tokens_without_a_row(tokenizer: Tokenizer, model: Path) -> tuple[str, bool] | None:
+    """Tokens whose ids the model's embeddings do not have, in words, and whether its chat templates write one of them;
+    None if there are none."""
+    rows = stated_vocab_size(model)
+    if rows is None:
+        return None
+    beyond = sorted(name for name, number in tokenizer.get_vocab().items() if number >= rows)
+    if not beyond:
+        return None
+    sources = template_sources(tokenizer)
+    written = list(_written(beyond, control_tokens(tokenizer), sources))
+    shown = ", ".join(map(repr, (written or beyond)[:5]))
+    n = len(beyond)
+    return f"{n} of its tokens ({shown}) have no row among the model's {rows}", bool(written)
+
+
+def _written(beyond: list[str], controls: frozenset[str], sources: str) -> Iterator[str]:
+    yield from (name for name in beyond if name in controls and name in sources)

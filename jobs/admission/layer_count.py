@@ -1,0 +1,27 @@
+"""Do the stored layers number what config.json says? transformers leaves further ones out without an error, and the
+model is then another one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_LAYER = re.compile(r"^(?:(?:_orig_mod|module|language_model|model|transformer)\.)*(?:layers|h)\.(\d+)\.")
+_COUNTS = ("num_hidden_layers", "n_layer", "num_layers")
+_PREDICTORS = ("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers")
+"""Further layers that predict tokens beyond the next one; a model without them is the same model."""
+
+
+def layer_problem(config: Mapping[str, Any], names: Iterable[str]) -> str | None:
+    """What speaks against the stored tensors `names`, None if nothing does or nothing is known."""
+    text = config.get("text_config")
+    inner = {**config, **text} if isinstance(text, Mapping) else config
+    stated = next((inner[key] for key in _COUNTS if isinstance(inner.get(key), int)), None)
+    stored = {int(found[1]) for name in names if (found := _LAYER.match(name)) is not None}
+    if stated is None or not stored:
+        return None
+    further = sum(n for key in _PREDICTORS if isinstance(n := inner.get(key), int))
+    if stated <= len(stored) <= stated + further and max(stored) < stated + further:
+        return None
+    return f"{len(stored)} layers are stored (up to number {max(stored)}), config.json says {stated}"
