@@ -18,7 +18,7 @@ from foreshock.jobs.fingerprint import stated_context_length
 from foreshock.jobs.inputs import RunInputs
 from foreshock.jobs.prompts.base import PromptFormat
 from foreshock.jobs.prompts.problem_prompt import build_user_message
-from foreshock.jobs.records.planfile import PlanFile
+from foreshock.jobs.records.planfile import PlanFile, WorkerSettings
 from foreshock.jobs.spec import Checkpoint
 
 TOO_LONG = "its prompt does not fit the model's context"
@@ -106,17 +106,17 @@ def prompt_lengths(
     return PromptLengths(tokens, context, config.sampling.max_tokens)
 
 
-def context_length(config: RunConfig, checkpoints: Sequence[Checkpoint]) -> int | None:
+def context_length(settings: WorkerSettings, checkpoints: Sequence[Checkpoint]) -> int | None:
     """The shortest context of the checkpoints, or the engine's own limit where that is shorter."""
     paths = [checkpoint.path for checkpoint in checkpoints]
     stated = [length for length in map(stated_context_length, paths) if length is not None]
-    limit = config.engine.options.get("max_model_len")
+    limit = settings.engine_options.get("max_model_len")
     if isinstance(limit, int) and not isinstance(limit, bool):
         stated.append(limit)
-    ask = ENGINES.get(config.engine.name).served_context
+    ask = ENGINES.get(settings.engine).served_context
     for checkpoint in checkpoints if ask is not None else ():
         assert ask is not None
-        served = ask(checkpoint, config.engine.options)
+        served = ask(checkpoint, settings.engine_options)
         if served is None:
             break  # not up, or silent: the others will be no better
         stated.append(served)

@@ -92,7 +92,7 @@ def make_plan(
     trace_notes: list[str] = []
     traces = _renderable(config, prompt_format, load_traces(config, problems, trace_notes))
     inputs = RunInputs(problems, traces.kept, config.prefill.assignment, config.sampling.attempts)
-    context = context_length(config, checkpoints)
+    context = context_length(settings, checkpoints)
     lengths = prompt_lengths(config, inputs, prompt_format, settings.instructions, context)
     lengths.require_some(checkpoints[0].path)
     tokenizer = load_tokenizer(checkpoints[0].tokenizer_path)

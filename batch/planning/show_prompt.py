@@ -111,7 +111,7 @@ def _rendered(
         "prefill_tokens": len(prompt.token_ids) - prompt.prefill_start,
         "token_ids": list(prompt.token_ids),
         "prefill_start": prompt.prefill_start,
-        "context": context_length(config, [checkpoint]),
+        "context": context_length(settings, [checkpoint]),
         "template_sha256": prompt_format.template_sha256(),
         "stop_strings": list(config.sampling.stop),
         **rendering(settings, prompt_format, load_tokenizer(checkpoint.tokenizer_path)),
