@@ -167,11 +167,12 @@ class Watcher:
             return True
         if self.plan is None or self.waiting:
             return False
-        done = {name: checkpoint_order(name) for name in self._done_names(self.plan)}
+        done = set(self._done_names(self.plan))
         steps = self.config.checkpoints.steps
-        if steps != "all" and {result_name(None if s == FINAL else int(s)) for s in steps} <= set(done):
+        if steps != "all" and {result_name(None if s == FINAL else int(s)) for s in steps} <= done:
             return True
-        return self.options.until is not None and any(step >= self.options.until for step in done.values())
+        until = self.options.until
+        return until is not None and any(checkpoint_order(name) >= (False, until) for name in done)
 
     # Looking
 

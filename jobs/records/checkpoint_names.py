@@ -37,10 +37,10 @@ def result_step(name: str) -> int | None:
     return int(match[1])
 
 
-def checkpoint_order(name: str) -> float:
-    """Sort key of a name in results: its step; `final` last."""
+def checkpoint_order(name: str) -> tuple[bool, int]:
+    """Sort key of a name in results: its step, however large; `final` last."""
     step = result_step(name)
-    return float("inf") if step is None else float(step)
+    return (step is None, step or 0)
 
 
 @dataclass(frozen=True, slots=True)
