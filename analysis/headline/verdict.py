@@ -32,7 +32,7 @@ class Limits:
     width: float = 2.6
     strangeness: float = 0.04
     mean_weight: float = 6.0
-    left_out: float = 1.0
+    left_out: float = 2.0
     spread: float = 1.6
     tasks: float = 2.0
 
