@@ -23,6 +23,12 @@ MODELS = {"words_all_rows": ("words",), "words": ("words",), "logprob": ("logpro
 _UNIT = 10.0
 """Hazard ratios are per 10 words and per 10 nats."""
 _MIN_EVENTS = 5
+_LARGEST_LOG = 700.0
+"""Log hazard ratios beyond it have no number."""
+
+_WIDEST = 4.5
+"""More standard errors than a 95% limit is away, at the fewest tasks that are fitted."""
+
 _SEPARATED = 1e-3
 """Largest error of any fitted probability at which the fit counts as perfect separation."""
 
@@ -93,12 +99,13 @@ def _cloglog(x: FloatArray, reached: FloatArray, rows: pd.DataFrame, tasks: npt.
             fit = model.fit(maxiter=200, cov_type="cluster", cov_kwds={"groups": groups})
         except ValueError as error:
             raise ArithmeticError(f"no hazard could be fitted ({error})") from None
-    size = x.shape[1]
-    # The sandwich is too small where few tasks reach the threshold; the likelihood's own errors, where tasks differ by
-    # what is not measured. The larger one holds in either case.
-    likely = np.sqrt(np.diag(np.asarray(fit.normalized_cov_params)))[:size]
-    slopes, errors = np.asarray(fit.params)[:size], np.maximum(np.asarray(fit.bse)[:size], likely)
-    apart = np.abs(np.asarray(fit.mu) - reached).max() < _SEPARATED
-    if apart or not fit.converged or not np.isfinite(slopes).all() or not (errors > 0).all():
+        size = x.shape[1]
+        # The sandwich is too small where few tasks reach the threshold; the likelihood's own errors, where tasks differ
+        # by what is not measured. The larger one holds in either case.
+        likely = np.sqrt(np.diag(np.asarray(fit.normalized_cov_params)))[:size]
+        slopes, errors = np.asarray(fit.params)[:size], np.maximum(np.asarray(fit.bse)[:size], likely)
+        apart = np.abs(np.asarray(fit.mu) - reached).max() < _SEPARATED
+        finite = np.isfinite(slopes).all() and (np.abs(slopes) + _WIDEST * errors < _LARGEST_LOG).all()
+    if apart or not fit.converged or not finite or not (errors > 0).all():
         raise ArithmeticError("the measure separates the tasks perfectly (or nearly), so its slope has no finite value")
     return slopes, errors

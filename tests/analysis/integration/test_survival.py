@@ -112,6 +112,19 @@ def test_what_cannot_be_fitted_says_why() -> None:
     assert "separates" in hazard_models(waits(joined(apart)).intervals)["words"]["reason"]
 
 
+@settings(max_examples=12, deadline=None)
+@given(seed=st.integers(0, 1000), scale=st.sampled_from([1e-9, 1e-4, 1e4, 1e9]))
+def test_a_hazard_has_a_finite_number_or_a_reason(seed: int, scale: float) -> None:
+    pytest.importorskip("statsmodels", reason="the extra survival is not installed")
+    intervals = waits(simulated(seed, 12, 0.3, 0.0)).intervals
+    for model in hazard_models(intervals.assign(logprob=scale * intervals["logprob"])).values():
+        found = [model[name] for name in ("words", "logprob") if name in model]
+        if model["reason"] is None:
+            assert np.isfinite([value for one in found for value in one.values()]).all()
+        else:
+            assert set(found) == {None}
+
+
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 1000), tasks=st.integers(3, 30))
 def test_concordance_does_not_care_about_row_order_or_scale(seed: int, tasks: int) -> None:
