@@ -36,7 +36,10 @@ _RECORDED_OPTIONS = re.compile(
     r"problems|prompt-format|results-dir|run-dir|scratch|seed|sensitivity-run|served-model|settle-"
     r"seconds|sft-run-dir|shared|sigma-is|sigma-slope|slurm|source|split|stop|target|task|"
     r"temperature|threshold|threshold-checkpoint|timeout|to|trajectory-csv|until-step|verifier|"
-    r"wait|wheels|workers|c|n|o"
+    r"wait|wheels|workers|c|n|o|"
+    r"calibration|checkpoint-dir|checkpoints|closing|exclude-exploit-types|exclude-ids|exploit|exploit-type|"
+    r"false-alarm-rate|format|gp|insecure|intentional|keep|labels|levels|method|opening|pattern|per-task|places|secure|"
+    r"step|stop-file|stop-token-id|system|template-arg|tokenizer|traces|without"
 )
 """Options whose values are numbers, names and paths. Shell commands, webhooks and other programs' options are not."""
 _FLAGS = re.compile(
@@ -44,7 +47,7 @@ _FLAGS = re.compile(
     r"exit-on-alarm|fail-on-change|figures|final|fit-offset|force|joint|json|keep-inconsistent|"
     r"load|rate-models|score|sensitivity|once|open|paths|per-problem|report|re-extract|skip-"
     r"analysis|skip-logprob|unpack|use-reasoning-field|use-run-context|version|watch|help|h|"
-    r"calibrate"
+    r"calibrate|rescore|site|unconditioned|yes|y"
 )
 _RECORDED_PATH = re.compile(
     r"v\d+(beta\d*)?|api|openai|chat|completions|models|health|metrics|tokenize|detokenize|inference|deployments?|"
