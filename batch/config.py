@@ -431,6 +431,10 @@ class ExecutionConfig(_Section):
     max_gpu_hours: float | None = Field(
         None, gt=0.0, description="Slurm: nothing more is submitted when used and estimated GPU hours would exceed this"
     )
+    strict: bool = Field(
+        False,
+        description="Workers of another commit, source or image than planned compute nothing, not flagged work",
+    )
 
     @field_validator("profile")
     @classmethod

@@ -33,7 +33,7 @@ _RECORDED_OPTIONS = re.compile(
     r"instructions|kind|kl-cap|level|level-scale|lines|logprob-dirs|logprob-threshold|max-"
     r"problems|max-samples|max-tokens|mean|model|num-attempts|offset|output|output-dir|pack|"
     r"permutations|poll-seconds|port|prefill-from|prefill-levels|prefill-run-dir|prefill-tokens|"
-    r"problems|prompt-format|results-dir|run-dir|scratch|seed|sensitivity-run|served-model|settle-"
+    r"problems|prompt-format|results-dir|run-dir|runtime|scratch|seed|sensitivity-run|served-model|settle-"
     r"seconds|sft-run-dir|shared|sigma-is|sigma-slope|slurm|source|split|stop|target|task|"
     r"temperature|threshold|threshold-checkpoint|timeout|to|trajectory-csv|until-step|verifier|"
     r"wait|wheels|workers|c|n|o|"
@@ -47,7 +47,7 @@ _FLAGS = re.compile(
     r"exit-on-alarm|fail-on-change|figures|final|fit-offset|force|joint|json|keep-inconsistent|"
     r"load|rate-models|score|sensitivity|once|open|paths|per-problem|report|re-extract|skip-"
     r"analysis|skip-logprob|unpack|use-reasoning-field|use-run-context|version|watch|help|h|"
-    r"calibrate|rescore|site|unconditioned|yes|y"
+    r"calibrate|rescore|site|unconditioned|yes|y|strict|no-strict|content"
 )
 _RECORDED_PATH = re.compile(
     r"v\d+(beta\d*)?|api|openai|chat|completions|models|health|metrics|tokenize|detokenize|inference|deployments?|"

@@ -12,11 +12,11 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from foreshock.batch.config import AUTO, Cluster, RunConfig
-from foreshock.code_version import image_digest
 from foreshock.containers.digest import image_file_digest
+from foreshock.containers.identity import image_identity
+from foreshock.image_record import IMAGE_ID, ImageIdentity, own_file, own_record
 from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.engines.spec import EngineSpec
 from foreshock.slurm.profile import Profile, load_profile
@@ -93,17 +93,15 @@ class Site:
         return min(self.slurm.profile.time - self.slurm.profile.signal_lead_s / 60, self.max_minutes)
 
     @cached_property
-    def image_digest(self) -> str | None:
-        """Digest of the image that workers start in; None outside of images and for one that is not to be seen.
+    def image(self) -> ImageIdentity:
+        """The image that workers start in; empty outside of images and for one that is not to be seen.
 
-        Of Slurm jobs it is their profile's, of worker processes this process's own, which its launcher passed in.
+        Of Slurm jobs it is their profile's, of worker processes the one around this process.
         """
         if self.slurm is None:
-            return image_digest()
+            return own_image()
         container = self.slurm.profile.container
-        if container is None or not Path(container.image).exists():
-            return None
-        return image_file_digest(Path(container.image))
+        return ImageIdentity() if container is None else image_identity(container.image, container.runtime)
 
     def require_slurm(self) -> SlurmSite:
         """The Slurm part, of a site that has one."""
@@ -177,6 +175,14 @@ def resolve_site(config: RunConfig, slurm: SlurmSite | None = None) -> Site:
         wanted_threads=engine.threads,
         max_gpu_hours=execution.max_gpu_hours,
     )
+
+
+def own_image() -> ImageIdentity:
+    """The image around this process; its file's digest is remembered, as reading gigabytes takes a while."""
+    file, record = own_file(), own_record()
+    readable = file is not None and file.is_file() and os.access(file, os.R_OK)
+    digest = image_file_digest(file) if readable and file is not None else os.environ.get(IMAGE_ID) or None
+    return ImageIdentity(digest, None if record is None else record.get("content"))
 
 
 def count_gpus() -> int:

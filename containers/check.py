@@ -6,13 +6,14 @@ on the compute node and not before.
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from foreshock.containers.engines import Engine, Machine
 from foreshock.containers.errors import ImageError, explain
-from foreshock.containers.launch import ExecRequest, RootFilesystem, compose
+from foreshock.containers.launch import ExecRequest, compose
 from foreshock.containers.selftest import Gpu
 
 
@@ -27,9 +28,10 @@ class Run:
     after: tuple[tuple[str, ...], ...] = ()
 
 
-def selftest_command(gpu: Gpu, *, as_json: bool) -> tuple[str, ...]:
+def selftest_command(gpu: Gpu, *, as_json: bool, allow_weak_sandbox: bool = False) -> tuple[str, ...]:
     """The self-test's own arguments."""
-    return ("python", "-m", "foreshock.containers.selftest", "--gpu", gpu.value, *(("--json",) if as_json else ()))
+    flags = (("--json",) if as_json else ()) + (("--allow-weak-sandbox",) if allow_weak_sandbox else ())
+    return ("python", "-m", "foreshock.containers.selftest", "--gpu", gpu.value, *flags)
 
 
 def compose_run(
@@ -40,9 +42,10 @@ def compose_run(
     *,
     engine: Engine | None = None,
     gpus: bool = False,
-    root: RootFilesystem = RootFilesystem.MOUNT,
+    unpack: bool = False,
+    offline: bool = True,
 ) -> Run:
-    """The command line that runs `command` in an image, offline. A path is a SIF or sandbox, a name an OCI image."""
+    """The command line that runs `command` in an image. A path is a SIF or sandbox, a name an OCI image."""
     path = Path(image)
     is_file = path.exists() or image.endswith(".sif")
     if engine is None:
@@ -55,22 +58,23 @@ def compose_run(
             command,
             str(scratch),
             gpus=int(gpus),
-            root=root,
-            flavour=machine.flavour,
-            network=False,
+            unpack=unpack,
+            runtime=machine.flavour.value,
+            network=not offline,
         )
         launch = compose(request)
         return Run(launch.folders, dict(launch.environment), launch.argv)
     if engine is Engine.BUILDAH:
         return _buildah_run(image, command, machine)
     gpu_options = ("--gpus", "all") if engine is Engine.DOCKER else ("--device", "nvidia.com/gpu=all")
-    argv = (engine.value, "run", "--rm", "--network", "none", *(gpu_options if gpus else ()))
+    network = ("--network", "none") if offline else ()
+    argv = (engine.value, "run", "--rm", *network, *(gpu_options if gpus else ()))
     return Run((), {}, (*argv, "--entrypoint", command[0], image, *command[1:]))
 
 
 def _buildah_run(image: str, command: tuple[str, ...], machine: Machine) -> Run:
     """buildah runs a command in a working container made from the image; with chroot it needs no OCI runtime."""
-    holder = "foreshock-check"
+    holder = f"foreshock-check-{os.getpid()}"
     remove = ("buildah", "rm", holder)
     isolated = ("unshare", "--net") if machine.can_drop_network else ()
     argv = (*isolated, "buildah", "run", "--isolation", "chroot", holder, "--", *command)

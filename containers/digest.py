@@ -47,18 +47,6 @@ def default_cache() -> Path:
     return Path(base) / "foreshock" / "image-digests.json"
 
 
-def changed_image(recorded: str | None, current: str | None) -> str | None:
-    """One sentence if a run goes on under another image than it began with; None if it does not."""
-    if recorded == current:
-        return None
-    before = recorded or "no image"
-    after = current or "no image"
-    return (
-        f"this run began in {before} and goes on in {after}: finished shards stay as they are, new ones record the "
-        f"new image; to keep to one, run again with the first image"
-    )
-
-
 def _file_sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:

@@ -44,7 +44,7 @@ SYMPTOMS: tuple[Symptom, ...] = (
     ),
     _symptom(
         r"No matching distribution found|Could not find a version that satisfies|CERTIFICATE_VERIFY_FAILED"
-        r"|Failed to establish a new connection|NewConnectionError|ReadTimeoutError",
+        r"|Failed to establish a new connection|NewConnectionError|ReadTimeoutError|error sending request for url",
         "the build cannot reach a package index",
         "download the packages first (containers/ci/wheelhouse.sh VARIANT FOLDER) and give --wheels FOLDER, or give "
         "your index and certificate in --pip-config FILE",

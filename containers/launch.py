@@ -1,11 +1,7 @@
-"""Compose the command line that runs foreshock inside an image on a compute node. Pure: nothing is run or looked up.
+"""What runs in an image, seeing what: the request, and the pieces that every runtime makes its command line from.
 
-The container sees nothing by accident. The environment starts empty and holds what is listed here, the home directory
-is a folder in scratch, and only named folders are bound. Values of variables travel in `APPTAINERENV_NAME` rather
-than in `--env NAME=VALUE`, because that option splits values at commas.
-
-One command line serves setuid and unprivileged installations, Apptainer and SingularityCE; what differs between them
-is in `Flavour`.
+Pure: nothing is run or looked up. The container sees nothing by accident. The environment starts empty and holds what
+is listed here, the home directory is a folder in scratch, and only named folders are bound.
 """
 
 from __future__ import annotations
@@ -19,44 +15,31 @@ from pathlib import PurePosixPath
 
 from foreshock.containers.environment import cache_environment
 from foreshock.containers.errors import ImageError
+from foreshock.image_record import IMAGE_FILE
 
 PASS_THROUGH = (
     "SLURM_*", "SLURMD_*", "SUBMITIT_*", "FORESHOCK_*", "CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL",
-    "NVIDIA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "TZ",
+    "NVIDIA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "OMP_NUM_THREADS", "TZ",
 )  # fmt: skip
 """Variables that the job script hands over when they are set; a trailing `*` matches any ending."""
 
 _VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?")
 
 
 class Flavour(StrEnum):
-    """Which program runs SIF images."""
+    """Which program runs SIF images; the values are names of runtimes."""
 
     APPTAINER = "apptainer"
     SINGULARITY_CE = "singularity"
 
-    @property
-    def environment_prefix(self) -> str:
-        """Variables so named on the host appear, without the prefix, in the container."""
-        return "APPTAINERENV_" if self is Flavour.APPTAINER else "SINGULARITYENV_"
 
-    @property
-    def unpack_option(self) -> str:
-        """Unpack a SIF into a temporary folder in place of mounting it through FUSE."""
-        return "--unsquash" if self is Flavour.APPTAINER else "--tmp-sandbox"
+class GpuKind(StrEnum):
+    """Whose GPUs a job has."""
 
-
-class RootFilesystem(StrEnum):
-    """How the image's files reach the container.
-
-    MOUNT mounts the SIF (through squashfuse without setuid); UNPACK unpacks it at each start: needs no FUSE and
-    survives signals sent to every process of the step, but copies gigabytes; SANDBOX is a folder made once.
-    """
-
-    MOUNT = "mount"
-    UNPACK = "unpack"
-    SANDBOX = "sandbox"
+    NVIDIA = "nvidia"
+    ROCM = "rocm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +66,12 @@ class Bind:
 class ExecRequest:
     """What to run, in which image, seeing what.
 
-    `image` is a SIF or a sandbox folder. `scratch` is a writable folder of this job alone: temporary files, caches and
-    the home directory go there; it may contain `${NAME}`, which the job script's shell fills in on the node.
-    `gpus` counts GPUs of the job; without any, no driver is brought in. `digest` goes to FORESHOCK_IMAGE_DIGEST.
+    `image` is what the runtime takes: a SIF, a sandbox folder, a squashfs file, a name. `scratch` is a writable folder
+    of this job alone: temporary files, caches and the home directory go there; it may contain `${NAME}`, which the job
+    script's shell fills in on the node. `gpus` counts GPUs of the job; without any, no driver is brought in.
+    `environment` is set inside; `pass_through` are names and patterns of the job's own variables that are handed over.
+    `unpack`: the image is unpacked at each start instead of mounted. `image_file` is the image's file, which the worker
+    reads to say what it runs in.
     """
 
     image: str
@@ -93,81 +79,134 @@ class ExecRequest:
     scratch: str
     binds: tuple[Bind, ...] = ()
     gpus: int = 0
+    gpu_kind: GpuKind = GpuKind.NVIDIA
     environment: Mapping[str, str] = field(default_factory=dict)
+    pass_through: tuple[str, ...] = PASS_THROUGH
     working_directory: str | None = None
-    root: RootFilesystem = RootFilesystem.MOUNT
-    flavour: Flavour = Flavour.APPTAINER
-    digest: str | None = None
+    unpack: bool = False
+    runtime: str = Flavour.APPTAINER.value
+    image_file: str | None = None
     network: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A composed command: folders that must exist, variables of the calling process, arguments."""
+    """A composed command: folders that must exist, variables of the calling process, arguments.
+
+    `setup` are shell lines before it, `cleanup` lines for the job's end, `prefix` what variables to be handed over are
+    called by on the host.
+    """
 
     folders: tuple[str, ...]
     environment: Mapping[str, str]
     argv: tuple[str, ...]
-    flavour: Flavour
+    prefix: str = ""
+    pass_through: tuple[str, ...] = PASS_THROUGH
+    setup: tuple[str, ...] = ()
+    cleanup: tuple[str, ...] = ()
 
-    def shell(self, pass_through: tuple[str, ...] = PASS_THROUGH) -> str:
+    @classmethod
+    def of(
+        cls,
+        request: ExecRequest,
+        argv: tuple[str, ...],
+        environment: Mapping[str, str],
+        *,
+        prefix: str = "",
+        setup: tuple[str, ...] = (),
+        cleanup: tuple[str, ...] = (),
+    ) -> Launch:
+        """The command of a request, with the folders that every runtime needs."""
+        scratch = request.scratch.rstrip("/")
+        folders = (f"{scratch}/home", f"{scratch}/tmp", f"{scratch}/cache")
+        sorted_environment = dict(sorted(environment.items()))
+        return cls(folders, sorted_environment, argv, prefix, request.pass_through, setup, cleanup)
+
+    def prelude(self) -> tuple[str, ...]:
+        """Shell lines before the command: folders, variables, what the runtime has to know."""
+        lines = ["mkdir -p " + " ".join(quote(folder) for folder in self.folders)]
+        if self.prefix:
+            lines.append(pass_through_shell(self.prefix, self.pass_through))
+        lines += [f"export {name}={quote(value)}" for name, value in self.environment.items()]
+        return (*lines, *self.setup)
+
+    def command(self) -> str:
+        """The command as shell words."""
+        return " ".join(quote(word) for word in self.argv)
+
+    def shell(self) -> str:
         """The same as bash, for a job script: makes the folders, hands variables over, becomes the container.
 
         The last line has no `exec`: a caller that must keep its shell (to requeue afterwards) runs it as it is.
         """
-        lines = ["mkdir -p " + " ".join(quote(folder) for folder in self.folders)]
-        lines.append(pass_through_shell(self.flavour, pass_through))
-        lines += [f"export {name}={quote(value)}" for name, value in self.environment.items()]
-        lines.append(" ".join(quote(word) for word in self.argv))
-        return "\n".join(lines) + "\n"
+        return "\n".join((*self.prelude(), self.command())) + "\n"
 
 
 def compose(request: ExecRequest) -> Launch:
-    """The `apptainer exec` command line of a request.
+    """The command line of a request in its runtime.
 
-    Raises ImageError for an empty command, a negative number of GPUs, a relative path or a name that is not one of
-    an environment variable.
+    Raises ImageError for an empty command, a negative number of GPUs, a relative path, a name that is not one of an
+    environment variable, or what the runtime cannot do; InputError for an unknown runtime.
     """
+    from foreshock.containers.runtimes.registry import RUNTIMES
+
+    runtime = RUNTIMES.get(request.runtime)
     _validate(request)
+    if request.gpus and request.gpu_kind.value not in runtime.gpus:
+        raise ImageError(f"{runtime.name} brings in no {request.gpu_kind.value} GPUs; valid: {', '.join(runtime.gpus)}")
+    return runtime.compose(request)
+
+
+def all_binds(request: ExecRequest) -> tuple[Bind, ...]:
+    """Scratch, both temporary folders, what was asked for, and the image's own file."""
     scratch = request.scratch.rstrip("/")
-    home, temporary = f"{scratch}/home", f"{scratch}/tmp"
-    argv = [request.flavour.value, "exec", "--cleanenv", "--no-mount", "cwd", "--home", home]
-    if request.gpus:
-        argv.append("--nv")
-    if request.root is RootFilesystem.UNPACK:
-        argv.append(request.flavour.unpack_option)
-    if not request.network:
-        argv += ["--net", "--network", "none"]
-    own = (
-        Bind(scratch, writable=True),
-        Bind(temporary, "/tmp", writable=True),
-        Bind(temporary, "/var/tmp", writable=True),
-    )
-    for bind in (*own, *request.binds):
-        argv += ["--bind", bind.option()]
-    argv += ["--pwd", request.working_directory or scratch, request.image, *request.command]
-    inside = {**cache_environment(scratch), "FORESHOCK_SCRATCH": scratch, **request.environment}
-    if request.digest is not None:
-        inside["FORESHOCK_IMAGE_DIGEST"] = request.digest
-    prefix = request.flavour.environment_prefix
-    return Launch(
-        folders=(home, temporary, f"{scratch}/cache"),
-        environment={f"{prefix}{name}": value for name, value in sorted(inside.items())},
-        argv=tuple(argv),
-        flavour=request.flavour,
-    )
+    own = [Bind(scratch, writable=True)]
+    own += [Bind(f"{scratch}/tmp", target, writable=True) for target in ("/tmp", "/var/tmp")]
+    file = [] if request.image_file is None else [Bind(request.image_file)]
+    return (*own, *request.binds, *file)
 
 
-def pass_through_shell(flavour: Flavour, patterns: tuple[str, ...] = PASS_THROUGH) -> str:
+def inside_environment(request: ExecRequest) -> dict[str, str]:
+    """Variables that are set inside, by name."""
+    scratch = request.scratch.rstrip("/")
+    file = {} if request.image_file is None else {IMAGE_FILE: request.image_file}
+    return {**cache_environment(scratch), "FORESHOCK_SCRATCH": scratch, **file, **request.environment}
+
+
+def pass_through_shell(prefix: str, patterns: tuple[str, ...] = PASS_THROUGH) -> str:
     """One line of bash that hands the host's variables over, at run time, when their values are known."""
+    return (
+        f"for _name in $(compgen -e); do case $_name in {_alternatives(patterns)}) "
+        f'export "{prefix}$_name=${{!_name}}" ;; esac; done; unset _name'
+    )
+
+
+def matching_names(patterns: tuple[str, ...]) -> str:
+    """Bash that prints the names of the variables that match, one a line."""
+    return f"for _name in $(compgen -e); do case $_name in {_alternatives(patterns)}) echo $_name ;; esac; done"
+
+
+def _alternatives(patterns: tuple[str, ...]) -> str:
     for pattern in patterns:
         if not _PATTERN.fullmatch(pattern):
-            raise ImageError(f"{pattern!r} is not a variable name, optionally ending in *; correct pass_through")
-    alternatives = "|".join(patterns)
-    return (
-        f"for _name in $(compgen -e); do case $_name in {alternatives}) "
-        f'export "{flavour.environment_prefix}$_name=${{!_name}}" ;; esac; done; unset _name'
-    )
+            raise ImageError(f"{pattern!r} is not a variable name, optionally ending in *; correct the profile's `env`")
+    return "|".join(patterns)
+
+
+def split_environment(entries: tuple[str, ...]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """A profile's `env`: `NAME=value` is set, `NAME` and `NAME_*` are handed over. Raises ImageError."""
+    values: dict[str, str] = {}
+    names = []
+    for entry in entries:
+        name, equals, value = entry.partition("=")
+        if not equals:
+            _alternatives((entry,))
+            names.append(entry)
+        elif not _NAME.fullmatch(name):
+            raise ImageError(f"{entry!r}: {name!r} is not the name of an environment variable; correct `env`")
+        else:
+            values[name] = value
+    return values, tuple(names)
 
 
 def quote(word: str) -> str:
@@ -214,7 +253,7 @@ def _validate(request: ExecRequest) -> None:
     if not PurePosixPath(request.image).name or request.image.startswith("-"):
         raise ImageError(f"{request.image!r} is not an image; give a .sif file or a sandbox folder")
     for name in request.environment:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        if not _NAME.fullmatch(name):
             raise ImageError(f"{name!r} is not the name of an environment variable; correct the profile")
         if name == "HOME":
             raise ImageError("HOME cannot be set in the container: it is the folder 'home' in scratch")

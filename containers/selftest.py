@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from importlib import metadata as packages
@@ -26,8 +26,8 @@ from packaging.version import Version
 from foreshock.containers.environment import CACHE_FOLDERS
 from foreshock.containers.lock import LockError, read_lock
 from foreshock.containers.pins import ImagePins, Pins, Variant, parse_version, read_pins
+from foreshock.image_record import IMAGE_FOLDER
 
-IMAGE_FOLDER = Path("/usr/local/foreshock/image")
 OWN_PACKAGES = frozenset({"foreshock", "djinn-framework"})
 
 
@@ -65,6 +65,7 @@ class Subject:
     folder: Path
     scratch: Path
     gpu: Gpu
+    allow_weak_sandbox: bool = False
 
     @property
     def variant(self) -> Variant:
@@ -143,13 +144,24 @@ def check_driver(subject: Subject) -> Check:
     if version is None:
         status = Status.FAILED if subject.gpu is Gpu.REQUIRED else Status.SKIPPED
         return Check("driver", status, "no NVIDIA driver visible; start with --nv on a GPU node")
-    return judge_driver(version, floor, str(subject.image_pins.cuda))
+    return judge_driver(version, floor, str(subject.image_pins.cuda), compatible=_compatibility(os.environ))
 
 
-def judge_driver(version: str, floor: str, cuda: str) -> Check:
-    """Compare two driver versions."""
+def _compatibility(environment: Mapping[str, str]) -> bool:
+    """Whether vLLM is told to load CUDA's forward compatibility libraries, and they are there."""
+    folder = environment.get("VLLM_CUDA_COMPATIBILITY_PATH") or "/usr/local/cuda/compat"
+    return environment.get("VLLM_ENABLE_CUDA_COMPATIBILITY") == "1" and any(Path(folder).glob("libcuda.so*"))
+
+
+def judge_driver(version: str, floor: str, cuda: str, *, compatible: bool = False) -> Check:
+    """Compare two driver versions; with the compatibility libraries in use an older one may do, which loading tells."""
     if parse_version(version) < parse_version(floor):
-        detail = f"driver {version} is older than {floor}, which CUDA {cuda} needs; ask for nodes with a newer driver"
+        if compatible:
+            return Check("driver", Status.OK, f"{version}, through CUDA {cuda}'s forward compatibility libraries")
+        detail = (
+            f"driver {version} is older than {floor}, which CUDA {cuda} needs; ask for nodes with a newer driver, or "
+            "on data centre GPUs set VLLM_ENABLE_CUDA_COMPATIBILITY=1 (`env` in the profile's container)"
+        )
         return Check("driver", Status.FAILED, detail)
     return Check("driver", Status.OK, f"{version}, CUDA {cuda} needs {floor}")
 
@@ -202,7 +214,7 @@ def check_slurm(_subject: Subject) -> Check:
     return Check("slurm", Status.OK, "absent, as expected")
 
 
-def check_sandbox(_subject: Subject) -> Check:
+def check_sandbox(subject: Subject) -> Check:
     """Which sandbox tier sampled code would run in here, asked of the program itself."""
     done = subprocess.run(
         [sys.executable, "-m", "foreshock", "doctor", "--json"],
@@ -217,10 +229,17 @@ def check_sandbox(_subject: Subject) -> Check:
         return Check("sandbox", Status.FAILED, f"foreshock doctor gave no answer: {_last_line(done.stderr)}")
     for finding in findings:
         if finding["what"] == "sandbox":
-            usable = finding["state"] in ("ok", "weak")
-            detail = finding["found"] + (f"; {finding['fix']}" if finding["fix"] else "")
-            return Check("sandbox", Status.OK if usable else Status.FAILED, detail)
+            return judge_sandbox(finding, allow_weak=subject.allow_weak_sandbox)
     return Check("sandbox", Status.FAILED, "foreshock doctor says nothing about the sandbox")
+
+
+def judge_sandbox(finding: dict[str, str], *, allow_weak: bool) -> Check:
+    """Runs refuse what is below the full tier unless they are told to accept it, and so does this."""
+    usable = finding["state"] == "ok" or (allow_weak and finding["state"] == "weak")
+    detail = finding["found"] + (f"; {finding['fix']}" if finding["fix"] else "")
+    if not usable and finding["state"] == "weak":
+        detail += "; a run here is refused unless its configuration says verifier: {allow_weak_sandbox: true}"
+    return Check("sandbox", Status.OK if usable else Status.FAILED, detail)
 
 
 def check_scratch(subject: Subject) -> Check:
@@ -318,10 +337,10 @@ def run_checks(subject: Subject, checks: Iterable[Callable[[Subject], Check]] = 
     return results
 
 
-def load_subject(folder: Path, scratch: Path, gpu: Gpu) -> Subject:
+def load_subject(folder: Path, scratch: Path, gpu: Gpu, allow_weak_sandbox: bool = False) -> Subject:
     """Read the image's record. Raises FileNotFoundError outside an image."""
     record = json.loads((folder / "image.json").read_text(encoding="utf-8"))
-    return Subject(record, read_pins(folder / "pins.toml"), folder, scratch, gpu)
+    return Subject(record, read_pins(folder / "pins.toml"), folder, scratch, gpu, allow_weak_sandbox)
 
 
 def _python(code: str, timeout_seconds: float) -> subprocess.CompletedProcess[str]:
@@ -341,12 +360,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--scratch", type=Path, help="writable folder (default: FORESHOCK_SCRATCH or the temporary one)"
     )
+    parser.add_argument("--allow-weak-sandbox", action="store_true", help="accept a sandbox below the full tier")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--image-folder", type=Path, default=IMAGE_FOLDER, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     scratch = args.scratch or Path(os.environ.get("FORESHOCK_SCRATCH") or tempfile.gettempdir())
     try:
-        subject = load_subject(args.image_folder, scratch, args.gpu)
+        subject = load_subject(args.image_folder, scratch, args.gpu, args.allow_weak_sandbox)
     except FileNotFoundError as error:
         print(
             f"{error.filename} does not exist: not inside a foreshock image; run foreshock image check", file=sys.stderr

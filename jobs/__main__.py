@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--pack", type=int, required=True, help="number of the pack, packs/pack-NNNN.json")
     parser.add_argument("--task", type=int, required=True, help="index of the array task in the pack")
+    parser.add_argument("--gpus", type=int, default=0, help="GPUs that the job was planned for: stop if none is seen")
     parser.add_argument("--parent", type=int, help="stop when this process, the parent, is gone")
     arguments = parser.parse_args(argv)
     if arguments.parent is not None and not follow_parent(arguments.parent):
@@ -48,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     array_job, array_task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     slurm_job = f"{array_job}_{array_task}" if array_job else os.environ.get("SLURM_JOB_ID")
     try:
-        return run_array_task(RunLayout(arguments.run_dir), arguments.pack, arguments.task, stop, slurm_job)
+        return run_array_task(
+            RunLayout(arguments.run_dir), arguments.pack, arguments.task, stop, slurm_job, arguments.gpus
+        )
     except ForeshockError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -7,11 +7,12 @@ finished is on disk before the process leaves with 75, which asks to be requeued
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from types import FrameType
 from typing import Any
@@ -30,11 +31,13 @@ from foreshock.jobs.prompts.base import PromptFormat
 from foreshock.jobs.prompts.of_run import run_format
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import EXPLOIT_CODE, PlanFile, WorkerSettings, read_task
+from foreshock.jobs.records.ran_records import planned_by, write_ran
 from foreshock.jobs.records.rows import ERROR_KEY, SCHEMA_VERSION, Row, RowIdentity, row_identity
 from foreshock.jobs.records.shards import Origin, ShardStore, ShardWriter
 from foreshock.jobs.score import score_spec
 from foreshock.jobs.spec import SAMPLED_KINDS, ArrayTask, Checkpoint, JobKind, JobSpec
 from foreshock.jobs.verify.base import Verifier
+from foreshock.ran import Recorder
 
 EXIT_COMPLETE = 0
 EXIT_FAILED = 1
@@ -77,6 +80,7 @@ class Worker:
     stop: StopFlag
     progress: ProgressReporter
     slurm_job: str | None = None
+    recorder: Recorder | None = None
     failures: list[str] = field(default_factory=list)
     loads: int = 0
     """Checkpoints loaded so far: the first one starts the engine, the others are swaps."""
@@ -130,6 +134,15 @@ class Worker:
             self._engine = self.make_engine()
         return self._engine
 
+    def origin(self, *, ran_code: bool = False) -> Origin:
+        """Who computes rows, as measured; `ran_code`: rows that the verifier judged, so its sandbox tier counts."""
+        if self.recorder is None:
+            return Origin(running_commit(), None, SCHEMA_VERSION, self.slurm_job)
+        tier = getattr(self._verifier, "tier", None) if ran_code else None
+        ran = self.recorder.ran(None if tier is None else str(tier.value))
+        image = None if ran.image is None else ran.image.digest
+        return Origin(ran.commit, image, SCHEMA_VERSION, self.slurm_job, ran=write_ran(self.layout, ran))
+
     def verifier(self) -> Verifier:
         if self._verifier is None:
             self._verifier = self.make_verifier()
@@ -172,10 +185,7 @@ class CheckpointSession:
                 self._sample(group)
 
     def _open(self, spec: JobSpec) -> ShardWriter:
-        own_image = os.environ.get("FORESHOCK_IMAGE_DIGEST")  # from whoever started the container
-        device = device_of(self._worker.engine(), self._settings.engine_options)
-        origin = Origin(running_commit(), own_image, SCHEMA_VERSION, self._worker.slurm_job, device)
-        writer = self._store.open(spec, origin)
+        writer = self._store.open(spec, Origin(None, None, SCHEMA_VERSION))  # measured by the time it is sealed
         self._worker.progress.now.rows_done += len(writer.done)
         self._worker.progress.now.rows_resumed += len(writer.done)
         return writer
@@ -276,6 +286,8 @@ class CheckpointSession:
     def _seal(
         self, spec: JobSpec, writer: ShardWriter, errors: dict[RowIdentity, Row], timings: dict[str, float]
     ) -> None:
+        device = device_of(self._worker.engine(), self._settings.engine_options)
+        writer.origin = replace(self._worker.origin(ran_code=spec.kind in SAMPLED_KINDS), device=device)
         writer.seal(list(errors.values()), timings=timings)
         if errors:
             first = next(iter(errors.values()))[ERROR_KEY]
@@ -346,11 +358,43 @@ def _make_verifier(settings: WorkerSettings, task: ArrayTask) -> Verifier:
     return MemoVerifier(verifier) if settings.reuse_verdicts else verifier
 
 
-def run_array_task(layout: RunLayout, pack: int, index: int, stop: StopFlag, slurm_job: str | None = None) -> int:
-    """Run task `index` of pack `pack` with the engine and verifier that the plan names; returns an exit code."""
+def require_gpus(planned: int) -> None:
+    """Raise ForeshockError where the job was given GPUs and torch sees none: it would compute on the CPU, and be named
+    a GPU's work."""
+    import torch
+
+    if planned and not torch.cuda.device_count():
+        built = torch.version.cuda or torch.version.hip
+        why = f"torch {torch.__version__} is built without CUDA or ROCm" if built is None else "no driver is visible"
+        raise ForeshockError(
+            f"this worker was planned for {planned} GPU{'' if planned == 1 else 's'} and sees none on "
+            f"{platform.node()}: {why}\n  -> use the gpu image, and leave `nv` of the profile's container unset; "
+            "to compute on CPUs: a profile without GPUs, or device: cpu under engine"
+        )
+
+
+def require_planned_place(recorder: Recorder, *, strict: bool) -> None:
+    """Say how this process differs from its plan; with `strict`, raise ForeshockError instead of computing anything."""
+    if strict and (found := recorder.deviations()):
+        raise ForeshockError(
+            f"this worker is not what the run was planned for: {'; '.join(found)}\n  -> use the planned commit and "
+            "image, or go on without: foreshock resume --no-strict"
+        )
+
+
+def run_array_task(
+    layout: RunLayout, pack: int, index: int, stop: StopFlag, slurm_job: str | None = None, gpus: int = 0
+) -> int:
+    """Run task `index` of pack `pack` with the engine and verifier that the plan names; returns an exit code.
+
+    `gpus`: how many the job was planned for.
+    """
     from foreshock.jobs.engines.registry import ENGINES, create_engine
 
     plan = PlanFile.read(layout)
+    recorder = Recorder(planned_by(plan.settings))
+    require_gpus(gpus)
+    require_planned_place(recorder, strict=plan.settings.strict)
     task = read_task(layout, pack, index, plan)
     settings = plan.settings
     halvings = int(os.environ.get("FORESHOCK_BATCH_HALVINGS") or 0)  # the job script counts them
@@ -363,5 +407,6 @@ def run_array_task(layout: RunLayout, pack: int, index: int, stop: StopFlag, slu
         stop,
         ProgressReporter(layout.progress_file(index), pack, index),
         slurm_job,
+        recorder,
     )
     return worker.run(task)

@@ -95,6 +95,7 @@ fs_end() { # EXIT_CODE
   for pid in "$fs_canary" "${fs_watcher:-}"; do
     [[ -n $pid ]] && kill -KILL "$pid" 2>/dev/null
   done
+  declare -F fs_cleanup >/dev/null && fs_cleanup # a container that outlived its launcher
   [[ -n ${FORESHOCK_LOCK_JOB:-} ]] && fs_unlock
   [[ -n ${FS_SCRATCH:-} ]] && fs_remove_scratch "$FS_SCRATCH"
 }

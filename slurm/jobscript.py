@@ -21,13 +21,14 @@ _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What a job runs: shell lines that prepare it (folders, variables), then a command as shell words.
+    """What a job runs: shell lines that prepare it (folders, variables), the command, lines for the job's end.
 
     Both may use `${FS_SCRATCH}`, the job's own node-local folder. A container's launcher is part of the command.
     """
 
     command: str
     prelude: tuple[str, ...] = ()
+    cleanup: tuple[str, ...] = ()
 
     @classmethod
     def from_argv(cls, argv: Sequence[str]) -> Program:
@@ -37,7 +38,8 @@ class Program:
     def lines(self, name: str) -> list[str]:
         """Shell that sets the array `name` once scratch is there."""
         body = [line for text in self.prelude for line in text.rstrip().splitlines()]
-        return ["fs_prepare() {", *(f"  {line}" for line in body), f"  {name}=({self.command})", "}"]
+        lines = ["fs_prepare() {", *(f"  {line}" for line in body), f"  {name}=({self.command})", "}"]
+        return lines + (["fs_cleanup() {", *(f"  {line}" for line in self.cleanup), "}"] if self.cleanup else [])
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,9 +66,21 @@ class _Section(BaseModel):
 class ContainerProfile(_Section):
     """The image that workers run in."""
 
-    image: Path = Field(description="Apptainer image (.sif) or sandbox folder, as the nodes see it")
-    binds: tuple[str, ...] = Field((), description="Further binds, SRC[:DST[:ro]]")
-    nv: bool = Field(True, description="Make the node's NVIDIA driver visible inside")
+    image: str = Field(
+        min_length=1, description="A .sif file or sandbox folder as the nodes see it; pyxis: a .sqsh; podman: a name"
+    )
+    runtime: str = Field(
+        "apptainer", description="Program that runs it: apptainer, singularity, podman, podman-hpc, pyxis"
+    )
+    binds: tuple[str, ...] = Field((), description="Further binds, SRC[:DST[:ro|rw]]")
+    env: tuple[str, ...] = Field(
+        (), description="Variables inside, on purpose: `NAME=value`, or `NAME` and `NCCL_*` from the job's own"
+    )
+    unpack: bool = Field(False, description="Unpack the image at each start: needs no FUSE, but copies it")
+    nv: bool = Field(True, description="Bring in the GPU driver where the profile asks for GPUs, however it does")
+    rocm: bool = Field(False, description="The GPUs are AMD's")
+    verify: bool = Field(False, description="Start nothing in an image without a valid signature")
+    key: str | None = Field(None, description="Public key that has to have signed it; default: the user's keyring")
 
 
 class Profile(_Section):

@@ -7,6 +7,7 @@ in the report, never a failure to report.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +16,12 @@ from typing import Any
 import yaml
 
 from foreshock.analysis.tables.channel import ANSWER
+from foreshock.errors import InputError
 from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.problem_checks import check_summary
+from foreshock.jobs.records.ran_records import all_ran, planned_by
+from foreshock.ran import Ran, deviations
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,10 @@ class Provenance:
     notes: tuple[str, ...]
     reported: str | None = None
     problems: dict[str, Any] | None = None
+    ran: tuple[str, ...] = ()
+    """What computed the shards, as each worker measured it: a line for every different place."""
+    deviations: tuple[str, ...] = ()
+    """Ways in which that was not what the run was planned for."""
 
     @property
     def state(self) -> str | None:
@@ -75,8 +84,15 @@ class Provenance:
                 "Machine",
                 _join(self.metadata.get("host") or self.metadata.get("hostname"), self.metadata.get("platform")),
             ),
-            ("Image", self.metadata.get("image_digest") or self.metadata.get("container_image_digest")),
+            (
+                "Image",
+                None if self.ran else self.metadata.get("image_digest") or self.metadata.get("container_image_digest"),
+            ),
         ]
+        if self.ran:  # what the submitter was in says nothing of the workers
+            facts = [fact for fact in facts if fact[0] != "Image"]
+        facts += [("Computed by", text) for text in self.ran]
+        facts += [("Not as planned", text) for text in self.deviations]
         facts += _prompting_facts(_mapping(self.metadata.get("prompting")))
         return [(name, str(value)) for name, value in facts if value not in (None, "", [])]
 
@@ -110,7 +126,32 @@ def read_provenance(run_dir: Path, reported: str | None = None) -> Provenance:
     notes: list[str] = []
     config, metadata, status = (_read(path, notes) for path in (layout.config, layout.metadata, layout.status))
     problems = _read(layout.problem_checks, notes) if layout.problem_checks.is_file() else None
-    return Provenance(config, metadata, status, tuple(notes), reported, problems)
+    ran = all_ran(layout)
+    try:
+        planned = planned_by(PlanFile.read(layout).settings) if ran else None
+    except InputError:
+        planned = None
+    found = dict.fromkeys(text for one in ran for text in deviations(planned, one)) if planned is not None else ()
+    lines = tuple(map(_ran_text, ran))
+    return Provenance(config, metadata, status, tuple(notes), reported, problems, lines, tuple(found))
+
+
+def _ran_text(ran: Ran) -> str:
+    """One place on one line."""
+    packages = [f"{name} {version}" for name, version in ran.packages.items() if version]
+    cards = [f"{count} x {name}" if count > 1 else name for name, count in Counter(ran.gpus).items()]
+    image = ran.image
+    where = None if image is None else f"image {image.content or image.digest}"
+    parts = [
+        f"commit {ran.commit[:12]}{'+changed' if '+' in ran.commit else ''}" if ran.commit else None,
+        where,
+        *packages,
+        *(cards or ["no GPU"]),
+        f"driver {ran.driver}" if ran.driver else None,
+        f"kernel {ran.kernel}",
+        f"sandbox {ran.sandbox_tier}" if ran.sandbox_tier else None,
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def _read(path: Path, notes: list[str]) -> dict[str, Any]:

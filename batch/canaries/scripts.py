@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from foreshock.batch.executors.slurm_scripts import profile_bind
-from foreshock.containers.launch import Bind, ExecRequest, compose, pass_through_shell
-from foreshock.containers.launch import quote as quote_word
+from foreshock.batch.executors.slurm_scripts import image_program
+from foreshock.containers.launch import Bind, quote
 from foreshock.slurm.jobscript import Program, host_side, render_job, site_setup
 from foreshock.slurm.profile import Profile
 
@@ -81,20 +80,6 @@ def _probe(profile: Profile, folder: Path, role: str) -> Program:
     """The command of `on_node`, started the way a worker of this profile is."""
     scratch = "${FS_SCRATCH}"
     arguments = (str(folder / "on_node.py"), str(folder), role, scratch, str(profile.gpus))
-    image = profile.container
-    if image is None:
-        command = (profile.python or sys.executable, *arguments)
-        return Program(" ".join(quote_word(word) for word in command))
-    launch = compose(
-        ExecRequest(
-            image=str(image.image),
-            command=(profile.python or "python3", *arguments),
-            scratch=scratch,
-            binds=(Bind(str(folder), writable=True), *(profile_bind(text) for text in image.binds)),
-            gpus=profile.gpus if image.nv else 0,
-        )
-    )
-    prelude = ["mkdir -p " + " ".join(quote_word(made) for made in launch.folders)]
-    prelude.append(pass_through_shell(launch.flavour))
-    prelude += [f"export {name}={quote_word(value)}" for name, value in launch.environment.items()]
-    return Program(" ".join(quote_word(word) for word in launch.argv), tuple(prelude))
+    if profile.container is None:
+        return Program(" ".join(quote(word) for word in (profile.python or sys.executable, *arguments)))
+    return image_program(profile, arguments, (Bind(str(folder), writable=True),), {})

@@ -118,6 +118,8 @@ def _sandbox() -> list[Finding]:
         return [Finding("missing", "sandbox", "no tier works here, so no sampled code can be verified", advice)]
     refused = "; ".join(f"{p.tier.value}: {p.reason}" for p in report.probes if not p.available)
     found = f"tier {report.tier.value}" + (f" ({refused})" if refused else "")
+    if not report.is_full:
+        found += "; runs are refused here unless they are told to accept it (--allow-weak-sandbox)"
     return [Finding("ok" if report.is_full else "weak", "sandbox", found, advice)]
 
 
@@ -126,6 +128,7 @@ def _tools() -> list[Finding]:
         "Slurm": (["sbatch", "--version"], "needed for --cluster slurm only"),
         "Slurm accounting": (["sacct", "--version"], "status then uses squeue alone"),
         "apptainer": (["apptainer", "--version"], "needed to run from an image on a cluster only"),
+        "podman": (["podman", "--version"], "another way to run images on a cluster"),
         "docker": (["docker", "--version"], "needed to build images only"),
     }
     return [_tool(what, command, note) for what, (command, note) in commands.items()]

@@ -1,4 +1,4 @@
-"""`foreshock image`: build, check, digest."""
+"""`foreshock image`: build, check, digest, sign, verify."""
 
 from __future__ import annotations
 
@@ -119,29 +119,33 @@ def check(
     engine: Annotated[EngineName | None, typer.Option(help="Default: by the kind of image.")] = None,
     scratch: Annotated[Path | None, typer.Option(help="Writable folder. Default: a temporary one.")] = None,
     unpack: Annotated[bool, typer.Option("--unpack", help="Unpack the SIF in place of mounting it.")] = False,
+    allow_weak_sandbox: Annotated[
+        bool, typer.Option("--allow-weak-sandbox", help="Accept a sandbox that runs refuse without the same consent.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Run the self-test inside an image, without network. Exits with 1 if a check fails.
 
-    Example: foreshock image check foreshock.sif
+    A check fails where a run would be refused.
+
+    Example: foreshock image check foreshock-gpu.sif --gpu required
     """
     import os
     import tempfile
 
     from foreshock.containers import check as checking
     from foreshock.containers.engines import Engine, look
-    from foreshock.containers.launch import RootFilesystem
     from foreshock.containers.selftest import Gpu
 
     with tempfile.TemporaryDirectory(prefix="foreshock-check-") as folder:
         run = checking.compose_run(
             image,
-            checking.selftest_command(Gpu(gpu.value), as_json=as_json),
+            checking.selftest_command(Gpu(gpu.value), as_json=as_json, allow_weak_sandbox=allow_weak_sandbox),
             look(),
             (scratch or Path(folder)).absolute(),
             engine=Engine(engine.value) if engine else None,
             gpus=gpu is GpuName.REQUIRED or (gpu is GpuName.AUTO and Path("/dev/nvidiactl").exists()),
-            root=RootFilesystem.UNPACK if unpack else RootFilesystem.MOUNT,
+            unpack=unpack,
         )
         done = checking.run_in_image(run, dict(os.environ))
     if not done.stdout.strip():
@@ -151,11 +155,52 @@ def check(
 
 
 @app.command("digest")
-def digest(image: Annotated[Path, typer.Argument(help="SIF file or sandbox folder.")]) -> None:
-    """Print the digest that runs and shards record.
+def digest(image: Annotated[str, typer.Argument(help="SIF file, sandbox folder or OCI image name.")]) -> None:
+    """Print the digest that plans and shards record.
 
     Example: foreshock image digest foreshock.sif
     """
     from foreshock.containers.digest import image_file_digest
+    from foreshock.containers.identity import oci_id
 
-    typer.echo(image_file_digest(image))
+    path = Path(image)
+    is_file = path.exists() or image.endswith(".sif") or image.startswith(("/", "."))
+    typer.echo(image_file_digest(path) if is_file else oci_id(image))
+
+
+@app.command("sign")
+def sign(
+    image: Annotated[str, typer.Argument(help="SIF file, or an OCI image in a registry (with cosign).")],
+    key: Annotated[
+        str | None,
+        typer.Option(help="Private key (PEM for a SIF, cosign's own for OCI); default for a SIF: Apptainer's keyring."),
+    ] = None,
+) -> None:
+    """Sign an image: a SIF with Apptainer's keys, an OCI image with cosign.
+
+    Make a key pair first: apptainer key newpair
+
+    Example: foreshock image sign foreshock-gpu.sif
+    """
+    from foreshock.containers.signing import sign_image
+
+    typer.echo(sign_image(image, key))
+
+
+@app.command("verify")
+def verify(
+    image: Annotated[str, typer.Argument(help="SIF file, or an OCI image in a registry (with cosign).")],
+    key: Annotated[
+        str | None, typer.Option(help="Public key (PEM, or cosign's own); default for a SIF: Apptainer's keyring.")
+    ] = None,
+    runtime: Annotated[str | None, typer.Option(help="Default: by the kind of image.")] = None,
+) -> None:
+    """Check an image's signature. Exits with 1 if it is missing, broken or another's.
+
+    `container: {verify: true}` in a Slurm profile asks the same before anything is started.
+
+    Example: foreshock image verify foreshock-gpu.sif
+    """
+    from foreshock.containers.signing import verify_image
+
+    typer.echo(verify_image(image, runtime, key))

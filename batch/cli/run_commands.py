@@ -54,6 +54,10 @@ AdaptiveOption = Annotated[
         help="After the sweep, spend a budget of unprompted attempts where they narrow the estimates most.",
     ),
 ]
+StrictOption = Annotated[
+    bool | None,
+    typer.Option("--strict/--no-strict", help="Workers of another commit or image than planned compute nothing."),
+]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Worker processes.")]
 
 
@@ -69,6 +73,7 @@ def _configuration(
     base_url: str | None = None,
     served_model: str | None = None,
     keep_inconsistent: bool = False,
+    strict: bool | None = None,
 ) -> RunConfig:
     """The configuration from its file or an earlier run, with the command line's overrides."""
     from foreshock.batch.config_file import load_config, load_yaml, parse_config, with_endpoint, with_overrides
@@ -98,6 +103,8 @@ def _configuration(
         data["adaptive"]["enabled"] = adaptive
     if keep_inconsistent:
         data["problems"]["keep_inconsistent"] = True
+    if strict is not None:
+        data["execution"]["strict"] = strict
     data["engine"] = with_endpoint(data["engine"], base_url, served_model)
     return parse_config(data, config)
 
@@ -114,6 +121,7 @@ def run(
     base_url: BaseUrlOption = None,
     served_model: ServedModelOption = None,
     keep_inconsistent: KeepInconsistentOption = False,
+    strict: StrictOption = None,
     run_dir: Annotated[
         Path | None, typer.Option("--run-dir", help="Directory of the new run; default: a dated one in results/.")
     ] = None,
@@ -145,6 +153,7 @@ def run(
         base_url,
         served_model,
         keep_inconsistent,
+        strict,
     )
     if dry_run:
         _show_plan(settings, as_json)
@@ -166,6 +175,7 @@ def plan(
     base_url: BaseUrlOption = None,
     served_model: ServedModelOption = None,
     keep_inconsistent: KeepInconsistentOption = False,
+    strict: StrictOption = None,
     emit_sbatch: Annotated[
         Path | None,
         typer.Option(
@@ -200,6 +210,7 @@ def plan(
         base_url,
         served_model,
         keep_inconsistent,
+        strict,
     )
     if calibrate:
         from foreshock.batch.cli.display import hooks
@@ -220,6 +231,7 @@ def resume(
     run_dir: RunDirArgument = None,
     cluster: ClusterOption = None,
     workers: WorkersOption = None,
+    strict: StrictOption = None,
     analyse: Annotated[
         bool,
         typer.Option("--analyse", help="Of a Slurm run that is complete: aggregate and analyse here, not in a job."),
@@ -244,6 +256,8 @@ def resume(
             data["execution"]["cluster"] = cluster
         if workers is not None:
             data["execution"]["workers"] = workers
+        if strict is not None:
+            data["execution"]["strict"] = strict
         return parse_config(data)
 
     folder = run_dir if run_dir is not None else newest_run(results_dir).root
@@ -306,7 +320,7 @@ def _show_plan(settings: RunConfig, as_json: bool) -> None:
     from foreshock.batch.site import resolve_site
 
     site = resolve_site(settings)
-    summary = summarise(make_plan(settings, image_digest=site.image_digest), site)
+    summary = summarise(make_plan(settings, image=site.image), site)
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
     else:

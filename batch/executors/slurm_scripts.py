@@ -8,15 +8,17 @@ user may have edited since.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from foreshock.batch.executors.slurm_arrays import split_arrays
 from foreshock.batch.executors.slurm_work import AFTER
 from foreshock.batch.site import Site, SlurmSite
-from foreshock.containers.launch import Bind, ExecRequest, compose, pass_through_shell
-from foreshock.containers.launch import quote as quote_word
+from foreshock.containers.identity import require_signature
+from foreshock.containers.launch import PASS_THROUGH, Bind, ExecRequest, GpuKind, compose, quote, split_environment
+from foreshock.containers.linked import linked_folders
+from foreshock.containers.runtimes.registry import RUNTIMES
 from foreshock.jobs.adapters import base_of, hub_cache_of, is_adapter
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
@@ -31,10 +33,14 @@ from foreshock.slurm.submit import Scripts
 def current_settings(site: Site, exclude: Sequence[str] = ()) -> dict[str, Any]:
     """What a submission made now keeps of the site: profiles without the nodes of `exclude`, the image."""
     slurm = site.require_slurm()
+    for profile in (slurm.profile, slurm.final):
+        image = profile.container
+        if image is not None and image.verify:
+            require_signature(image.image, image.runtime, image.key)
     return {
         "profile": without_nodes(slurm.profile, exclude).model_dump(mode="json"),
         "final_profile": without_nodes(slurm.final, exclude).model_dump(mode="json"),
-        "image_digest": site.image_digest,
+        "gpus": slurm.profile.gpus if site.uses_gpus else 0,
     }
 
 
@@ -109,9 +115,10 @@ def make_scripts(layout: RunLayout, plan: PlanFile, submission: Submission) -> S
     profile, final_profile = site.profile, site.final
     root = layout.root.absolute()
     pack = str(submission.pack)
-    digest = submission.settings.get("image_digest")
-    worker = _program(layout, plan, profile, ("-m", "foreshock.jobs", str(root), "--pack", pack), digest)
-    finish = _program(layout, plan, final_profile, ("-m", "foreshock.batch.heal", str(root), "--pack", pack), None)
+    gpus = submission.settings.get("gpus", 0)
+    planned = ("--gpus", str(gpus)) if gpus else ()
+    worker = _program(layout, plan, profile, ("-m", "foreshock.jobs", str(root), "--pack", pack, *planned))
+    finish = _program(layout, plan, final_profile, ("-m", "foreshock.batch.heal", str(root), "--pack", pack))
     arrays = tuple(
         ArrayScript(job.name, submission.token, root, submission.pack, worker, job.elements, profile)
         for job in submission.arrays
@@ -128,11 +135,8 @@ def next_folder(layout: RunLayout, submission: Submission) -> Path:
     return Journal(layout.root.absolute()).root / f"after-{submission.token}"
 
 
-def _program(
-    layout: RunLayout, plan: PlanFile, profile: Profile, arguments: tuple[str, ...], digest: str | None
-) -> Program:
-    image = profile.container
-    if image is None:
+def _program(layout: RunLayout, plan: PlanFile, profile: Profile, arguments: tuple[str, ...]) -> Program:
+    if profile.container is None:
         return Program.from_argv((profile.python or sys.executable, *arguments))
     models = {spec.checkpoint.path.absolute() for spec in plan.specs}
     needed = models | {spec.checkpoint.tokenizer_path.absolute() for spec in plan.specs}
@@ -140,28 +144,48 @@ def _program(
     cached = {path: hub for path in needed if (hub := hub_cache_of(path)) is not None}
     folders = {cached[path][1] if path in cached else path for path in needed}
     cache = next((str(cache) for cache, _ in cached.values()), None)  # of all: it is this process's own
+    folders |= linked_folders(folders, [layout.root.absolute()])
+    binds = (Bind(str(layout.root.absolute()), writable=True), *(Bind(folder) for folder in sorted(map(str, folders))))
+    return image_program(profile, arguments, binds, {} if cache is None else {"HF_HUB_CACHE": cache})
+
+
+def image_program(
+    profile: Profile, arguments: tuple[str, ...], binds: tuple[Bind, ...], environment: Mapping[str, str]
+) -> Program:
+    """Python with `arguments` in the image of a profile that has one, seeing `binds` and what the profile binds."""
+    image = profile.container
+    if image is None:
+        raise ValueError("the profile names no image")
+    runtime = RUNTIMES.get(image.runtime)
+    values, names = split_environment(image.env)
     launch = compose(
         ExecRequest(
-            image=str(image.image),
+            image=image.image,
             command=(profile.python or "python3", *arguments),
             scratch="${FS_SCRATCH}",
-            binds=(
-                Bind(str(layout.root.absolute()), writable=True),
-                *(Bind(folder) for folder in sorted(map(str, folders))),
-                *(profile_bind(text) for text in image.binds),
-            ),
-            gpus=profile.gpus if image.nv else 0,
-            digest=digest,
-            environment={} if cache is None else {"HF_HUB_CACHE": cache},
+            binds=(*binds, *(_bind(text) for text in image.binds)),
+            gpus=profile.gpus if image.nv or image.rocm else 0,
+            gpu_kind=GpuKind.ROCM if image.rocm else GpuKind.NVIDIA,
+            unpack=image.unpack,
+            runtime=image.runtime,
+            image_file=_image_file(image.image) if runtime.takes_files else None,
+            environment={**environment, **values},
+            pass_through=(*PASS_THROUGH, *names),
         )
     )
-    prelude = ["mkdir -p " + " ".join(quote_word(folder) for folder in launch.folders)]
-    prelude.append(pass_through_shell(launch.flavour))
-    prelude += [f"export {name}={quote_word(value)}" for name, value in launch.environment.items()]
-    return Program(" ".join(quote_word(word) for word in launch.argv), tuple(prelude))
+    check: tuple[str, ...] = ()
+    if image.verify and runtime.verify is not None:
+        argv = " ".join(quote(word) for word in runtime.verify(image.image, image.key))
+        check = (f"{argv} || {{ fs_say 'the image is not signed as asked; nothing is started in it'; exit 1; }}",)
+    return Program(launch.command(), (*check, *launch.prelude()), launch.cleanup)
 
 
-def profile_bind(text: str) -> Bind:
+def _image_file(image: str) -> str | None:
+    """The file that a worker reads to say what it runs in; a folder is told by what it holds."""
+    return image if image.startswith("/") and not Path(image).is_dir() else None
+
+
+def _bind(text: str) -> Bind:
     """SRC[:DST[:ro|rw]] as profiles write it."""
     source, _, rest = text.partition(":")
     target, _, mode = rest.partition(":")

@@ -22,8 +22,9 @@ from foreshock.batch.planning.problems import load_run_problems
 from foreshock.batch.planning.specs import CONTROL_TOKEN, SpecBuilder, model_facts
 from foreshock.batch.planning.user_texts import control_token_notes
 from foreshock.batch.site import engine_choice, with_engine
-from foreshock.code_version import git_state
+from foreshock.code_version import code_sha256, running_commit
 from foreshock.errors import InputError
+from foreshock.image_record import ImageIdentity
 from foreshock.jobs.engines.registry import ENGINES, create_engine
 from foreshock.jobs.exploit_code import exploit_answer
 from foreshock.jobs.inputs import RunInputs, forced
@@ -64,18 +65,18 @@ class RunPlan:
 
 
 def make_plan(
-    config: RunConfig, checkpoints: Sequence[Checkpoint] | None = None, *, image_digest: str | None = None
+    config: RunConfig, checkpoints: Sequence[Checkpoint] | None = None, *, image: ImageIdentity | None = None
 ) -> RunPlan:
     """Plan a run. Raises InputError for anything that would make it fail later.
 
     `checkpoints` are those that are there so far, of a run that `grow_plan` will extend; by default all that the
-    configuration names must be there. `image_digest` is the image that workers will start in (`Site.image_digest`).
+    configuration names must be there. `image` is the one that workers will start in (`Site.image`).
     """
     choice = engine_choice(config)
     config = with_engine(config)
     engine = ENGINES.get(config.engine.name)
     engine.require_options(config.engine.options)
-    settings = worker_settings(config, image_digest)
+    settings = worker_settings(config, image)
     if engine.checked_when_built:  # the values too
         create_engine(settings.engine, settings.engine_options).close()
     require_inputs(config)
@@ -296,7 +297,7 @@ def engine_options(engine: EngineConfig) -> dict[str, Any]:
     return options | engine.options
 
 
-def worker_settings(config: RunConfig, image_digest: str | None = None) -> WorkerSettings:
+def worker_settings(config: RunConfig, image: ImageIdentity | None = None) -> WorkerSettings:
     """What workers are told of a configuration. Raises InputError for instructions that cannot be used."""
     engine = with_engine(config).engine
     return WorkerSettings(
@@ -315,8 +316,11 @@ def worker_settings(config: RunConfig, image_digest: str | None = None) -> Worke
         assignment=config.prefill.assignment.value,
         token_logprobs=config.logprob.token_logprobs,
         whole_trace=config.logprob.whole_trace,
-        git_commit=git_state()["commit"],
-        image_digest=image_digest,
+        git_commit=running_commit(),
+        image_digest=None if image is None else image.digest,
+        image_content=None if image is None else image.content,
+        code_sha256=code_sha256(),
+        strict=config.execution.strict,
         reuse_verdicts=config.verifier.reuse_verdicts,
         template_args=config.prompt.template_args,
         opening=config.prompt.opening,

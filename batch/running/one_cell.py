@@ -60,7 +60,7 @@ def evaluate_one(config: RunConfig, output: Path, command: list[str], hooks: Run
         raise InputError("the output is there already", path=output, fix="choose another --output, or add --force")
     layout = RunLayout(output.absolute().parent / f".{output.name}.work")
     site = resolve_site(config)
-    plan = make_plan(config, image_digest=site.image_digest)
+    plan = make_plan(config, image=site.image)
     if len(plan.checkpoints) > 1:
         raise InputError(
             f"holds {len(plan.checkpoints)} checkpoints; this command evaluates one",

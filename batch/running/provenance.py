@@ -27,9 +27,11 @@ import yaml
 from foreshock import __version__
 from foreshock.batch.config import RunConfig
 from foreshock.batch.redact import redact_command, redact_environment, redact_text
-from foreshock.code_version import git_state, image_digest
+from foreshock.batch.site import own_image
+from foreshock.code_version import git_state
 from foreshock.durable import atomic_write_bytes
 from foreshock.errors import DiskFullError, ForeshockError, StopRequestedError
+from foreshock.image_record import own_record
 from foreshock.jobs.records.jsonl import read_json, write_json
 from foreshock.jobs.records.layout import RunLayout
 
@@ -45,6 +47,7 @@ def collect_metadata(secret: str | None = None) -> dict[str, Any]:
     """Everything about the code and the machine that a result may depend on, but the variable named `secret`."""
     import torch
 
+    image = own_image()
     return {
         "foreshock": __version__,
         "git": git_state(),
@@ -56,7 +59,8 @@ def collect_metadata(secret: str | None = None) -> dict[str, Any]:
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "image_digest": image_digest(),
+        "image_digest": image.digest or image.content,
+        "image": own_record(),
         "slurm": {name: value for name, value in sorted(os.environ.items()) if re.match(r"SLURM_.*ID$", name)},
         "environment": redact_environment(os.environ, secret),
         "pip_freeze": list(_installed_packages()),

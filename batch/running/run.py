@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,13 @@ from foreshock.batch.site import Site, resolve_site, with_engine
 from foreshock.batch.status.document import status_document
 from foreshock.batch.status.watched import watch_lock
 from foreshock.code_version import short_commit
-from foreshock.containers.digest import changed_image
+from foreshock.containers.identity import changed_image
 from foreshock.durable import sweep_temporaries
 from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.fingerprint import model_fingerprint
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout, run_dir_name
 from foreshock.jobs.records.planfile import PlanFile, write_pack
+from foreshock.jobs.records.ran_records import planned_by
 from foreshock.jobs.verify.registry import verifier_facts
 from foreshock.slurm.lock import LauncherLock, LockHeldError
 
@@ -96,7 +97,7 @@ def run(
 ) -> RunResult:
     """Plan, execute, aggregate, analyse and report; without `analysed`, stop at the tables."""
     site = resolve_site(config)
-    plan = make_plan(config, image_digest=site.image_digest)
+    plan = make_plan(config, image=site.image)
     layout = create_run(config, plan, command, run_dir)
     hooks.say(f"run directory: {layout.root}")
     return _carry_out(layout, config, site, plan.file, hooks, analysed)
@@ -123,9 +124,12 @@ def resume(
     require_same_models(plan, layout)
     require_same_verifier(plan, layout, config)
     site = resolve_site(config)
-    changed = changed_image(plan.settings.image_digest, site.image_digest)
+    changed = changed_image(planned_by(plan.settings).image, site.image)
     if changed is not None:
         hooks.say(changed)
+    if plan.settings.strict != config.execution.strict:
+        plan = replace(plan, settings=replace(plan.settings, strict=config.execution.strict))
+        plan.write(layout)  # workers read it there
     write_metadata(layout, config.engine.options.get("api_key_env"))
     by_job = site.cluster is Cluster.SLURM and not here
     return _carry_out(layout, config, site, plan, hooks, analysed, status_document(layout) if by_job else None)

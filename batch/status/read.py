@@ -29,6 +29,7 @@ from foreshock.jobs.records.behaviour import alarms as behaviour_alarms
 from foreshock.jobs.records.behaviour import behaviour_of_run
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout, shard_folder_name
 from foreshock.jobs.records.planfile import PlanFile
+from foreshock.jobs.records.ran_records import deviating_shards, planned_by
 from foreshock.jobs.records.shards import count_part_rows
 from foreshock.jobs.spec import SAMPLED_KINDS, JobKind, JobSpec
 
@@ -60,6 +61,7 @@ def _read_planned(layout: RunLayout) -> RunStatus:
     sealed = SealedShards(layout)
     cells: dict[tuple[str, str, int | None], CellStatus] = {}
     commits: Counter[str | None] = Counter()
+    ran: Counter[str | None] = Counter()
     begun = {kind.value: _names(layout.shards / kind.value) for kind in JobKind}
     kinds = {kind: kind.value for kind in JobKind}
     point, name = None, ""
@@ -74,7 +76,7 @@ def _read_planned(layout: RunLayout) -> RunStatus:
         cell.rows_total += n_rows
         folder = shard_folder_name(name, key[2])
         if folder in begun[key[0]]:  # else nothing of the whole cell is there, as one look at the folder above told
-            _count(layout, spec, n_rows, sealed.find(spec, folder), cell, commits)
+            _count(layout, spec, n_rows, sealed.find(spec, folder), cell, commits, ran)
     for cell in cells.values():
         if cell.rows_done >= cell.rows_total and not cell.n_errors:
             cell.state = "done"
@@ -119,7 +121,12 @@ def _read_planned(layout: RunLayout) -> RunStatus:
         queue_hours=None if hours is None else hours.queued,
         tokens_per_second=sealed.tokens_per_second(),
         prefix_hit_rate=sealed.prefix_hit_rate(),
-        notes=slurm.notes + other_code(commits, plan.settings.git_commit) + unread_notes(list(cells.values())),
+        notes=[
+            *slurm.notes,
+            *other_code(commits, plan.settings.git_commit),
+            *deviating_shards(layout, ran, planned_by(plan.settings)),
+            *unread_notes(list(cells.values())),
+        ],
         behaviour=[own.to_json() for own in behaved],
         alarms=behaviour_alarms(behaved),
     )
@@ -134,14 +141,22 @@ def _names(folder: Path) -> frozenset[str]:
 
 
 def _count(
-    layout: RunLayout, spec: JobSpec, n_rows: int, shard: Sealed | None, cell: CellStatus, commits: Counter[str | None]
+    layout: RunLayout,
+    spec: JobSpec,
+    n_rows: int,
+    shard: Sealed | None,
+    cell: CellStatus,
+    commits: Counter[str | None],
+    ran: Counter[str | None],
 ) -> None:
     if shard is None:
         cell.rows_done += min(count_part_rows(layout.parts_folder(spec)), n_rows)
         return
     # Rows that the plan counts but no prefill exists for are done too: there is nothing left to do for them.
     cell.rows_done += n_rows - shard.n_errors
-    commits[shard.git_commit] += 1
+    ran[shard.ran] += 1
+    if shard.ran is None:  # of a version that recorded the commit alone
+        commits[shard.git_commit] += 1
     cell.n_errors += shard.n_errors
     cell.exploits += shard.n_exploits
     compiling, known = shard.behaviour.get("compiles", (0, 0))

@@ -19,8 +19,8 @@ from foreshock.jobs.spec import SAMPLED_KINDS, JobKind, JobSpec
 
 _WORTH = 500
 """New entries that are worth a file: smaller runs are read at once."""
-_FORMAT = 3
-_SHARED = ("git_commit", "behaviour")
+_FORMAT = 4
+_SHARED = ("git_commit", "behaviour", "ran")
 _SAMPLED = ("output_tokens", "generate_s", "prefix_queries", "prefix_hits")
 
 
@@ -33,6 +33,7 @@ class Sealed(NamedTuple):
     n_exploits: int
     git_commit: str | None
     behaviour: dict[str, list[int]]
+    ran: str | None
     output_tokens: float
     generate_s: float
     prefix_queries: float
@@ -111,6 +112,7 @@ class SealedShards:
             manifest.n_exploits or 0,
             manifest.git_commit,
             manifest.behaviour or {},
+            manifest.ran,
             *(manifest.timings.get(name, 0.0) for name in _SAMPLED),
         )
 

@@ -90,7 +90,7 @@ def begin(
     config: RunConfig, site: Site, checkpoints: Sequence[Checkpoint], command: Sequence[str], run_dir: Path
 ) -> tuple[RunLayout, PlanFile, WatchState]:
     """Make the run directory from the first checkpoints."""
-    plan = make_plan(config, checkpoints, image_digest=site.image_digest)
+    plan = make_plan(config, checkpoints, image=site.image)
     layout, state = RunLayout(run_dir), WatchState(str(config.checkpoints.dir))
     state.write(layout)  # before the plan: a watch killed in between finds its directory again
     create_run(config, plan, command, run_dir)

@@ -56,6 +56,10 @@ class WorkerSettings:
     closing: str | None = None
     stop_token_ids: tuple[int, ...] = ()
     whole_trace: bool = False
+    code_sha256: str | None = None
+    image_content: str | None = None
+    strict: bool = False
+    """Whether a worker that is not what was planned (commit, source files, image) computes nothing."""
     rendering: dict[str, Any] = field(default_factory=dict)
     """What was resolved when the run was planned: format, markers and where they were found, stops."""
 

@@ -51,6 +51,8 @@ class ShardManifest:
     behaviour: dict[str, list[int]] = field(default_factory=dict)
     host: str | None = None
     slurm_job: str | None = None
+    ran: str | None = None
+    """Name of the record below `ran/` that says what computed the shard; see `foreshock.ran`."""
     size: int | None = None
     mtime_ns: int | None = None
     """Size and modification time of the shard when it was sealed: where both still hold, it need not be read."""
@@ -76,6 +78,7 @@ class Origin:
     schema_version: int
     slurm_job: str | None = None
     device: str | None = None
+    ran: str | None = None
 
 
 class ShardStore:
@@ -216,6 +219,7 @@ class ShardWriter:
             behaviour=count(line.marks for line in self._lines.values()),
             host=socket.gethostname(),
             slurm_job=self.origin.slurm_job,
+            ran=self.origin.ran,
             size=sealed.st_size,
             mtime_ns=sealed.st_mtime_ns,
             device=self.origin.device,

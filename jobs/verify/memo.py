@@ -32,6 +32,7 @@ class MemoVerifier:
         self._known: OrderedDict[Key, Verification] = OrderedDict()
         self._digests: OrderedDict[int, tuple[Problem, str]] = OrderedDict()
         self.name = inner.name
+        self.tier = getattr(inner, "tier", None)
         self.reused = 0
 
     def identity(self) -> str:

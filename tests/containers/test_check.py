@@ -12,7 +12,7 @@ import pytest
 from foreshock.containers.check import Run, compose_run, run_in_image, runtime_failure, selftest_command
 from foreshock.containers.engines import Engine, Machine
 from foreshock.containers.errors import ImageError
-from foreshock.containers.launch import Flavour, RootFilesystem
+from foreshock.containers.launch import Flavour
 from foreshock.containers.selftest import Gpu
 
 COMMAND = selftest_command(Gpu.NONE, as_json=False)
@@ -22,7 +22,7 @@ MACHINE = Machine(frozenset(Engine), Flavour.APPTAINER, is_root=False, can_drop_
 def test_a_sif_runs_offline_with_scratch_only(tmp_path: Path) -> None:
     image = tmp_path / "a.sif"
     image.write_bytes(b"")
-    run = compose_run(str(image), COMMAND, MACHINE, tmp_path / "s", root=RootFilesystem.UNPACK)
+    run = compose_run(str(image), COMMAND, MACHINE, tmp_path / "s", unpack=True)
     assert run.argv[:2] == ("apptainer", "exec")
     assert {"--cleanenv", "--unsquash", "none"} < set(run.argv)
     assert "--nv" not in run.argv
@@ -43,8 +43,10 @@ def test_buildah_uses_a_working_container_and_removes_it(tmp_path: Path) -> None
     only = replace(MACHINE, engines=frozenset({Engine.BUILDAH}))
     run = compose_run("foreshock:cpu", COMMAND, only, tmp_path)
     assert run.argv[:6] == ("unshare", "--net", "buildah", "run", "--isolation", "chroot")
-    assert run.before[-1] == ("buildah", "from", "--name", "foreshock-check", "foreshock:cpu")
-    assert run.after == (("buildah", "rm", "foreshock-check"),)
+    holder = f"foreshock-check-{os.getpid()}"  # two checks at once do not meet
+    assert run.before[-1] == ("buildah", "from", "--name", holder, "foreshock:cpu")
+    assert run.after == (("buildah", "rm", holder),)
+    assert run.argv[6:] == (holder, "--", *COMMAND)
 
 
 def test_an_image_that_is_not_there_and_a_machine_without_runtime_are_told(tmp_path: Path) -> None:

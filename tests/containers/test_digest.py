@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from foreshock.containers.digest import changed_image, image_file_digest
+from foreshock.containers.digest import image_file_digest
 from foreshock.containers.errors import ImageError
+from foreshock.containers.identity import changed_image
+from foreshock.image_record import ImageIdentity
 
 
 def test_a_sifs_digest_is_what_sha256sum_prints(tmp_path: Path) -> None:
@@ -72,9 +74,11 @@ def test_no_image_says_how_to_build_one(tmp_path: Path) -> None:
 
 
 def test_a_resume_on_another_image_says_so() -> None:
-    assert changed_image("sha256:a", "sha256:a") is None
-    assert changed_image(None, None) is None
-    said = changed_image("sha256:a", "sha256:b")
+    first, second = ImageIdentity("sha256:a", "content-sha256:x"), ImageIdentity("sha256:b", "content-sha256:y")
+    assert changed_image(first, first) is None
+    assert changed_image(ImageIdentity(), ImageIdentity()) is None
+    assert changed_image(first, ImageIdentity("sha256:signed", "content-sha256:x")) is None
+    said = changed_image(first, second)
     assert said is not None
     assert "began in sha256:a and goes on in sha256:b" in said
-    assert "no image" in str(changed_image("sha256:a", None))
+    assert "no image" in str(changed_image(first, ImageIdentity()))

@@ -15,11 +15,12 @@ from foreshock.containers.launch import (
     Bind,
     ExecRequest,
     Flavour,
-    RootFilesystem,
+    GpuKind,
     compose,
     pass_through_shell,
     quote,
     runtime_flavour,
+    split_environment,
 )
 
 WORKER = ("python", "-m", "foreshock.jobs", "task", "7")
@@ -56,7 +57,7 @@ def test_gpu_command_line_brings_the_driver_the_binds_and_the_listed_environment
             gpus=2,
             environment={"VLLM_USE_V1": "1", "CUDA_VISIBLE_DEVICES": "0,1"},
             working_directory="/data/results/run-1",
-            digest="sha256:ab",
+            image_file="/images/foreshock-gpu.sif",
         )
     )
     assert launch.argv == (
@@ -64,24 +65,30 @@ def test_gpu_command_line_brings_the_driver_the_binds_and_the_listed_environment
         *("--bind", "/scratch/job-1:/scratch/job-1:rw"),
         *("--bind", "/scratch/job-1/tmp:/tmp:rw", "--bind", "/scratch/job-1/tmp:/var/tmp:rw"),
         *("--bind", "/data/results:/data/results:rw", "--bind", "/data/models:/models:ro"),
+        *("--bind", "/images/foreshock-gpu.sif:/images/foreshock-gpu.sif:ro"),
         *("--pwd", "/data/results/run-1", "/images/foreshock-gpu.sif", *WORKER),
     )
     assert launch.environment["APPTAINERENV_CUDA_VISIBLE_DEVICES"] == "0,1"
     assert launch.environment["APPTAINERENV_VLLM_USE_V1"] == "1"
-    assert launch.environment["APPTAINERENV_FORESHOCK_IMAGE_DIGEST"] == "sha256:ab"
+    assert launch.environment["APPTAINERENV_FORESHOCK_IMAGE_FILE"] == "/images/foreshock-gpu.sif"
+
+
+def test_amds_gpus_bring_in_amds_driver() -> None:
+    argv = compose(ExecRequest("/i.sif", ("true",), "/s", gpus=1, gpu_kind=GpuKind.ROCM)).argv
+    assert "--rocm" in argv
+    assert "--nv" not in argv
 
 
 @pytest.mark.parametrize(
-    ("flavour", "root", "options"),
+    ("flavour", "unpack", "options"),
     [
-        (Flavour.APPTAINER, RootFilesystem.UNPACK, ["--unsquash"]),
-        (Flavour.SINGULARITY_CE, RootFilesystem.UNPACK, ["--tmp-sandbox"]),
-        (Flavour.APPTAINER, RootFilesystem.SANDBOX, []),
-        (Flavour.SINGULARITY_CE, RootFilesystem.MOUNT, []),
+        (Flavour.APPTAINER, True, ["--unsquash"]),
+        (Flavour.SINGULARITY_CE, True, ["--tmp-sandbox"]),
+        (Flavour.SINGULARITY_CE, False, []),
     ],
 )
-def test_unpacking_and_names_follow_the_program(flavour: Flavour, root: RootFilesystem, options: list[str]) -> None:
-    launch = compose(ExecRequest("/images/sandbox", ("true",), "/scratch/x", flavour=flavour, root=root))
+def test_unpacking_and_names_follow_the_program(flavour: Flavour, unpack: bool, options: list[str]) -> None:
+    launch = compose(ExecRequest("/images/sandbox", ("true",), "/scratch/x", runtime=flavour.value, unpack=unpack))
     assert launch.argv[0] == flavour.value
     assert [word for word in launch.argv if word in ("--unsquash", "--tmp-sandbox")] == options
     prefix = "SINGULARITYENV_" if flavour is Flavour.SINGULARITY_CE else "APPTAINERENV_"
@@ -113,8 +120,11 @@ def test_requests_that_cannot_work_are_refused_by_name(request_: ExecRequest, me
 
 
 def test_the_shell_form_is_the_job_scripts_text() -> None:
-    request = ExecRequest("/images/a b.sif", ("echo", "it's"), "${FORESHOCK_SCRATCH}/job", digest="sha256:ab")
-    lines = compose(request).shell(("SLURM_*", "TZ")).splitlines()
+    request = ExecRequest(
+        "/images/a b.sif", ("echo", "it's"), "${FORESHOCK_SCRATCH}/job", environment={"A": "1 2"},
+        pass_through=("SLURM_*", "TZ"),
+    )  # fmt: skip
+    lines = compose(request).shell().splitlines()
     assert (
         lines[0]
         == 'mkdir -p "${FORESHOCK_SCRATCH}"/job/home "${FORESHOCK_SCRATCH}"/job/tmp "${FORESHOCK_SCRATCH}"/job/cache'
@@ -124,7 +134,7 @@ def test_the_shell_form_is_the_job_scripts_text() -> None:
         'export "APPTAINERENV_$_name=${!_name}" ;; esac; done; unset _name'
     )
     assert 'export APPTAINERENV_FORESHOCK_SCRATCH="${FORESHOCK_SCRATCH}"/job' in lines
-    assert "export APPTAINERENV_FORESHOCK_IMAGE_DIGEST=sha256:ab" in lines
+    assert "export APPTAINERENV_A='1 2'" in lines
     assert lines[-1] == (
         'apptainer exec --cleanenv --no-mount cwd --home "${FORESHOCK_SCRATCH}"/job/home '
         '--bind "${FORESHOCK_SCRATCH}"/job:"${FORESHOCK_SCRATCH}"/job:rw '
@@ -134,7 +144,7 @@ def test_the_shell_form_is_the_job_scripts_text() -> None:
 
 
 def test_variables_known_only_on_the_node_are_handed_over_and_others_are_not() -> None:
-    script = pass_through_shell(Flavour.APPTAINER) + "\nenv"
+    script = pass_through_shell("APPTAINERENV_") + "\nenv"
     environment = {"PATH": os.environ["PATH"], "SLURM_JOB_ID": "12", "CUDA_VISIBLE_DEVICES": "0,1", "MY_TOKEN": "x"}
     done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
     seen = {line for line in done.stdout.splitlines() if line.startswith("APPTAINERENV_")}
@@ -150,7 +160,14 @@ def test_quoting_keeps_every_character(word: str) -> None:
 @pytest.mark.parametrize("name", ["A;B", "*", "1A", "A B"])
 def test_pass_through_names_cannot_smuggle_shell(name: str) -> None:
     with pytest.raises(ImageError, match="is not a variable name"):
-        pass_through_shell(Flavour.APPTAINER, (name,))
+        pass_through_shell("APPTAINERENV_", (name,))
+
+
+def test_a_profiles_env_sets_and_hands_over() -> None:
+    assert split_environment(("VLLM_X=a=b,c", "NCCL_*", "HF_TOKEN")) == ({"VLLM_X": "a=b,c"}, ("NCCL_*", "HF_TOKEN"))
+    for bad in ("A B=1", "=1", "A;B", "*"):
+        with pytest.raises(ImageError, match="variable"):
+            split_environment((bad,))
 
 
 def test_the_runtime_is_recognised_by_its_version_line() -> None:

@@ -28,6 +28,7 @@ from foreshock.containers.selftest import (
     compare_versions,
     driver_version,
     judge_driver,
+    judge_sandbox,
     load_subject,
     run_checks,
 )
@@ -95,6 +96,25 @@ def test_an_old_driver_is_told_with_the_floor(version: str, status: Status) -> N
     assert result.status is status
     if status is Status.FAILED:
         assert "575.57.08 is older than 580.65.06, which CUDA 13.0 needs; ask for nodes" in result.detail
+
+
+def test_an_old_driver_may_do_with_forward_compatibility() -> None:
+    assert judge_driver("550.54.15", "580.65.06", "13.0", compatible=True).status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("state", "consent", "status"),
+    [
+        ("ok", False, Status.OK),
+        ("weak", False, Status.FAILED),
+        ("weak", True, Status.OK),
+        ("missing", True, Status.FAILED),
+    ],
+)
+def test_a_sandbox_that_runs_refuse_fails_without_consent(state: str, consent: bool, status: Status) -> None:
+    check = judge_sandbox({"state": state, "found": "tier x", "fix": "ask"}, allow_weak=consent)
+    assert check.status is status
+    assert ("allow_weak_sandbox: true" in check.detail) == (state == "weak" and not consent)
 
 
 def test_the_drivers_version_is_the_kernel_modules(tmp_path: Path) -> None:

@@ -196,8 +196,9 @@ def _advice(tier: SandboxTier | None, probes: tuple[TierProbe, ...]) -> tuple[st
         )
     if not advice:
         advice.append(
-            "Ask for unprivileged user namespaces; in a container, for a runtime or seccomp profile that permits "
-            "unshare and mount (Docker's default forbids them, Apptainer's does not)."
+            "Ask for unprivileged user namespaces. In a container: start Docker or Podman with --security-opt "
+            "seccomp=unconfined --security-opt systempaths=unconfined (and apparmor=unconfined with AppArmor), or "
+            "use Apptainer, which permits unshare and mount."
         )
     if tier is not SandboxTier.NO_USERNS and landlock.abi() == 0:
         advice.append(f"Ask for Landlock: kernel 5.13 or later with lsm=...,landlock (here: {platform.release()}).")

@@ -205,7 +205,7 @@ def test_metadata_says_what_a_result_depends_on(tmp_path: Path, monkeypatch: pyt
 
 
 def test_every_option_of_the_command_line_is_known_as_harmless_or_kept_back() -> None:
-    kept_back = {"on-alarm", "webhook", "verifier-option", "pip-config"}
+    kept_back = {"key", "on-alarm", "webhook", "verifier-option", "pip-config"}
 
     def options(command: Any) -> set[tuple[str, bool]]:
         own = {(name.lstrip("-"), bool(p.is_flag)) for p in command.params if hasattr(p, "is_flag") for name in p.opts}

@@ -6,12 +6,14 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from foreshock.analysis.report.provenance import read_provenance
 from foreshock.batch import heal
 from foreshock.batch.config import RunConfig
 from foreshock.batch.executors.base import TaskReport
@@ -24,10 +26,12 @@ from foreshock.batch.running.run import RunHooks, create_run, resume
 from foreshock.batch.site import resolve_site
 from foreshock.batch.status.logs import find_logs
 from foreshock.batch.status.of_slurm import cell_states, failures
-from foreshock.errors import InputError
+from foreshock.batch.status.read import read_status
+from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, write_pack
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.spec import ArrayTask, Checkpoint
+from foreshock.jobs.worker import StopFlag, run_array_task
 from foreshock.slurm.commands import SiteLimits
 from foreshock.slurm.journal import Journal, Submission
 from foreshock.slurm.states import JobState
@@ -49,7 +53,7 @@ def profile(tmp_path: Path) -> Callable[..., str]:
 
 def planned(config: RunConfig) -> tuple[RunLayout, PlanFile]:
     """A run directory with a plan, nothing done."""
-    plan = make_plan(config, image_digest=resolve_site(config).image_digest)
+    plan = make_plan(config, image=resolve_site(config).image)
     return create_run(config, plan, ["foreshock", "run"]), plan.file
 
 
@@ -99,6 +103,9 @@ def test_a_container_sees_the_run_the_models_and_the_binds(
     assert worker.command.startswith("apptainer exec")
     assert "--nv" in worker.command
     assert worker.command.endswith(f"python3 -m foreshock.jobs {layout.root} --pack 0")
+    config = config.model_copy(update={"engine": config.engine.model_copy(update={"device": "auto"})})
+    planned_for_gpu = make_scripts(layout, plan, submission(layout, plan, config)).arrays[0].worker
+    assert planned_for_gpu.command.endswith(" --gpus 1")  # there, one that sees none stops
     for bind in (f"{layout.root}:{layout.root}:rw", "/data:/data:ro", "/cfg:/etc/cfg:ro"):
         assert bind in worker.command
     for spec in plan.specs:
@@ -117,7 +124,8 @@ def test_the_image_is_recorded_and_another_one_is_told_on_resume(
     digest = f"sha256:{hashlib.sha256(b'one').hexdigest()}"
     assert plan.settings.image_digest == digest
     worker = make_scripts(layout, plan, submission(layout, plan, config)).arrays[0].worker
-    assert any(f"FORESHOCK_IMAGE_DIGEST={digest}" in line for line in worker.prelude)
+    assert f"{image}:{image}:ro" in worker.command  # read from inside, and so measured
+    assert f"export APPTAINERENV_FORESHOCK_IMAGE_FILE={image}" in worker.prelude
     image.write_bytes(b"another")
     said: list[str] = []
     monkeypatch.setattr("foreshock.batch.running.run._carry_out", lambda *_: None)
@@ -125,14 +133,50 @@ def test_the_image_is_recorded_and_another_one_is_told_on_resume(
     assert [line for line in said if digest in line and "goes on in sha256:" in line]
 
 
-def test_rows_record_the_image_that_their_worker_ran_in(
-    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+def test_the_first_shard_tells_what_computed_it_and_whether_that_was_planned(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("FORESHOCK_IMAGE_DIGEST", "sha256:abc")
-    layout, plan = done(make_config(checkpoints={"steps": [1]}, prefill={"levels": [0]}))
-    assert plan.settings.image_digest == "sha256:abc"
-    manifests = [json.loads(path.read_text()) for path in layout.shards.rglob("*.manifest.json")]
-    assert {manifest["image_digest"] for manifest in manifests} == {"sha256:abc"}
+    """Planned in one image, by another commit; one byte of the image's file is another when the worker looks."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    image = tmp_path / "foreshock.sif"
+    image.write_bytes(b"one")
+    monkeypatch.setenv("FORESHOCK_IMAGE_FILE", str(image))
+    config = make_config(checkpoints={"steps": [1]}, prefill={"levels": [0]})
+    plan = make_plan(config, image=resolve_site(config).image).file
+    assert plan.settings.image_digest == f"sha256:{hashlib.sha256(b'one').hexdigest()}"
+    image.write_bytes(b"onf")
+    layout, _ = done(config)
+    stale = replace(plan.settings, git_commit="0" * 40)
+    replace(plan, settings=stale).write(layout)
+    (manifest,) = [json.loads(path.read_text()) for path in layout.shards.rglob("eval/**/*.manifest.json")][:1]
+    digest = f"sha256:{hashlib.sha256(b'onf').hexdigest()}"
+    assert manifest["image_digest"] == digest
+    record = json.loads((layout.root / "ran" / f"{manifest['ran']}.json").read_text())
+    assert record["image"]["file_sha256"] == digest
+    assert record["packages"]["torch"]
+    assert record["sandbox_tier"]
+    notes = "\n".join(read_status(layout).notes)
+    assert f"computed in image {digest}, planned for {plan.settings.image_digest}" in notes
+    assert "the run was planned by 000000000000" in notes
+    facts = dict(read_provenance(layout.root).facts())
+    assert "Not as planned" in facts
+    assert "kernel" in facts["Computed by"]
+
+
+def test_a_strict_run_computes_nothing_by_another_commit(make_config: MakeConfig) -> None:
+    config = make_config(checkpoints={"steps": [1]}, prefill={"levels": [0]}, execution={"strict": True})
+    layout, plan = planned(config)
+    write_pack(layout, [ArrayTask(0, plan.specs, 1.0)])
+    replace(plan, settings=replace(plan.settings, git_commit="0" * 40)).write(layout)
+    with pytest.raises(ForeshockError, match=r"(?s)planned for: computed by commit .*--no-strict"):
+        run_array_task(layout, 0, 0, StopFlag())
+    assert not list(layout.shards.rglob("*.jsonl"))
+
+
+def test_a_worker_that_was_planned_for_gpus_and_sees_none_stops_at_once(make_config: MakeConfig) -> None:
+    layout, _ = planned(make_config(checkpoints={"steps": [1]}, prefill={"levels": [0]}))
+    with pytest.raises(ForeshockError, match="planned for 2 GPUs and sees none"):
+        run_array_task(layout, 0, 0, StopFlag(), gpus=2)
 
 
 def test_a_container_sees_the_bases_of_adapters(

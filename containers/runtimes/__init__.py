@@ -1,0 +1,1 @@
+"""Programs that run images on compute nodes, one file a kind."""
