@@ -53,7 +53,8 @@ def test_everything_is_written_and_told(two_runs: list[RunSource], tmp_path: Pat
     options = EmergenceOptions(permutations=19, rate_models=False, per_problem=True)
     done = run_emergence(two_runs, tmp_path / "out", options)
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    figures = {f"{name}.{kind}" for name in ("auc_vs_cutoff", "feature_separation") for kind in ("png", "pdf", "csv")}
+    kinds = ("svg", "png", "pdf", "csv")
+    figures = {f"{name}.{kind}" for name in ("auc_vs_cutoff", "feature_separation") for kind in kinds}
     assert names == {"all_results.csv", "features.csv", "problem_results.csv", "summary.json"} | figures
     written = pd.read_csv(tmp_path / "out" / "all_results.csv")
     first = ["cutoff_idx", "metric", "model", "auc", "auc_lower", "auc_upper", "auc_within_run", "p_value", "n"]

@@ -87,7 +87,7 @@ def test_a_machine_that_cannot_verify_is_named_in_plan_and_report(
     plan.write(layout)
     said = "the problems were not checked: this machine cannot verify: no tier works here"
     assert plan.checked.problems
-    assert said in read_provenance(layout.root).notes
+    assert said in check_lines(read_provenance(layout.root).problems or {})
 
 
 def test_kept_problems_run_and_are_named(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
