@@ -71,7 +71,12 @@ def test_what_a_site_refuses_is_told_and_ctrl_c_leaves_nothing(bed: Any) -> None
     assert "CUDA_VISIBLE_DEVICES=0" in found["GPUs"]["found"]
     assert_nothing_is_left(bed, folder)
 
-    running = subprocess.Popen(bed.user_argv(argv(bed, folder)), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # Tests started from a background shell have SIGINT ignored, and a program inherits that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        running = subprocess.Popen(bed.user_argv(argv(bed, folder)), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert running.stderr is not None
     for line in running.stderr:
         if b"runs on" in line:
