@@ -181,5 +181,5 @@ def _counted(k: int, n: int) -> Rate | None:
     return Rate(k / n, float(lower[0]), float(upper[0]), "", counted=True)
 
 
-def _known(value: object) -> float | None:
-    return None if pd.isna(value) else float(value)  # type: ignore[call-overload, arg-type]  # pandas' scalar union
+def _known(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)

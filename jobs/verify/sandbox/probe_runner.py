@@ -5,7 +5,6 @@ A layer counts as present when an attempt fails, not when a version number promi
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import resource
@@ -101,8 +100,9 @@ def _capability(request: dict[str, Any]) -> None:
 
 
 def _namespace(request: dict[str, Any]) -> None:
-    with contextlib.suppress(AttributeError):
-        os.unshare(0x10000000)  # type: ignore[attr-defined,unused-ignore]  # Python 3.12
+    unshare = getattr(os, "unshare", None)  # since Python 3.12
+    if unshare is not None:
+        unshare(0x10000000)
         return
     import ctypes
 

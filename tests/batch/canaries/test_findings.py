@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -148,10 +147,9 @@ def test_scripts_are_valid_shell_and_ask_for_what_the_profile_asks(tmp_path: Pat
     assert "apptainer" not in final.split("fc_arrive\n")[-1]
 
 
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs shellcheck")
-def test_the_shell_passes_shellcheck() -> None:
+def test_the_shell_passes_shellcheck(shellcheck: str) -> None:
     path = Path(__file__).parents[3] / "batch" / "canaries" / "canary.sh"
-    subprocess.run(["shellcheck", "--shell=bash", str(path)], check=True)
+    subprocess.run([shellcheck, "--shell=bash", str(path)], check=True)
 
 
 def test_dry_run_prints_the_scripts_and_asks_nothing_of_slurm(tmp_path: Path) -> None:
