@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from foreshock.batch.config import CheckpointsConfig, Steps
+from foreshock.batch.config import CheckpointsConfig
+from foreshock.batch.config_values import Steps
 from foreshock.errors import InputError
 from foreshock.jobs.fingerprint import find_tokenizer
 from foreshock.jobs.hub_checkpoints import cached_revisions
