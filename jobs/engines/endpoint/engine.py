@@ -12,14 +12,13 @@ import logging
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.closing import Closing
 from foreshock.jobs.engines.admission import (
-    ModelLimits,
     failed_generation,
     failed_score,
     require_scoring_temperature,
@@ -36,9 +35,9 @@ from foreshock.jobs.engines.base import (
 )
 from foreshock.jobs.engines.endpoint.behaviour import judge_behaviour, require_finite_tokens
 from foreshock.jobs.engines.endpoint.chat import continued_messages
-from foreshock.jobs.engines.endpoint.http import EndpointClient, RefusedError, UnreachableError, WrongModelError
+from foreshock.jobs.engines.endpoint.http import EndpointClient, RefusedError, UnreachableError
 from foreshock.jobs.engines.endpoint.identity import ServedModel, Watch, choose_model, fill_placeholders, read_models
-from foreshock.jobs.engines.endpoint.probe import Abilities, probe_generation, probe_scoring
+from foreshock.jobs.engines.endpoint.probe import probe_generation, probe_scoring
 from foreshock.jobs.engines.endpoint.protocol import (
     CHAT,
     COMPLETIONS,
@@ -50,6 +49,7 @@ from foreshock.jobs.engines.endpoint.protocol import (
     require_same_prompt,
 )
 from foreshock.jobs.engines.endpoint.scoring import Scorer
+from foreshock.jobs.engines.endpoint.served import Served, explain, require_control
 from foreshock.jobs.engines.endpoint.stream import LoopThread, Stream
 from foreshock.jobs.engines.stopping import finished
 from foreshock.jobs.fingerprint import stated_vocab_size
@@ -73,27 +73,6 @@ R = TypeVar("R", GenerationResult, PromptLogprobs)
 
 class EndpointError(ForeshockError):
     """A server that cannot be used at all; single requests that fail become error rows instead."""
-
-
-@dataclass(frozen=True)
-class _Served:
-    """The checkpoint in service: what the server showed, and what is needed to talk about it."""
-
-    client: EndpointClient
-    model: ServedModel
-    abilities: Abilities
-    watch: Watch
-    tokenizer: Tokenizer
-    vocab_size: int
-    probe: tuple[int, ...]
-
-    @property
-    def limits(self) -> ModelLimits:
-        return ModelLimits(self.vocab_size, self.model.max_model_len)
-
-    @property
-    def answers_as(self) -> str | None:
-        return self.watch.answers_as
 
 
 class OpenAIEngine(Closing):
@@ -150,7 +129,7 @@ class OpenAIEngine(Closing):
         self.forward_count = self.scored_sequences = self.generated_tokens = self.builds = self.swaps = 0
         self.notes: list[str] = []
         self._loop: LoopThread | None = None
-        self._served: _Served | None = None
+        self._served: Served | None = None
         self._scorer: Scorer | None = None
 
     @property
@@ -216,7 +195,7 @@ class OpenAIEngine(Closing):
             ) from None
         return choose_model(models, wanted, checkpoint, client.base_url)
 
-    async def _recognise(self, client: EndpointClient, checkpoint: Checkpoint, tokenizer: Tokenizer) -> _Served:
+    async def _recognise(self, client: EndpointClient, checkpoint: Checkpoint, tokenizer: Tokenizer) -> Served:
         model = await self._listed(client, checkpoint)
         probe = encode_prompt(tokenizer, "Count from one to ten: one, two,") or (0, 1, 2)
         abilities = await probe_generation(client, self._path, model.id, probe)
@@ -232,7 +211,7 @@ class OpenAIEngine(Closing):
         abilities = replace(abilities, behaviour=behaviour)
         watch = Watch(client, model, abilities, self._path, self._interval_s)
         client.on_fault = watch.fault
-        return _Served(
+        return Served(
             client, model, abilities, watch, tokenizer, stated_vocab_size(checkpoint.path) or len(tokenizer), probe
         )
 
@@ -271,11 +250,11 @@ class OpenAIEngine(Closing):
             try:
                 return await self._complete(served, request)
             except (RefusedError, UnreachableError, ValueError) as error:
-                return failed_generation(request, _explain(served, error))
+                return failed_generation(request, explain(served, error))
 
         yield from self._stream(served, requests, one, failed_generation, stop)
 
-    async def _complete(self, served: _Served, request: GenerationRequest) -> GenerationResult:
+    async def _complete(self, served: Served, request: GenerationRequest) -> GenerationResult:
         sent = request
         if served.model.max_model_len is not None:  # the engines in process stop at the context's end, servers refuse
             room = served.model.max_model_len - len(request.prompt_token_ids)
@@ -287,7 +266,7 @@ class OpenAIEngine(Closing):
         if served.abilities.by_logprobs:  # stop strings would be cut off its ids by count, which is a guess
             sent = replace(sent, stop=())
         if not ids_told and not (served.abilities.wide and how.stop_ids):
-            _require_control(served.tokenizer, request.stop_token_ids)
+            require_control(served.tokenizer, request.stop_token_ids)
         body = generation_body(
             served.model.id,
             sent,
@@ -349,7 +328,7 @@ class OpenAIEngine(Closing):
                 prompt = self._prompt(served, ids, request.conversation)
                 found = await scorer.score(request, prompt, temperature)
             except (RefusedError, UnreachableError, ValueError) as error:
-                return failed_score(request, _explain(served, error))
+                return failed_score(request, explain(served, error))
             self.forward_count += 1
             self.scored_sequences += 1
             method = LogprobTemperature.TOP_K if found.partial else LogprobTemperature.FULL_SOFTMAX
@@ -357,7 +336,7 @@ class OpenAIEngine(Closing):
 
         yield from self._stream(served, requests, one, failed_score, never)
 
-    def _scoring(self, served: _Served) -> Scorer:
+    def _scoring(self, served: Served) -> Scorer:
         """How the server scores prompts, found out once."""
         assert self._loop is not None
         if self._scorer is None:
@@ -384,7 +363,7 @@ class OpenAIEngine(Closing):
 
     # -- helpers
 
-    async def _probe_scoring(self, served: _Served) -> ScoreWay:
+    async def _probe_scoring(self, served: Served) -> ScoreWay:
         """How prompts are scored, held against a token of which the server told the log-probability when it drew it."""
         first, told = served.abilities.behaviour.first, served.abilities.distribution or {}
         likeliest = None if first is None else told.get(decode(served.tokenizer, (first,)))
@@ -393,7 +372,7 @@ class OpenAIEngine(Closing):
 
     def _stream(
         self,
-        served: _Served,
+        served: Served,
         requests: Sequence[Q],
         one: Callable[[Q], Awaitable[R]],
         fail: Callable[[Q, str], R],
@@ -424,32 +403,11 @@ class OpenAIEngine(Closing):
         finally:
             loop.call(stream.cancel())
 
-    def _prompt(self, served: _Served, ids: tuple[int, ...], conversation: Conversation | None) -> dict[str, Any]:
+    def _prompt(self, served: Served, ids: tuple[int, ...], conversation: Conversation | None) -> dict[str, Any]:
         messages = continued_messages(served.tokenizer, conversation, ids) if self._path == CHAT else None
         return prompt_fields(ids, messages, conversation.template_args if conversation is not None else None)
 
-    def _loaded(self) -> _Served:
+    def _loaded(self) -> Served:
         if self._served is None:
             raise RuntimeError("no checkpoint is loaded; call load(checkpoint) first")
         return self._served
-
-
-def _require_control(tokenizer: Tokenizer, stop_token_ids: Sequence[int]) -> None:
-    """Raise ValueError for stop tokens whose text other tokens may spell: a server that heeds no ids stops at texts."""
-    control = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
-    ordinary = [token for token in stop_token_ids if token not in control]
-    if ordinary:
-        raise ValueError(
-            f"the server heeds no stop_token_ids, and stop token {ordinary[0]} is no control token: its text "
-            f"({decode(tokenizer, (ordinary[0],))!r}) may be part of other tokens"
-        )
-
-
-def _explain(served: _Served, error: Exception) -> str:
-    """The text of a row's error. Raises WrongModelError when the server has lost the model."""
-    if isinstance(error, RefusedError) and error.status == 404:
-        raise WrongModelError(
-            f"{served.client.base_url} no longer serves {served.model.id!r}: {error}\n"
-            "  -> serve the checkpoint again and resume the run"
-        )
-    return str(error)
