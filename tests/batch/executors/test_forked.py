@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from foreshock.batch.config import RunConfig
 from foreshock.batch.executors.factory import preload
 from foreshock.batch.executors.forked import ForkedProcesses
 from foreshock.jobs.engines.registry import ENGINES
@@ -42,10 +42,18 @@ def tasks_that_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def processes(tmp_path: Path, tasks_that_wait: str) -> Iterator[ForkedProcesses]:
-    forked = ForkedProcesses(tmp_path, [tasks_that_wait])
-    yield forked
-    forked.terminate()
-    forked.close()
+    with forked(tmp_path, tasks_that_wait) as processes:
+        yield processes
+
+
+@contextlib.contextmanager
+def forked(folder: Path, *modules: str) -> Iterator[ForkedProcesses]:
+    processes = ForkedProcesses(folder, modules)
+    try:
+        yield processes
+    finally:
+        processes.terminate()
+        processes.close()
 
 
 def until(what: Callable[[], object], seconds: float = 60.0) -> None:
@@ -72,8 +80,9 @@ def server_of(processes: ForkedProcesses) -> int:
 def start(processes: ForkedProcesses, folder: Path, n: int) -> list[Path]:
     logs = [folder / f"task-{i}.log" for i in range(n)]
     for i, log in enumerate(logs):
-        processes.start(i, 0, log, {})
+        processes.start(i, 0, log, {"OMP_NUM_THREADS": "1"})
     until(lambda: all((folder / f"started-{i}").exists() for i in range(n)))
+    until(lambda: processes.ended() or len(processes.pids()) == n)  # a task may run before its pid has arrived
     return logs
 
 
@@ -95,7 +104,6 @@ def test_a_server_that_dies_takes_its_tasks_along_and_is_started_again(
     processes: ForkedProcesses, tmp_path: Path
 ) -> None:
     logs = start(processes, tmp_path, 2)
-    processes.ended()
     pids = processes.pids().values()
     os.kill(server_of(processes), signal.SIGKILL)
     codes: dict[int, int] = {}
@@ -130,16 +138,11 @@ def test_a_failed_import_is_told_by_the_task(tmp_path: Path) -> None:
     processes.close()
 
 
-def test_with_all_of_it_imported_the_server_has_one_thread(
-    tmp_path: Path, tasks_that_wait: str, make_config: Callable[..., RunConfig]
-) -> None:
+def test_with_all_of_it_imported_the_server_has_one_thread(tmp_path: Path, tasks_that_wait: str) -> None:
     """A fork copies one thread alone; locks that others held would stay locked."""
-    processes = ForkedProcesses(tmp_path, [*preload(ENGINES.get("transformers")), tasks_that_wait])
-    processes.start(0, 0, tmp_path / "task-0.log", {"OMP_NUM_THREADS": "1"})
-    until(lambda: (tmp_path / "started-0").exists())
-    processes.ended()
-    server = server_of(processes)
-    assert "libtorch_cpu" in Path(f"/proc/{server}/maps").read_text()
-    assert len(list(Path(f"/proc/{server}/task").iterdir())) == 1
-    assert processes.terminate() == {0: EXIT_STOPPED}
-    processes.close()
+    with forked(tmp_path, *preload(ENGINES.get("transformers")), tasks_that_wait) as processes:
+        start(processes, tmp_path, 1)
+        server = server_of(processes)
+        assert "libtorch_cpu" in Path(f"/proc/{server}/maps").read_text()
+        assert len(list(Path(f"/proc/{server}/task").iterdir())) == 1
+        assert processes.terminate() == {0: EXIT_STOPPED}
