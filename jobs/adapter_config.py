@@ -6,6 +6,7 @@ false or empty. Pure.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -85,7 +86,7 @@ _TASKS = (None, "CAUSAL_LM")
 
 def check_config(config: Mapping[str, Any], file: Path) -> None:
     """Raise AdapterError for anything in an adapter_config.json that the plain arithmetic does not cover."""
-    for check in (_method, _refused_keys, _initialisation, _unknown_keys, _numbers):
+    for check in (_method, _refused_keys, _initialisation, _unknown_keys, _switches, _numbers):
         check(config, file)
 
 
@@ -141,11 +142,18 @@ def _unknown_keys(config: Mapping[str, Any], file: Path) -> None:
         )
 
 
+def _switches(config: Mapping[str, Any], file: Path) -> None:
+    for key in ("use_rslora", "ensure_weight_tying", "fan_in_fan_out"):
+        if not isinstance(config.get(key), bool | None):
+            raise AdapterError(f"{key} is {config[key]!r}; valid: true, false", path=file)
+
+
 def _numbers(config: Mapping[str, Any], file: Path) -> None:
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if not _is_rank(rank) or not _is_number(alpha):
         raise AdapterError(
-            f"r {rank!r} and lora_alpha {alpha!r}; valid: a whole number above 0, a number (both are needed)", path=file
+            f"r {rank!r} and lora_alpha {alpha!r}; valid: a whole number above 0, a finite number (both are needed)",
+            path=file,
         )
     for key, valid in (("rank_pattern", _is_rank), ("alpha_pattern", _is_number)):
         _check_pattern(config.get(key), key, valid, file)
@@ -155,7 +163,7 @@ def _check_pattern(patterns: Any, key: str, valid: Callable[[Any], bool], file: 
     if not is_set(patterns):
         return
     if not isinstance(patterns, Mapping) or not all(valid(value) for value in patterns.values()):
-        raise AdapterError(f"{key} is {patterns!r}; valid: module names to numbers above 0", path=file)
+        raise AdapterError(f"{key} is {patterns!r}; valid: module names to finite numbers, ranks above 0", path=file)
     for pattern in patterns:
         try:
             re.compile(rf"(.*\.)?({pattern})$")
@@ -173,4 +181,4 @@ def _is_rank(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

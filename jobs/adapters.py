@@ -16,9 +16,9 @@ from typing import Any
 from foreshock.jobs.adapter_config import AdapterError as AdapterError
 from foreshock.jobs.adapter_config import check_config
 from foreshock.jobs.safetensors_headers import stored_tensors
+from foreshock.jobs.weight_files import ADAPTER_CONFIG, holds_adapter
 
 _LISTED_BASES = "base_model_name_or_path"
-_CONFIG = "adapter_config.json"
 _NEEDED = ("*.json", "model*.safetensors", "*.model", "*.jinja", "*.txt")
 """A model's files, without the other formats of its weights that many repositories on the hub hold beside them."""
 
@@ -51,7 +51,7 @@ class Adapter:
     def changes_ends(self) -> bool:
         """Whether its tensors touch embeddings or output layer."""
         ends = re.compile(r"(^|\.)(embed_tokens|lm_head|wte|embed_in|embed_out)\.")
-        return any(ends.search(name) for name in stored_tensors(sorted(self.path.glob("*.safetensors"))))
+        return any(ends.search(name) for name in stored_tensors(sorted(self.path.glob("adapter_model*.safetensors"))))
 
     def rank_of(self, module: str) -> int:
         """The rank that the configuration gives a module."""
@@ -74,7 +74,7 @@ def _by_pattern(patterns: Mapping[str, Any], module: str, default: Any) -> Any:
 
 def is_adapter(path: Path) -> bool:
     """Whether the directory holds an adapter (LoRA) and no full model."""
-    return (path / _CONFIG).is_file() and not (path / "config.json").is_file()
+    return holds_adapter(path)
 
 
 def read_adapter(path: Path) -> Adapter:
@@ -82,7 +82,7 @@ def read_adapter(path: Path) -> Adapter:
 
     Raises AdapterError for anything but plain LoRA and for a base that is not on this machine.
     """
-    file = path / _CONFIG
+    file = path / ADAPTER_CONFIG
     config = _read_json(file)
     check_config(config, file)
     return Adapter(
@@ -111,12 +111,12 @@ def base_of(path: Path) -> Path:
     if stacked is not None:
         raise AdapterError(
             f"its base {stacked} is an adapter itself; adapters of adapters cannot be served",
-            path=path / _CONFIG,
+            path=path / ADAPTER_CONFIG,
             fix=f"merge that one first (peft: merge_and_unload, save_pretrained) and name it in {_LISTED_BASES}",
         )
     raise AdapterError(
         f"base model {named!r} is not here; looked at {', '.join(map(str, places))} and in the Hugging Face cache",
-        path=path / _CONFIG,
+        path=path / ADAPTER_CONFIG,
         fix=f"get it with `foreshock prefetch CONFIG.yaml`, or write its directory into {_LISTED_BASES}",
     )
 
@@ -143,24 +143,24 @@ def fetch_base(path: Path) -> tuple[Path, bool]:
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise AdapterError(
             f"base model {named!r} is not here and could not be fetched: {' '.join(str(error).split())}",
-            path=path / _CONFIG,
+            path=path / ADAPTER_CONFIG,
             fix="check the name and this machine's internet, or put the base there as a folder",
         ) from error
 
 
 def _named_base(path: Path) -> tuple[str, list[Path], str | None]:
     """The base that the adapter names, the folders this may mean, and the revision of it on the hub."""
-    config = _read_json(path / _CONFIG)
+    config = _read_json(path / ADAPTER_CONFIG)
     named, revision = config.get(_LISTED_BASES), config.get("revision")
     if not isinstance(named, str) or not named:
-        raise AdapterError(f"names no base model ({_LISTED_BASES} is {named!r})", path=path / _CONFIG)
+        raise AdapterError(f"names no base model ({_LISTED_BASES} is {named!r})", path=path / ADAPTER_CONFIG)
     given = Path(named).expanduser()
     places = [given] if given.is_absolute() else [path / given, path.parent / given, Path.cwd() / given]
     return named, places, str(revision) if revision else None
 
 
 def _folder(places: list[Path]) -> Path | None:
-    return next((place.resolve() for place in places if (place / "config.json").is_file()), None)
+    return next((p.resolve() for p in places if (p / "config.json").is_file() and not is_adapter(p)), None)
 
 
 def hub_cache_of(path: Path) -> tuple[Path, Path] | None:

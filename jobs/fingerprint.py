@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,16 +18,14 @@ from typing import Any
 from foreshock.errors import InputError
 from foreshock.jobs.adapters import base_of, is_adapter
 from foreshock.jobs.model_folder import sharded_format, tokenizer_folder
+from foreshock.jobs.weight_files import CheckpointError as CheckpointError
+from foreshock.jobs.weight_files import read_config as read_config
+from foreshock.jobs.weight_files import weight_files
 
 WHOLE_FILE_LIMIT = 64 * 2**20
 _BLOCK = 64 * 2**10
 _N_BLOCKS = 256
-_NUMBERED_SHARD = re.compile(r"-\d{5}-of-(?P<total>\d{5})\.(?:safetensors|bin)$")
 _VOLATILE_CONFIG_KEYS = ("_name_or_path", "transformers_version", "base_model_name_or_path", "peft_version")
-
-
-class CheckpointError(InputError):
-    """A directory that is not a usable checkpoint; the message says what is missing and what is valid."""
 
 
 def model_fingerprint(path: Path) -> str:
@@ -88,7 +85,7 @@ def _check(path: Path, *, require_tokenizer: bool) -> tuple[Path, ...]:
         missing.append("config.json")
     if require_tokenizer and find_tokenizer(path) is None:
         missing.append("a tokenizer (tokenizer.json, or tokenizer.model, with tokenizer_config.json)")
-    weights = _weight_files(path)
+    weights = weight_files(path)
     if not weights:
         missing.append("weights (*.safetensors, or pytorch_model*.bin)")
     if missing:
@@ -118,19 +115,6 @@ def _beside(path: Path) -> str:
     return f"\n  -> {path.parent} holds {', '.join(found[:8])}{more}"
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """A JSON object from disk. Raises CheckpointError naming file, line and column."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path}:{error.lineno}: not valid JSON ({error.msg}, column {error.colno})") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, found {type(data).__name__}")
-    return data
-
-
 def stated_dtype(config: Mapping[str, Any]) -> str:
     """The data type of a parsed config.json's model: where it names none, transformers' default, float32, or bfloat16
     around quantised weights."""
@@ -158,36 +142,6 @@ def stated_context_length(path: Path) -> int | None:
     inner = {**config, **text} if isinstance(text, Mapping) else config
     given = next((inner[key] for key in ("max_position_embeddings", "n_positions") if inner.get(key)), None)
     return given if isinstance(given, int) and given > 0 else None
-
-
-def _weight_files(path: Path) -> tuple[Path, ...]:
-    """Safetensors if there are any, else .bin files; all shards of an index must be there."""
-    for stem in ("model.safetensors", "pytorch_model.bin"):
-        index = path / f"{stem}.index.json"
-        if index.is_file():
-            shards = sorted(set(read_config(index).get("weight_map", {}).values()))
-            absent = [name for name in shards if not (path / name).is_file()]
-            if absent or not shards:
-                raise CheckpointError(
-                    f"{path}: {index.name} lists {len(shards)} weight files, {len(absent)} of them missing "
-                    f"({', '.join(absent[:4]) or 'the index is empty'}); copy the checkpoint again"
-                )
-            return tuple(path / name for name in shards)
-    found = sorted(path.glob("*.safetensors")) or sorted(path.glob("pytorch_model*.bin"))
-    _require_whole_set(path, found)
-    if not found and (path / "adapter_model.bin").is_file():
-        found = [path / "adapter_model.bin"]
-    return tuple(found)
-
-
-def _require_whole_set(path: Path, files: list[Path]) -> None:
-    """Numbered shards say how many there are; their index, which savers write last, may not be there yet."""
-    numbered = [match for file in files if (match := _NUMBERED_SHARD.search(file.name))]
-    if numbered and len(numbered) < int(numbered[0]["total"]):
-        raise CheckpointError(
-            f"{path}: {len(numbered)} of {int(numbered[0]['total'])} weight files and no index; copy the checkpoint "
-            "again, or wait until it is written"
-        )
 
 
 def _check_safetensors(file: Path) -> None:

@@ -89,7 +89,7 @@ def stated_tie(path: Path, config: Mapping[str, Any]) -> bool:
     from transformers import AutoConfig
 
     try:
-        found = AutoConfig.from_pretrained(path)
+        found = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, KeyError):
         return True  # the default of configurations; loading says what is wrong with this one
     return bool(getattr(found, "tie_word_embeddings", True))

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+from foreshock.jobs.adapter_config import is_set
 from foreshock.jobs.adapters import Adapter
 from foreshock.jobs.fingerprint import check_weights, read_config
 from foreshock.jobs.safetensors_headers import stored_tensors
 from foreshock.jobs.ties import is_embedding, is_output, read_ties
+from foreshock.jobs.weight_files import ADAPTER_CONFIG
 
+_LAYER = re.compile(r"\.\d+\.")
 _PREFIX = "base_model.model."
 _FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?:embedding_)?(?P<side>[AB])(?:\.default)?(?:\.weight)?$")
 
@@ -50,11 +55,57 @@ def adapter_problem(adapter: Adapter) -> str | None:
         return f"it changes {', '.join(ends)}, but its base ties output layer and embeddings: the trained model has two"
     strangers = sorted(changed - base.keys() - (set(ends) if _both(ends) else set()))
     if strangers:
+        return _strange(strangers, base, adapter)
+    left_out = _left_out(adapter, ranks, base)
+    if left_out:
         return (
-            f"{len(strangers)} of its modules are not in its base {adapter.base}, first {strangers[0]!r}: it was "
-            "trained on another model"
+            f"{len(left_out)} modules that target_modules names have no factors, although other layers' have, first "
+            f"{left_out[0]!r}: it was not saved whole"
         )
     return None
+
+
+def _strange(strangers: list[str], base: Iterable[str], adapter: Adapter) -> str:
+    """Why modules of the adapter are not in its base: stored there under other names, or not at all."""
+    by_tail = {_tail(name): name for name in base}
+    if all(_tail(name) in by_tail for name in strangers):
+        return (
+            f"its base {adapter.base} stores its tensors under other names than those it was trained by "
+            f"({by_tail[_tail(strangers[0])]!r} where the adapter has {strangers[0]!r}), so where they belong is not "
+            "said"
+        )
+    return (
+        f"{len(strangers)} of its modules are not in its base {adapter.base}, first {strangers[0]!r}: it was "
+        "trained on another model"
+    )
+
+
+def _tail(name: str) -> str:
+    """A tensor's name from its layer on."""
+    return re.sub(r"^.*?\b(?=(?:layers|h|blocks)\.\d+\.)", "", name)
+
+
+def _left_out(adapter: Adapter, ranks: Mapping[str, Any], base: Iterable[str]) -> list[str]:
+    """Modules that the configuration targets and that lack factors, where the same module of other layers has them."""
+    config = read_config(adapter.path / ADAPTER_CONFIG)
+    if is_set(config.get("layers_to_transform")):
+        return []
+
+    def named(patterns: Any, module: str) -> bool:
+        if isinstance(patterns, str):
+            return patterns == "all-linear" or re.fullmatch(patterns, module) is not None
+        return any(module == name or module.endswith(f".{name}") for name in patterns or ())
+
+    kinds = {_LAYER.sub(".N.", module) for module in ranks}
+    modules = (name.removesuffix(".weight") for name in base if name.endswith(".weight"))
+    return sorted(
+        module
+        for module in modules
+        if module not in ranks
+        and _LAYER.sub(".N.", module) in kinds
+        and named(config.get("target_modules"), module)
+        and not named(config.get("exclude_modules"), module)
+    )
 
 
 def _both(ends: list[str]) -> bool:

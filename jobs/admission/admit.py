@@ -11,10 +11,15 @@ from typing import Any
 from foreshock.errors import InputError
 from foreshock.jobs.adapters import Adapter, is_adapter, read_adapter
 from foreshock.jobs.admission.adapter_fit import adapter_problem
-from foreshock.jobs.admission.file_notes import generation_rules, tokens_without_a_row, two_templates
+from foreshock.jobs.admission.file_notes import (
+    generation_rules,
+    template_without_tokenizer,
+    tokens_without_a_row,
+    two_templates,
+)
 from foreshock.jobs.admission.layer_count import layer_problem
 from foreshock.jobs.admission.remembered import HERE, Remembered
-from foreshock.jobs.admission.tokenizer_test import tokenizer_problem
+from foreshock.jobs.admission.tokenizer_test import reference_file, tokenizer_problem
 from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.engines.rope import rope_switch
 from foreshock.jobs.fingerprint import check_weights, model_fingerprint, read_config
@@ -93,9 +98,7 @@ def admit(
 
 def _look(checkpoint: Checkpoint, engine: str, options: Mapping[str, Any]) -> Iterator[Finding]:
     yield _tokenizer(checkpoint)
-    templates = two_templates(checkpoint.tokenizer_path)
-    if templates is not None:
-        yield Finding("note", "chat template", templates)
+    yield from _template(checkpoint)
     full = checkpoint.path
     if is_adapter(checkpoint.path):
         adapter = _read(checkpoint.path)
@@ -132,13 +135,29 @@ def _tokenizer(checkpoint: Checkpoint) -> Finding:
             "it is, or save the tokenizer that the model was trained with",
         )
     where = "" if folder == checkpoint.path else f" of {folder}"
-    if not (folder / "tokenizer.json").is_file():
-        return Finding("note", "tokenizer", f"{type(tokenizer).__name__}{where}: no tokenizer.json to hold it against")
+    file = reference_file(folder)
+    if file is None:
+        found = f"{type(tokenizer).__name__}{where}: no tokenizer.json to hold it against; texts come back whole"
+        return Finding("note", "tokenizer", found)
     return Finding(
-        "ok" if not where else "note",
-        "tokenizer",
-        f"{type(tokenizer).__name__}{where} reads and writes as tokenizer.json",
+        "ok" if not where else "note", "tokenizer", f"{type(tokenizer).__name__}{where} reads and writes as {file}"
     )
+
+
+def _template(checkpoint: Checkpoint) -> Iterator[Finding]:
+    """Chat templates that are there and are not the one that is used."""
+    found = two_templates(checkpoint.tokenizer_path)
+    if found is not None:
+        yield Finding("note", "chat template", found)
+    unused = template_without_tokenizer(checkpoint.path, checkpoint.tokenizer_path)
+    if unused is not None:
+        yield Finding(
+            "refused",
+            "chat template",
+            f"{unused} lies beside the weights, but the tokenizer is that of {checkpoint.tokenizer_path}, whose own "
+            "template is another and would be used",
+            "copy tokenizer.json and tokenizer_config.json beside it, or move it away",
+        )
 
 
 def _rows(checkpoint: Checkpoint, full: Path) -> Iterator[Finding]:
@@ -195,9 +214,14 @@ def _rope(path: Path) -> Finding:
     from transformers import AutoConfig
 
     try:
-        switch = rope_switch(AutoConfig.from_pretrained(path).get_text_config())
+        switch = rope_switch(AutoConfig.from_pretrained(path, trust_remote_code=False).get_text_config())
     except (OSError, ValueError, KeyError) as error:
-        return Finding("refused", "config.json", f"transformers cannot read it: {' '.join(str(error).split())[:300]}")
+        reason = f"transformers cannot read it: {' '.join(str(error).split())[:300]}"
+        if "auto_map" in read_config(path / "config.json"):
+            reason = (
+                "its model is code of its own (auto_map), which transformers does not hold and foreshock does not run"
+            )
+        return Finding("refused", "config.json", reason, "serve it, and use engine openai")
     if switch is None:
         return Finding("ok", "positions", "rotary frequencies do not change with length")
     return Finding("note", "positions", f"{switch.kind} frequencies beyond {switch.at} tokens; such rows batch apart")

@@ -53,18 +53,35 @@ def generation_rules(model: Path) -> str | None:
 
 
 def two_templates(folder: Path) -> str | None:
-    """Whether a folder holds two chat templates that differ, and which one counts."""
-    file, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
-    if not file.is_file() or not config.is_file():
+    """Whether a folder holds chat templates that differ, and which one counts."""
+    found = dict(_templates(folder))
+    if len(found) < 2 or len({text.strip() for text in found.values()}) == 1:
         return None
+    first, *others = found
+    return f"{first} and that of {', '.join(others)} differ; the first is the one that is used"
+
+
+def template_without_tokenizer(model: Path, tokenizer: Path) -> str | None:
+    """The name of a template beside the weights that would not be used, because the tokenizer lies elsewhere and has
+    another; None if there is none."""
+    if model == tokenizer:
+        return None
+    used = next((text for _, text in _templates(tokenizer)), None)
+    return next((name for name, text in _templates(model) if used is None or text.strip() != used.strip()), None)
+
+
+def _templates(folder: Path) -> Iterator[tuple[str, str]]:
+    """(file, default template) of each file that holds one, the one that counts first."""
+    file = folder / "chat_template.jinja"
     try:
-        inline = read_config(config).get("chat_template")
-        own = file.read_text(encoding="utf-8")
+        if file.is_file():
+            yield file.name, file.read_text(encoding="utf-8")
+        for name in ("tokenizer_config.json", "chat_template.json"):
+            inline = read_config(folder / name).get("chat_template") if (folder / name).is_file() else None
+            if isinstance(inline, str):
+                yield name, inline
     except (InputError, OSError, UnicodeDecodeError):
-        return None  # said where the tokenizer is loaded
-    if not isinstance(inline, str) or inline.strip() == own.strip():
-        return None
-    return "chat_template.jinja and the chat_template of tokenizer_config.json differ; the file is the one that is used"
+        return  # said where the tokenizer is loaded
 
 
 def tokens_without_a_row(tokenizer: Tokenizer, model: Path) -> tuple[str, bool] | None:

@@ -25,3 +25,8 @@ def layer_problem(config: Mapping[str, Any], names: Iterable[str]) -> str | None
     if stated <= len(stored) <= stated + further and max(stored) < stated + further:
         return None
     return f"{len(stored)} layers are stored (up to number {max(stored)}), config.json says {stated}"
+
+
+def is_of_a_layer(name: str) -> bool:
+    """Whether a stored tensor is part of one of the text model's layers."""
+    return _LAYER.match(name) is not None

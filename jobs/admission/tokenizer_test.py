@@ -1,7 +1,8 @@
-"""Does the tokenizer read and write texts as its own tokenizer.json says?
+"""Does the tokenizer read and write texts as its own files say, and does it read them at all?
 
 transformers builds a tokenizer by the class that tokenizer_config.json names, which may be another's: a byte-level
-tokenizer.json under LlamaTokenizerFast loses its spaces and gives ids that the model never saw.
+tokenizer.json under LlamaTokenizerFast loses its spaces and gives ids that the model never saw; a class whose files are
+missing gives an empty tokenizer without a word.
 """
 
 from __future__ import annotations
@@ -27,24 +28,38 @@ TEXTS = (
 """Texts with what code and prose hold: runs of spaces, tabs, line ends, digits, other scripts."""
 
 _known: dict[str, str | None] = {}
+_SENTENCEPIECE = "tokenizer.model"
 
 
 def tokenizer_problem(tokenizer: Tokenizer, folder: Path) -> str | None:
-    """In what the loaded tokenizer differs from `folder`'s tokenizer.json; None if in nothing, or if there is none."""
-    file = folder / "tokenizer.json"
-    if not file.is_file():
-        return None
+    """In what the loaded tokenizer differs from `folder`'s files; None if in nothing."""
     digest = hashlib.sha256(type(tokenizer).__qualname__.encode())
-    for name in ("tokenizer.json", "tokenizer_config.json"):
+    for name in ("tokenizer.json", "tokenizer_config.json", _SENTENCEPIECE, "vocab.json", "merges.txt"):
         if (folder / name).is_file():
             digest.update((folder / name).read_bytes())
     key = digest.hexdigest()
     if key not in _known:  # the checkpoints of a run share one tokenizer
-        _known[key] = _first_difference(tokenizer, file)
+        _known[key] = _first_difference(tokenizer, folder)
     return _known[key]
 
 
-def _first_difference(tokenizer: Tokenizer, file: Path) -> str | None:
+def reference_file(folder: Path) -> str | None:
+    """Name of the file that the tokenizer can be held against; None if there is none that can be read here."""
+    if (folder / "tokenizer.json").is_file():
+        return "tokenizer.json"
+    return _SENTENCEPIECE if _sentencepiece(folder) is not None else None
+
+
+def _first_difference(tokenizer: Tokenizer, folder: Path) -> str | None:
+    try:
+        if (folder / "tokenizer.json").is_file():
+            return _against_tokenizer_json(tokenizer, folder / "tokenizer.json")
+        return _against_sentencepiece(tokenizer, folder) or _loss(tokenizer)
+    except Exception as error:  # noqa: BLE001 - the tokenizers library raises bare exceptions
+        return f"the class {type(tokenizer).__name__} cannot read texts: {' '.join(str(error).split())[:200]}"
+
+
+def _against_tokenizer_json(tokenizer: Tokenizer, file: Path) -> str | None:
     from tokenizers import Tokenizer as RawTokenizer
 
     try:
@@ -53,19 +68,63 @@ def _first_difference(tokenizer: Tokenizer, file: Path) -> str | None:
         return f"tokenizer.json cannot be read: {' '.join(str(error).split())[:200]}"
     raw.no_padding()
     raw.no_truncation()
-    named = type(tokenizer).__name__
     for text in TEXTS:
         expected = raw.encode(text, add_special_tokens=False).ids
-        own = list(tokenizer.encode(text, add_special_tokens=False))
-        if own != expected:
-            return (
-                f"the class {named} reads {text!r} as {len(own)} tokens ({_shown(own)}), tokenizer.json as "
-                f"{len(expected)} ({_shown(expected)})"
-            )
+        problem = _other_ids(tokenizer, text, expected, "tokenizer.json")
+        if problem is not None:
+            return problem
         said = tokenizer.decode(expected, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         told = raw.decode(expected, skip_special_tokens=False)
         if said != told:
+            named = type(tokenizer).__name__
             return f"the class {named} writes the tokens of {text!r} as {said!r}, tokenizer.json as {told!r}"
+    return None
+
+
+def _against_sentencepiece(tokenizer: Tokenizer, folder: Path) -> str | None:
+    raw = _sentencepiece(folder)
+    if raw is None:
+        return None
+    inner = [text for text in TEXTS if text == text.strip()]  # spaces at the ends are read by each library's own rules
+    problems = (_other_ids(tokenizer, text, list(raw.encode(text)), _SENTENCEPIECE) for text in inner)
+    return next((problem for problem in problems if problem is not None), None)
+
+
+def _sentencepiece(folder: Path) -> Any:
+    """The folder's SentencePiece model, None where there is none or the package is not here."""
+    file = folder / _SENTENCEPIECE
+    if not file.is_file():
+        return None
+    try:
+        from sentencepiece import SentencePieceProcessor
+
+        return SentencePieceProcessor(model_file=str(file))
+    except (ImportError, OSError, RuntimeError):
+        return None  # a tiktoken file bears this name, too
+
+
+def _other_ids(tokenizer: Tokenizer, text: str, expected: list[int], file: str) -> str | None:
+    own = list(tokenizer.encode(text, add_special_tokens=False))
+    if own == expected:
+        return None
+    return (
+        f"the class {type(tokenizer).__name__} reads {text!r} as {len(own)} tokens ({_shown(own)}), {file} as "
+        f"{len(expected)} ({_shown(expected)})"
+    )
+
+
+def _loss(tokenizer: Tokenizer) -> str | None:
+    """A text of which letters or signs are lost; case and spaces may be, by a tokenizer's own rules."""
+    for text in TEXTS:
+        if not text.isascii():
+            continue
+        ids = list(tokenizer.encode(text, add_special_tokens=False))
+        said = str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        if "".join(said.split()).casefold() != "".join(text.split()).casefold():
+            return (
+                f"the class {type(tokenizer).__name__} with {len(tokenizer)} tokens reads {text!r} as {len(ids)} of "
+                f"them, which say {said!r}: files that it needs are missing, or are another class's"
+            )
     return None
 
 

@@ -21,12 +21,15 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from foreshock.errors import ForeshockError
 from foreshock.jobs.adapters import AdapterError, base_of, is_adapter, read_adapter
+from foreshock.jobs.admission.layer_count import is_of_a_layer
 from foreshock.jobs.engines.exhausted import is_exhaustion
 from foreshock.jobs.engines.merging import merged_tensors
 from foreshock.jobs.fingerprint import CheckpointError, check_weights
 from foreshock.jobs.quiet_bars import no_library_bars
 
 _SCALE = re.compile(r"(scale|scale_inv|scales|qzeros|absmax|quant_state\S*|g_idx)$")
+_NOT_TRAINED = re.compile(r"(inv_freq|masked_bias|attn\.bias|attention\.bias|position_ids|causal_mask)$")
+"""Buffers that older versions stored with the weights."""
 _CONFIG_KEYS_WITHOUT_EFFECT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 
 
@@ -35,7 +38,7 @@ def read_model_config(path: Path) -> Any:
     check_weights(path)
     folder = base_of(path) if is_adapter(path) else path
     try:
-        return AutoConfig.from_pretrained(folder)
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{folder / 'config.json'}: transformers cannot read it: {error}") from error
 
@@ -68,7 +71,7 @@ def build_model(path: Path, config: Any, dtype: torch.dtype, device: torch.devic
         warnings.simplefilter("ignore")  # loader notices are about training and caches
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                path, config=config, dtype=dtype, output_loading_info=True
+                path, config=config, dtype=dtype, output_loading_info=True, trust_remote_code=False
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             if is_exhaustion(error):
@@ -82,23 +85,50 @@ def build_model(path: Path, config: Any, dtype: torch.dtype, device: torch.devic
                 f"{path}: loading this model needs a package that is not here: {' '.join(str(error).split())}"
             ) from error
     model, info = loaded
+    unexpected = sorted(info["unexpected_keys"])
     missing = sorted(info["missing_keys"])
+    prefix = _common_prefix(missing, unexpected)
+    if prefix is not None:
+        raise CheckpointError(
+            f"every tensor is stored as {prefix + missing[0]!r} is, where the model has {missing[0]!r}: a wrapper of "
+            "the trainer's was saved with it (torch.compile writes _orig_mod., data parallel training module.)",
+            path=path,
+            fix=f"save the model inside the wrapper, or take {prefix!r} off the names",
+        )
     mismatched = sorted(str(key[0]) for key in info["mismatched_keys"])
     if missing or mismatched:
         raise CheckpointError(
             f"{path}: {len(missing)} tensors missing and {len(mismatched)} of the wrong shape, first "
             f"{(missing + mismatched)[0]!r}; the weights do not belong to its config.json"
         )
-    scales = sorted(key for key in info["unexpected_keys"] if _SCALE.search(key))
+    scales = [key for key in unexpected if _SCALE.search(key)]
     if scales:
         raise CheckpointError(
             f"{path}: {len(scales)} scales of quantised weights have no place in the model, first {scales[0]!r}; "
             "without them its weights are not the trained ones. Give quantization_config in config.json, or the model "
             "in bfloat16"
         )
+    further = [key for key in unexpected if is_of_a_layer(key) and not _NOT_TRAINED.search(key)]
+    if further:
+        raise CheckpointError(
+            f"{len(further)} tensors of its layers have no place in the model that config.json describes, first "
+            f"{further[0]!r}; without them it is not the trained model",
+            path=path,
+            fix="save config.json and weights of one model together (a bias, a norm or an adapter may be switched off)",
+        )
     model.to(device)
     model.requires_grad_(False)
     return model.eval()
+
+
+def _common_prefix(missing: list[str], unexpected: list[str]) -> str | None:
+    """What all stored names begin with beyond the model's own; None if that is not how they differ."""
+    stored = set(unexpected)
+    first = next((name for name in unexpected if missing and name.endswith(f".{missing[0]}")), None)
+    if first is None:
+        return None
+    prefix = first.removesuffix(missing[0])
+    return prefix if all(prefix + name in stored for name in missing) else None
 
 
 def swap_weights(model: Any, path: Path) -> bool:

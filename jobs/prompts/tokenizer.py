@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.errors import InputError
+from foreshock.jobs.weight_files import read_config
 
 Tokenizer = Any
 """A transformers tokenizer; transformers has no type stubs."""
 
+_ANY_TEXT = "def f(x):\n    return x + 1  # one"
 TEKKEN = "tekken.json"
 """Mistral's own tokenizer file."""
 
@@ -79,14 +81,45 @@ def _load(path: str) -> Tokenizer:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _from_tekken(Path(path)) if _is_tekken_alone(Path(path)) else _from_files(path)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(": ")
-        raise InputError(
-            f"no usable tokenizer ({first}); valid: a directory written by tokenizer.save_pretrained",
-            path=Path(path),
-            fix="copy tokenizer.json and tokenizer_config.json of the base model into the checkpoint",
-        ) from error
+            tokenizer = _from_tekken(Path(path)) if _is_tekken_alone(Path(path)) else _from_files(path)
+            tokenizer.encode(_ANY_TEXT, add_special_tokens=False)  # a class whose unknown token is not there fails here
+            return tokenizer
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # the tokenizers library raises bare exceptions
+        raise _unusable(Path(path), error) from error
+
+
+def _unusable(path: Path, error: Exception) -> InputError:
+    """Why a folder gives no tokenizer, in words that transformers has not always."""
+    for name in ("tokenizer_config.json", "tokenizer.json"):
+        if (path / name).is_file():
+            try:
+                config = read_config(path / name)
+            except InputError as broken:
+                return broken
+            if "auto_map" in config:
+                return InputError(
+                    f"its tokenizer is code of its own ({config.get('tokenizer_class')}), which is not run here",
+                    path=path / name,
+                    fix="save it as tokenizer.json where that code runs, and remove auto_map",
+                )
+    held = [name for name in ("tokenizer.json", "tokenizer.model") if (path / name).is_file()]
+    if held == ["tokenizer.model"]:  # what transformers says here is about tiktoken, its last resort
+        return InputError(
+            "its tokenizer is tokenizer.model alone, which could not be read; a SentencePiece file needs the packages "
+            "sentencepiece and protobuf, a tiktoken file the package tiktoken",
+            path=path,
+            fix="pip install sentencepiece protobuf (or tiktoken), or convert it once: "
+            "AutoTokenizer.from_pretrained(...).save_pretrained(...) writes tokenizer.json",
+        )
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(": ")
+    said = f"({first})" if held else "(neither tokenizer.json nor tokenizer.model is there)"
+    return InputError(
+        f"no usable tokenizer {said}; valid: a directory written by tokenizer.save_pretrained",
+        path=path,
+        fix="copy tokenizer.json and tokenizer_config.json of the base model into the checkpoint",
+    )
 
 
 def _from_files(path: str) -> Tokenizer:
@@ -94,7 +127,22 @@ def _from_files(path: str) -> Tokenizer:
     template where it is installed: one folder would be rendered in two ways."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(path, mistral_format=False)
+    tokenizer = AutoTokenizer.from_pretrained(path, mistral_format=False, trust_remote_code=False)
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = _processor_template(Path(path))
+    return tokenizer
+
+
+def _processor_template(folder: Path) -> str | None:
+    """The template of chat_template.json, which models that also read images are asked with; only their processor
+    reads it. Raises InputError for a file that holds none."""
+    file = folder / "chat_template.json"
+    if not file.is_file():
+        return None
+    template = read_config(file).get("chat_template")
+    if not isinstance(template, str):
+        raise InputError("holds no chat_template", path=file, fix="copy the file of the base model, or remove it")
+    return template
 
 
 def _is_tekken_alone(path: Path) -> bool:

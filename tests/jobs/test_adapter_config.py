@@ -53,6 +53,8 @@ def test_what_leaves_the_arithmetic_as_it_is_passes(more: dict[str, Any]) -> Non
         ({"rank_pattern": {"q_proj": 0}}, "rank_pattern is"),
         ({"alpha_pattern": {"(": 4}}, "not a regular expression"),
         ({"r": True}, "r True and lora_alpha 16"),
+        ({"lora_alpha": float("inf")}, "a finite number"),
+        ({"use_rslora": "false"}, "use_rslora is 'false'; valid: true, false"),
     ],
 )
 def test_what_changes_it_is_refused_with_the_reason(more: dict[str, Any], message: str) -> None:

@@ -52,6 +52,64 @@ def test_a_class_that_does_not_read_as_tokenizer_json_is_refused(tiny: Checkpoin
     assert '"tokenizer_class": "PreTrainedTokenizerFast"' in str(caught.value)
 
 
+@pytest.mark.parametrize("named", ["LlamaTokenizer", "Qwen2Tokenizer"])
+def test_a_class_without_its_files_which_reads_nothing_is_refused(tiny: Checkpoint, tmp_path: Path, named: str) -> None:
+    point = copy(tiny, tmp_path)
+    (point.path / "tokenizer.json").unlink()
+    edit(point.path / "tokenizer_config.json", tokenizer_class=named)
+    with pytest.raises(InputError, match="files that it needs are missing"):
+        look(point).require()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("tokenizer_config.json", "[]", "expected a JSON object"),
+        ("tokenizer.json", "{", r"tokenizer\.json:1: not valid JSON"),
+        ("tokenizer.json", None, "neither tokenizer.json nor tokenizer.model is there"),
+    ],
+)
+def test_a_tokenizer_that_cannot_be_loaded_says_which_file_is_at_fault(
+    tiny: Checkpoint, tmp_path: Path, name: str, content: str | None, why: str
+) -> None:
+    point = copy(tiny, tmp_path)
+    if content is None:
+        (point.path / name).unlink()
+    else:
+        (point.path / name).write_text(content)
+    with pytest.raises(InputError, match=why):
+        look(point)
+
+
+def test_a_sentencepiece_file_alone_names_the_packages_that_read_it(tiny: Checkpoint, tmp_path: Path) -> None:
+    point = copy(tiny, tmp_path)
+    (point.path / "tokenizer.json").unlink()
+    (point.path / "tokenizer.model").write_bytes(b"\x0a\x0d")
+    with pytest.raises(InputError, match="needs the packages sentencepiece and protobuf"):
+        look(point)
+
+
+def test_the_template_of_a_processor_is_used_where_there_is_no_other(tiny: Checkpoint, tmp_path: Path) -> None:
+    point = copy(tiny, tmp_path)
+    template = load_tokenizer(point.path).chat_template
+    (point.path / "chat_template.jinja").unlink()
+    (point.path / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    assert load_tokenizer(point.path).chat_template == template
+
+
+def test_a_template_beside_the_weights_that_would_not_be_used_is_refused(tiny: Checkpoint, tmp_path: Path) -> None:
+    point = copy(tiny, tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.move(point.path / name, tmp_path / name)
+    template = (point.path / "chat_template.jinja").read_text()
+    (tmp_path / "chat_template.jinja").write_text(template)
+    beside = Checkpoint("run", 1, point.path, tokenizer=tmp_path)
+    look(beside).require()
+    (tmp_path / "chat_template.jinja").write_text(template + "{# older #}")
+    with pytest.raises(InputError, match=r"chat_template\.jinja lies beside the weights"):
+        look(beside).require()
+
+
 def test_an_adapter_is_looked_at_with_its_base(tiny: Checkpoint, make_adapter: Make, make_checkpoint: Make) -> None:
     look(make_adapter(tiny, 1)).require()
     tied = make_checkpoint(seed=4, tie_word_embeddings=True)
@@ -96,7 +154,7 @@ def test_small_files_say_what_a_run_should_know(tiny: Checkpoint, tmp_path: Path
     edit(point.path / "tokenizer_config.json", chat_template=template + "{# older #}")
     edit(point.path / "generation_config.json", repetition_penalty=1.05, stop_strings=["END"])
     one, two = look(point).notes
-    assert "differ; the file is the one that is used" in one
+    assert "chat_template.jinja and that of tokenizer_config.json differ; the first is the one that is used" in one
     assert "repetition_penalty 1.05" in two
     assert "not applied" in two
     assert "sampling.stop" in two
@@ -133,6 +191,30 @@ def test_an_adapter_that_cannot_be_read_is_found_by_its_headers(
     stacked = make_adapter(tiny, 13, base_model_name_or_path=str(make_adapter(tiny, 14).path))
     with pytest.raises(InputError, match="is an adapter itself"):
         look(stacked)
+
+
+def test_an_adapter_that_was_not_saved_whole_is_refused(tiny: Checkpoint, make_adapter: Make) -> None:
+    adapter = make_adapter(tiny, 13)
+    file = adapter.path / "adapter_model.safetensors"
+    kept = {name: tensor for name, tensor in load_file(file).items() if "layers.1.self_attn.q_proj" not in name}
+    save_file(kept, file, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"'model\.layers\.1\.self_attn\.q_proj': it was not saved whole"):
+        look(adapter).require()
+    edit(adapter.path / "adapter_config.json", layers_to_transform=[0])
+    look(adapter).require()
+
+
+def test_a_base_that_stores_other_names_is_not_called_another_model(
+    tiny: Checkpoint, make_adapter: Make, tmp_path: Path
+) -> None:
+    base = copy(tiny, tmp_path)
+    tensors = {
+        name.replace("model.", "language_model.model."): t
+        for name, t in load_file(base.path / "model.safetensors").items()
+    }
+    save_file(tensors, base.path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="stores its tensors under other names"):
+        look(make_adapter(tiny, 14, base_model_name_or_path=str(base.path))).require()
 
 
 def test_layers_and_quantisations_that_would_be_left_out_are_refused(tiny: Checkpoint, tmp_path: Path) -> None:

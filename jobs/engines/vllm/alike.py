@@ -8,6 +8,7 @@ from foreshock.errors import InputError
 from foreshock.jobs.engines.rope import LONGROPE, rope_switch
 from foreshock.jobs.fingerprint import check_weights, read_config
 from foreshock.jobs.ties import read_ties
+from foreshock.jobs.weight_files import further_safetensors
 
 
 def require_alike(path: Path, max_model_len: int | None) -> None:
@@ -16,6 +17,13 @@ def require_alike(path: Path, max_model_len: int | None) -> None:
     Its output layer is the embeddings whenever the flag says so; LongRoPE's long factors hold for every row once
     `max_model_len` lies above the switch, and dynamic NTK's widest scale for every row always.
     """
+    further = further_safetensors(path)
+    if further:
+        raise InputError(
+            f"{', '.join(further)} beside the model's weights: vLLM reads every safetensors file there",
+            path=path,
+            fix="move the files that are no part of the model to another directory, or use engine transformers",
+        )
     contradiction = read_ties(path, check_weights(path), read_config(path / "config.json")).contradiction()
     if contradiction is not None:
         raise InputError(
@@ -26,7 +34,7 @@ def require_alike(path: Path, max_model_len: int | None) -> None:
         )
     from transformers import AutoConfig
 
-    switch = rope_switch(AutoConfig.from_pretrained(path).get_text_config())
+    switch = rope_switch(AutoConfig.from_pretrained(path, trust_remote_code=False).get_text_config())
     if switch is None:
         return
     if switch.kind != LONGROPE:

@@ -106,6 +106,29 @@ def test_weights_that_are_not_finite_are_refused_at_load(layouts: dict[str, Chec
             list(engine.score([ScoreRequest(0, IDS, 4)], 1.0))
 
 
+def test_tensors_that_the_model_has_no_place_for_are_named_for_what_they_are(
+    layouts: dict[str, Checkpoint], tmp_path: Path
+) -> None:
+    def with_bias(tensors: dict[str, Any]) -> None:
+        tensors["model.layers.0.self_attn.q_proj.bias"] = torch.ones(4)
+        tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(8)
+
+    def wrapped(tensors: dict[str, Any]) -> None:
+        tensors |= {f"_orig_mod.{name}": tensors.pop(name) for name in list(tensors)}
+
+    def with_value_head(tensors: dict[str, Any]) -> None:
+        tensors["v_head.summary.weight"] = torch.ones(1, 4)
+
+    with TransformersEngine(device="cpu") as engine:
+        for change, why in (
+            (with_bias, r"1 tensors of its layers.*q_proj\.bias"),
+            (wrapped, "a wrapper of the trainer"),
+        ):
+            with pytest.raises(CheckpointError, match=why):
+                engine.load(variant(layouts["untied"], tmp_path / f"{change.__name__}-1", change))
+        engine.load(variant(layouts["untied"], tmp_path / "value-1", with_value_head))
+
+
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
 def test_memory_that_runs_out_says_nothing_about_the_model(
     layouts: dict[str, Checkpoint], error: Exception, monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,72 @@
+"""Which files make a model: those that transformers would load; a choice, or a set that is not whole, is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from foreshock.errors import InputError
+from foreshock.jobs.weight_files import further_safetensors, holds_adapter, weight_files
+
+SHARDS = {"model-00001-of-00002.safetensors": b"", "model-00002-of-00002.safetensors": b""}
+INDEX = {"model.safetensors.index.json": json.dumps({"weight_map": dict(zip("ab", SHARDS, strict=True))}).encode()}
+CONFIG = {"config.json": b"{}"}
+ADAPTER = {"adapter_config.json": b"{}", "adapter_model.safetensors": b""}
+
+
+def folder(path: Path, *files: dict[str, bytes]) -> Path:
+    for name, content in ((n, c) for each in files for n, c in each.items()):
+        (path / name).write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ([{"model.safetensors": b"", "pytorch_model.bin": b"", "value_head.safetensors": b""}], ["model.safetensors"]),
+        ([SHARDS, INDEX, {"consolidated.safetensors": b""}], list(SHARDS)),
+        ([{"pytorch_model.bin": b"", "pytorch_model_fsdp.bin": b""}], ["pytorch_model.bin"]),
+        ([ADAPTER], ["adapter_model.safetensors"]),
+        ([{}], []),
+    ],
+)
+def test_the_files_are_those_that_transformers_reads(
+    tmp_path: Path, files: list[dict[str, bytes]], expected: list[str]
+) -> None:
+    assert [file.name for file in weight_files(folder(tmp_path, CONFIG, *files))] == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([SHARDS, INDEX, {"model.safetensors": b""}], "two sets of weights"),
+        ([SHARDS], r"all 2 shards are here, but not model\.safetensors\.index\.json"),
+        ([{"model-00001-of-00002.safetensors": b""}], "1 of 2 weight files and no index"),
+        ([{"weights.safetensors": b""}], "which no loader takes for a model's"),
+        ([{"pytorch_model_fsdp.bin": b""}], "pytorch_model_fsdp.bin, which no loader"),
+        ([{"model.safetensors.index.json": b'{"weight_map": ["a"]}'}], "no map of tensor names"),
+        ([{"model.safetensors.index.json": b'{"weight_map": {"a": 1}}'}], "no map of tensor names"),
+        ([{"model.safetensors.index.json": b'{"weight_map": {"a": "b.safetensors"}}'}], r"1 of them missing \(b"),
+        ([ADAPTER, {"model.safetensors": b""}], "which of the two is meant"),
+        ([{"config.json": b'{"transformers_weights": "best.safetensors"}'}], "names its weights itself"),
+    ],
+)
+def test_a_choice_or_half_a_set_is_refused(tmp_path: Path, files: list[dict[str, bytes]], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        weight_files(folder(tmp_path, CONFIG, *files))
+
+
+def test_an_adapter_is_one_whether_its_bases_configuration_lies_beside_it_or_not(tmp_path: Path) -> None:
+    assert holds_adapter(folder(tmp_path, ADAPTER))
+    assert holds_adapter(folder(tmp_path, CONFIG))
+    assert not holds_adapter(folder(tmp_path, {"model.safetensors": b""}))
+
+
+def test_files_that_vllm_would_read_too_are_named(tmp_path: Path) -> None:
+    assert further_safetensors(folder(tmp_path, CONFIG, {"model.safetensors": b"", "optimizer.safetensors": b""})) == (
+        "optimizer.safetensors",
+    )
+    (tmp_path / "model.safetensors").unlink()
+    assert further_safetensors(folder(tmp_path, SHARDS, INDEX)) == ()
