@@ -18,6 +18,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 Array = NDArray[np.float64]
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,17 @@ def _ratio(top: Array, bottom: Array) -> Array:
     return np.asarray(np.divide(top, bottom, out=np.full(np.shape(bottom), np.nan), where=bottom > 0))
 
 
-def win_matrix(scores: Array) -> Array:
-    """[n, n] matrix: 1 where row i scores above column j, one half for ties, 0 on the diagonal."""
-    wins = (scores[:, None] > scores[None, :]) + 0.5 * (scores[:, None] == scores[None, :])
+def win_matrix(scores: Array, rounding: float = ROUNDING) -> Array:
+    """[n, n] matrix: 1 where row i scores above column j, one half for ties, 0 on the diagonal.
+
+    Scores closer than `rounding` times the largest tie: equal counts must rank alike however their slope was summed.
+    """
+    finite = np.abs(scores[np.isfinite(scores)])
+    tolerance = rounding * float(finite.max(initial=0.0))
+    with np.errstate(invalid="ignore"):
+        gap = scores[:, None] - scores[None, :]
+    gap[np.isnan(gap)] = 0.0  # two scores below every observed one
+    wins = (gap > tolerance) + 0.5 * (np.abs(gap) <= tolerance)
     np.fill_diagonal(wins, 0.0)
     return np.asarray(wins)
 

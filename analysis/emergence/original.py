@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from foreshock.analysis.emergence.auc import newcombe_interval, pair_totals, win_matrix
+from foreshock.analysis.emergence.auc import ROUNDING, newcombe_interval, pair_totals, win_matrix
 from foreshock.analysis.emergence.models import A_GRID, Model
 from foreshock.analysis.emergence.permutation import WithinRunShuffles, mid_p
 from foreshock.analysis.emergence.rate_models import model_series
@@ -169,7 +169,9 @@ def _score(
         else:
             scores = _leave_one_out_tuned(level, slope, y) if model is Model.TUNED else _leave_one_out(level, slope, y)
             reason = "no p-value: leave-one-out scores"
-        totals = pair_totals(win_matrix(scores), y[None], codes)
+        # Saturated probabilities of unpenalised fits lie closer than rounding, and were told apart.
+        rounding = 0.0 if model is Model.LOGISTIC else ROUNDING
+        totals = pair_totals(win_matrix(scores, rounding), y[None], codes)
         auc, within = float(totals.auc[0]), float(totals.auc_within[0])
         if model in simple:
             shuffled = pair_totals(win_matrix(scores), shuffles.shuffle(y, keep), codes).auc

@@ -69,3 +69,17 @@ def test_newcombe_covers_where_delong_fails() -> None:
 def test_no_interval_without_both_classes() -> None:
     assert np.isnan(newcombe_interval(0.7, 0, 5).lower)
     assert np.isnan(newcombe_interval(np.nan, 4, 5).upper)
+
+
+@given(st.lists(st.integers(0, 6), min_size=2, max_size=12), st.integers(0, 10**6))
+def test_scores_that_differ_by_rounding_tie(counts: list[int], seed: int) -> None:
+    """The ranking is that of the exact values, whatever order of additions the scores went through."""
+    exact = np.array(counts, dtype=float)
+    rng = np.random.default_rng(seed)
+    rounded = exact / 3 * (1 + rng.integers(-3, 4, len(exact)) * np.finfo(float).eps)
+    assert np.array_equal(win_matrix(rounded), win_matrix(exact))
+
+
+def test_scores_below_every_observed_one_tie_with_each_other() -> None:
+    """Minus infinity ranks lowest and ties with itself."""
+    assert win_matrix(np.array([-np.inf, -np.inf, 1.0])).tolist() == [[0, 0.5, 0], [0.5, 0, 0], [1, 1, 0]]
