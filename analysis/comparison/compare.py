@@ -161,6 +161,9 @@ def _checkpoint_pairs(a: Side, b: Side, counts_a: pd.DataFrame, counts_b: pd.Dat
         first = have_a[-1] if a.checkpoint is None else a.checkpoint
         second = have_b[-1] if b.checkpoint is None else b.checkpoint
         return [(first, second)]
+    for side, have in ((a, have_a), (b, have_b)):
+        if not have:
+            raise InputError("no usable row: every file is empty, or every row an error", path=side.path)
     shared = [step for step in have_a if step in have_b]
     if not shared:
         raise InputError(

@@ -60,6 +60,12 @@ def run_integration(
     if trajectory.empty:
         raise InputError("holds a header and no row", path=trajectory_csv, fix="foreshock trajectory --run-dir RUN")
     scores = read_prefix_scores(logprob_dirs)
+    if scores.empty:
+        raise InputError(
+            f"no log-probability is known in {', '.join(map(str, logprob_dirs))}: files without a row, or rows whose "
+            "prefill_logprob_sum is null or not finite",
+            fix="foreshock analyse RUN computes those that are missing",
+        )
     if not set(trajectory["task_id"]) & set(scores["task_id"]):
         raise InputError(
             f"no task of {trajectory_csv} has a score in {', '.join(map(str, logprob_dirs))}; "

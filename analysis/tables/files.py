@@ -17,6 +17,12 @@ from foreshock.errors import InputError
 _NAME = re.compile(
     r"^(?:checkpoint-(?P<step>\d{1,15})|(?:checkpoint-)?final)_prefill(?P<level>\d{1,9})(?:_logprobs|_kl)?\.jsonl$"
 )
+_WHENCE = {
+    "logprob": "foreshock analyse RUN computes log-probabilities where the checkpoints are at hand",
+    "kl": "give the traces' donor as logprob.reference in the sweep",
+    "ref_logprob": "give the traces' donor as logprob.reference in the sweep",
+}
+"""How a run comes by scores that it lacks. A folder without files is no folder."""
 _BOOKKEEPING = (".samples.jsonl", ".manifest.json")
 
 
@@ -56,6 +62,10 @@ def find_run_files(run_dir: Path, kind: TableKind) -> RunFiles:
     if not run_dir.is_dir():
         raise InputError("no such directory; name a run directory (`foreshock ls` lists them)", path=run_dir)
     directory = run_dir / kind.value
+    if kind.value in _WHENCE and has_files(run_dir, TableKind.EVAL) and not has_files(run_dir, kind):
+        if directory.is_dir():
+            _refuse_packed(directory)
+        raise InputError(f"this run has no rows in {kind.value}/", path=run_dir, fix=_WHENCE[kind.value])
     if not directory.is_dir():
         if not any(parse_cell_name(path.name) for path in run_dir.glob("*.jsonl")):
             raise InputError(
@@ -64,6 +74,7 @@ def find_run_files(run_dir: Path, kind: TableKind) -> RunFiles:
                 path=run_dir,
             )
         directory = run_dir
+    _refuse_packed(directory)
     grouped: dict[tuple[float, int], list[Path]] = {}
     ignored = []
     for path in sorted(directory.iterdir()):
@@ -83,6 +94,17 @@ def find_run_files(run_dir: Path, kind: TableKind) -> RunFiles:
         )
     cells = tuple(CellFiles(step, level, tuple(paths)) for (step, level), paths in sorted(grouped.items()))
     return RunFiles(directory, cells, tuple(ignored))
+
+
+def _refuse_packed(directory: Path) -> None:
+    """A cell that is there but packed must not look like one that was never measured."""
+    packed = [path for path in sorted(directory.glob("*.jsonl.gz")) if parse_cell_name(path.stem) is not None]
+    if packed:
+        raise InputError(
+            f"{len(packed)} row files are packed, e.g. {packed[0].name}; tables are read where they lie",
+            path=directory,
+            fix=f"gunzip {directory}/*.gz",
+        )
 
 
 def has_files(run_dir: Path, kind: TableKind) -> bool:

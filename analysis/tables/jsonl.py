@@ -113,6 +113,7 @@ def _parse_block(
             read_options=pajson.ReadOptions(block_size=_PARSE_BYTES),
             parse_options=pajson.ParseOptions(explicit_schema=fields, unexpected_field_behavior="ignore"),
         )
+        table.validate(full=True)  # Arrow's parser does not look whether texts are UTF-8
     except pa.ArrowInvalid:
         return None
     if table.num_rows != len(starts) or any(table[key].null_count for key in required[:1]):

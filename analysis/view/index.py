@@ -6,7 +6,6 @@ beside the tables (`RUN/.view/`), is made again where a table has changed, and m
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sqlite3
@@ -19,7 +18,7 @@ from typing import Any
 
 from foreshock.analysis.tables import TableKind, checkpoint_label
 from foreshock.analysis.tables.files import find_run_files, has_files
-from foreshock.errors import InputError
+from foreshock.jobs.records.jsonl import parse_line
 
 VERSION = 2
 KINDS = (TableKind.EVAL, TableKind.EXTRA, TableKind.GROUND_TRUTH)
@@ -180,19 +179,13 @@ def _lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
-                try:
-                    row = json.loads(line)
-                except (ValueError, RecursionError):
-                    raise InputError("not valid JSON", path=path, line=number, fix="foreshock aggregate") from None
-                if not isinstance(row, dict):
-                    raise InputError("expected a JSON object", path=path, line=number)
-                yield start, len(line), row
+                yield start, len(line), parse_line(line, path, number)
             start += len(line)
 
 
 def _columns(row: dict[str, Any]) -> tuple[Any, ...]:
     return (
-        str(row.get("task_id")),
+        _text(str(row.get("task_id"))),
         _text(row.get("exploit_type")) or "unknown",
         _whole(row.get("attempt_idx")),
         _whole(row.get("rollout")),

@@ -203,9 +203,25 @@ def test_broken_lines_are_named(tmp_path: Path, text: str, line: int, message: s
 def test_binary_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "evals" / "checkpoint-1_prefill0.jsonl"
     path.parent.mkdir()
-    path.write_bytes(b'{"task_id": "\xff\xfe", "exploit_success": 7}\n')
+    path.write_bytes(b'{"task_id": "\xff\xfe", "exploit_success": true}\n')
     with pytest.raises(InputError, match=r"checkpoint-1_prefill0\.jsonl:1: not UTF-8"):
         tables.load_evals(tmp_path)
+
+
+def test_packed_files_are_not_cells_that_were_never_measured(factory: ModuleType, tmp_path: Path) -> None:
+    factory.write_rows(tmp_path / "evals" / "checkpoint-1_prefill0.jsonl", [factory.eval_row()])
+    (tmp_path / "evals" / "checkpoint-2_prefill0.jsonl.gz").write_bytes(b"")
+    with pytest.raises(InputError, match=r"1 row files are packed.*\n.*gunzip"):
+        tables.load_evals(tmp_path)
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_an_empty_score_folder_is_none(factory: ModuleType, tmp_path: Path, empty: bool) -> None:
+    factory.write_rows(tmp_path / "evals" / "checkpoint-1_prefill0.jsonl", [factory.eval_row()])
+    if empty:
+        (tmp_path / "logprob").mkdir()
+    with pytest.raises(InputError, match=r"no rows in logprob/\n.*foreshock analyse"):
+        tables.read_table(tmp_path, tables.TableKind.LOGPROB)
 
 
 def test_lenient_values_that_lose_nothing_are_read(tmp_path: Path) -> None:

@@ -43,6 +43,13 @@ def test_a_summary_names_what_rows_have(make_run: Any) -> None:
     assert summary["rows"] == 16
 
 
+def test_ids_that_no_text_can_hold_are_found(make_run: Any) -> None:
+    def half_a_pair(row: dict[str, Any]) -> None:
+        row["task_id"] = "\ud800" + row["task_id"]
+
+    assert opened(make_run(change=half_a_pair)).rows({"task": "?beta"}).total == 8
+
+
 def test_cells_count_exploits_among_verdicts(make_run: Any) -> None:
     def judge(row: dict[str, Any]) -> None:
         if row["task_id"] == "beta":
