@@ -52,21 +52,23 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def config_file(tmp_path: Path, make_config: MakeConfig) -> Path:
+    """A run of rows and tables, without analyses and report."""
     path = tmp_path / "run.yaml"
-    config = make_config(checkpoints={"steps": [1, 2]}, analysis={"enabled": True})
+    config = make_config(checkpoints={"steps": [1, 2]})
     path.write_text(yaml.safe_dump(config.to_yaml_dict()))
     return path
 
 
 def test_a_run_from_plan_to_status(config_file: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "results" / "prefill_sensitivity" / "test-20260101-000000-abc1234"
-    planned = json.loads(succeed("plan", config_file, "--json"))
+    analysed = "analysis.enabled=true"
+    planned = json.loads(succeed("plan", config_file, analysed, "--json"))
     assert planned["rows"] == {"eval": 2 * 2 * (10 + 9 + 9), "logprob": 2 * 2 * 2 * 9}
-    assert json.loads(succeed("run", config_file, "--dry-run", "--json")) == planned
+    assert json.loads(succeed("run", config_file, analysed, "--dry-run", "--json")) == planned
     assert planned["adaptive"] is None
     assert json.loads(succeed("plan", config_file, "--adaptive", "--json"))["adaptive"]["budget_samples"] == 11
     assert not run_dir.exists()
-    done = json.loads(succeed("run", config_file, "--run-dir", run_dir, "--json"))
+    done = json.loads(succeed("run", config_file, analysed, "--run-dir", run_dir, "--json"))
     assert done["complete"]
     assert done["rows"]["n_eval"] == planned["rows"]["eval"]
     assert Path(done["report"]).is_file()
