@@ -1,29 +1,21 @@
-"""A whole run: the rows of the plan, the files of the specification, and the same tables after any interruption."""
+"""A whole run: the rows of the plan, the files of the specification, and the same tables however they are made."""
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
-import random
 import shutil
-import signal
 import socket
 import subprocess
-import sys
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from whole_runs import full_config, tables
 
 from foreshock.analysis.aggregate import aggregate
 from foreshock.batch.config import RunConfig
-from foreshock.batch.config_file import parse_config
 from foreshock.batch.packing.measured import resources
 from foreshock.batch.planning.make_plan import make_plan
 from foreshock.batch.running.analyse import analyse, settings_of
@@ -40,53 +32,10 @@ pytestmark = pytest.mark.early
 
 MakeConfig = Callable[..., RunConfig]
 
-N_KILLS = int(os.environ.get("FORESHOCK_TEST_KILLS", "2"))
-"""Kills of each kind; a patient machine may take 10."""
-
-
-def full_config(
-    root: Path,
-    sft: Path,
-    traces: Path,
-    batch_size: int = 8,
-    shard_tasks: int = 4,
-    cluster: str = "inline",
-    analysed: bool = False,
-) -> RunConfig:
-    """A run with everything switched on that makes rows."""
-    return parse_config(
-        {
-            "name": "test",
-            "results_dir": str(root / "results"),
-            "checkpoints": {"dir": str(sft / "checkpoints")},
-            "problems": {"exploit_types": ["process_exit", "test_case_leak"]},
-            "prefill": {"source": str(traces), "levels": [0, 2, 10], "assignment": "per_attempt"},
-            "sampling": {"attempts": 2, "max_tokens": 12},
-            "prompt": {"instructions": "bare"},
-            "engine": {"device": "cpu", "dtype": "float32", "batch_size": batch_size, "threads": 1},
-            "logprob": {"reference": str(sft / "checkpoints" / "checkpoint-4"), "exploit_code": True},
-            "ground_truth": {"attempts": 3, "steps": [4]},
-            "analysis": {"enabled": analysed},
-            "execution": {"cluster": cluster, "shard_tasks": shard_tasks, "workers": 1 if cluster == "inline" else 2},
-        }
-    )
-
 
 def rows_only(config: RunConfig) -> RunConfig:
     """The same run without analyses and report."""
     return config.model_copy(update={"analysis": config.analysis.model_copy(update={"enabled": False})})
-
-
-FINAL_FOLDERS = ("evals", "logprob", "ref_logprob", "kl", "ground_truth", "exploit_logprob")
-
-
-def tables(root: Path) -> dict[str, bytes]:
-    """Every final table of a run."""
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for folder in FINAL_FOLDERS
-        for path in sorted((root / folder).glob("*.jsonl"))
-    }
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -341,123 +290,3 @@ def test_a_checkpoint_that_breaks_does_not_stop_the_others(
     report = aggregate(layout)
     assert {item["checkpoint"] for item in report.missing} == {"checkpoint-2"}
     assert {file.cell.checkpoint for file in layout.eval_files()} == {"checkpoint-1", "checkpoint-4"}
-
-
-def launch(
-    config_file: Path, run_dir: Path, arguments: list[str], environment: dict[str, str] | None = None
-) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "foreshock", *arguments]
-    command += [str(config_file), "--run-dir", str(run_dir)] if arguments == ["run"] else [str(run_dir)]
-    with (config_file.parent / "log.txt").open("ab") as log:
-        # A shell starts what it puts in the background with SIGINT ignored, and a program inherits that.
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            settings = os.environ | (environment or {})
-            return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=settings)
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-
-def workers_of(run_dir: Path) -> list[int]:
-    """Process ids of a run's workers and of the server that they are forked from, by their command line."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                line = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if str(run_dir).encode() in line and any(part.startswith(b"foreshock.jobs") for part in line):
-                found.append(int(entry.name))
-    return found
-
-
-def wait_for_workers(run_dir: Path, process: subprocess.Popen[bytes], wanted: bool = True) -> None:
-    """Until a run's workers are there, or none is left, or its launcher has ended."""
-    deadline = time.monotonic() + 180
-    while bool(workers_of(run_dir)) is not wanted and time.monotonic() < deadline:
-        if wanted and process.poll() is not None:
-            return
-        time.sleep(0.02)
-
-
-@pytest.fixture(scope="module")
-def odd_file_system(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library for LD_PRELOAD under which files behave as on shared file systems: see its source."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("needs a C compiler; apt-get install gcc libc6-dev")
-    source = Path(__file__).parents[2] / "support" / "odd_file_system.c"
-    library = tmp_path_factory.mktemp("odd") / "odd_file_system.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"], check=True)
-    return library
-
-
-def test_kill_9_at_random_instants_then_resume_gives_the_same_tables(
-    finished: RunLayout, tmp_path: Path, sft_run: Path, traces: Path, odd_file_system: Path
-) -> None:
-    """Kills of the launcher, whose workers must go with it, and of a worker or their server, to be replaced.
-
-    At every other start the file system has no hard links, refuses to sync folders, and tells coarse times of a clock
-    that is ahead.
-    """
-    config = full_config(tmp_path, sft_run, traces, cluster="local")
-    file = tmp_path / "run.yaml"
-    file.write_text(yaml.safe_dump(config.to_yaml_dict()))
-    run_dir = tmp_path / "run"
-    rng = random.Random(0)
-
-    refusals = tmp_path / "refusals"
-    odd = {"LD_PRELOAD": str(odd_file_system), "ODD_FS_ROOT": str(tmp_path), "ODD_FS_COUNT": str(refusals)}
-    environments = itertools.cycle([odd, {}])
-
-    def launched() -> subprocess.Popen[bytes]:
-        arguments = ["resume"] if (run_dir / "plan.json").is_file() else ["run"]
-        return launch(file, run_dir, arguments, next(environments))
-
-    process = launched()
-    victims = ["launcher", "worker"] * N_KILLS
-    while victims:
-        wait_for_workers(run_dir, process)
-        time.sleep(rng.uniform(0.0, 6.0))  # the server imports for the first half, the workers end with the second
-        workers = workers_of(run_dir)
-        if process.poll() is not None or not workers:
-            if process.wait() == 0:  # finished before the kills were spent: start over
-                shutil.rmtree(run_dir)
-            process = launched()
-        elif victims.pop(0) == "launcher":
-            process.kill()
-            process.wait()
-            wait_for_workers(run_dir, process, wanted=False)
-            assert not workers_of(run_dir), "a worker outlived its launcher"
-            process = launched()
-        else:
-            with suppress(ProcessLookupError):
-                os.kill(rng.choice(workers), signal.SIGKILL)
-    process.wait()  # whatever the last kill made of it
-    process = launched()
-    assert process.wait() == 0, (tmp_path / "log.txt").read_text()[-2000:]
-    assert {"f", "l", "t"} <= set(refusals.read_text()), "the file system was not odd"
-    assert tables(run_dir) == tables(finished.root)
-    assert not list(run_dir.rglob("*.tmp"))
-    assert not list(run_dir.rglob("*.parts"))
-
-
-def test_ctrl_c_leaves_a_usable_state(finished: RunLayout, tmp_path: Path, sft_run: Path, traces: Path) -> None:
-    config = full_config(tmp_path, sft_run, traces, cluster="local")
-    file = tmp_path / "run.yaml"
-    file.write_text(yaml.safe_dump(config.to_yaml_dict()))
-    run_dir = tmp_path / "run"
-    process = launch(file, run_dir, ["run"])
-    deadline = time.monotonic() + 180
-    while not list((run_dir / "shards").rglob("*.jsonl")) and time.monotonic() < deadline:  # the first batch's rows
-        time.sleep(0.002)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=180) == 130
-    assert not workers_of(run_dir)
-    status = json.loads((run_dir / "status.json").read_text())
-    assert status["status"] == "interrupted"
-    assert "foreshock resume" in (tmp_path / "log.txt").read_text()
-    again = launch(file, run_dir, ["resume"])
-    assert again.wait() == 0
-    assert tables(run_dir) == tables(finished.root)
