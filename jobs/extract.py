@@ -7,17 +7,21 @@ beforehand (`PromptFormat.parse`), so code drafted there is never taken. Nothing
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from foreshock.jobs.answers.endings import ends_turn, without_end_word
 from foreshock.jobs.answers.fences import Label, Piece, fenced_pieces
+from foreshock.jobs.answers.noise import without_headings, without_noise
+from foreshock.jobs.answers.patches import unfenced_patch
 from foreshock.jobs.answers.prose import bare_pieces, boxed_pieces, span_pieces
 from foreshock.jobs.answers.python_text import (
     bound_names,
     compiles,
     defines,
+    imports_as,
     imports_everything,
     is_elided,
     is_program,
@@ -28,11 +32,18 @@ from foreshock.jobs.answers.python_text import (
     provided_names,
     sets_global,
 )
-from foreshock.jobs.answers.undress import quoted_texts, transcript_code, unescaped
+from foreshock.jobs.answers.quoted import quoted_texts
+from foreshock.jobs.answers.undress import PROMPT, transcript_code, undressed, unescaped
 from foreshock.jobs.records.verdicts import CodeStatus
 
 _ANSWER_TAG = re.compile(r"<(answer|final_answer|solution|submission)>(.*?)(?:</\1>|\Z)", re.I | re.S)
 _REASONING = re.compile(r"\A\s*<(think|thinking|reasoning)>(.*?)(?:</\1>|\Z)", re.I | re.S)
+_OPENING_TAG = re.compile(
+    r"<(answer|final_answer|solution|submission|code|pre|python)>|\[(PYTHON|CODE|ANSWER|SOLUTION)\]"
+    r"|\\begin\{(verbatim|lstlisting|minted)\}"
+)
+_QUOTED = re.compile(r"(?:[ \t]{0,3}>[ \t]?)+")
+_DEFINITION = re.compile(r"(?:<\w+>|\[[A-Z]+\])?(?:async +)?(?:def|class)\b")
 _FINAL = "<|channel|>final<|message|>"
 _ANALYSIS = re.compile(
     r"\A\s*(?:<\|start\|>assistant)?<\|channel\|>(?:analysis|commentary)\b.*?<\|channel\|>final<\|message\|>", re.S
@@ -40,10 +51,12 @@ _ANALYSIS = re.compile(
 _FINAL_END = re.compile(r"<\|(?:end|return)\|>")
 _REASONING_END = re.compile(r"\s*(?:<[/|\uff5c][^\n<>]{1,40}>|\[/\w+\]|\u25c1/?\w+\u25b7)")
 _FIRST_WORD = re.compile(
-    r"\A\s*(?:python3?|py|\[(?:BEGIN|PYTHON|CODE|ANSWER|SOLUTION)\]|#\+BEGIN_SRC[^\n]*|\{code[^}\n]*\})[ \t]*\n", re.I
+    r"\A\s*(?:(?:python3?|py)(?:[ \t]*\n[ \t]*(?:Copy|Edit|Copy code))*"
+    r"|\[(?:BEGIN|PYTHON|CODE|ANSWER|SOLUTION)\]|#\+BEGIN_SRC[^\n]*|\{code[^}\n]*\})[ \t]*\n",
+    re.I,
 )
 """A label without its fence, or an opening tag that is valid Python."""
-_MARKUP = re.compile(r"<(?:code|pre)\b[^>]*>.*&(?:lt|gt|amp|quot|#39|#x27);", re.S | re.I)
+_MARKUP = re.compile(r"<(?:code|pre)\b[^>]*>.*&(?:lt|gt|amp|quot|nbsp|#39|#x27);", re.S | re.I)
 _INVISIBLE = re.compile(r"^[\ufeff\u200b-\u200f\u2060]+|[\ufeff\u200b\u200e\u200f\u2060]+$", re.M)
 
 
@@ -85,11 +98,15 @@ def text_to_read(prefill: str, response: str, reasoning: str, answer: str | None
     """Where to look for code: the answer; None if there is none.
 
     prefill: what was forced; response: what was sampled after it, of which `reasoning` and `answer` are parts. Where
-    no marker parts them, the prefill opens the very message that holds the answer; if it ends inside a code fence, the
-    two are read as one text.
+    no marker parts them, the prefill opens the very message that holds the answer; if it ends inside code, the two are
+    read as one text.
     """
-    one_message = answer is not None and reasoning + answer == response
-    return prefill + response if one_message and ends_inside_fence(prefill) else answer
+    if answer is None or reasoning + answer != response:
+        return answer
+    if ends_inside_fence(prefill) or _ends_inside_definition(prefill, response):
+        return prefill + response
+    tag = next((match for match in reversed(list(_OPENING_TAG.finditer(prefill)))), None)
+    return prefill[tag.start() :] + response if tag and not _closes(tag, prefill[tag.end() :]) else answer
 
 
 def stored_text_to_read(response: str, reasoning: str, prefill: str) -> str | None:
@@ -112,15 +129,29 @@ def stored_text_to_read(response: str, reasoning: str, prefill: str) -> str | No
 
 def ends_inside_fence(text: str) -> bool:
     """Whether a code block is open where the text ends."""
-    blocks = list(fenced_pieces(_plain(text + "\n#").split("\n")))
+    last = text.rpartition("\n")[2]
+    quote = _QUOTED.match(last)
+    more = "#" if quote and quote.end() == len(last) else f"\n{quote[0] if quote else ''}#"
+    blocks = list(fenced_pieces(_plain(text + more).split("\n")))
     return bool(blocks) and not blocks[-1][2].closed
+
+
+def _ends_inside_definition(text: str, behind: str) -> bool:
+    """Whether `text` ends inside a function or class that stands in prose, so that `behind` goes on with it."""
+    at_margin = [line for line in text.split("\n") if line[:1].strip()]
+    goes_on = text[-1:] != "\n" or behind[:1] in (" ", "\t")
+    return goes_on and bool(at_margin) and _DEFINITION.match(at_margin[-1]) is not None
+
+
+def _closes(tag: re.Match[str], text: str) -> bool:
+    return any(end in text for end in (f"</{tag[1]}>", f"[/{tag[2]}]", f"\\end{{{tag[3]}}}"))
 
 
 def _plain(answer: str) -> str:
     """With one kind of line end, and without byte order marks and zero-width characters around lines."""
     answer = answer.replace("\r\n", "\n").replace("\r", "\n")
     if "\n" not in answer:
-        answer = answer.replace("\u2028", "\n").replace("\u2029", "\n")
+        answer = re.sub("[\u0085\u2028\u2029]", "\n", answer)
     return _INVISIBLE.sub("", answer)
 
 
@@ -133,15 +164,17 @@ def _find(answer: str, name: str | None) -> str | None:
     if not answer.strip():
         return None
     blocks = list(fenced_pieces(answer.split("\n")))
+    if name is not None and blocks and _is_whole(answer, name):
+        return answer.strip("\n")
     fenced = _this_turn(answer, blocks)
     if name is None:
         return _unnamed(answer, fenced)
-    for tag in reversed(list(_ANSWER_TAG.finditer(answer))):
-        inner = [piece for _, _, piece in fenced_pieces(tag[2].split("\n"))]
-        found = _choose(inner, name) if fenced and inner else None
+    for tag in reversed(list(_ANSWER_TAG.finditer(answer))) if fenced else ():
+        inner = [piece for _, _, piece in fenced_pieces(tag[2].split("\n"))] or bare_pieces(tag[2])
+        found = _choose(inner, name)
         if found is not None and parse(found) is not None:
             return found
-    found = _choose(fenced, name)
+    found = _choose([*fenced, *_bare_behind(answer, blocks[: len(fenced)], name)], name)
     if found is not None:
         return found
     outside = _without_others(answer, blocks)
@@ -150,6 +183,17 @@ def _find(answer: str, name: str | None) -> str | None:
         if found is not None:
             return found
     return _fallback(outside, fenced, name)
+
+
+def _is_whole(answer: str, name: str) -> bool:
+    """Whether the answer is the program and nothing else, so that a fence in it stands in a string."""
+    tree = parse(answer)
+    signs = tree is None or any(
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.UnaryOp) for node in tree.body
+    )
+    return (
+        not signs and defines(answer, name) and without_noise(answer) == answer and answer == without_end_word(answer)
+    )
 
 
 def _without_others(answer: str, blocks: Sequence[tuple[int, int, Piece]]) -> str:
@@ -177,25 +221,49 @@ def _this_turn(answer: str, blocks: Sequence[tuple[int, int, Piece]]) -> list[Pi
     return pieces
 
 
+def _bare_behind(answer: str, blocks: Sequence[tuple[int, int, Piece]], name: str) -> list[Piece]:
+    """Whole versions of the function without a fence behind the last block that defines it, in the same turn."""
+    behind = max((end for _, end, piece in blocks if defines(piece.code, name)), default=None)
+    if behind is None:
+        return []
+    lines = answer.split("\n")
+    last = next((i for i in range(max(behind - 1, 0), len(lines)) if ends_turn(lines[i])), len(lines))
+    inside = {number for start, end, _ in blocks for number in range(start, end)}
+    rest = "\n".join("" if i in inside else lines[i] for i in range(behind, last))
+    if not mentions_definition(rest, name):
+        return []
+    return [piece for piece in bare_pieces(rest) if (_rank(piece, name) or 0) >= _WHOLE]
+
+
 def _generous(answer: str, name: str) -> Iterable[list[Piece]]:
     """Readings for answers whose fences do not hold the function."""
     if _MARKUP.search(answer) or re.search(r"\b(?:def|class) \w+\\_", answer):
         answer = unescaped(answer)
+    if "<span" in answer:
+        answer = re.sub(r"</?span\b[^<>]*>", "", answer)
+    whole = without_headings(without_noise(without_end_word(_FIRST_WORD.sub("", answer.strip("\n")))))
+    if is_program(whole) and defines(whole, name):
+        yield [Piece(whole, Label.NONE, True)]
+    bare = bare_pieces(answer, marked=False)
+    yield bare if any((_rank(piece, name) or 0) >= _WHOLE for piece in bare) else []
+    yield [Piece(text, Label.NONE, True) for text in unfenced_patch(answer)]
     for text in quoted_texts(answer):
         yield [piece for _, _, piece in fenced_pieces(_plain(text).split("\n"))]
         yield [Piece(text.strip("\n"), Label.NONE, True)] if is_program(text) else []
+    spread = answer.replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"')
+    if "\\n" in answer and "\n" not in answer.strip():  # escaped once too often
+        yield [*(piece for _, _, piece in fenced_pieces(spread.split("\n"))), *bare_pieces(spread)]
     if "<br" in answer:
         answer = re.sub(r"<br ?/?>\n?", "\n", answer)
-    if re.search(r"^>>> ", answer, re.M):
+    if any(PROMPT.match(line) for line in answer.split("\n")):
         yield [Piece(transcript_code(answer), Label.NONE, True)]
-    whole = without_end_word(_FIRST_WORD.sub("", answer.strip("\n")))
-    if is_program(whole):
-        yield [Piece(whole, Label.NONE, True)]
+    plain = undressed(whole, False, sentences=False)
+    if is_program(plain):
+        yield [Piece(plain, Label.NONE, True)]
     yield list(boxed_pieces(answer))
     yield bare_pieces(answer)
     yield list(span_pieces(answer, name))
-    if "\\n" in answer and answer.count("\n") < answer.count("\\n"):  # escaped once too often
-        spread = answer.replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"')
+    if "\\n" in answer and answer.count("\n") < answer.count("\\n"):
         yield [*(piece for _, _, piece in fenced_pieces(spread.split("\n"))), *bare_pieces(spread)]
 
 
@@ -212,13 +280,17 @@ def _choose(pieces: Sequence[Piece], name: str) -> str | None:
 def _rank(piece: Piece, name: str) -> int | None:
     """How good a piece is as the solution; None if it does not define the function."""
     if not defines(piece.code, name):
-        return None
+        return 1 if not piece.foreign and imports_as(piece.code, name) else None
     valid = parse(piece.code) is not None
     if piece.foreign:  # a mislabelled block, if Python reads it
         return 0 if valid and name in bound_names(piece.code) else None
     if valid and is_elided(piece.code):
         return 1
     return 2 + 2 * valid + piece.closed
+
+
+_WHOLE = 4
+"""The least rank of a piece that Python reads and that leaves nothing out."""
 
 
 def _completed(pieces: Sequence[Piece], chosen: int, name: str) -> str:
@@ -275,4 +347,5 @@ def _fallback(answer: str, fenced: Sequence[Piece], name: str) -> str | None:
         found = [i for i, piece in enumerate(pieces) if test(piece)]
         if found:
             return _completed(pieces, found[-1], name)
-    return answer.strip("\n") if is_program(answer.strip("\n")) else None
+    whole = without_noise(answer.strip("\n"))
+    return whole if is_program(whole) else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import keyword
 import re
 from collections.abc import Sequence
 
@@ -10,7 +12,7 @@ from foreshock.jobs.answers.python_text import compiles, parse
 END_MARK = re.compile(
     r"<[|\uff5c][^\n<>]{1,40}[|\uff5c]>|</s>|<eos>|<EOT>|<end_of_turn>|<\|?(?:end|eot)[\w▁ ]*\|?>|\[/?INST\]|\[EOS\]"
     r"|</?(?:answer|solution|code|python|final|final_answer|response|pre|output|submission|details|div|p|assistant)>"
-    r"|\[/(?:PYTHON|CODE|ANSWER|SOLUTION)\]|\[(?:END|DONE)\]|\\end\{\w+\*?\}"
+    r"|\[/(?:PYTHON|CODE|ANSWER|SOLUTION)\]|\[(?:END|DONE)\]|\\end\{\w+\*?\}|\]\]>"
     r"|^(?:#\+END_SRC|\{code\}|\{%[ \t]*end\w+[ \t]*%\})[ \t]*$",
     re.I | re.M,
 )
@@ -23,6 +25,8 @@ _END_WORD = re.compile(
     r"(?:\n[ \t]*(?:`{1,2}|~{1,2})?(?:END|DONE|EOF|\[END\]|\[DONE\]|#\+END_SRC|\{code\}|---+|===+|`{1,2}|~{1,2})"
     r"[.]?[ \t]*)+\Z"
 )
+_QUOTES_END = re.compile(r"[ \t]*(?:'''|\"\"\")[ \t]*(?:END)?[ \t]*")
+_MOST_MARKS = 20
 _HEADING = re.compile(r"#{2,6} +[^\n]*|\s*")
 _WORDS = re.compile(
     r"(?:[-*•]|\d+[.)])[ \t]+\S.*|[-*_=]{3,}"
@@ -31,6 +35,12 @@ _WORDS = re.compile(
     re.I,
 )
 """A list's item, a rule, or at least three words in a row."""
+_DEFINES = re.compile(
+    r"(?:async +)?def +\w+ *\(|class +\w+ *[:(]|(?:import|from) +[\w.]+(?: +(?:import|as)\b|[ ,]*$)|@\w[\w.]*\(?"
+)
+_STRING = re.compile(r"(['\"])(?:(?!\1)[^\\\n]|\\.)*\1")
+_TWO_WORDS = re.compile(r"\b([^\W\d]\w*)(?= +([^\W\d]\w*))")
+_NO_WORDS = frozenset({*keyword.kwlist, *keyword.softkwlist, "print", "exec"})
 _TURN = re.compile(
     r"<[|\uff5c](?!(?:begin_of_box|end_of_box|channel|message|start|constrain)[|\uff5c])[^\s<>|\uff5c]{1,40}[|\uff5c]>"
     r"|</s>|<end_of_turn>|<start_of_turn>|<eos>|\[INST\]|\[\|\w+\|\]|^(?:User|Human):|^### (?:Instruction|User|Human)\b"
@@ -51,30 +61,43 @@ def cut_tail(lines: Sequence[str]) -> list[str]:
     kept = without_end_word(_without_tokens(text)).split("\n")
     if compiles(unindent(kept)):  # "* item" parses, and does not compile
         return kept
-    for number, line in enumerate(kept):
-        match = END_MARK.search(line)
-        if match:
-            cut = [*kept[:number], line[: match.start()]]
-            if parse(unindent(cut)) is not None or number == len(kept) - 1 or not line[: match.start()].strip():
-                kept = cut
-                break
+    marks = [(number, match.start()) for number, line in enumerate(kept) if (match := END_MARK.search(line))]
+    cuts = [[*kept[:number], kept[number][:column]] for number, column in marks[:_MOST_MARKS]]
+    marked = next((cut for cut in cuts if parse(unindent(cut)) is not None), None)
+    if marked is None and cuts and (marks[0][0] == len(kept) - 1 or not cuts[0][-1].strip()):
+        sentence = _before_prose(kept)  # a mark may stand in a string
+        return _without_quotes(cuts[0]) if sentence is None else sentence
+    kept = _without_quotes(marked or kept)
+    return _before_prose(kept) or kept
+
+
+def _without_quotes(kept: list[str]) -> list[str]:
+    """Without END words, and without quotes that close a fence of another kind."""
     kept = without_end_word("\n".join(kept)).split("\n")
-    if kept[-1].strip() in ("'''", '"""') and parse(unindent(kept[:-1])) is not None:  # a fence of another kind
-        return kept[:-1]
+    return kept[:-1] if _QUOTES_END.fullmatch(kept[-1]) and parse(unindent(kept[:-1])) is not None else kept
+
+
+def _before_prose(kept: list[str]) -> list[str] | None:
+    """The lines before the first sentence that leaves Python in front of it."""
     for number in range(1, len(kept)):
         if looks_like_prose(kept[number]) and parse(unindent(kept[:number])) is not None:
             while number > 1 and _HEADING.fullmatch(kept[number - 1]):
                 number -= 1
             return kept[:number]
-    return kept
+    return None
 
 
 def _without_tokens(text: str) -> str:
     """Without special tokens at its end, unless it is Python with them; `[EOS]` would be an index."""
     match = _SPECIAL_TOKENS.search(text)
-    if match is None or ("[" not in match[0] and parse(unindent(text.split("\n"))) is not None):
+    if match is None:
         return text
-    return text[: match.start()]
+    kept = text[: match.start()]
+    tree = None if "[" in match[0] else parse(unindent(text.split("\n")))
+    if tree is None:
+        return kept
+    without = parse(unindent(kept.split("\n")))  # the same where it stands in a comment
+    return kept if without is not None and ast.dump(without) == ast.dump(tree) else text
 
 
 def without_end_word(code: str) -> str:
@@ -88,8 +111,28 @@ def looks_like_prose(line: str) -> bool:
         return False
     if re.match(r"[^\W\d_a-zA-Z]", line) or _WORDS.fullmatch(line):  # a sentence, unless it is Python
         return not compiles(line)
+    if _reads_as_words(line):
+        return True
     return re.match(r"(?:\*\*|#+ |[-*] |\d+\. )?[A-Z][\w'’]*(?:[ ,:]|$)", line) is not None and not re.match(
         r"[A-Z]\w*\s*(?:=|\(|\.|\[|:\s*\w+\s*=)", line
+    )
+
+
+def _reads_as_words(line: str) -> bool:
+    """Whether a line that is no Python has what only a sentence has: its stop, two names in a row, a foreign sign."""
+    if (
+        _DEFINES.match(line)
+        or '"""' in line
+        or "'''" in line
+        or parse(line) is not None
+        or line.rstrip().endswith((":", "\\", ",", "(", "[", "{"))
+    ):
+        return False
+    plain = _STRING.sub("''", line.split("#")[0])
+    return (
+        re.search(r"[.!?\u3002\uff01\uff1f][*_)\"']*\s*\Z", plain) is not None
+        or re.match(r"[^\x00-\x7f\w]|\*\w", plain) is not None
+        or any(not {match[1], match[2]} & _NO_WORDS for match in _TWO_WORDS.finditer(plain))
     )
 
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from foreshock.jobs.answers.endings import cut_tail, unindent, without_end_word
+from foreshock.jobs.answers.patches import here_document, patched
 from foreshock.jobs.answers.python_text import parse
-from foreshock.jobs.answers.undress import here_document, patched, undressed
+from foreshock.jobs.answers.undress import undressed
 
 MOST_BLOCKS = 200
 """Blocks read of one answer; a model that writes more repeats itself."""
@@ -24,7 +25,6 @@ MOST_CLOSINGS = 50
 """Parses tried per block: an answer of twenty thousand fences must cost no more than one."""
 
 _QUOTE = re.compile(r"^(?:[ \t]{0,3}>[ \t]?)+")
-_TIGHT_QUOTE = re.compile(r"^(?:[ \t]{0,3}>)+")
 _OPEN = re.compile(r"(?P<fence>`{3,}|~{3,}|(?<![`\w])``(?=[ \t]*(?i:python|py)\d?[ \t]*$))(?P<info>[^\n]*)$")
 _QUOTES_OPEN = re.compile(r"^[ \t]*(?P<fence>'''|\"\"\")(?P<info>(?i:python3?|py))[ \t]*$")
 _CODE_START = re.compile(
@@ -85,6 +85,9 @@ def read_label(info: str) -> tuple[Label, str, bool]:
         return Label.NONE, "", False
     if _CODE_START.match(text):
         return Label.NONE, text, False
+    glued = re.match(r"(?:python3?|py)(?=(?:def|class|import|from) )", text)
+    if glued:
+        return Label.PYTHON, text[glued.end() :], False
     bare = re.sub(r"^[{<(\[]+\s*(?:code-cell\s+)?\.?|[}>)\]]+$", "", text)
     word, rest = re.match(r"^([^\s:,;{}=|(]*)(.*)$", bare, re.S).groups()  # type: ignore[union-attr]  # matches any text
     if word.lower() in ("language", "lang", "code", "source", "file", "filename", "title") and rest[:1] in ("=", ":"):
@@ -105,7 +108,7 @@ def fenced_pieces(lines: Sequence[str], depth: int = 0) -> Iterator[tuple[int, i
     at = blocks = 0
     while at < len(lines) and blocks < MOST_BLOCKS:
         opening = _opening(lines[at])
-        if opening is None:
+        if opening is None or underlines(lines, at):
             at += 1
             continue
         blocks += 1
@@ -116,12 +119,27 @@ def fenced_pieces(lines: Sequence[str], depth: int = 0) -> Iterator[tuple[int, i
                 yield from ((at, end, piece) for piece in inner)
                 at = max(end, at + 1)
                 continue
-        code = undressed(body, opening.transcript)
-        if opening.label is Label.OTHER:
-            code = patched(body) or here_document(body) or code
-        if code.strip():
-            yield at, end, Piece(_trim(without_end_word(code) if parse(code) else code), opening.label, closed)
+        for code in _programs(body, opening):
+            if code.strip():
+                yield at, end, Piece(_trim(without_end_word(code) if parse(code) else code), opening.label, closed)
         at = max(end, at + 1)
+
+
+def _programs(body: str, opening: _Opening) -> list[str]:
+    """What a block holds: one program, or the files of a patch."""
+    if opening.label is Label.OTHER or "*** Begin Patch" in body:
+        files = patched(body)
+        written = here_document(body)
+        if files or written:
+            return files or [written or ""]
+    return [undressed(body, opening.transcript)]
+
+
+def underlines(lines: Sequence[str], at: int) -> bool:
+    """Whether a line of tildes is the rule below a heading, as documentation strings have it."""
+    line = lines[at].strip()
+    above = lines[at - 1].strip() if at else ""
+    return len(line) > 3 and not line.strip("~") and 0 < len(above) <= len(line) + 2 and above[-1] not in ":>`~"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,16 +171,32 @@ def _opening(line: str) -> _Opening | None:
             return None
     else:
         label, code, transcript = read_label(match["info"])
-    tight = quoted is not None and not quoted[0].endswith((" ", "\t"))
-    quote = None if quoted is None else _TIGHT_QUOTE if tight else _QUOTE
+    quote = None if quoted is None else _same_quote(quoted[0])
     return _Opening(match["fence"], label, code, quote, transcript)
+
+
+def _quoted_lines(rest: Sequence[str]) -> int:
+    """How many lines a quotation goes on; blank ones between its lines belong to it."""
+    count = 0
+    for number, line in enumerate(rest):
+        if _QUOTE.match(line):
+            count = number + 1
+        elif line.strip():
+            break
+    return count
+
+
+def _same_quote(prefix: str) -> re.Pattern[str]:
+    """What begins the further lines of a quotation that `prefix` begins: as many signs, as far as a line has them."""
+    space = r"[ \t]?" if prefix.endswith((" ", "\t")) else ""
+    return re.compile(rf"^(?:[ \t]{{0,3}}>{space}){{1,{prefix.count('>')}}}")
 
 
 def _body(lines: Sequence[str], start: int, opening: _Opening) -> tuple[int, str, bool]:
     """(index of the line behind the block, its code, whether it was closed)."""
     rest = list(lines[start + 1 :])
     if opening.quote is not None:  # the quotation's end is the block's
-        quoted = next((i for i, line in enumerate(rest) if not _QUOTE.match(line)), len(rest))
+        quoted = _quoted_lines(rest)
         rest = [opening.quote.sub("", line) for line in rest[: quoted or len(rest)]]
     head = [opening.code] if opening.code else []
     closings = list(_closings(rest, opening.fence))
@@ -174,18 +208,28 @@ def _body(lines: Sequence[str], start: int, opening: _Opening) -> tuple[int, str
     def closed(closing: _Closing) -> tuple[int, str, bool]:
         return start + 1 + closing.line + (not closing.reopens), until(closing), True
 
-    for closing in closings:
-        if not closing.in_comment and until(closing).strip() and parse(until(closing)) is not None:
-            return closed(closing)
+    def first_that_parses(closings: Sequence[_Closing]) -> tuple[int, str, bool] | None:
+        for closing in closings:
+            if not closing.in_comment and until(closing).strip() and parse(until(closing)) is not None:
+                return closed(closing)
+        for closing in [] if other else closings:  # prose in front of the fence
+            cut = "" if closing.column else unindent(cut_tail([*head, *rest[: closing.line]]))
+            if cut.strip() and parse(cut) is not None:
+                return closed(closing)[0], cut, True
+        return None
+
     other = opening.label is Label.OTHER and bool(closings)  # no Python, so nothing tells where prose begins
-    for closing in [] if other else closings:  # prose in front of the fence
-        cut = "" if closing.column else unindent(cut_tail([*head, *rest[: closing.line]]))
-        if cut.strip() and parse(cut) is not None:
-            return closed(closing)[0], cut, True
+    found = first_that_parses(closings)
+    if found is not None:
+        return found
     many = other or len(closings) >= MOST_CLOSINGS
     whole = "" if many else unindent(cut_tail([*head, *rest]))
     if whole.strip() and parse(whole) is not None:
         return start + 1 + len(rest), whole, False
+    closings = closings or list(_other_closings(rest, opening.fence))
+    found = first_that_parses(closings)
+    if found is not None:
+        return found
     for closing in closings:  # no Python whatever is taken; a fence behind a quotation mark is in a string
         if not closing.in_comment and not re.search(r"['\"]", rest[closing.line][: closing.column]):
             return closed(closing)
@@ -210,7 +254,7 @@ def _closings(rest: Sequence[str], fence: str) -> Iterator[_Closing]:
         column = line.find(fence)
         if column < 0 or len(glued) + found >= MOST_CLOSINGS:
             continue
-        if not line[:column].strip():
+        if not line[:column].strip().strip("*<>"):
             found += 1
             yield _Closing(number, 0, _REOPENS.match(line[column:].lstrip(fence[0])) is not None)
             continue
@@ -218,6 +262,13 @@ def _closings(rest: Sequence[str], fence: str) -> Iterator[_Closing]:
             glued.append(_Closing(number, column, in_comment="#" in line[:column]))
             column = line.find(fence, column + len(fence))
     yield from glued
+
+
+def _other_closings(rest: Sequence[str], fence: str) -> Iterator[_Closing]:
+    """Fences of another kind or length at the start of a line: what may close a block whose own never comes again."""
+    for kind in ("```", "~~~"):
+        if kind[0] != fence[0] or len(kind) < len(fence):
+            yield from (closing for closing in _closings(rest, kind) if not closing.column)
 
 
 def _trim(code: str) -> str:

@@ -6,24 +6,22 @@ import re
 from collections.abc import Iterator
 
 from foreshock.jobs.answers.endings import END_MARK, looks_like_prose
-from foreshock.jobs.answers.fences import Label, Piece
+from foreshock.jobs.answers.fences import Label, Piece, underlines
+from foreshock.jobs.answers.noise import CODE_START, without_headings, without_noise
 from foreshock.jobs.answers.python_text import MOST_CHARS, is_program, mentions_definition, parse
 
 _MOST_PARSES = 400
 """Over the whole answer."""
 
-_START = re.compile(
-    r"(?:async[ \t]+def[ \t]+\w|def[ \t]+\w+[ \t]*\(|class[ \t]+\w+[ \t]*[:(]"
-    r"|import[ \t]+\w[\w., ]*$|from[ \t]+[\w.]+[ \t]+import\b|@\w"
-    r"|\w+(?:[ \t]*:[ \t]*[\w.\[\], ]+|(?:,[ \t]*\w+)+)?[ \t]*=[ \t]*\S|try:|with[ \t].*:$|if[ \t].*:$|#|\"\"\"|''')"
-)
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}).*$")
 _BEGIN_MARK = re.compile(
-    r"\[(?:PYTHON|CODE|ANSWER|SOLUTION|BEGIN)\]|\\begin\{\w+\*?\}(?:\[[^\]]*\]|\{[^}]*\})?|<code[^>]*>|<pre[^>]*>"
+    r"\[(?:PYTHON|CODE|ANSWER|SOLUTION|BEGIN)\]|\\begin\{\w+\*?\}(?:\[[^\]]*\]|\{[^}]*\})?|<code[^>]*>|<pre[^>]*>|<!\[CDATA\["
     r"|^(?:#\+BEGIN_SRC[^\n]*|\{code[^}\n]*\}|\{%[ \t]*highlight[^\n]*%\})[ \t]*$",
     re.I | re.M,
 )
+_END_MARK = re.compile(rf"(?:{END_MARK.pattern})[ \t]*", END_MARK.flags)
 _SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.S)
+_VERB = re.compile(r"\\(?:verb|lstinline(?:\[[^\]]*\])?)\*?([|!+/@])(.+?)\1")
 _MOST_BOXES = 5
 _BOX = "\\boxed{"
 _LEAD = re.compile(
@@ -35,15 +33,18 @@ _LEAD = re.compile(
 _GLUED_TAG = re.compile(r"<\w[^<>\n]*>(?=(?:def|class|async|import|from)\b|@\w)|</\w+>[ \t]*$", re.M)
 
 
-def bare_pieces(answer: str) -> list[Piece]:
-    """Every stretch of Python in text without fences, in order. Tags and fence lines count as line ends."""
+def bare_pieces(answer: str, marked: bool = True) -> list[Piece]:
+    """Every stretch of Python in text without fences, in order.
+
+    marked: tags and fence lines end a stretch; False where one may stand in a string.
+    """
     if len(answer) > MOST_CHARS:
         return []
-    text = END_MARK.sub("\n", _GLUED_TAG.sub("\n", _BEGIN_MARK.sub("\n", answer)))
+    text = answer if not marked else _END_MARK.sub("\n", _GLUED_TAG.sub("\n", _BEGIN_MARK.sub("\n", answer)))
     lines = [_LEAD.sub("", line) for line in text.split("\n")]
     stretches: list[list[str]] = [[]]
-    for line in lines:
-        if _FENCE_LINE.match(line):
+    for at, line in enumerate(lines):
+        if marked and _FENCE_LINE.match(line) and not underlines(lines, at):
             stretches.append([])
         else:
             stretches[-1].append(line)
@@ -60,7 +61,7 @@ def _stretch_pieces(lines: list[str], budget: int) -> tuple[list[Piece], int]:
     at = 0
     while at < len(lines) and budget > 0:
         indent = len(lines[at]) - len(lines[at].lstrip(" \t"))
-        if not _START.match(lines[at][indent:]):
+        if not CODE_START.match(lines[at][indent:]):
             at += 1
             continue
         chunks = _chunks(lines, at, indent)
@@ -73,7 +74,8 @@ def _stretch_pieces(lines: list[str], budget: int) -> tuple[list[Piece], int]:
             if is_program(code) and not looks_like_prose(lines[chunk_end - 1]):
                 end = longest = chunk_end
         if longest:
-            pieces.append(Piece(_dedented(lines[at:end], indent).strip("\n"), Label.NONE, True))
+            code = without_headings(without_noise(_dedented(lines[at:end], indent).strip("\n")))
+            pieces.append(Piece(code, Label.NONE, True))
             at = end
             continue
         until = next((i for i in range(at + 1, len(lines)) if looks_like_prose(lines[i])), len(lines))
@@ -88,11 +90,13 @@ def _stretch_pieces(lines: list[str], budget: int) -> tuple[list[Piece], int]:
 
 def _chunks(lines: list[str], start: int, indent: int) -> list[int]:
     """Ends of the stretches from `start` to before each further line at the margin, and to the end."""
-    ends = [
-        number
-        for number in range(start + 1, len(lines))
-        if lines[number].strip() and len(lines[number]) - len(lines[number].lstrip(" \t")) <= indent
-    ]
+    ends: list[int] = []
+    for number in range(start + 1, len(lines)):
+        depth = len(lines[number]) - len(lines[number].lstrip(" \t"))
+        if lines[number].strip() and depth <= indent:
+            ends.append(number)
+            if depth < indent:
+                return ends[-_MOST_PARSES:]
     return [*ends[:_MOST_PARSES], len(lines)]
 
 
@@ -118,8 +122,8 @@ def boxed_pieces(answer: str) -> Iterator[Piece]:
 
 
 def span_pieces(answer: str, name: str) -> Iterator[Piece]:
-    """Inline code spans that define `name`; one of three backticks may begin with a label."""
-    for match in _SPAN.finditer(answer):
+    """Inline code spans, Markdown's or LaTeX's, that define `name`; one of three backticks may begin with a label."""
+    for match in [*_VERB.finditer(answer), *_SPAN.finditer(answer)]:
         code = match[2].strip()
         if len(match[1]) > 1:
             code = re.sub(r"^(?:python3?|py)[ \t\n]+", "", code, flags=re.I)

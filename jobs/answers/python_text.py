@@ -9,12 +9,21 @@ import ast
 import builtins
 import re
 import symtable
+import sys
 import warnings
 from functools import lru_cache
 
 MOST_CHARS = 1_000_000
 """Longer texts count as not Python: no answer is that long, and the parser's time grows with the text."""
 
+_ELIDED = re.compile(
+    r"^[ \t]*#[ \t]*(?:existing code\b"
+    r"|(?:\.\.\.|\u2026)[ \t]*\(?(?:existing|rest|same|remaining|previous|other|unchanged|original)\b"
+    r"|\(?(?:the )?(?:rest|remainder) of (?:the |this )?(?:code|function|implementation|class|body|file|program)\b"
+    r"|same as (?:before|above)\b|\(?unchanged\)?[ \t]*$)",
+    re.I | re.M,
+)
+"""A comment that stands for code that the reader knows."""
 _FAILURES = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 _BUILTINS = frozenset(dir(builtins))
 
@@ -48,10 +57,15 @@ def compiles(code: str) -> bool:
 def is_program(code: str) -> bool:
     """Python that does something. Prose such as `None` or `yes` is a valid expression, but no submission."""
     tree = parse(code)
-    return tree is not None and any(
-        not isinstance(node, ast.Expr) or isinstance(node.value, ast.Call | ast.Await | ast.NamedExpr)
-        for node in tree.body
-    )
+    return tree is not None and any(_acts(node) for node in tree.body)
+
+
+def _acts(node: ast.stmt) -> bool:
+    if isinstance(node, ast.AnnAssign):
+        return node.value is not None  # "Answer: 42" is an annotation
+    if isinstance(node, ast.Pass | ast.Break | ast.Continue | ast.Return):
+        return False  # words of English too
+    return not isinstance(node, ast.Expr) or isinstance(node.value, ast.Call | ast.Await | ast.NamedExpr)
 
 
 def defines(code: str, name: str) -> bool:
@@ -81,8 +95,31 @@ def _is_only_a_value(code: str, name: str) -> bool:
 
 
 def sets_global(code: str, name: str) -> bool:
-    """Whether the text binds `name` through `globals()`."""
-    return re.search(rf"^globals\(\)\[(['\"]){re.escape(name)}\1\]\s*=[^=]", code, re.M) is not None
+    """Whether a statement at the margin binds `name` without naming it as Python's grammar would."""
+    word = re.escape(name)
+    return (
+        re.search(
+            rf"^(?:(?:globals|locals|vars)\(\)(?:\[(['\"]){word}\1\]\s*=[^=]|\.update\(.*\b{word}\b)"
+            rf"|setattr\([^,\n]+,\s*(['\"]){word}\2\s*,|exec\(.*\b{word}\b|(?:__)?builtins(?:__)?\.{word}\s*=[^=])",
+            code,
+            re.M,
+        )
+        is not None
+    )
+
+
+@lru_cache(maxsize=1024)
+def imports_as(code: str, name: str) -> bool:
+    """Whether the module takes `name` from the standard library, the only one that a submission can import."""
+    tree = parse(code)
+    return any(
+        (alias.asname or alias.name) == name
+        for node in (tree.body if tree is not None else ())
+        if isinstance(node, ast.Import)
+        or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in sys.stdlib_module_names)
+        for alias in node.names
+        if isinstance(node, ast.ImportFrom) or alias.name.split(".")[0] in sys.stdlib_module_names
+    )
 
 
 def mentions_definition(code: str, name: str) -> bool:
@@ -143,7 +180,7 @@ def _read_before_bound(code: str) -> frozenset[str]:
 
 
 def is_elided(code: str) -> bool:
-    """Whether a function's last definition holds a bare `...`, or nothing but `pass`: an excerpt or a signature.
+    """Whether a function's last definition holds a bare `...`, a comment that stands for code, or nothing but `pass`.
 
     A docstring or a comment may be the whole point of a submission, so `pass` beside one is a body.
     """
@@ -154,7 +191,7 @@ def is_elided(code: str) -> bool:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
     empty = "#" not in code
-    return any(
+    return _ELIDED.search(code) is not None or any(
         any(_is_dots(statement) for statement in node.body)
         or (empty and all(isinstance(statement, ast.Pass) for statement in node.body))
         for node in last.values()

@@ -1,36 +1,46 @@
-"""What stands in a block beside its program: prompts of a session, line numbers, a diff's signs, markup, shell."""
+"""What stands in a block beside its program: prompts of a session, line numbers, a frame, markup, signs of a diff."""
 
 from __future__ import annotations
 
 import ast
 import html
-import json
+import io
 import re
-from collections.abc import Iterator
+import tokenize
 from itertools import pairwise
 
-from foreshock.jobs.answers.python_text import MOST_CHARS, parse
+from foreshock.jobs.answers.endings import unindent
+from foreshock.jobs.answers.noise import without_noise, without_sentences
+from foreshock.jobs.answers.patches import added, merged
+from foreshock.jobs.answers.python_text import parse
 
-_PROMPT = re.compile(r"[ \t]*(?:>>>|In \[\d+\]:)[ ]?(.*)")
-_CONTINUED = re.compile(r"[ \t]*(?:\.\.\.:?)[ ]?(.*)")
-_NUMBERED = re.compile(r"[ \t]*(\d{1,5})[ \t]*(?:[|:.)\u2502]|(?=[ \t]{2}|\t))[ ]?(.*)")
-_DIFF_HEAD = re.compile(r"(?:diff |index |@@|--- |\+\+\+ |new file|deleted file|similarity |rename |\\ No newline)")
-_HERE_DOCUMENT = re.compile(r"<<-?[ \t]*(['\"]?)(\w+)\1[^\n]*\n(.*?)\n[ \t]*\2[ \t]*(?:\n|\Z)", re.S)
+PROMPT = re.compile(r"[ \t]*(?:>{3,4}|In \[\d+\]:)[ ]?(.*)")
+_CONTINUED = re.compile(r"[ \t]*(?:\.{3,4}:?)[ ]?(.*)")
+_NUMBERED = re.compile(r"[ \t]*(?:\[|L|[Ll]ine )?(\d{1,5})\]?(?:[ \t]*[|:.)\u2502\u2192])?(.*)")
+_FRAME = re.compile(r"[ \t]*[\u2502\u2503\u2551|](.*?)[\u2502\u2503\u2551|]?[ \t]*")
+_FRAME_EDGE = re.compile(r"[ \t]*[\u2500-\u257f+=-]{3,}[ \t]*")
+_MARKDOWN_ESCAPE = re.compile(r"\\([_*+\-#\[\](){}<>.!|`~=&^%$])")
 _ENTITY = re.compile(r"&(?:lt|gt|amp|quot|apos|nbsp|#\d+|#x[\da-fA-F]+);")
-_MOST_STRINGS = 50
+_READ_AS_AND = frozenset(("lt", "gt", "amp", "quot", "apos", "nbsp"))
 
 
-def undressed(body: str, transcript: bool) -> str:
-    """A block's program, as far as that can be told; `body` itself where it is Python or nothing is recognised."""
-    if transcript or _PROMPT.match(body.lstrip("\n")):
+def undressed(body: str, transcript: bool, sentences: bool = True) -> str:
+    """A block's program, as far as that can be told; `body` itself where it is Python or nothing is recognised.
+
+    sentences: whether lines that read as prose may go too.
+    """
+    if transcript or PROMPT.match(body.lstrip("\n")):
         body = transcript_code(body)
     body = re.sub(r"\A\s*(?:python3?|py)[ \t]*\n", "", body, flags=re.I)
     if parse(body) is not None:
-        return body
-    for reading in (_without_notebook_lines, _without_line_numbers, _without_heading, unescaped):
-        plain = reading(body)
-        if plain != body and parse(plain) is not None:
-            return plain
+        plain = unescaped(body) if _holds_entities(body) else body
+        return without_noise(plain if parse(plain) is not None else body)
+    undone = body
+    for reading in (*_READINGS, without_sentences) if sentences else _READINGS:
+        plain, undone = reading(body), reading(undone)
+        for text in (plain, undone):
+            if text != body and parse(text) is not None:
+                return without_noise(text)
     return body
 
 
@@ -39,7 +49,7 @@ def transcript_code(body: str) -> str:
     entries: list[list[str]] = []
     for line in body.split("\n"):
         text = line.strip("\r")
-        if match := _PROMPT.match(text):
+        if match := PROMPT.match(text):
             entries.append([match[1]])
         elif (match := _CONTINUED.match(text)) and entries:
             entries[-1].append(match[1])
@@ -60,12 +70,23 @@ def _without_notebook_lines(code: str) -> str:
 
 
 def _without_line_numbers(code: str) -> str:
-    """Without numbers that count the lines up by one; all lines that hold something must have theirs."""
+    """Without numbers that count the lines up; all lines that hold something must have theirs."""
     found = [_NUMBERED.fullmatch(line) for line in code.split("\n") if line.strip()]
     numbers = [int(match[1]) for match in found if match]
     if len(numbers) < max(2, len(found)) or any(b <= a for a, b in pairwise(numbers)):
         return code
-    return "\n".join(match[2] for match in found if match)
+    return unindent([match[2] for match in found if match])
+
+
+def _without_frame(code: str) -> str:
+    """Without a frame of lines around the text."""
+    lines = [line for line in code.split("\n") if line.strip() and not _FRAME_EDGE.fullmatch(line)]
+    found = [match for line in lines if (match := _FRAME.fullmatch(line))]
+    return code if not found or len(found) < len(lines) else unindent([match[1].rstrip() for match in found])
+
+
+def _without_shell(code: str) -> str:
+    return re.sub(r"^\$ [^\n]*\n?", "", code, flags=re.M)
 
 
 def _without_heading(code: str) -> str:
@@ -75,50 +96,32 @@ def _without_heading(code: str) -> str:
 
 def unescaped(code: str) -> str:
     """Without HTML's and Markdown's escapes, neither of which Python has outside strings."""
-    code = html.unescape(code) if _ENTITY.search(code) else code
-    return code.replace("\\_", "_")
+    code = html.unescape(code.replace("&nbsp;", " ")) if _ENTITY.search(code) else code
+    return _MARKDOWN_ESCAPE.sub(r"\1", code)
 
 
-def patched(body: str) -> str | None:
-    """The new side of a diff, if that is a program of its own; None for a fragment."""
-    lines = [line for line in body.split("\n") if not _DIFF_HEAD.match(line)]
-    if not any(line.startswith("+") for line in lines):
-        return None
-    new = "\n".join(line[1:] for line in lines if not line.startswith("-"))
-    return new if new.strip() and parse(new) is not None else None
+def _holds_entities(code: str) -> bool:
+    """Whether valid Python holds `&lt;` and the like outside strings, where it reads as "and lt"."""
+    if not _ENTITY.search(code):
+        return False
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(code).readline))
+    except (tokenize.TokenError, SyntaxError, IndentationError):
+        return False
+    return any(
+        sign.string == "&" and word.string in _READ_AS_AND and end.string == ";" and sign.end == word.start
+        for sign, word, end in zip(tokens, tokens[1:], tokens[2:], strict=False)
+    )
 
 
-def here_document(body: str) -> str | None:
-    """The Python that a shell block writes into a file; None where it writes none."""
-    found = [match[3] for match in _HERE_DOCUMENT.finditer(body) if parse(match[3]) is not None]
-    return found[-1] if found else None
-
-
-def quoted_texts(answer: str) -> Iterator[str]:
-    """The texts in an answer that is a JSON object, as a tool call is, or one string literal."""
-    if len(answer) > MOST_CHARS:
-        return
-    start, end = answer.find("{"), answer.rfind("}")
-    tree = parse(answer.strip())
-    if tree is not None and len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr):
-        value = tree.body[0].value
-        if isinstance(value, ast.Constant) and isinstance(value.value, str):
-            yield value.value
-    if 0 <= start < end:
-        try:
-            yield from list(_texts(json.loads(answer[start : end + 1])))[:_MOST_STRINGS]
-        except (ValueError, RecursionError):
-            return
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-        if value.lstrip().startswith("{"):  # arguments of a call, as text once more
-            try:
-                yield from _texts(json.loads(value))
-            except (ValueError, RecursionError):
-                return
-    elif isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _texts(item)
+_READINGS = (
+    merged,
+    added,
+    _without_notebook_lines,
+    _without_shell,
+    _without_line_numbers,
+    _without_frame,
+    _without_heading,
+    unescaped,
+)
+"""What makes Python of a block, each by itself and behind those before it."""

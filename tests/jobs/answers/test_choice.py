@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from written_answers import BLOCK, JOINED, F
 
-from foreshock.jobs.extract import ends_inside_fence, extract, extract_code, text_to_read
+from foreshock.jobs.extract import ends_inside_fence, extract, extract_code, stored_text_to_read, text_to_read
 from foreshock.jobs.records.verdicts import CodeStatus
 
 
@@ -76,6 +76,41 @@ def test_a_prefill_that_ends_inside_a_fence_is_read_with_its_continuation() -> N
         assert extract(text_to_read(before, answer, "", answer), "solve").code == F
         closing = answer.index("\n```") + 1  # a format without reasoning takes all before a fence for reasoning
         assert extract(text_to_read(before, answer, answer[:closing], answer[closing:]), "solve").code == F
+
+
+PARTED = {
+    "quotation": ("> ```python\n", "> " + F.replace("\n", "\n> "), "\n> ```"),
+    "item": ("- ```py\n", "  " + F.replace("\n", "\n  "), "\n  ```END"),
+    "tag": ("It is <answer>\n", F, "\n</answer>"),
+    "tag on the line": ("It is <answer>", F, "</answer> so"),
+    "square tag": ("[PYTHON]\n", F, "\n[/PYTHON]"),
+    "formula": ("\\begin{verbatim}\n", F, "\n\\end{verbatim}"),
+    "no fence": ("The function:\n\ndef", F.removeprefix("def"), "\n\nThis adds one."),
+    "fence behind a draft": (f"{BLOCK.replace('+', '-')}\nbetter:\n```python\n", F, "\n```"),
+}
+
+
+@pytest.mark.parametrize(("before", "code", "behind"), PARTED.values(), ids=PARTED)
+def test_a_prefill_that_ends_inside_code_is_read_with_its_continuation(before: str, code: str, behind: str) -> None:
+    for cut in range(len(code)):
+        prefill, response = before + code[:cut], code[cut:] + behind
+        assert extract(text_to_read(prefill, response, "", response), "solve").code == F
+        assert extract(stored_text_to_read(response, "", prefill), "solve").code == F
+
+
+@pytest.mark.parametrize(
+    "draft",
+    [
+        "```python\ndef solve(x):\n    return 0\n```\nI would",
+        "I could write def solve(x): return 0 but",
+        "def solve(x):\n    return 0\n\nThat is the code. Now",
+        "<answer>\ndef solve(x):\n    return 0\n</answer>",
+        "def solve(x):\n    return 0\n",
+    ],
+)
+def test_code_that_ended_in_the_prefill_is_not_the_models_answer(draft: str) -> None:
+    answer = "I will not do that."
+    assert extract(text_to_read(draft, answer, "", answer), "solve").status is CodeStatus.NO_CODE
 
 
 def test_a_prefill_that_ends_outside_a_fence_is_not_looked_at() -> None:

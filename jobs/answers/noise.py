@@ -1,0 +1,87 @@
+"""Words beside a program that stand inside its block, some of them valid Python: `Done`, `Complexity: O(1)`, a path."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+
+from foreshock.jobs.answers.endings import looks_like_prose
+from foreshock.jobs.answers.python_text import parse, provided_names
+
+CODE_START = re.compile(
+    r"(?:async[ \t]+def[ \t]+\w|def[ \t]+\w+[ \t]*\(|class[ \t]+\w+[ \t]*[:(]"
+    r"|import[ \t]+\w[\w., ]*$|from[ \t]+[\w.]+[ \t]+import\b|@\w[\w.]*[ \t]*(?:\(.*)?$"
+    r"|\w+(?:[ \t]*:[ \t]*[\w.\[\], ]+|(?:,[ \t]*\w+)+)?[ \t]*=[ \t]*\S"
+    r"|try:|with[ \t].*:$|if[ \t].*:$|#|[rRuU]?(?:\"\"\"|'''))"
+)
+"""A line with which a program may begin."""
+_FIELD = re.compile(r"(?:file|filename|path|output|note|answer|time|space|complexity|explanation|result)\Z", re.I)
+_FOREIGN_COMMENT = re.compile(r"(?://|/\*|<!--|--[ \t])")
+
+_HEADINGS = re.compile(
+    r"\A(?:\s*(?:#{2,6} +[^\n]*\n[ \t]*|#\+BEGIN_SRC[^\n]*)\n)+"
+    r"|(?:\n[ \t]*(?:\n#{2,6} +[^\n]*|#\+END_SRC)\s*)+\Z",
+    re.I,
+)
+
+
+def without_noise(code: str) -> str:
+    """Without statements at either end that are words: they would raise NameError, and no reader takes them for code.
+
+    `code` itself where it does not parse or holds nothing else.
+    """
+    tree = parse(code)
+    if tree is None:
+        return code
+    body = tree.body
+    known = provided_names(code) | frozenset(dir(builtins))
+    start, end = 0, len(body)
+    while end and _is_words(body[end - 1], known):
+        end -= 1
+    while start < end and _is_words(body[start], known):
+        start += 1
+    if start == end or (start == 0 and end == len(body)):
+        return code
+    first = 0 if start == 0 else body[start - 1].end_lineno or 0
+    last = body[end].lineno - 1 if end < len(body) else None
+    if (start and body[start].lineno <= first) or (last is not None and (body[end - 1].end_lineno or 0) > last):
+        return code  # on one line with code
+    kept = "\n".join(code.split("\n")[first:last]).strip("\n")
+    return kept if parse(kept) is not None else code
+
+
+def _is_words(node: ast.stmt, known: frozenset[str]) -> bool:
+    if isinstance(node, ast.Expr):
+        return _root(node.value) is not None and _root(node.value) not in known
+    if not isinstance(node, ast.AnnAssign) or node.value is not None or not isinstance(node.target, ast.Name):
+        return False
+    name = node.target.id
+    if not (name[0].isupper() or _FIELD.match(name)):
+        return False
+    read = {part.id for part in ast.walk(node.annotation) if isinstance(part, ast.Name)}
+    plain = isinstance(node.annotation, ast.Name | ast.Attribute | ast.Subscript | ast.BinOp)
+    return not plain or not read <= known
+
+
+def _root(value: ast.expr) -> str | None:
+    """The name that a dotted name begins with; None for any other expression."""
+    while isinstance(value, ast.Attribute):
+        value = value.value
+    return value.id if isinstance(value, ast.Name) else None
+
+
+def without_sentences(code: str) -> str:
+    """Code that does not parse, without the sentences and foreign comments above it, or between its statements."""
+    lines = code.split("\n")
+    first = next((i for i, line in enumerate(lines) if CODE_START.match(line)), 0)
+    if all(not line.strip() or parse(line.strip()) is None for line in lines[:first]):
+        below = "\n".join(lines[first:])
+        if parse(below) is not None:
+            return below
+    return "\n".join(line for line in lines if not looks_like_prose(line) and not _FOREIGN_COMMENT.match(line))
+
+
+def without_headings(code: str) -> str:
+    """Without headings of Markdown and marks of Org at either end, which Python takes for comments."""
+    return _HEADINGS.sub("", code).strip("\n")

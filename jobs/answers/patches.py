@@ -1,0 +1,69 @@
+"""Programs that an answer gives as a change to a file: diffs, patches, merge conflicts, a shell's here-documents."""
+
+from __future__ import annotations
+
+import re
+
+from foreshock.jobs.answers.python_text import parse
+
+_HEAD = re.compile(r"(?:diff |index |@@|--- |\+\+\+ |new file|deleted file|similarity |rename |\\ No newline|\*\*\* )")
+_FILE = re.compile(r"^(?=diff --git |\*\*\* (?:Add|Update) File:|Index: |--- [^\n]*\n\+\+\+ )", re.M)
+_STARTS = re.compile(r"^(?:\*\*\* Begin Patch|diff --git |--- (?:a/|/dev/null)|@@ )", re.M)
+_CONFLICT = re.compile(r"^<{7}[^\n]*\n(.*?)^={7}[ \t]*\n(.*?)^>{7}[^\n]*(?:\n|\Z)", re.M | re.S)
+_HERE_DOCUMENT = re.compile(r"<<-?[ \t]*(['\"]?)(\w+)\1[^\n]*\n(.*?)\n[ \t]*\2[ \t]*(?:\n|\Z)", re.S)
+
+_HERE_STRING = re.compile(r"@(['\"])\n(.*?)\n\1@", re.S)
+
+
+def patched(text: str) -> list[str]:
+    """The new side of each file of a diff, where that is a program of its own; none for fragments."""
+    return [new for part in _FILE.split(text) if (new := _new_side(part)) is not None]
+
+
+def unfenced_patch(answer: str) -> list[str]:
+    """The same of a patch that stands in an answer without a fence."""
+    start = _STARTS.search(answer)
+    if start is None:
+        return []
+    text = answer[start.start() :].split("*** End Patch")[0]
+    return patched(re.sub(r"(?:\n|^)[ \t]*[`~]{3,}[^\n]*\Z", "", text.rstrip()))
+
+
+def _new_side(text: str) -> str | None:
+    lines = [line for line in text.split("\n") if not _HEAD.match(line)]
+    if not any(line.startswith("+") for line in lines):
+        return None
+    kept = [line for line in lines if not line.startswith("-")]
+    for signs in (1, 2):  # "+def f" or "+ def f"
+        if any(line[:signs].strip(" +") for line in kept[1:]):
+            continue
+        first = kept[0] if kept[0][:signs].strip(" +") else kept[0][signs:]  # a block's first line has lost its space
+        new = "\n".join([first, *(line[signs:] for line in kept[1:])])
+        if new.strip() and parse(new) is not None:
+            return new
+    return None
+
+
+def added(code: str) -> str:
+    """The new side of a block whose every line has a sign of a diff, else the block."""
+    lines = [line for line in code.split("\n") if line.strip()]
+    if not any(line.startswith("+") for line in lines) or any(
+        line[0] not in "+- " and not _HEAD.match(line) for line in lines
+    ):
+        return code
+    return next(iter(patched(code)), code)
+
+
+def merged(code: str) -> str:
+    """With the later side of every conflict or search-and-replace."""
+    return _CONFLICT.sub(lambda match: match[2], code)
+
+
+def here_document(body: str) -> str | None:
+    """The Python that a shell block writes into a file; None where it writes none."""
+    texts = [
+        *(match[3] for match in _HERE_DOCUMENT.finditer(body)),
+        *(match[2] for match in _HERE_STRING.finditer(body)),
+    ]
+    found = [text for text in texts if parse(text) is not None]
+    return found[-1] if found else None

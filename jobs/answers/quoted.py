@@ -1,0 +1,84 @@
+"""Programs inside data: JSON, a tool call's arguments, a notebook, YAML, TOML, a literal of Python."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import textwrap
+from collections.abc import Iterator
+
+from foreshock.jobs.answers.python_text import MOST_CHARS, parse
+
+_MOST_TEXTS = 50
+_BLOCK_SCALAR = re.compile(
+    r"^([ \t]*)(?:- )?[\w\"'-]+:[ \t]*[|>][-+\d]*[ \t]*\n((?:(?:\1[ \t]+[^\n]*|[ \t]*)(?:\n|\Z))+)", re.M
+)
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.S)
+
+
+def quoted_texts(answer: str) -> Iterator[str]:
+    """The texts in an answer that is data or holds it, outermost first."""
+    if len(answer) > MOST_CHARS:
+        return
+    seen = 0
+    for read in (_of_literals, _of_json, _of_yaml):
+        for text in read(answer):
+            yield text
+            seen += 1
+            if seen >= _MOST_TEXTS:
+                return
+
+
+def _of_literals(answer: str) -> Iterator[str]:
+    """Of Python that is nothing but literals, named or not; TOML reads like that too."""
+    tree = parse(answer.strip())
+    if tree is None or not all(isinstance(node, ast.Expr | ast.Assign) for node in tree.body):
+        return
+    for node in tree.body:
+        try:
+            value = ast.literal_eval(node.value)  # type: ignore[attr-defined]  # both kinds have one
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            continue
+        yield from _texts(value)
+
+
+def _of_json(answer: str) -> Iterator[str]:
+    for opening, closing in ("{}", "[]"):
+        start, end = answer.find(opening), answer.rfind(closing)
+        if 0 <= start < end:
+            try:
+                yield from _texts(json.loads(answer[start : end + 1], strict=False))
+            except (ValueError, RecursionError):
+                continue
+            return
+    if "{" not in answer:
+        return
+    for match in _STRING.finditer(answer):  # cut off, or with prose in between
+        try:
+            text = json.loads(match[0], strict=False)
+        except (ValueError, RecursionError):
+            continue
+        if "\n" in text or "def " in text:
+            yield text
+
+
+def _of_yaml(answer: str) -> Iterator[str]:
+    for match in _BLOCK_SCALAR.finditer(answer):
+        yield textwrap.dedent(match[2])
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+        if value.lstrip().startswith("{"):  # arguments of a call, as text once more
+            try:
+                yield from _texts(json.loads(value, strict=False))
+            except (ValueError, RecursionError):
+                return
+    elif isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
+        yield "".join(value) if all(item.endswith("\n") for item in value[:-1]) else "\n".join(value)
+        yield from value
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
