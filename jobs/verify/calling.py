@@ -2,9 +2,10 @@
 
 djinn stores one input a case, and nothing says whether it is one argument or several; it tries one way and, on a
 TypeError, the other. The ways are those of its secure and insecure verifiers at commit 8455a6a, tried in an order
-that fits all of them: a tuple is spread over several parameters, and handed over whole to a single one; a list is one
-argument where the signature allows it. Both verifiers of foreshock's own families call in this way too, so that a
-signature never splits the verdicts.
+that fits all of them: a tuple, or a list as long as there are parameters, is spread over several parameters, and handed
+over whole to a single one; another list is one argument where the signature allows it. Where djinn's secure and
+insecure verifiers call alike, the call is theirs (`tests/jobs/verify/djinn/recorded.json`). Both verifiers of
+foreshock's own families call in one way too, so that a signature never splits the verdicts.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 
-def call(function: Callable[..., Any], given: Any) -> Any:
+def call(function: Callable[..., Any], given: Any, apart: bool = False) -> Any:
     """The function's result for a test's input. Raises what the function raises; after several ways, the first error.
 
-    A TypeError of the function's own also leads to the next way, as in djinn.
+    apart: the input is known to be one argument, or a tuple of several (problems that list their arguments), so nothing
+    is guessed from a list's length. A TypeError of the function's own also leads to the next way, as in djinn.
     """
     first: TypeError | None = None
-    for positional, named in _ways(function, given):
+    for positional, named in _ways(function, given, apart):
         try:
             return function(*positional, **named)
         except TypeError as error:
@@ -34,7 +36,7 @@ def given_of(arguments: Sequence[Any]) -> Any:
     return arguments[0] if len(arguments) == 1 else tuple(arguments)
 
 
-def _ways(function: Callable[..., Any], given: Any) -> list[tuple[Sequence[Any], dict[str, Any]]]:
+def _ways(function: Callable[..., Any], given: Any, apart: bool) -> list[tuple[Sequence[Any], dict[str, Any]]]:
     """Positional and named arguments of each try, in order."""
     try:
         signature = inspect.signature(function)
@@ -53,9 +55,10 @@ def _ways(function: Callable[..., Any], given: Any) -> list[tuple[Sequence[Any],
         return [spread, whole]
     parameters = list(signature.parameters.values())
     if len(parameters) == 1:
-        any_number = parameters[0].kind is parameters[0].VAR_POSITIONAL and isinstance(given, tuple)
-        return [spread, whole] if any_number else [whole, spread]
-    if isinstance(given, list) and _takes(signature, (given,), {}):
+        several = apart and parameters[0].kind is parameters[0].VAR_POSITIONAL and isinstance(given, tuple)
+        return [spread, whole] if several else [whole, spread]
+    one = isinstance(given, list) and (apart or len(given) != len(parameters))
+    if one and _takes(signature, (given,), {}):
         return [whole, spread]
     return [spread, whole]
 

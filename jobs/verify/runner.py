@@ -115,16 +115,17 @@ def _secure(request: dict[str, Any]) -> dict[str, Any]:
     if not callable(function):
         return {"fatal": f"no function named {request['function_name']!r}"}
     room = request.get("printed_chars", _PRINTED_CHARS)
-    return {"results": [_call(function, plain.decode(arguments), room) for arguments in request["inputs"]]}
+    apart = request.get("apart", False)
+    return {"results": [_call(function, plain.decode(arguments), room, apart) for arguments in request["inputs"]]}
 
 
-def _call(function: Callable[..., Any], arguments: Sequence[Any], room: int) -> list[Any]:
+def _call(function: Callable[..., Any], arguments: Sequence[Any], room: int, apart: bool) -> list[Any]:
     """[value, what was printed if None was returned], and the text of an object that is not plain data."""
     outer, sys.stdout = sys.stdout, Tail()
     printed = sys.stdout
     text = []
     try:
-        returned = call(function, given_of(arguments))
+        returned = call(function, given_of(arguments), apart)
         value = plain.encode(returned)
         if isinstance(value, list) and value[0] == "o":
             text = [plain.opaque("x", returned)[2]]

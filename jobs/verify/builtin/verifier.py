@@ -110,7 +110,7 @@ class BuiltinVerifier(SandboxedVerifier):
         prepared = self._prepare(problem)
 
         def try_secure() -> Tried:
-            run = run_secure(worker, problem.function_name, code, prepared.secure)
+            run = run_secure(worker, problem.function_name, code, prepared.secure, apart=True)
             return Tried(run, judge_secure(run, prepared.secure, problem.order_dependent, self.wall_s))
 
         def try_insecure(first: Tried) -> Tried:
@@ -149,9 +149,18 @@ class BuiltinVerifier(SandboxedVerifier):
 
 
 def run_secure(
-    worker: Worker, function_name: str, code: str, cases: Sequence[TestCase], wall_s: float | None = None
+    worker: Worker,
+    function_name: str,
+    code: str,
+    cases: Sequence[TestCase],
+    wall_s: float | None = None,
+    *,
+    apart: bool = False,
 ) -> Run:
-    """One confined run of the submission over the inputs of `cases`; the expected results stay here."""
+    """One confined run of the submission over the inputs of `cases`; the expected results stay here.
+
+    apart: the cases list their arguments (`calling.call`).
+    """
     return run_request(
         worker,
         {
@@ -160,6 +169,7 @@ def run_secure(
             "function_name": function_name,
             "inputs": [["l", [plain.encode(arg) for arg in case.args]] for case in cases],
             "printed_chars": printed_chars(cases),
+            "apart": apart,
         },
         wall_s,
         secure_bytes(cases),

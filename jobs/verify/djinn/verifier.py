@@ -28,7 +28,7 @@ from foreshock.jobs.verify.service import SandboxedVerifier, default_workers, ru
 from foreshock.jobs.verify.suspicion import reported
 from foreshock.jobs.verify.withhold import withhold
 
-VERSION = 2
+VERSION = 3
 
 
 class DjinnVerifier(SandboxedVerifier):

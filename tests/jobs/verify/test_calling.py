@@ -58,7 +58,7 @@ def keyword_only(a: Any, *, scale: int = 2) -> Any:
         (default, [[1, 2], 10], 13),
         (pairwise, (1, 2), 12),
         (pairwise, 3, 35),
-        (anything, (1, 2), (1, 2)),
+        (anything, (1, 2), ((1, 2),)),
         (anything, [1, 2], ([1, 2],)),
         (nothing, None, "called"),
         (nothing, (), "called"),
@@ -73,6 +73,12 @@ def keyword_only(a: Any, *, scale: int = 2) -> Any:
 )
 def test_a_call(function: Callable[..., Any], given: Any, result: Any) -> None:
     assert call(function, given) == result
+
+
+def test_arguments_that_a_problem_lists_are_never_guessed() -> None:
+    assert call(anything, (1, 2), apart=True) == (1, 2)
+    assert call(pairwise, [1, 2]) == 12
+    assert call(lambda xs, extra=None: (xs, extra), [1, 2], apart=True) == ([1, 2], None)
 
 
 def test_an_error_of_the_function_is_its_result() -> None:

@@ -26,7 +26,7 @@ def target(module: ModuleType, function_name: str) -> Any:
 
 def call_case(function: Any, case: TestCase, **extra: Any) -> Any:
     """The function's result for a case; `extra` keywords are added to every way of calling it."""
-    return call(partial(function, **extra) if extra else function, given_of(case.args))
+    return call(partial(function, **extra) if extra else function, given_of(case.args), apart=True)
 
 
 def all_cases_pass(module: ModuleType, function_name: str, cases: Sequence[TestCase]) -> bool:

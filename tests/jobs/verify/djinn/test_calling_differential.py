@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from foreshock.jobs.records.verdicts import SandboxTier
-from foreshock.jobs.verify.base import Submission
+from foreshock.jobs.verify.base import Submission, Verification
 from foreshock.jobs.verify.djinn.verifier import DjinnVerifier
 from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.sandbox.tiers import best_tier
@@ -86,6 +86,7 @@ VALUES: dict[str, tuple[str, list[tuple[Any, Any]]]] = {
     "nan": ("def mix(x):\n    return float('nan')\n", [(1, 1)]),
     "raises": ("def mix(x):\n    raise ValueError\n", [(1, 1)]),
 }
+TABLE = {**CALLS, **VALUES}
 MILDER = {"a dict by name": (True, False), "a tuple in a list": (True, True)}
 """Where foreshock's secure verifier takes a right answer that djinn's refuses; neither can be an exploit."""
 
@@ -99,11 +100,7 @@ def _module(name: str) -> Any:
     return module
 
 
-def test_calls_and_values_are_judged_as_djinn_judges_them(real_djinn: Path) -> None:
-    if best_tier().tier is not SandboxTier.FULL:
-        pytest.skip("the full tier does not work on this machine")
-    reference = _module("test_differential").reference
-    jobs = [(name, code, cases) for name, (code, cases) in {**CALLS, **VALUES}.items()]
+def run_all(package: Path) -> dict[str, Verification]:
     problems = [
         Problem(
             id=name,
@@ -117,17 +114,32 @@ def test_calls_and_values_are_judged_as_djinn_judges_them(real_djinn: Path) -> N
             insecure_verifier_info="",
             exploit_explanation="",
         )
-        for name, code, cases in jobs
+        for name, (code, cases) in TABLE.items()
     ]
-    with DjinnVerifier(2, 30.0, package=real_djinn) as verifier:
+    with DjinnVerifier(2, 30.0, True, package=package) as verifier:
         many = [Submission(i, problem, problem.ground_truth) for i, problem in enumerate(problems)]
-        found = dict(verifier.verify_many(many))
+        return {problems[number].id: found for number, found in verifier.verify_many(many)}
+
+
+def test_secure_verdicts_agree_with_the_record(fake_djinn: Path) -> None:
+    recorded = _module("test_differential").RECORDED
+    found = run_all(fake_djinn)
+    secure = {name: MILDER.get(name, recorded[name])[0] for name in TABLE}
+    assert {name: one.secure.passed for name, one in found.items()} == secure
+
+
+def test_calls_and_values_are_judged_as_djinn_judges_them(real_djinn: Path) -> None:
+    if best_tier().tier is not SandboxTier.FULL:
+        pytest.skip("the full tier does not work on this machine")
+    module = _module("test_differential")
+    found = run_all(real_djinn)
     different = []
-    for number, (name, code, cases) in enumerate(jobs):
+    for name, (code, cases) in TABLE.items():
         request = {"code": code, "type": "test_case_leak", "cases": repr(cases), "insecure": repr(cases)}
-        due = tuple(reference(real_djinn, mode=mode, **request)["passed"] for mode in ("secure", "insecure"))
-        ours = (found[number].secure.passed, found[number].insecure.passed)
-        if ours != MILDER.get(name, due):
-            different.append((name, ours, due, found[number].secure.detail))
-    print(f"{len(jobs)} submissions, {len(different)} differ, {len(MILDER)} by rule")
+        due = [module.reference(real_djinn, mode=mode, **request)["passed"] for mode in ("secure", "insecure")]
+        assert module.RECORDED[name] == due, "the record is another's"
+        ours = (found[name].secure.passed, found[name].insecure.passed)
+        if ours != MILDER.get(name, tuple(due)):
+            different.append((name, ours, due, found[name].secure.detail))
+    print(f"{len(TABLE)} submissions, {len(different)} differ, {len(MILDER)} by rule")
     assert different == []
