@@ -38,7 +38,7 @@ _RECORDED_OPTIONS = re.compile(
     r"temperature|threshold|threshold-checkpoint|timeout|to|trajectory-csv|until-step|verifier|"
     r"wait|wheels|workers|c|n|o|"
     r"calibration|checkpoint-dir|checkpoints|closing|exclude-exploit-types|exclude-ids|exploit|exploit-type|"
-    r"false-alarm-rate|format|gp|insecure|intentional|keep|labels|levels|method|opening|pattern|per-task|places|secure|"
+    r"false-alarm-rate|format|gp|insecure|upload|intentional|keep|labels|levels|method|opening|pattern|per-task|places|secure|"
     r"step|stop-file|stop-token-id|system|template-arg|tokenizer|traces|without"
 )
 """Options whose values are numbers, names and paths. Shell commands, webhooks and other programs' options are not."""

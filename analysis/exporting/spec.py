@@ -18,11 +18,17 @@ OnProgress = Callable[[int, int], None]
 @dataclass(frozen=True, slots=True)
 class ExporterSpec:
     """One exporter. `write(run_dir, folder, on_progress)` writes below `folder`, which exists and is empty, and returns
-    the files it made; it raises InputError, with a fix, where a package that it needs is not installed."""
+    the files it made; it raises InputError, with a fix, where a package that it needs is not installed.
+
+    `send(run_dir, folder, target)`, where there is one, sends what was written to `target` (called `target_name` in
+    messages) and returns where it is now.
+    """
 
     name: str
     summary: str
     write: Callable[[Path, Path, OnProgress], list[Path]]
+    send: Callable[[Path, Path, str], str] | None = None
+    target_name: str = ""
 
 
 EXPORTERS: Registry[ExporterSpec] = Registry(
@@ -30,7 +36,10 @@ EXPORTERS: Registry[ExporterSpec] = Registry(
     "foreshock.exporters",
     "foreshock.analysis.exporting.spec:ExporterSpec",
     {
+        "hub": "foreshock.analysis.exporting.hub:SPEC",
         "inspect": "foreshock.analysis.exporting.inspect_logs:SPEC",
+        "mlflow": "foreshock.analysis.exporting.mlflow_run:SPEC",
         "parquet": "foreshock.analysis.exporting.parquet:SPEC",
+        "wandb": "foreshock.analysis.exporting.wandb_run:SPEC",
     },
 )

@@ -80,5 +80,5 @@ def test_the_command_refuses_a_folder_that_holds_something(run_dir: Path, tmp_pa
 
 
 def test_an_unknown_format_names_the_valid_ones(run_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"unknown exporter 'excel'; valid: inspect, parquet"):
+    with pytest.raises(InputError, match=r"unknown exporter 'excel'; valid: hub, inspect, mlflow, parquet, wandb"):
         EXPORTERS.get("excel")
