@@ -23,8 +23,8 @@ $(INSTALLED): pyproject.toml
 demo: $(INSTALLED)  ## train the tiny organism, run the whole sweep on it, write the report
 	$(BIN)/foreshock demo --output demo-results
 
-# One process more than cores, as many tests wait for a server or a child; a file's tests share what its fixtures made.
-TESTS = -m pytest -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder --durations=60 -m "not cluster and not image and not vllm"
+# Two processes more than cores, as many tests wait for a server or a child; a file's tests share what its fixtures made.
+TESTS = -m pytest -n $$(($$(nproc) + 2)) --dist loadfile --no-loadscope-reorder --durations=60 -m "not cluster and not image and not vllm"
 
 test: $(INSTALLED)  ## every test that needs neither Slurm nor an image builder, with the coverage floor; PYTEST_ARGS narrows
 ifeq ($(strip $(PYTEST_ARGS)),)

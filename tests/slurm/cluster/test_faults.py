@@ -56,10 +56,11 @@ class WorkerLog:
 class Injector:
     """Injects one random fault at a time into whatever runs."""
 
-    def __init__(self, bed: Any, run_dir: Callable[[], Path], disk: Path, seed: int) -> None:
-        self.bed, self.run_dir, self.disk = bed, run_dir, disk
+    def __init__(self, bed: Any, run_dir: Callable[[], Path], disk: Path, broken: Path, seed: int) -> None:
+        self.bed, self.run_dir, self.disk, self.broken = bed, run_dir, disk, broken
         self.random = random.Random(seed)
         self.done: Counter[str] = Counter()
+        self.deck: list[Callable[[], bool]] = []
         self.torn: set[int] = set()  # seeds of torn shards' rows
         self.full: list[tuple[float, float]] = []  # when the disk was full
 
@@ -71,10 +72,13 @@ class Injector:
         return [job for job, name, state in self.bed.queue() if state == "RUNNING" and "-a" in name]
 
     def step(self) -> None:
-        """One fault, of a kind chosen at random among those that apply now."""
-        kinds = [self.preempt, self.scancel, self.kill_worker, self.kill_stepd, self.slurmd, self.slurmctld]
-        kinds += [self.full_disk, self.truncate, self.time_limit]
-        kind = self.random.choice(kinds)
+        """One fault that applies now; the kinds are dealt like cards, so that each comes before any comes again."""
+        if not self.deck:
+            self.deck = [self.preempt, self.scancel, self.kill_worker, self.kill_stepd, self.slurmd, self.slurmctld]
+            self.deck += [self.full_disk, self.truncate, self.time_limit]
+            self.deck += [self.suspend, self.bad_node, self.outage, self.power_loss]
+            self.random.shuffle(self.deck)
+        kind = self.deck.pop()
         if kind():
             self.done[kind.__name__] += 1
             print(time.strftime("%H:%M:%S"), self.done.total(), kind.__name__, flush=True)
@@ -129,6 +133,49 @@ class Injector:
             self.bed.root("scontrol", "update", f"jobid={self.random.choice(running)}", "TimeLimit=1", check=False)
         return bool(running)
 
+    def suspend(self) -> bool:
+        """An element stands still for a moment."""
+        running = self.elements()
+        if not running:
+            return False
+        job = self.random.choice(running)
+        self.bed.root("scontrol", "suspend", job, check=False)
+        time.sleep(3)
+        self.bed.root("scontrol", "resume", job, check=False)
+        return True
+
+    def bad_node(self) -> bool:
+        """Whatever starts on n1 fails at once for a while: after two of them it is excluded if n2 does work."""
+        self.broken.touch()
+        time.sleep(10)
+        self.broken.unlink()
+        return True
+
+    def outage(self) -> bool:
+        """Nobody hears of ends, requeues and signals."""
+        self.bed.stop("slurmctld")
+        time.sleep(12)
+        self.bed.restart("slurmctld")
+        return True
+
+    def power_loss(self) -> bool:
+        """All that runs on a node is gone at one instant, its daemon too; the node comes back."""
+        node = self.random.choice(["n1", "n2"])
+        spool = f"{self.bed.state}/spool/{node}"
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and self._is_on(entry, node, spool):
+                self._kill(int(entry.name))
+        self.bed.restart(node)
+        return True
+
+    def _is_on(self, process: Path, node: str, spool: str) -> bool:
+        try:
+            environment = (process / "environ").read_bytes().split(b"\0")
+            of_job = f"SLURMD_NODENAME={node}".encode() in environment
+            return (of_job and process.owner() == self.bed.user) or str((process / "cwd").readlink()).startswith(spool)
+        except (OSError, KeyError):
+            return False
+
     def truncate(self) -> bool:
         shards = sorted(self.run_dir().glob("shards/eval/*/*.jsonl"))
         if not shards:
@@ -178,12 +225,14 @@ def test_tables_after_many_faults_equal_those_of_an_undisturbed_run(
     counts.chmod(0o777)
     try:
         counting = bed.helpers / "counting"
+        broken = folder / "n1-is-broken"
         setup = [f"export COUNT_DIR={counts} COUNT_PACE={PACE_S} PYTHONPATH={counting}"]
+        setup += [f"if [[ $SLURMD_NODENAME == n1 && -e {broken} ]]; then exit 9; fi"]
         profile = {"setup": setup, "no_progress_limit": 20, "signal_lead_s": SIGNAL_LEAD_S}
         config = sweep.write_config(folder, inputs, profile, **sections())
         run = sweep_tools.Sweep(bed, folder, config)
         run.foreshock("run", str(run.config))
-        injector = Injector(bed, lambda: run.dir, disk, SEED)
+        injector = Injector(bed, lambda: run.dir, disk, broken, SEED)
         end = time.monotonic() + 60 * EVENTS
         while injector.done.total() < EVENTS and time.monotonic() < end:
             if not bed.queue():  # all done before all events: tear something down and go on
