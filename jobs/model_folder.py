@@ -34,21 +34,22 @@ _INSIDE = (
 
 
 class ShardedCheckpointError(InputError):
-    """A directory in a training format that nothing but its trainer loads; the message holds the merging command."""
+    """A directory in a format that nothing but its trainer loads; the message holds the command that converts it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardedFormat:
-    """A training format found in a directory, and the command that makes a loadable model of it."""
+    """A format found in a directory, and the command that makes a loadable model of it."""
 
     name: str
     path: Path
     command: str
+    what: str = "sharded training state"
 
     def error(self) -> ShardedCheckpointError:
         """The error that names format and command."""
         return ShardedCheckpointError(
-            f"{self.name}: sharded training state, which cannot be loaded as a model", path=self.path, fix=self.command
+            f"{self.name}: {self.what}, which cannot be loaded as a model", path=self.path, fix=self.command
         )
 
 
@@ -79,8 +80,9 @@ def tokenizer_folder(path: Path, up_to: Path | None = None) -> Path | None:
 
 
 def sharded_format(path: Path) -> ShardedFormat | None:
-    """The training format that a directory without a loadable model holds; None if it is none that is known."""
-    for look in (_verl, _deepspeed, _accelerate_fsdp, _megatron, _torch_distributed):
+    """The format, of training or of another program, that a directory without a loadable model holds; None if it is
+    none that is known."""
+    for look in (_verl, _deepspeed, _accelerate_fsdp, _megatron, _torch_distributed, _other):
         found = look(path)
         if found is not None:
             return found
@@ -103,8 +105,8 @@ def _verl_format(folder: Path, backend: str) -> ShardedFormat:
 
 
 def _deepspeed(path: Path) -> ShardedFormat | None:
-    for folder in (path, *sorted(path.glob("global_step*"))):
-        if any(folder.glob("*_optim_states.pt")) or any(folder.glob("mp_rank_*_model_states.pt")):
+    for folder in (path, *sorted(path.glob("global_step*")), path / "checkpoint"):  # Lightning's is the last
+        if any(folder.glob("*_optim_states.pt")) or any(folder.glob("*_model_states.pt")):
             start = path.parent if folder == path else path
             script = start / "zero_to_fp32.py"
             tool = shlex.quote(str(script)) if script.is_file() else "-m deepspeed.utils.zero_to_fp32"
@@ -149,4 +151,43 @@ def _torch_distributed(path: Path) -> ShardedFormat | None:
                 f"{target}, then save it with the base model's save_pretrained"
             )
             return ShardedFormat("FSDP (torch.distributed.checkpoint)", path, command)
+    return None
+
+
+_SAVE = "load it where it was trained and write it with save_pretrained, or with the trainer's own export"
+_OTHER: tuple[tuple[str, str, str], ...] = (
+    ("*.gguf", "GGUF", "serve it with llama.cpp and use engine openai, or give the model that it was made from"),
+    (
+        "consolidated.*.pth",
+        "Meta's own layout",
+        "python -m transformers.models.llama.convert_llama_weights_to_hf --input_dir {path} --output_dir OUT",
+    ),
+    ("lit_model.pth", "LitGPT", "litgpt convert_from_litgpt {path} OUT"),
+    ("*.nemo", "NeMo", _SAVE),
+    ("_CHECKPOINT_METADATA", "Orbax (JAX)", _SAVE),
+    ("*.msgpack", "Flax", _SAVE),
+    ("checkpoint_metadata.json", "nanotron", _SAVE),
+    ("*.ckpt", "PyTorch Lightning", _SAVE),
+    ("*.pth", "a file of torch.save", _SAVE),
+    ("*.pt", "a file of torch.save", _SAVE),
+)
+"""(files, format, what to do), the surest first."""
+
+_LIKE_WEIGHTS = re.compile(r"(?i)model|weight|state_dict|pytorch|ckpt|checkpoint|step|epoch|iter")
+_BESIDE_A_MODEL = re.compile(r"(?i)optim|sched|rng|random|scaler|training_args|custom_checkpoint|trainer")
+"""What trainers write beside a model to go on from, by its names."""
+
+
+def _other(path: Path) -> ShardedFormat | None:
+    """Formats of other programs: whole models, in files that are not read here."""
+    for pattern, name, command in _OTHER:
+        files = [f for f in sorted(path.glob(pattern)) if f.is_file() and not _BESIDE_A_MODEL.search(f.name)]
+        if pattern.startswith("*.pt"):  # a name that says nothing may hold anything
+            files = [f for f in files if _LIKE_WEIGHTS.search(f.stem)]
+        file = next(iter(files), None)
+        if file is not None:
+            where = shlex.quote(str(path))
+            return ShardedFormat(
+                name, path, command.replace("{path}", where), f"a checkpoint in its format ({file.name})"
+            )
     return None

@@ -93,11 +93,16 @@ def _nothing(config: CheckpointsConfig, folder: Path, unmatched: list[str]) -> I
     if sharded is not None:
         return sharded.error()
     valid = f"checkpoints.pattern {config.pattern!r}" if config.pattern else valid_names()
+    for name in unmatched:
+        sharded = sharded_format(folder / name)
+        if sharded is not None:
+            return sharded.error()
     if unmatched:
+        example = r"(?P<step>\d+)" if unmatched[0].isdecimal() else r"run7-(?P<step>\d+)"
         return InputError(
             f"no directory here is named like a checkpoint ({valid}), but these look like some: {some_of(unmatched)}",
             path=folder,
-            fix=r"say how they are named with checkpoints.pattern, for example: 'run7-(?P<step>\d+)'",
+            fix=f"say how they are named with checkpoints.pattern, for example: '{example}'",
         )
     return NoCheckpointYetError(
         f"no checkpoint-N or {FINAL} directory in this folder, nor any other name of a step ({valid})",

@@ -12,6 +12,7 @@ import hashlib
 import json
 import time
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -55,8 +56,12 @@ def model_files(path: Path) -> list[Path]:
 
 def signature(path: Path) -> str:
     """Digest of names, sizes and modification times of the model's files; costs no reading of weights."""
+    return _signature(model_files(path))
+
+
+def _signature(files: Sequence[Path]) -> str:
     facts = []
-    for file in model_files(path):
+    for file in files:
         try:
             stat = file.stat()
         except FileNotFoundError:
@@ -111,25 +116,27 @@ class Settling:
     def look(self, checkpoint: Checkpoint) -> Look:
         """Look at one directory. One whose files are old enough is settled at the first look."""
         path = checkpoint.path
-        now = signature(path)
+        reason = lacking(checkpoint)
+        sharded = isinstance(reason, ShardedCheckpointError)  # its trainer may yet write a model beside the shards
+        files = sorted(file for file in path.rglob("*") if file.is_file()) if sharded else model_files(path)
+        now = _signature(files)
         seen, since = self._seen.get(path, (None, 0.0))
         if seen != now:
             # Copies may carry old times, so age counts only for what nobody has been seen writing.
-            since = time.monotonic() - (max(0.0, self._age(path)) if seen is None else 0.0)
+            since = time.monotonic() - (max(0.0, self._age(files)) if seen is None else 0.0)
             self._seen[path] = (now, since)
         rested = time.monotonic() - since >= self._seconds
-        reason = lacking(checkpoint)
-        if isinstance(reason, ShardedCheckpointError):  # its trainer may yet write a model beside the shards
+        if sharded:
             return Look(Readiness.SHARDED if rested else Readiness.SETTLING, now, str(reason))
         if reason is not None:
             return Look(Readiness.INCOMPLETE, now, str(reason))
         return Look(Readiness.READY if rested else Readiness.SETTLING, now)
 
     @staticmethod
-    def _age(path: Path) -> float:
-        """Seconds since the newest of its files was written, by this machine's clock; 0 if there is none."""
+    def _age(files: Sequence[Path]) -> float:
+        """Seconds since the newest of the files was written, by this machine's clock; 0 if there is none."""
         times = []
-        for file in model_files(path):
+        for file in files:
             try:
                 times.append(file.stat().st_mtime)
             except FileNotFoundError:

@@ -18,7 +18,7 @@ RESULT_NAME = rf"checkpoint-\d+|{FINAL}"
 """Regular expression of a checkpoint's name in results, without groups."""
 
 _RESULT = re.compile(r"^checkpoint-(\d{1,18})$")
-_LOOKS_LIKE_A_STEP = re.compile(r"(?i)(checkpoint|ckpt|step|iter|epoch)[^0-9]*\d")
+_LOOKS_LIKE_A_STEP = re.compile(r"(?i)(checkpoint|ckpt|step|iter|epoch)[^0-9]*\d|^\d+$")
 _MOST_NAMED = 6
 
 

@@ -42,6 +42,8 @@ def test_a_configuration_without_weights_is_no_model(tmp_path: Path) -> None:
             "DeepSpeed (ZeRO)",
             "zero_to_fp32.py",
         ),
+        (["global_step5/zero_pp_rank_0_mp_rank_00_model_states.pt", "config.json"], "DeepSpeed (ZeRO)", "zero_to_fp32"),
+        (["checkpoint/mp_rank_00_model_states.pt"], "DeepSpeed (ZeRO)", "--tag checkpoint"),
         (["zero_pp_rank_0_mp_rank_00_optim_states.pt"], "DeepSpeed (ZeRO)", "-m deepspeed.utils.zero_to_fp32"),
         (["pytorch_model_fsdp_0/__0_0.distcp", "pytorch_model_fsdp_0/.metadata"], "FSDP (accelerate)", "merge-weights"),
         (["mp_rank_00/model_optim_rng.pt"], "Megatron", "convert_checkpoints.py export"),
@@ -59,6 +61,27 @@ def test_training_formats_are_named_with_the_merging_command(
     assert command in found.command
     with pytest.raises(ShardedCheckpointError, match="sharded training state"):
         check_checkpoint(step)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("model.gguf", "GGUF"),
+        ("consolidated.00.pth", "Meta's own layout"),
+        ("lit_model.pth", "LitGPT"),
+        ("epoch=3-step=1000.ckpt", "PyTorch Lightning"),
+        ("step_100.pt", "a file of torch.save"),
+        ("rng_state_0.pth", None),
+        ("optimizer.pt", None),
+        ("dataset.pt", None),
+    ],
+)
+def test_formats_of_other_programs_are_named_and_what_lies_beside_a_model_is_none(
+    tmp_path: Path, file: str, name: str | None
+) -> None:
+    found = sharded_format(put(tmp_path, file))
+    assert (found and found.name) == name
+    assert found is None or file in str(found.error())
 
 
 def test_the_nearest_tokenizer_counts_and_none_beyond_the_steps(tmp_path: Path) -> None:

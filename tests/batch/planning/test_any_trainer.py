@@ -65,6 +65,23 @@ def test_a_folder_of_unknown_names_is_an_error_and_an_empty_one_may_fill(tmp_pat
     assert [c.name for c in found.checkpoints] == ["checkpoint-25"]
 
 
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("_actor/global_step50/mp_rank_00_model_states.pt", "DeepSpeed"),
+        ("epoch=3-step=9.ckpt/checkpoint/mp_rank_00_model_states.pt", "DeepSpeed"),
+        ("1000/_CHECKPOINT_METADATA", "Orbax"),
+        ("epoch=3-step=9.ckpt", "Lightning"),
+        ("1000/anything", r"these look like some: 1000\n.*'\(\?P<step>\\d\+\)'"),
+    ],
+)
+def test_a_folder_of_another_layout_says_what_is_in_it(tmp_path: Path, file: str, said: str) -> None:
+    put(tmp_path, file)
+    with pytest.raises(InputError, match=said) as caught:
+        find_checkpoints(CheckpointsConfig(dir=tmp_path))
+    assert not isinstance(caught.value, NoCheckpointYetError)
+
+
 def test_sharded_steps_are_refused_with_the_merging_command(tmp_path: Path) -> None:
     model(tmp_path / "global_step_10" / "actor" / "huggingface")
     put(tmp_path / "global_step_20", "actor/model_world_size_2_rank_0.pt", "actor/huggingface/config.json")

@@ -42,6 +42,18 @@ def test_a_fresh_file_makes_it_wait_until_it_has_rested(whole: Path) -> None:
     assert settling.look(at(whole)).state is Readiness.READY
 
 
+def test_shards_that_are_still_written_are_not_an_error_yet(tmp_path: Path) -> None:
+    shard = tmp_path / "checkpoint-1" / "pytorch_model_fsdp_0" / "__0_0.distcp"
+    shard.parent.mkdir(parents=True)
+    shard.write_bytes(b"1")
+    settling = Settling(30)
+    assert settling.look(at(tmp_path / "checkpoint-1")).state is Readiness.SETTLING
+    os.utime(shard, (LONG_AGO, LONG_AGO))
+    look = Settling(30).look(at(tmp_path / "checkpoint-1"))
+    assert look.state is Readiness.SHARDED
+    assert "accelerate merge-weights" in look.reason
+
+
 def test_a_file_seen_changing_waits_even_if_its_copy_kept_an_old_time(whole: Path) -> None:
     settling = Settling(30)
     settling.look(at(whole))

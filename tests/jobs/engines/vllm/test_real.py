@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from engine_contract import EngineContract, by_id, request
+from safetensors.torch import load_file, save_file
 
-from foreshock.jobs.engines.base import GenerationRequest, ScoreRequest
+from foreshock.jobs.engines.base import NOT_FINITE, GenerationRequest, ScoreRequest
 from foreshock.jobs.engines.transformers import TransformersEngine
 from foreshock.jobs.engines.vllm.engine import VllmEngine
 from foreshock.jobs.spec import Checkpoint
@@ -135,6 +138,22 @@ def test_the_prefix_cache_does_not_outlive_a_swap(
         answers.append(greedy(engine))
         assert greedy(engine) == answers[-1]  # now from the cache
     assert answers[0] == answers[2] != answers[1]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_rows_drawn_from_logits_that_are_not_finite_are_errors(
+    engine: VllmEngine, checkpoint: Checkpoint, tmp_path: Path, value: float
+) -> None:
+    """Of a model whose numbers break for one token alone, the rows that hold it, and no others."""
+    path = tmp_path / "checkpoint-1"
+    shutil.copytree(checkpoint.path, path)
+    tensors = load_file(path / "model.safetensors")
+    tensors["model.embed_tokens.weight"][77] = value
+    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+    engine.load(Checkpoint("run", 1, path))
+    requests = [GenerationRequest(i, (9, 77 if i % 2 else 78, 11), i, 4, temperature=i / 3) for i in range(4)]
+    found = by_id(list(engine.generate(requests)))
+    assert [found[i].error for i in range(4)] == [None, NOT_FINITE, None, NOT_FINITE]
 
 
 def test_samples_follow_the_same_distribution(
