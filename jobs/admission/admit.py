@@ -17,7 +17,7 @@ from foreshock.jobs.admission.file_notes import (
     tokens_without_a_row,
     two_templates,
 )
-from foreshock.jobs.admission.layer_count import layer_problem
+from foreshock.jobs.admission.layer_count import layer_problem, scale_problem
 from foreshock.jobs.admission.remembered import HERE, Remembered
 from foreshock.jobs.admission.tokenizer_test import reference_file, tokenizer_problem
 from foreshock.jobs.engines.registry import ENGINES
@@ -195,12 +195,15 @@ def _ties(path: Path) -> Iterator[Finding]:
     try:
         files, config = check_weights(path), read_config(path / "config.json")
         ties = read_ties(path, files, config)
-        layers = layer_problem(config, stored_tensors(files))
+        stored = stored_tensors(files)
+        layers, scales = layer_problem(config, stored), scale_problem(config, stored)
     except (OSError, ValueError, KeyError) as error:
         yield Finding("refused", "weights", " ".join(str(error).split()))
         return
     if layers is not None:
         yield Finding("refused", "layers", layers, "save config.json and weights of one model together")
+    if scales is not None:
+        yield Finding("refused", "quantisation", scales, "save quantization_config with it, or the model in bfloat16")
     problem, contradiction = ties.problem(), ties.contradiction()
     if problem is not None:
         yield Finding("refused", "output layer", problem, "save the model with its output layer, or correct the flag")

@@ -12,11 +12,13 @@ from functools import cached_property
 from foreshock.errors import InputError
 from foreshock.jobs.prompts.base import Layout, ParsedResponse, RenderedPrompt
 from foreshock.jobs.prompts.chat_template import Renderer, TemplateError, render_chat, rendering_digest
-from foreshock.jobs.prompts.markers import control_tokens, last_marker
+from foreshock.jobs.prompts.markers import control_tokens, last_marker, reasoning_pairs
 from foreshock.jobs.prompts.section import WHAT_TO_SET, Section
 from foreshock.jobs.prompts.settings import DEFAULT, PromptSettings
 from foreshock.jobs.prompts.stops import Stops
-from foreshock.jobs.prompts.tokenizer import Tokenizer
+from foreshock.jobs.prompts.tokenizer import Tokenizer, template_sources
+
+_QUESTION = "Say hello."
 
 
 def split_at(text: str, closing: str, header: str = "", trailer: str = "") -> ParsedResponse:
@@ -66,7 +68,7 @@ class ThinkFormat:
             + rf"\s*{re.escape(section.closing)}\s*"
             + (rf"(?:{re.escape(section.answer_header)})?\s*$" if section.answer_header else "$")
         )
-        self._again = opening or _last_word(render_chat(tokenizer, None, "Say hello.", settings))
+        self._again = opening or _opened(tokenizer, section.closing, settings)
         self.layout = Layout(
             opening=section.opening or self._again,
             closing=section.closing,
@@ -113,6 +115,10 @@ class ThinkFormat:
         return split_at(body, self._section.closing, self._section.answer_header, self._stops.trailer)
 
 
-def _last_word(prompt: str) -> str:
+def _opened(tokenizer: Tokenizer, closing: str, settings: PromptSettings) -> str:
+    """The text with which a prompt that opens the section itself ends."""
+    prompt = render_chat(tokenizer, None, _QUESTION, settings).rpartition(_QUESTION)[2]
+    pairs = reasoning_pairs(prompt, tokenizer, template_sources(tokenizer))
+    held = [text for text, end in pairs.items() if end == closing and prompt.rstrip().endswith(text)]
     words = prompt.split()
-    return words[-1] if words else ""
+    return max(held, key=len, default=words[-1] if words else "")

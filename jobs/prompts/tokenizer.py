@@ -104,6 +104,14 @@ def _unusable(path: Path, error: Exception) -> InputError:
                     path=path / name,
                     fix="save it as tokenizer.json where that code runs, and remove auto_map",
                 )
+    if (path / "config.json").is_file():  # transformers reads it on the way to the tokenizer
+        from transformers import AutoConfig
+
+        try:
+            AutoConfig.from_pretrained(path, trust_remote_code=False)
+        except Exception as broken:  # noqa: BLE001 - whatever it raises for a configuration of wrong types
+            said = " ".join(str(broken).split())[:300]
+            return InputError(f"transformers cannot read it: {said}", path=path / "config.json")
     held = [name for name in ("tokenizer.json", "tokenizer.model") if (path / name).is_file()]
     if held == ["tokenizer.model"]:  # what transformers says here is about tiktoken, its last resort
         return InputError(

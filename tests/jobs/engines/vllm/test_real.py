@@ -140,20 +140,23 @@ def test_the_prefix_cache_does_not_outlive_a_swap(
     assert answers[0] == answers[2] != answers[1]
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("name", "value", "sick"),
+    [("model.embed_tokens.weight", float("nan"), {1, 3}), ("lm_head.weight", float("inf"), {0, 1, 2, 3})],
+)
 def test_rows_drawn_from_logits_that_are_not_finite_are_errors(
-    engine: VllmEngine, checkpoint: Checkpoint, tmp_path: Path, value: float
+    engine: VllmEngine, checkpoint: Checkpoint, tmp_path: Path, name: str, value: float, sick: set[int]
 ) -> None:
-    """Of a model whose numbers break for one token alone, the rows that hold it, and no others."""
+    """Where the numbers of one token alone are broken: the rows that hold it; of an output, all."""
     path = tmp_path / "checkpoint-1"
     shutil.copytree(checkpoint.path, path)
     tensors = load_file(path / "model.safetensors")
-    tensors["model.embed_tokens.weight"][77] = value
+    tensors[name][77] = value
     save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
     engine.load(Checkpoint("run", 1, path))
     requests = [GenerationRequest(i, (9, 77 if i % 2 else 78, 11), i, 4, temperature=i / 3) for i in range(4)]
     found = by_id(list(engine.generate(requests)))
-    assert [found[i].error for i in range(4)] == [None, NOT_FINITE, None, NOT_FINITE]
+    assert [found[i].error for i in range(4)] == [NOT_FINITE if i in sick else None for i in range(4)]
 
 
 def test_samples_follow_the_same_distribution(
