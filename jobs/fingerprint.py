@@ -84,6 +84,8 @@ def _check(path: Path, *, require_tokenizer: bool) -> tuple[Path, ...]:
     if not is_adapter(path) and not (path / "config.json").is_file():
         missing.append("config.json")
     if require_tokenizer and find_tokenizer(path) is None:
+        if is_adapter(path):
+            base_of(path)  # its tokenizer may be its base's: where that is not here, its error is the reason
         missing.append("a tokenizer (tokenizer.json, or tokenizer.model, with tokenizer_config.json)")
     weights = weight_files(path)
     if not weights:

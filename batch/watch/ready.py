@@ -18,6 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from foreshock.errors import InputError
+from foreshock.jobs.adapters import AdapterError
 from foreshock.jobs.fingerprint import check_checkpoint, read_config
 from foreshock.jobs.model_folder import ShardedCheckpointError
 from foreshock.jobs.records.checkpoint_names import step_of_directory
@@ -128,7 +129,7 @@ class Settling:
         rested = time.monotonic() - since >= self._seconds
         if sharded:
             return Look(Readiness.SHARDED if rested else Readiness.SETTLING, now, str(reason))
-        if reason is not None:
+        if reason is not None and not isinstance(reason, AdapterError):  # an adapter without its base is whole
             return Look(Readiness.INCOMPLETE, now, str(reason))
         return Look(Readiness.READY if rested else Readiness.SETTLING, now)
 

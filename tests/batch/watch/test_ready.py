@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from foreshock.batch.watch.ready import Readiness, Settling, lacking, signature
 from foreshock.jobs.spec import Checkpoint
@@ -52,6 +54,17 @@ def test_shards_that_are_still_written_are_not_an_error_yet(tmp_path: Path) -> N
     look = Settling(30).look(at(tmp_path / "checkpoint-1"))
     assert look.state is Readiness.SHARDED
     assert "accelerate merge-weights" in look.reason
+
+
+def test_an_adapter_without_its_base_is_not_waited_for(tmp_path: Path) -> None:
+    """Nobody is writing it: planning says what is wrong."""
+    adapter = tmp_path / "checkpoint-1"
+    adapter.mkdir()
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "base_model_name_or_path": "/no/such/base"}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    save_file({"base_model.model.x.lora_A.weight": torch.ones(4, 4)}, adapter / "adapter_model.safetensors")
+    assert Settling(0).look(at(adapter)).state is Readiness.READY
+    assert "base model '/no/such/base' is not here" in str(lacking(at(adapter)))
 
 
 def test_a_file_seen_changing_waits_even_if_its_copy_kept_an_old_time(whole: Path) -> None:
