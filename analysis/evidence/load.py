@@ -17,11 +17,12 @@ import pandas as pd
 
 from foreshock.analysis.evidence.donor import smoothed_rates
 from foreshock.analysis.evidence.evidence import DirectRows, DonorKind, Evidence, Floats, Ints, PrefillRows, Surface
-from foreshock.analysis.evidence.pairing import pairing_faults, score_facts
+from foreshock.analysis.evidence.pairing import kl_faults, pairing_faults, score_facts
 from foreshock.analysis.tables import (
     TableKind,
     load_evals,
     load_kl,
+    load_kl_sample,
     load_logprobs,
     load_ref_logprobs,
     numbered_checkpoints,
@@ -38,6 +39,7 @@ Cell = tuple[float, float]
 
 _CELL = ["checkpoint", "prefill_level", "task"]
 _PREFIX = ["prefill_level", "task"]
+_KL_CELLS_COMPARED = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +238,11 @@ def _run_frame(path: Path, donor: _Donor | None, codes: _Codes, notes: list[str]
         log_q = np.where(np.isnan(log_q), kl_log_q, log_q)
         log_w = np.where(np.isnan(log_p - log_q), kl_log_w, log_p - log_q)
         scored = {"KL": _cells(kl), **scored}
-    elif has_files(path, TableKind.KL):  # nothing that the scores do not say already
+    elif has_files(path, TableKind.KL):  # nothing that the scores do not say already, or should not
         scored = {"KL": _cells_of_files(path, TableKind.KL), **scored}
+        told = _kl_scores(load_kl_sample(path, _KL_CELLS_COMPARED), tasks)
+        theirs = reference if donor is None else donor.log_q.rename(columns={"log_p": "log_q"})
+        faults += kl_faults(path.name, told, scores, theirs)
     if donor is not None and donor.has_rates:
         log_w = log_w + _attach(rows, donor.correction, _PREFIX, "correction")
     unscored = np.isnan(log_w) & prefilled & ~answers

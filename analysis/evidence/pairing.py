@@ -51,6 +51,31 @@ def pairing_faults(run: str, rows: pd.DataFrame, scores: pd.DataFrame, donor: pd
     return [f"{run}: {fault}" for fault in faults]
 
 
+def kl_faults(run: str, kl: pd.DataFrame, scores: pd.DataFrame, log_q: pd.DataFrame) -> list[str]:
+    """KL rows repeat log P and log Q of the prefixes that the scores are of: a sentence for each number that differs.
+
+    kl: KEY, log_p, log_q and log_w as it has them; scores: KEY and log_p; log_q: KEY but for the checkpoint, and log_q.
+    Two passes of one model differ by rounding, so that 1% of log P and half a nat pass, and so does one row in twenty.
+    """
+    pairs = (
+        ("eval_logprob_sum", "log_p", look_up(kl, scores, KEY, "log_p"), "the scores' prefill_logprob_sum"),
+        ("ref_logprob_sum", "log_q", look_up(kl, log_q, KEY[1:], "log_q"), "the donor's prefill_logprob_sum"),
+        ("kl_divergence", "log_w", (kl["log_p"] - kl["log_q"]).to_numpy(), "ref_logprob_sum less eval_logprob_sum"),
+    )
+    size = np.abs(kl["log_p"].to_numpy(dtype=np.float64))
+    faults = []
+    for column, name, other, what in pairs:
+        mine = kl[name].to_numpy(dtype=np.float64)
+        known = np.isfinite(mine) & np.isfinite(other)
+        off = np.abs(mine - other) > 0.5 + 0.01 * np.where(np.isfinite(size), size, 0.0)
+        share = float(off[known].mean()) if known.any() else 0.0
+        if share > 0.05:
+            faults.append(
+                f"{run}: {column} of the KL rows differs from {what} of the same prefix in {share:.0%} of cases"
+            )
+    return faults
+
+
 def _share(wrong: npt.NDArray[np.bool_], known: npt.NDArray[np.bool_]) -> float:
     """Share of the comparisons that fail, 0 unless more than the tolerated one does."""
     share = float(wrong[known].mean()) if known.any() else 0.0

@@ -247,11 +247,30 @@ def _outcomes(found: dict[str, float], evidence: Evidence, rows: PrefillRows, ta
     found["twist"] = float(np.log10(xx / len(x) + 1e-4))
 
 
+_HEAVY = 1000.0
+
+
+def _too_heavy(evidence: Evidence) -> list[str]:
+    """Weights have the expectation 1 whatever donor and target are, so by Markov's inequality their mean over a sweep
+    passes 1,000 in one sweep in 1,000 at most. Dependence between rows does not matter."""
+    log_w = evidence.rows.log_w[np.isfinite(evidence.rows.log_w)]
+    if evidence.donor is DonorKind.CONDITIONED_UNCORRECTED or not len(log_w):
+        return []
+    top = float(log_w.max())
+    mean = top + float(np.log(np.exp(log_w - top).mean()))
+    if mean <= np.log(_HEAVY):
+        return []
+    return [
+        f"the weights average to 10^{mean / _DECADE:.1f} where they must average to 1: scores of the checkpoints and "
+        "of the donor are at different temperatures, of other texts, or counted over other tokens"
+    ]
+
+
 def exact_faults(evidence: Evidence) -> list[str]:
-    """What cannot be true of any weights. log P - log w is the donor's side: the same for a prefix at every checkpoint;
-    and a longer prefix of the same text is never likelier."""
+    """What cannot be true of any weights. Their mean is 1 in expectation; log P - log w is the donor's side: the same
+    for a prefix at every checkpoint; and a longer prefix of the same text is never likelier."""
+    faults = _too_heavy(evidence)
     rows = evidence.rows.take(np.isfinite(evidence.rows.log_w) & np.isfinite(evidence.rows.log_p))
-    faults: list[str] = []
     if len(rows) < 2:
         return faults
     donor_side = rows.log_p - rows.log_w

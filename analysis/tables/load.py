@@ -91,6 +91,13 @@ def load_kl(run_dir: Path | str) -> pd.DataFrame:
     return read_table(run_dir, TableKind.KL).frame
 
 
+def load_kl_sample(run_dir: Path | str, most_cells: int) -> pd.DataFrame:
+    """`load_kl` of at most so many cells, spread evenly over those there are."""
+    cells = find_run_files(Path(run_dir), TableKind.KL).cells
+    step = max(-(-len(cells) // most_cells), 1)
+    return _to_frame(read_cells(cells[::step], TableKind.KL, _whole), run_name(Path(run_dir)))
+
+
 def read_table(run_dir: Path | str, kind: TableKind, repeats_are_rollouts: bool = False) -> Loaded:
     """Every usable row of `kind` in `run_dir`, with its `ReadReport`.
 

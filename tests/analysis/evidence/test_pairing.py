@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from foreshock.analysis.evidence.pairing import pairing_faults, score_facts
+from foreshock.analysis.evidence.pairing import KEY, kl_faults, pairing_faults, score_facts
 
 LEVELS, TASKS, CHECKPOINTS = (5, 20, 60), 12, (10, 20)
 
@@ -73,3 +73,36 @@ def test_a_donor_scored_on_other_rows_is_said_and_another_tokenizer_is_not() -> 
     mixed.loc[mixed["task"] < 3, "prefill_num_tokens"] += 2
     assert "the donor's score" in said(rows, scores, mixed)
     assert said(rows, scores, scores.assign(prefill_num_tokens=scores["prefill_num_tokens"] + 2)) == ""
+
+
+def kl_rows(scores: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """KL rows of the scores, and the donor's log Q."""
+    log_p = scores["prefill_logprob_sum"]
+    log_q = log_p + np.random.default_rng(2).normal(0, 3, len(scores))
+    kl = scores[KEY].assign(log_p=log_p, log_q=log_q, log_w=log_p - log_q)
+    return kl, kl[[*KEY[1:], "log_q"]]
+
+
+def test_kl_rows_of_the_same_numbers_are_no_fault_and_those_without_any_neither() -> None:
+    rng = np.random.default_rng(3)
+    scores = a_run()[1]
+    scores = scores[scores["checkpoint"] == CHECKPOINTS[0]]
+    kl, log_q = kl_rows(scores)
+    plain = scores[KEY].assign(log_p=scores["prefill_logprob_sum"])
+    assert kl_faults("run", kl, plain, log_q) == []
+    rounded = plain.assign(log_p=plain["log_p"] + rng.normal(0, 0.1, len(plain)))
+    assert kl_faults("run", kl, rounded, log_q) == []
+    assert kl_faults("run", kl.assign(log_q=np.nan), plain, log_q.iloc[:0]) == []
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [("log_p", "eval_logprob_sum"), ("log_q", "ref_logprob_sum"), ("log_w", "kl_divergence")],
+)
+def test_kl_rows_that_contradict_the_scores_or_themselves_are_said(column: str, words: str) -> None:
+    scores = a_run()[1]
+    scores = scores[scores["checkpoint"] == CHECKPOINTS[0]]
+    kl, log_q = kl_rows(scores)
+    plain = scores[KEY].assign(log_p=scores["prefill_logprob_sum"])
+    faults = kl_faults("run", kl.assign(**{column: 0.6 * kl[column] - 2}), plain, log_q)
+    assert any(fault.startswith(f"run: {words} of the KL rows differs") for fault in faults)

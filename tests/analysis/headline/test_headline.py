@@ -18,6 +18,7 @@ from foreshock.analysis.estimates.rates import estimate_rates
 from foreshock.analysis.evidence.estimate import Method, Status
 from foreshock.analysis.evidence.evidence import DirectRows, DonorKind, Evidence, PrefillRows, Surface
 from foreshock.analysis.headline.estimate import Headline, estimate_headline
+from foreshock.analysis.headline.signs import exact_faults
 
 SMALL = replace(
     regime_named("early"), n_types=3, tasks=Range(20, 30), checkpoints=(1, 5, 20, 100), levels=(0, 5, 20, 60)
@@ -193,6 +194,15 @@ def test_weights_that_do_not_follow_from_the_scores_are_caught_exactly() -> None
             "differs between checkpoints" in said for said in estimate_headline(replace(evidence, rows=rows)).faults
         )
     assert not any("differs" in said for said in estimate_headline(evidence).faults)
+
+
+@pytest.mark.parametrize("donor", list(DonorKind))
+def test_weights_that_average_to_far_more_than_one_are_caught_exactly(donor: DonorKind) -> None:
+    evidence = replace(to_evidence(simulate(SMALL, 3))[0], donor=donor)
+    heavy = replace(evidence.rows, log_w=evidence.rows.log_w - 0.4 * evidence.rows.log_p)  # log P scaled by .6
+    known = donor is not DonorKind.CONDITIONED_UNCORRECTED  # without pi / a they need not average to one
+    assert any("must average to 1" in said for said in exact_faults(replace(evidence, rows=heavy))) == known
+    assert not any("must average to 1" in said for said in exact_faults(evidence))
 
 
 def test_a_fault_that_does_not_exist_is_refused_by_name() -> None:
