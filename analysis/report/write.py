@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -66,7 +67,7 @@ def write_report(
     options: ReportOptions | None = None,
     rates: pd.DataFrame | None = None,
 ) -> WrittenReport:
-    """Analyse `run_dirs` and write `output`, one HTML file. Tables and figures go to each run's analysis/ folder.
+    """Count what `run_dirs` hold; write `output`, one HTML file. Tables and figures go to the runs' analysis/ folders.
 
     `extra_sections` follow the built-in ones. `rates` (rows of rates.csv) is set against ground truth; found in the
     runs' analysis/ folders when not given.
@@ -76,7 +77,13 @@ def write_report(
     """
     options = options or ReportOptions()
     check_anchors(extra_sections)
-    return render_report(gather_runs(run_dirs, options), output, extra_sections, options, rates)
+    without = [str(path) for path in run_dirs if rates is None and find_rates([path]) is None]
+    notes = (
+        [f"rates were not estimated: foreshock analyse {shlex.join(without)} makes a report with them"]
+        if without
+        else []
+    )
+    return render_report(gather_runs(run_dirs, options), output, extra_sections, options, rates, notes=notes)
 
 
 def gather_runs(run_dirs: Sequence[Path], options: ReportOptions) -> list[RunFindings]:

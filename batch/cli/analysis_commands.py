@@ -155,6 +155,9 @@ def report(
 ) -> None:
     """One self-contained HTML page: what was run, what was found, and the numbers behind every figure.
 
+    Rates and forecasts are those that a run's analysis found; where there are none, the page names the command that
+    estimates them (`foreshock analyse`).
+
     Example: foreshock report --run-dir RUN --run-dir CONTROL_RUN --output report.html
     """
     from foreshock.analysis.report import ReportOptions, write_report

@@ -154,7 +154,8 @@ def test_hostile_samples_are_shown_and_do_nothing(factory: ModuleType, tmp_path:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         texts = {"prompt": evil, "response": evil, "code": evil, "secure_detail": evil, "prefill_reasoning": evil}
         factory.write_rows(path, [row | texts for row in rows])
-    write_report([run], tmp_path / "r.html")
+    said = write_report([run], tmp_path / "r.html").summary
+    assert f"foreshock analyse {run} makes a report with them" in " ".join(said)
     text = (tmp_path / "r.html").read_text()
     assert '<section id="samples">' in text
     assert "<script>alert" not in text
