@@ -30,12 +30,18 @@ def render_chat(tokenizer: Tokenizer, system: str | None, user: str, settings: P
     if system:
         messages.insert(0, {"role": "system", "content": system})
     try:
-        return apply_template(tokenizer, messages, settings, add_generation_prompt=True)
+        text = apply_template(tokenizer, messages, settings, add_generation_prompt=True)
     except TemplateError:
         if not system:
             raise
         merged = [{"role": "user", "content": f"{system}\n\n{user}"}]  # templates without a system role
-        return apply_template(tokenizer, merged, settings, add_generation_prompt=True)
+        text = apply_template(tokenizer, merged, settings, add_generation_prompt=True)
+    if "".join(user.split()) not in "".join(text.split()):
+        raise TemplateError(
+            "the chat template leaves the user's text out of the prompt: it takes messages in parts, as models that "
+            "read images do; save a template that takes text"
+        )
+    return text
 
 
 def require_template(tokenizer: Tokenizer) -> None:

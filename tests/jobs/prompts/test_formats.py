@@ -283,3 +283,14 @@ def test_harmony_stops_at_return_and_call_but_not_between_messages(tokenizers: d
     tokenizer = tokenizers["harmony"]
     stops = tokenizer.convert_ids_to_tokens(list(select_format("harmony", tokenizer).stop_token_ids))
     assert stops == ["<|return|>", "<|call|>"]
+
+
+def test_a_template_that_leaves_the_question_out_is_refused(tokenizers: dict[str, Any]) -> None:
+    """Templates of models that read images loop over a message's parts, and over the letters of a text."""
+    tokenizer = copy.deepcopy(tokenizers["think"])
+    tokenizer.chat_template = (
+        "{% for m in messages %}User: {% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}"
+        "{% endfor %}{% endfor %}Assistant:"
+    )
+    with pytest.raises(TemplateError, match="leaves the user's text out"):
+        select_format("auto", tokenizer).render(None, "Add three.", "")
