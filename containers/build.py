@@ -15,16 +15,20 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from foreshock.containers.digest import image_file_digest
 from foreshock.containers.engines import Engine, ImageKind, Machine
 from foreshock.containers.errors import ImageError, explain
+from foreshock.containers.inside import read_inside
 from foreshock.containers.launch import Flavour
 from foreshock.containers.lock import LockName, lock_path, read_lock
 from foreshock.containers.pins import Variant, read_pins
+from foreshock.containers.sif import normalise
+from foreshock.image_record import IMAGE_FOLDER, SBOM
 
 NEEDED_BYTES = {Variant.CPU: 8 * 10**9, Variant.GPU: 45 * 10**9}
 """Free space that a build needs at its peak: the packages once unpacked and once in a layer, and the result."""
@@ -47,16 +51,23 @@ class BuildRequest:
     pip_config: Path | None = None
     target: str | None = None
     from_oci: str | None = None
+    epoch: int = 0
+    licences: str = "NOASSERTION"
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One command. `cwd` matters to apptainer, whose %files are relative to it; `unless` succeeds where it is done."""
+    """One command. `cwd` matters to apptainer, whose %files are relative to it; `unless` succeeds where it is done.
+
+    With an `epoch` it sees of the caller's environment only what a builder needs, since Apptainer hands that on into
+    the build, and SOURCE_DATE_EPOCH.
+    """
 
     what: str
     argv: tuple[str, ...]
     cwd: Path | None = None
     unless: tuple[str, ...] | None = None
+    epoch: int | None = None
 
 
 def plan(request: BuildRequest, machine: Machine, scratch: Path) -> list[Step]:
@@ -89,10 +100,11 @@ def _plan_oci(request: BuildRequest, machine: Machine) -> list[Step]:
         if request.engine is Engine.BUILDAH:
             # Without a name buildah picks one, which the next command could not know.
             holder = name.rpartition(":")[2] + "-import"
+            commit = (engine, "commit", "--quiet", "--timestamp", str(request.epoch))
             steps += [
                 Step("import the base", (engine, "from", "--name", holder, "scratch"), unless=done),
                 Step("import the base", (engine, "add", "--quiet", holder, base, "/"), unless=done),
-                Step("import the base", (engine, "commit", "--quiet", "--rm", holder, name), unless=done),
+                Step("import the base", (*commit, "--rm", holder, name), unless=done),
             ]
         else:
             steps.append(Step("import the base", (engine, "import", base, name), unless=done))
@@ -109,8 +121,15 @@ def _plan_oci(request: BuildRequest, machine: Machine) -> list[Step]:
         argv += [engine, "build"]
         if offline:
             argv += ["--network", "none"]
+    if request.engine is not Engine.DOCKER:
+        argv += ["--timestamp", str(request.epoch)]  # of the image and of every file in its layers
     base_argument = "CUDA_BASE_IMAGE" if request.variant is Variant.GPU else "BASE_IMAGE"
-    arguments = {base_argument: base, "GIT_COMMIT": request.git_commit, "LOCK_SHA256": request.lock_sha256}
+    arguments = {
+        base_argument: base,
+        "GIT_COMMIT": request.git_commit,
+        "LOCK_SHA256": request.lock_sha256,
+        "SOURCE_DATE_EPOCH": str(request.epoch),  # BuildKit takes the image's time from it
+    }
     for name, value in arguments.items():
         argv += ["--build-arg", f"{name}={value}"]
     for name, folder in (("wheels", request.wheels), ("djinn", request.djinn)):
@@ -130,11 +149,12 @@ def _plan_sif(request: BuildRequest, machine: Machine, scratch: Path) -> list[St
     if _is_tar(base) or Path(base).is_dir():
         bootstrap = "localimage"
         if _is_tar(base):
-            folder = scratch / "base"
+            # Below the context and named from there: the definition is part of the image, and no path of this machine.
+            folder = request.context / "base"
             # Device nodes cannot be made without root, and Apptainer brings its own.
             unpack = ("tar", "--extract", "--no-same-owner", "--exclude=./dev/*", "--directory", str(folder))
             steps.append(Step("unpack the base", (*unpack, "--file", base)))
-            base, name_of_base = str(folder), _local_base_name(base)
+            base, name_of_base = folder.name, _local_base_name(base)
     argv = [*_sif_builder(machine), "--force"]
     # Destinations exist in every base: an unprivileged build cannot make mount points.
     for folder_or_none, inside in ((request.wheels, "/mnt"), (request.djinn, "/srv")):
@@ -147,11 +167,14 @@ def _plan_sif(request: BuildRequest, machine: Machine, scratch: Path) -> list[St
         "BASE": name_of_base,
         "GIT_COMMIT": request.git_commit,
         "LOCK_SHA256": request.lock_sha256,
+        "LICENCES": request.licences,
+        "EPOCH": str(request.epoch),
+        "BUILD_DATE": datetime.fromtimestamp(request.epoch, UTC).isoformat(),
     }
     for name, value in arguments.items():
         argv += ["--build-arg", f"{name}={value}"]
     output = str(Path(request.output).absolute())
-    steps.append(Step("build the SIF", (*argv, output, "apptainer.def"), cwd=request.context))
+    steps.append(Step("build the SIF", (*argv, output, "apptainer.def"), cwd=request.context, epoch=request.epoch))
     return steps
 
 
@@ -165,8 +188,11 @@ def _plan_conversion(request: BuildRequest, machine: Machine, scratch: Path) -> 
     else:
         save = ("docker", "save", "--output", str(archive), image)
     output = str(Path(request.output).absolute())
-    convert = (*_sif_builder(machine), "--force", output, f"docker-archive:{archive}")
-    return [Step("save the image as a docker-archive", save), Step("convert it to a SIF", convert)]
+    convert = (*_sif_builder(machine), "--force", output, f"docker-archive:{archive.name}")
+    return [
+        Step("save the image as a docker-archive", save),
+        Step("convert it to a SIF", convert, cwd=scratch, epoch=request.epoch),
+    ]
 
 
 def _sif_builder(machine: Machine) -> tuple[str, ...]:
@@ -221,7 +247,10 @@ def check_request(request: BuildRequest, machine: Machine, scratch: Path) -> lis
 def run_plan(steps: list[Step], log: Path, base: str, say: Callable[[str], None]) -> None:
     """Run the steps, output to `log`. Raises ImageError with the last lines and, where known, what to do."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8", errors="replace") as file:
+    with (
+        tempfile.TemporaryDirectory(prefix="foreshock-home-") as home,
+        log.open("w", encoding="utf-8", errors="replace") as file,
+    ):
         for step in steps:
             if step.unless is not None and _succeeds(step.unless):
                 continue
@@ -232,6 +261,7 @@ def run_plan(steps: list[Step], log: Path, base: str, say: Callable[[str], None]
                 done = subprocess.run(
                     step.argv,
                     cwd=step.cwd,
+                    env=None if step.epoch is None else clean_environment(os.environ, home, step.epoch),
                     stdin=subprocess.DEVNULL,
                     stdout=file,
                     stderr=subprocess.STDOUT,
@@ -243,6 +273,37 @@ def run_plan(steps: list[Step], log: Path, base: str, say: Callable[[str], None]
                 raise ImageError(f"{step.argv[0]}: {reason}") from None
             if done.returncode != 0:
                 raise failure(step, done.returncode, log.read_text(encoding="utf-8", errors="replace"), log, base)
+
+
+_KEPT = (
+    "PATH",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "TZ",
+    "TMPDIR",
+    "XDG_RUNTIME_DIR",
+    "DOCKER_CONFIG",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+)
+_KEPT_KINDS = ("APPTAINER_", "SINGULARITY_")
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+
+
+def clean_environment(environment: Mapping[str, str], home: str, epoch: int) -> dict[str, str]:
+    """What Apptainer is started with. The user's PYTHONPATH, PIP_* and home directory must not reach a build; its cache
+    and keys stay where they are."""
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if name in _KEPT or name.startswith(_KEPT_KINDS) or name.lower() in _PROXIES
+    }
+    kept = {name: value for name, value in kept.items() if not name.startswith(("APPTAINERENV_", "SINGULARITYENV_"))}
+    own = Path(environment.get("HOME") or "/")
+    kept.setdefault("APPTAINER_CACHEDIR", str(own / ".apptainer" / "cache"))
+    kept.setdefault("APPTAINER_CONFIGDIR", str(own / ".apptainer"))
+    return {**kept, "HOME": home, "SOURCE_DATE_EPOCH": str(epoch)}
 
 
 def _succeeds(argv: tuple[str, ...]) -> bool:
@@ -282,6 +343,10 @@ def stage_context(source: Path, target: Path) -> None:
             continue
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, target / name, follow_symlinks=False)
+        if not path.is_symlink():  # a checkout's modes follow its owner's umask, an image's must not
+            (target / name).chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+    for folder in (target, *(path for path in target.rglob("*") if path.is_dir() and not path.is_symlink())):
+        folder.chmod(0o755)
 
 
 def _allowed(source: Path) -> list[str]:
@@ -315,9 +380,9 @@ def build(request: BuildRequest, machine: Machine, say: Callable[[str], None], l
         scratch = Path(folder)
         for warning in check_request(request, machine, scratch):
             say(f"warning: {warning}")
-        (scratch / "base").mkdir()
         context = scratch / "context"
         stage_context(request.context, context)
+        (context / "base").mkdir()
         if request.pip_config is not None and request.kind is ImageKind.SIF:
             # Copied in with the sources and removed with them; a Dockerfile has secrets for this.
             shutil.copy2(request.pip_config, context / "containers" / "pip.conf")
@@ -327,11 +392,29 @@ def build(request: BuildRequest, machine: Machine, say: Callable[[str], None], l
         finally:
             _make_removable(scratch)
     if request.kind is ImageKind.OCI:
+        beside = log.with_name(f"{log.name.removesuffix('-build.log')}.spdx.json")
+        _write_sbom(request.output, beside, machine, say, request.engine)
         return request.output
+    normalise(Path(request.output), request.epoch)
     digest = image_file_digest(Path(request.output))
     record = Path(f"{request.output}.sha256")
     record.write_text(f"{digest.removeprefix('sha256:')}  {Path(request.output).name}\n", encoding="utf-8")
+    _write_sbom(request.output, Path(f"{request.output}.spdx.json"), machine, say)
     return digest
+
+
+def _write_sbom(
+    image: str, target: Path, machine: Machine, say: Callable[[str], None], engine: Engine | None = None
+) -> None:
+    """The bill of materials beside the image, as it lies in it."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="foreshock-look-") as scratch:
+            text = read_inside(image, str(IMAGE_FOLDER / SBOM), machine, Path(scratch), engine)
+    except ImageError as error:  # the image is there, and cannot be started here
+        problem = " ".join(line.strip(" |") for line in str(error).splitlines()[:3])
+        say(f"warning: no bill of materials beside it: {problem}; later: foreshock image sbom {image}")
+        return
+    target.write_text(text, encoding="utf-8")
 
 
 def _make_removable(folder: Path) -> None:
@@ -344,6 +427,16 @@ def _make_removable(folder: Path) -> None:
 def default_base(variant: Variant) -> str:
     """The pinned base."""
     return read_pins().images[variant].base
+
+
+def source_date_epoch(environment: Mapping[str, str]) -> int:
+    """Seconds since 1970 that a build takes for now: SOURCE_DATE_EPOCH, else the pinned one. Raises ImageError."""
+    given = environment.get("SOURCE_DATE_EPOCH")
+    if not given:
+        return read_pins().epoch
+    if not (given.isascii() and given.isdigit()):
+        raise ImageError(f"SOURCE_DATE_EPOCH is {given!r}; valid: whole seconds since 1970, such as 1767225600")
+    return int(given)
 
 
 def lock_sha256(variant: Variant, source: Path) -> str:

@@ -16,6 +16,8 @@ from foreshock.containers.errors import ImageError, explain
 from foreshock.containers.launch import ExecRequest, compose
 from foreshock.containers.selftest import Gpu
 
+ENTER = "/usr/local/foreshock/app/bin/foreshock-enter"
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -64,6 +66,7 @@ def compose_run(
         )
         launch = compose(request)
         return Run(launch.folders, dict(launch.environment), launch.argv)
+    command = (ENTER, *command)  # the image's entry point: caches in a folder of the container's own
     if engine is Engine.BUILDAH:
         return _buildah_run(image, command, machine)
     gpu_options = ("--gpus", "all") if engine is Engine.DOCKER else ("--device", "nvidia.com/gpu=all")

@@ -12,10 +12,14 @@ CACHE_FOLDERS = {
     "VLLM_CACHE_ROOT": "cache/vllm",
     "TRITON_CACHE_DIR": "cache/triton",
     "TORCHINDUCTOR_CACHE_DIR": "cache/torchinductor",
+    "FLASHINFER_WORKSPACE_BASE": "cache",
     "NUMBA_CACHE_DIR": "cache/numba",
     "MPLCONFIGDIR": "cache/matplotlib",
 }
-"""Variable -> folder below scratch. Dockerfile and apptainer.def set the same ones; a test compares."""
+"""Variable -> folder below scratch. enter.sh and apptainer.def set the same ones; a test compares."""
+
+CUDA_HOME = "/usr/local/foreshock/venv/cuda"
+"""The gpu image's CUDA toolkit, as the packages of its lock lay it out."""
 
 IMAGE_SETTINGS = {
     "LANG": "C.UTF-8",

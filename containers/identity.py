@@ -49,6 +49,15 @@ def file_content(image: Path) -> str | None:
     return _content(text)
 
 
+def oci_content(image: str) -> str | None:
+    """The same of an OCI image, with whichever program here runs it."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="foreshock-look-") as scratch:
+            return _content(read_inside(image, str(IMAGE_FOLDER / RECORD), look(), Path(scratch)))
+    except (ImageError, OSError):
+        return None
+
+
 def oci_id(image: str, program: str | None = None) -> str:
     """The id of an OCI image: the digest of its configuration and, through it, of its layers. Raises ImageError."""
     programs = [program] if program else [engine.value for engine in _OCI if engine in look().engines]

@@ -48,6 +48,7 @@ class ImagePins:
     platform: str
     extras: tuple[str, ...]
     packages: tuple[str, ...]
+    licences: str
     constraints: tuple[str, ...]
     vllm: str | None
     cuda: str | None
@@ -59,6 +60,8 @@ class Pins:
     """Everything in `pins.toml`."""
 
     uv: str
+    uv_sha256: tuple[str, ...]
+    epoch: int
     torch: str
     transformers: str
     djinn: Djinn
@@ -78,6 +81,7 @@ def read_pins(path: Path = PINS) -> Pins:
             platform=table["platform"],
             extras=tuple(table["extras"]),
             packages=tuple(table.get("packages", ())),
+            licences=table["licences"],
             constraints=tuple(table.get("constraints", ())),
             vllm=table.get("vllm"),
             cuda=table.get("cuda"),
@@ -89,6 +93,8 @@ def read_pins(path: Path = PINS) -> Pins:
     cpu_torch = data["cpu"]["torch"]
     return Pins(
         uv=data["python"]["uv"],
+        uv_sha256=tuple(data["python"]["uv_sha256"]),
+        epoch=data["common"]["epoch"],
         torch=data["common"]["torch"],
         transformers=data["common"]["transformers"],
         djinn=Djinn(**data["djinn"]),

@@ -26,6 +26,7 @@ from packaging.version import Version
 from foreshock.containers.environment import CACHE_FOLDERS
 from foreshock.containers.lock import LockError, read_lock
 from foreshock.containers.pins import ImagePins, Pins, Variant, parse_version, read_pins
+from foreshock.image_contents import differences, in_words
 from foreshock.image_record import IMAGE_FOLDER
 
 OWN_PACKAGES = frozenset({"foreshock", "djinn-framework"})
@@ -242,6 +243,14 @@ def judge_sandbox(finding: dict[str, str], *, allow_weak: bool) -> Check:
     return Check("sandbox", Status.OK if usable else Status.FAILED, detail)
 
 
+def check_contents(subject: Subject) -> Check:
+    """Every file as it was when the image was built."""
+    found = differences(subject.folder)
+    if found:
+        return Check("contents", Status.FAILED, f"{in_words(found)}; get or build the image again")
+    return Check("contents", Status.OK, str(subject.record["content"]))
+
+
 def check_scratch(subject: Subject) -> Check:
     """Scratch takes files and runs them, as compiled kernels are loaded from it; every cache folder is writable."""
     try:
@@ -321,7 +330,7 @@ def check_user(_subject: Subject) -> Check:
 
 CHECKS: tuple[Callable[[Subject], Check], ...] = (
     check_python, check_versions, check_cuda, check_driver, check_vllm, check_compiler, check_slurm, check_user,
-    check_scratch, check_offline, check_djinn, check_sandbox,
+    check_scratch, check_offline, check_djinn, check_contents, check_sandbox,
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
-"""The header of a SIF: whether a file is one, what objects it holds, whether it is signed.
+"""What of a SIF's header differs between two builds of the same contents: its id, times and the builder's user.
 
 Layout of version 01 of the format (github.com/apptainer/sif, pkg/sif): a header of 128 bytes, then descriptors of 585.
+The fields are set to what that library's own deterministic mode writes (a zero id), with the build's epoch as the time.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from foreshock.containers.errors import ImageError
 _MAGIC = b"SIF_MAGIC\0"
 _HEADER = 128
 _DESCRIPTOR = 585
+_ID = slice(48, 64)
 _TIMES = 64
 """Eight int64: created, modified, descriptors free, total, offset, size; data offset, size."""
+_DESCRIPTOR_TIMES = 41
+"""Four int64 of a descriptor: created, modified, user and group id."""
 _SIGNATURE = 0x4005
 
 
@@ -58,3 +62,23 @@ def sif_objects(path: Path) -> list[SifObject]:
 def is_signed(path: Path) -> bool:
     """Whether a SIF carries a signature, whoever made it."""
     return any(part.data_type == _SIGNATURE for part in sif_objects(path))
+
+
+def normalise(path: Path, epoch: int) -> None:
+    """Set id, times and user of an unsigned SIF to what is the same in every build. Raises ImageError."""
+    if is_signed(path):
+        raise ImageError(f"{path} is signed; a change would break the signature")
+    with path.open("r+b") as file:
+        header = bytearray(file.read(_HEADER))
+        _, _, _, total, offset, _, _, _ = struct.unpack_from("<8q", header, _TIMES)
+        header[_ID] = bytes(16)
+        struct.pack_into("<2q", header, _TIMES, epoch, epoch)
+        file.seek(offset)
+        table = bytearray(file.read(total * _DESCRIPTOR))
+        for start in range(0, len(table) - _DESCRIPTOR + 1, _DESCRIPTOR):
+            if struct.unpack_from("<i?", table, start)[1]:
+                struct.pack_into("<4q", table, start + _DESCRIPTOR_TIMES, epoch, epoch, 0, 0)
+        file.seek(0)
+        file.write(header)
+        file.seek(offset)
+        file.write(table)

@@ -1,4 +1,4 @@
-"""`foreshock image`: build, check, digest, sign, verify."""
+"""`foreshock image`: build, check, digest, sbom, sign, verify."""
 
 from __future__ import annotations
 
@@ -66,10 +66,12 @@ def build(
 
     Example: foreshock image build cpu --kind sif --output foreshock.sif
     """
+    import os
+
     from foreshock.containers import build as building
     from foreshock.containers.engines import Engine, ImageKind, look
     from foreshock.containers.errors import ImageError
-    from foreshock.containers.pins import Variant
+    from foreshock.containers.pins import Variant, read_pins
 
     machine = look()
     chosen = Variant(variant.value)
@@ -105,6 +107,8 @@ def build(
         pip_config=pip_config.absolute() if pip_config else None,
         target=target,
         from_oci=from_oci,
+        epoch=building.source_date_epoch(os.environ),
+        licences=read_pins().images[chosen].licences,
     )
     log = Path(f"{name}.log") if wanted is ImageKind.SIF else Path(f"foreshock-{chosen.value}-build.log")
     typer.echo(building.build(request, machine, lambda text: typer.echo(text, err=True), log))
@@ -155,17 +159,48 @@ def check(
 
 
 @app.command("digest")
-def digest(image: Annotated[str, typer.Argument(help="SIF file, sandbox folder or OCI image name.")]) -> None:
+def digest(
+    image: Annotated[str, typer.Argument(help="SIF file, sandbox folder or OCI image name.")],
+    content: Annotated[
+        bool, typer.Option("--content", help="Of what it holds: the same however it is signed, converted or rebuilt.")
+    ] = False,
+) -> None:
     """Print the digest that plans and shards record.
 
-    Example: foreshock image digest foreshock.sif
+    Example: foreshock image digest foreshock.sif --content
     """
     from foreshock.containers.digest import image_file_digest
-    from foreshock.containers.identity import oci_id
+    from foreshock.containers.errors import ImageError
+    from foreshock.containers.identity import file_content, oci_content, oci_id
 
     path = Path(image)
     is_file = path.exists() or image.endswith(".sif") or image.startswith(("/", "."))
-    typer.echo(image_file_digest(path) if is_file else oci_id(image))
+    if not content:
+        typer.echo(image_file_digest(path) if is_file else oci_id(image))
+        return
+    found = file_content(path) if is_file else oci_content(image)
+    if found is None:
+        raise ImageError(
+            f"{image} has no record of its contents, or nothing here can look inside; images that this version builds "
+            "have one: foreshock image build"
+        )
+    typer.echo(found)
+
+
+@app.command("sbom")
+def sbom(image: Annotated[str, typer.Argument(help="SIF file, sandbox folder or OCI image name.")]) -> None:
+    """Print the image's bill of materials (SPDX 2.3).
+
+    Example: foreshock image sbom foreshock-cpu.sif
+    """
+    import tempfile
+
+    from foreshock.containers.engines import look
+    from foreshock.containers.inside import read_inside
+    from foreshock.image_record import IMAGE_FOLDER, SBOM
+
+    with tempfile.TemporaryDirectory(prefix="foreshock-look-") as scratch:
+        typer.echo(read_inside(image, str(IMAGE_FOLDER / SBOM), look(), Path(scratch)), nl=False)
 
 
 @app.command("sign")

@@ -6,13 +6,15 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=mirror.sh
 . "$here/mirror.sh"
 out=${1:?usage: base.sh BASE.tar}
-if [ -s "$out" ]; then exit 0; fi
+recipe=$(sha256sum <"${BASH_SOURCE[0]}")
+if [ -s "$out" ] && [ "$(cat "$out.recipe" 2>/dev/null)" = "$recipe" ]; then exit 0; fi
 command -v mmdebstrap >/dev/null || { echo "mmdebstrap is missing; run $here/tools.sh" >&2; exit 1; }
 mkdir -p "$(dirname "$out")"
-# Documentation, locales and package lists stay out; the epoch makes two builds of one mirror state equal.
+# Documentation and locales stay out, copyright files stay; the epoch makes two builds of one mirror state equal.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-0} mmdebstrap --quiet --format=tar --variant=minbase \
     --include=python3,python3-venv,ca-certificates \
-    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' \
     bookworm "$out.part" "$mirror"
 mv "$out.part" "$out"
+echo "$recipe" >"$out.recipe"

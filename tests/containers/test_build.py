@@ -10,11 +10,19 @@ from pathlib import Path
 import pytest
 
 from foreshock.containers import build as building
-from foreshock.containers.build import BuildRequest, Step, plan, run_plan, stage_context
+from foreshock.containers.build import (
+    BuildRequest,
+    Step,
+    clean_environment,
+    plan,
+    run_plan,
+    source_date_epoch,
+    stage_context,
+)
 from foreshock.containers.engines import Engine, ImageKind, Machine
 from foreshock.containers.errors import ImageError, explain
 from foreshock.containers.launch import Flavour
-from foreshock.containers.pins import Variant
+from foreshock.containers.pins import Variant, read_pins
 
 ROOT = Path(__file__).resolve().parents[2]
 MACHINE = Machine(frozenset(Engine), Flavour.APPTAINER, is_root=False, can_drop_network=True, has_subordinate_ids=True)
@@ -32,6 +40,7 @@ def request(**changes: object) -> BuildRequest:
         base=BASE,
         git_commit="abc",
         lock_sha256="def",
+        epoch=7,
     )
     return replace(start, **changes)
 
@@ -40,7 +49,7 @@ def test_docker_builds_the_target_with_labels_inputs() -> None:
     (step,) = plan(request(), MACHINE, Path("/scratch"))
     assert step.argv == (
         *("docker", "build", "--build-arg", f"BASE_IMAGE={BASE}"),
-        *("--build-arg", "GIT_COMMIT=abc", "--build-arg", "LOCK_SHA256=def"),
+        *("--build-arg", "GIT_COMMIT=abc", "--build-arg", "LOCK_SHA256=def", "--build-arg", "SOURCE_DATE_EPOCH=7"),
         *("--target", "cpu", "--tag", "foreshock:cpu", "--file", "/context/Dockerfile", "/context"),
     )
 
@@ -52,8 +61,9 @@ def test_wheels_make_a_build_without_network(monkeypatch: pytest.MonkeyPatch) ->
     assert docker.argv[:4] == ("docker", "build", "--network", "none")
     (buildah,) = plan(replace(offline, engine=Engine.BUILDAH), MACHINE, Path("/scratch"))
     assert buildah.argv == (
-        *("unshare", "--net", "buildah", "build", "--layers", "--isolation", "chroot"),
+        *("unshare", "--net", "buildah", "build", "--layers", "--isolation", "chroot", "--timestamp", "7"),
         *("--build-arg", f"CUDA_BASE_IMAGE={BASE}", "--build-arg", "GIT_COMMIT=abc", "--build-arg", "LOCK_SHA256=def"),
+        *("--build-arg", "SOURCE_DATE_EPOCH=7"),
         *("--build-context", "wheels=/wheels", "--build-context", "djinn=/djinn"),
         *("--secret", "id=pipconf,src=/pip.conf", "--target", "cuda", "--tag", "foreshock:cpu"),
         *("--file", "/context/Dockerfile", "/context"),
@@ -86,7 +96,7 @@ def test_a_sif_on_a_local_base_unpacks_it_first(tmp_path: Path) -> None:
     assert build.cwd == Path("/context")
     assert build.argv[:5] == ("apptainer", "build", *ZSTD, "--force")
     assert build.argv[5:7] == ("--bind", f"{tmp_path}:/mnt:ro")
-    for argument in ("VARIANT=cpu", "BOOTSTRAP=localimage", f"FROM={tmp_path}/base", "GIT_COMMIT=abc"):
+    for argument in ("VARIANT=cpu", "BOOTSTRAP=localimage", "FROM=base", "GIT_COMMIT=abc", "EPOCH=7"):
         assert argument in build.argv
     assert build.argv[-2:] == ("/out/f.sif", "apptainer.def")
 
@@ -97,7 +107,31 @@ def test_an_oci_image_becomes_a_sif_through_a_docker_archive(engine: Engine) -> 
     save, convert = plan(wanted, MACHINE, Path("/scratch"))
     assert save.argv[0] == engine.value
     assert any("/scratch/image.tar" in word for word in save.argv)
-    assert convert.argv == ("apptainer", "build", *ZSTD, "--force", "/out/f.sif", "docker-archive:/scratch/image.tar")
+    assert convert.argv == ("apptainer", "build", *ZSTD, "--force", "/out/f.sif", "docker-archive:image.tar")
+    assert (convert.cwd, convert.epoch) == (Path("/scratch"), 7)
+
+
+def test_apptainer_is_given_nothing_of_the_users_environment() -> None:
+    given = {
+        "HOME": "/home/me",
+        "PATH": "/bin",
+        "PYTHONPATH": "/mine",
+        "PIP_INDEX_URL": "x",
+        "APPTAINER_TMPDIR": "/big",
+    }
+    given |= {"APPTAINERENV_SECRET": "x", "https_proxy": "p", "LD_LIBRARY_PATH": "/x"}
+    kept = clean_environment(given, "/empty", 7)
+    assert kept == {
+        "HOME": "/empty", "PATH": "/bin", "APPTAINER_TMPDIR": "/big", "https_proxy": "p", "SOURCE_DATE_EPOCH": "7",
+        "APPTAINER_CACHEDIR": "/home/me/.apptainer/cache", "APPTAINER_CONFIGDIR": "/home/me/.apptainer",
+    }  # fmt: skip
+
+
+def test_the_epoch_is_pinned_unless_the_environment_says_otherwise() -> None:
+    assert source_date_epoch({}) == read_pins().epoch
+    assert source_date_epoch({"SOURCE_DATE_EPOCH": "12"}) == 12
+    with pytest.raises(ImageError, match="SOURCE_DATE_EPOCH is 'today'; valid: whole seconds since 1970"):
+        source_date_epoch({"SOURCE_DATE_EPOCH": "today"})
 
 
 def test_the_first_builder_found_is_used_and_a_missing_one_is_named() -> None:

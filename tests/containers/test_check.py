@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from foreshock.containers.check import Run, compose_run, run_in_image, runtime_failure, selftest_command
+from foreshock.containers.check import ENTER, Run, compose_run, run_in_image, runtime_failure, selftest_command
 from foreshock.containers.engines import Engine, Machine
 from foreshock.containers.errors import ImageError
 from foreshock.containers.launch import Flavour
@@ -32,8 +32,8 @@ def test_a_sif_runs_offline_with_scratch_only(tmp_path: Path) -> None:
 def test_docker_and_podman_run_without_network_and_with_gpus_only_on_request(tmp_path: Path) -> None:
     docker = compose_run("foreshock:cpu", COMMAND, MACHINE, tmp_path)
     assert docker.argv == (
-        *("docker", "run", "--rm", "--network", "none", "--entrypoint", "python", "foreshock:cpu"),
-        *("-m", "foreshock.containers.selftest", "--gpu", "none"),
+        *("docker", "run", "--rm", "--network", "none", "--entrypoint", ENTER, "foreshock:cpu"),
+        *("python", "-m", "foreshock.containers.selftest", "--gpu", "none"),
     )
     podman = compose_run("foreshock:cuda", COMMAND, MACHINE, tmp_path, engine=Engine.PODMAN, gpus=True)
     assert podman.argv[:7] == ("podman", "run", "--rm", "--network", "none", "--device", "nvidia.com/gpu=all")
@@ -46,7 +46,7 @@ def test_buildah_uses_a_working_container_and_removes_it(tmp_path: Path) -> None
     holder = f"foreshock-check-{os.getpid()}"  # two checks at once do not meet
     assert run.before[-1] == ("buildah", "from", "--name", holder, "foreshock:cpu")
     assert run.after == (("buildah", "rm", holder),)
-    assert run.argv[6:] == (holder, "--", *COMMAND)
+    assert run.argv[6:] == (holder, "--", ENTER, *COMMAND)
 
 
 def test_an_image_that_is_not_there_and_a_machine_without_runtime_are_told(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ def test_cpu_command_line_mounts_no_home_no_driver_and_no_working_directory() ->
     )
     assert launch.folders == ("/scratch/job-1/home", "/scratch/job-1/tmp", "/scratch/job-1/cache")
     assert launch.environment == {
+        "APPTAINERENV_FLASHINFER_WORKSPACE_BASE": "/scratch/job-1/cache",
         "APPTAINERENV_FORESHOCK_SCRATCH": "/scratch/job-1",
         "APPTAINERENV_HF_HOME": "/scratch/job-1/cache/huggingface",
         "APPTAINERENV_MPLCONFIGDIR": "/scratch/job-1/cache/matplotlib",

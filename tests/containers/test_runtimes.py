@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKER = ("python3", "-m", "foreshock.jobs", "/run")
 CACHES = (
     "XDG_CACHE_HOME", "HF_HOME", "VLLM_CACHE_ROOT", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR",
-    "NUMBA_CACHE_DIR", "MPLCONFIGDIR",
+    "FLASHINFER_WORKSPACE_BASE", "NUMBA_CACHE_DIR", "MPLCONFIGDIR",
 )  # fmt: skip
 OWN = ("/s:/s:rw", "/s/tmp:/tmp:rw", "/s/tmp:/var/tmp:rw")
 

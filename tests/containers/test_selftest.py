@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from foreshock import image_contents
 from foreshock.containers import selftest
 from foreshock.containers.lock import LockName, lock_path, read_lock
 from foreshock.containers.pins import PINS, read_pins
@@ -18,6 +19,7 @@ from foreshock.containers.selftest import (
     Gpu,
     Status,
     Subject,
+    check_contents,
     check_djinn,
     check_driver,
     check_python,
@@ -115,6 +117,26 @@ def test_a_sandbox_that_runs_refuse_fails_without_consent(state: str, consent: b
     check = judge_sandbox({"state": state, "found": "tier x", "fix": "ask"}, allow_weak=consent)
     assert check.status is status
     assert ("allow_weak_sandbox: true" in check.detail) == (state == "weak" and not consent)
+
+
+def test_a_file_that_is_not_as_it_was_built_fails_by_name(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "root"
+    (root / "usr" / "bin").mkdir(parents=True)
+    (root / "usr" / "bin" / "tool").write_text("one")
+    (root / "usr" / "bin" / "link").symlink_to("tool")
+    image_contents.write(image_folder, root)
+    monkeypatch.setattr(selftest, "differences", lambda folder: image_contents.differences(folder, root))
+    here = subject(image_folder)
+    assert check_contents(here).status is Status.OK
+    (root / "usr" / "bin" / "extra").write_text("a runtime mounts its own files")
+    assert check_contents(here).status is Status.OK
+    (root / "usr" / "bin" / "tool").write_text("two")
+    (root / "usr" / "bin" / "link").unlink()
+    result = check_contents(here)
+    assert result.status is Status.FAILED
+    assert "/usr/bin/link missing, /usr/bin/tool changed" in result.detail
 
 
 def test_the_drivers_version_is_the_kernel_modules(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Signatures and headers of SIFs: what is asked of Apptainer, and of the files."""
+"""Signatures and headers of SIFs: what is asked of Apptainer, and what is fixed so that builds agree."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from foreshock.containers.errors import ImageError
 from foreshock.containers.identity import require_signature
 from foreshock.containers.runtimes.registry import RUNTIMES
-from foreshock.containers.sif import is_sif, is_signed, sif_objects
+from foreshock.containers.sbom import debian_packages, document, python_package
+from foreshock.containers.sif import is_sif, is_signed, normalise, sif_objects
 from foreshock.containers.signing import sign_image
 
 
@@ -28,9 +29,21 @@ def make_sif(path: Path, *, time: int, types: tuple[int, ...] = (0x4004,)) -> Pa
     return path
 
 
+def test_two_builds_headers_become_the_same(tmp_path: Path) -> None:
+    one, two = make_sif(tmp_path / "1.sif", time=1700000000), make_sif(tmp_path / "2.sif", time=1800000000)
+    assert one.read_bytes() != two.read_bytes()
+    for path in (one, two):
+        normalise(path, 42)
+    assert one.read_bytes() == two.read_bytes()
+    assert [(part.offset, part.size) for part in sif_objects(one)] == [(4096, 10)]
+    assert one.read_bytes()[4096:] == b"0123456789"
+
+
 def test_a_signed_sif_is_left_alone_and_not_signed_twice(tmp_path: Path) -> None:
     signed = make_sif(tmp_path / "s.sif", time=1, types=(0x4004, 0x4005))
     assert is_signed(signed)
+    with pytest.raises(ImageError, match="is signed; a change would break the signature"):
+        normalise(signed, 42)
     with pytest.raises(ImageError, match="is signed already; check it: foreshock image verify"):
         sign_image(str(signed))
 
@@ -70,3 +83,16 @@ def test_runtimes_without_a_check_refuse_the_wish() -> None:
     assert verify("reg/foreshock@sha256:1", "k.pub") == ("cosign", "verify", "--key", "k.pub", "reg/foreshock@sha256:1")
     with pytest.raises(ImageError, match="set `key`"):
         verify("foreshock", None)
+
+
+def test_a_bill_of_materials_is_spdx_and_the_same_every_time() -> None:
+    listing = "libc6\t2.36-9\tamd64\tinstalled\ngone\t1\tall\tconfig-files\n"
+    packages = [python_package("Typing_Extensions", "4.1", "PSF-2.0"), *debian_packages(listing)]
+    record = {"variant": "cpu", "content": "content-sha256:ab", "git_commit": "c", "base": "b", "djinn_commit": None}
+    made = document(record, packages, 0)
+    assert made == document(record, reversed(packages), 0)
+    assert made["spdxVersion"] == "SPDX-2.3"
+    assert made["creationInfo"]["created"] == "1970-01-01T00:00:00Z"
+    assert [package["name"] for package in made["packages"]] == ["libc6", "typing-extensions"]
+    purls = [package["externalRefs"][0]["referenceLocator"] for package in made["packages"]]
+    assert purls == ["pkg:deb/libc6@2.36-9?arch=amd64", "pkg:pypi/typing-extensions@4.1"]
