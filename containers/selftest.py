@@ -13,6 +13,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from foreshock.containers.compilers import compile_all
 from foreshock.containers.environment import CACHE_FOLDERS
 from foreshock.containers.lock import LockError, read_lock
 from foreshock.containers.pins import ImagePins, Pins, Variant, parse_version, read_pins
@@ -189,22 +191,15 @@ def check_vllm(subject: Subject) -> Check:
 
 
 def check_compiler(subject: Subject) -> Check:
-    """Triton compiles at run time and needs a C compiler and Python's headers; the cpu image has neither."""
-    compiler = next((name for name in ("gcc", "cc", "clang") if shutil.which(name)), None)
+    """The gpu image compiles at run time what vLLM compiles: C, C++ and CUDA. The cpu image has no compiler."""
     if subject.variant is Variant.CPU:
-        good = compiler is None
-        return Check("compiler", Status.OK if good else Status.FAILED, compiler or "none, as expected")
-    if compiler is None:
-        return Check("compiler", Status.FAILED, "none; Triton cannot compile: build the image again")
+        found = next((name for name in ("gcc", "cc", "g++", "clang", "nvcc") if shutil.which(name)), None)
+        return Check("compiler", Status.OK if found is None else Status.FAILED, found or "none, as expected")
     with tempfile.TemporaryDirectory(dir=subject.scratch) as folder:
-        source = Path(folder) / "probe.c"
-        source.write_text("#include <Python.h>\nint main(void) { return 0; }\n", encoding="utf-8")
-        import sysconfig
-
-        argv = [compiler, f"-I{sysconfig.get_path('include')}", "-c", str(source), "-o", f"{folder}/probe.o"]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    status = Status.OK if done.returncode == 0 else Status.FAILED
-    return Check("compiler", status, f"{compiler} with Python.h" if status is Status.OK else _last_line(done.stderr))
+        problems = compile_all(Path(folder), sysconfig.get_path("include"), os.environ)
+    if problems:
+        return Check("compiler", Status.FAILED, f"{'; '.join(problems)}: build the image again")
+    return Check("compiler", Status.OK, "C with Python.h, C++ and CUDA to PTX and to a linked library")
 
 
 def check_slurm(_subject: Subject) -> Check:
