@@ -105,6 +105,12 @@ def test_the_docker_images_make_a_folder_of_their_own_for_caches(tmp_path: Path)
     assert Path(home).is_dir()
 
 
+@pytest.mark.parametrize("name", ["PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONUSERBASE"])
+def test_a_callers_python_does_not_reach_into_a_direct_exec(name: str) -> None:
+    # Apptainer hands the caller's value on where the definition unsets it, and not where it is set, if to nothing.
+    assert f"    export {name}=\n" in section("environment")
+
+
 @pytest.mark.parametrize(("target", "variant"), [("cpu", Variant.CPU), ("cuda", Variant.GPU)])
 def test_licences_are_the_pinned_ones(target: str, variant: Variant) -> None:
     assert f'image.licenses="{PINS.images[variant].licences}"' in stage(target)
