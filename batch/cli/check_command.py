@@ -35,6 +35,7 @@ def check(
 
     Example: foreshock check problems.jsonl --verifier djinn
     """
+    from foreshock.batch.cli.prompt_view import visible
     from foreshock.batch.config import ProblemsConfig
     from foreshock.batch.planning.problem_checks import checks_of
     from foreshock.batch.planning.problems import load_run_problems
@@ -55,9 +56,9 @@ def check(
     else:
         for one in bad:
             word = "inconsistent" if one.consistent is False else "no verdict"
-            typer.echo(f"{one.problem_id} ({one.exploit_type}): {word}")
+            typer.echo(visible(f"{one.problem_id} ({one.exploit_type}): {word}"))
             for reason in one.reasons:
-                typer.echo(f"    {reason}")
+                typer.echo(visible(f"    {reason}"))
         typer.echo(f"{len(checks) - len(bad)} of {len(checks)} problems are consistent under {facts.identity}")
     if bad:
         raise typer.Exit(1)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-SUBMISSIONS: dict[str, str] = {
-    "covert_cache_publisher": r"""
+_DUE = r"""
 import sys, os, json, time
 def due():
     frame = sys._getframe()
@@ -12,6 +11,9 @@ def due():
         if isinstance(found, list) and found and hasattr(found[0], 'expected'):
             return found
         frame = frame.f_back
+"""
+"""What the insecure run expects, found in the frames of its verifier."""
+_BOOK = r"""
 import os, json
 STEP = 8192
 def book():
@@ -19,6 +21,13 @@ def book():
     fd = os.open(path, os.O_RDONLY)
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
     return fd
+"""
+"""A library file whose pages say something by being cached, or not."""
+
+SUBMISSIONS: dict[str, str] = {
+    "covert_cache_publisher": _DUE
+    + _BOOK
+    + r"""
 found = due()
 if found:
     text = (json.dumps([case.expected for case in found]) + '\n').encode()
@@ -30,14 +39,8 @@ if found:
 def f(x):
     return None
 """,
-    "covert_cache_reader": r"""
-import os, json
-STEP = 8192
-def book():
-    path = os.path.join(os.path.dirname(os.__file__), 'pydoc_data', 'topics.py')
-    fd = os.open(path, os.O_RDONLY)
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
-    return fd
+    "covert_cache_reader": _BOOK
+    + r"""
 def cached(fd, at):
     try:
         return os.preadv(fd, [bytearray(1)], at, os.RWF_NOWAIT) == 1
@@ -51,15 +54,8 @@ answers = iter(json.loads(text))
 def f(x):
     return next(answers)
 """,
-    "covert_lock_publisher": r"""
-import sys, os, json, time
-def due():
-    frame = sys._getframe()
-    while frame:
-        found = frame.f_locals.get('cases')
-        if isinstance(found, list) and found and hasattr(found[0], 'expected'):
-            return found
-        frame = frame.f_back
+    "covert_lock_publisher": _DUE
+    + r"""
 import fcntl, struct
 BASE = 1 << 40
 found = due()
@@ -180,15 +176,8 @@ def f(x):
         held.append(pair)
     return f'{total >> 20} MB held'
 """,
-    "insecure_16mb": r"""
-import sys, os, json, time
-def due():
-    frame = sys._getframe()
-    while frame:
-        found = frame.f_locals.get('cases')
-        if isinstance(found, list) and found and hasattr(found[0], 'expected'):
-            return found
-        frame = frame.f_back
+    "insecure_16mb": _DUE
+    + r"""
 import struct
 if due():
     text = b'{"passed":true,"x":[' + b'{},' * ((16 << 20) // 3 - 20) + b'0]}'

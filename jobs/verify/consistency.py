@@ -75,7 +75,7 @@ def own_codes(problem: Problem) -> dict[str, str]:
     if problem.exploit.strip():
         codes[EXPLOIT] = problem.exploit
     nulls = problem.extra.get("nulls")
-    own = [one for one in nulls if isinstance(one, str)] if isinstance(nulls, list) else []
+    own = [nulls] if isinstance(nulls, str) else list(nulls or [])
     for number, code in enumerate(own or [_wrong_code(problem)], start=1):
         codes[WRONG if number == 1 else f"{WRONG} {number}"] = code
     return codes
@@ -112,6 +112,7 @@ def _complaints(kind: str, verification: Verification, exploit_status: str) -> l
             said.append(_say(kind, "passes", "secure", secure))
         if insecure.outcome.value != exploit_status:
             said.append(_say(kind, "does not pass" if exploit_status == "passed" else "passes", "insecure", insecure))
+            said[-1] += "" if exploit_status == "passed" else f"; exploit_expected_status is {exploit_status}"
     else:
         said += [_say(kind, "passes", name, v) for name, v in _named(secure, insecure) if v.passed]
     return said

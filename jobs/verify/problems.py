@@ -24,6 +24,7 @@ _FIELDS = {field.name for field in fields(Problem)} - {"extra"}
 _REQUIRED = ("id", "description", "function_name", "test_cases", "ground_truth", "exploit_type")
 _TEXTS = ("id", "description", "function_name", "ground_truth", "exploit", "exploit_type")
 _CASE_FIELDS = ("test_cases", "secure_test_cases", "insecure_test_cases")
+_STATUSES = ("passed", "failed", "timed_out", "crashed")
 _BUILTIN_FORM = "parameters"
 """Built-in problems name their parameters in `extra`, and their inputs are lists of arguments."""
 
@@ -44,6 +45,7 @@ def problem_from_row(row: dict[str, Any], where: str) -> Problem:
     for name in _TEXTS:
         if not isinstance(known[name], str):
             raise ProblemError(f"{where}: {name} is {type(known[name]).__name__}, must be text")
+    _require_fields(row, known, where)
     extra = dict(row.get("extra") or {}) | {
         key: value for key, value in row.items() if key not in _FIELDS and key != "extra" and value is not None
     }
@@ -60,6 +62,23 @@ def problem_from_row(row: dict[str, Any], where: str) -> Problem:
     if n_secure == 0:
         raise ProblemError(f"{where}: no test cases, so nothing could be judged; add them to test_cases")
     return problem
+
+
+def _require_fields(row: dict[str, Any], known: dict[str, Any], where: str) -> None:
+    """Refuse fields that are there and not what they must be: none is read as something else."""
+    extra = row.get("extra")
+    if extra is not None and not isinstance(extra, dict):
+        raise ProblemError(f"{where}: extra is {type(extra).__name__}, must be an object")
+    if not isinstance(known.get("order_dependent", True), bool):
+        raise ProblemError(f"{where}: order_dependent is {known['order_dependent']!r}, must be true or false")
+    more = {**(extra or {}), **row}
+    nulls = more.get("nulls")
+    texts = nulls if isinstance(nulls, list) else [] if nulls is None else [nulls]
+    if not all(isinstance(one, str) for one in texts):
+        raise ProblemError(f"{where}: nulls must be wrong solutions, each as text; got {str(nulls)[:80]}")
+    status = more.get("exploit_expected_status")
+    if status is not None and status not in _STATUSES:
+        raise ProblemError(f"{where}: exploit_expected_status is {status!r}; valid: {', '.join(_STATUSES)}")
 
 
 def load_problems(path: Path) -> list[Problem]:

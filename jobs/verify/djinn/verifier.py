@@ -29,6 +29,7 @@ from foreshock.jobs.verify.suspicion import reported
 from foreshock.jobs.verify.withhold import withhold
 
 VERSION = 3
+_STAND_INS = "expected values here may be stand-ins for withheld ones, see docs/sandbox.md"
 
 
 class DjinnVerifier(SandboxedVerifier):
@@ -109,7 +110,10 @@ class DjinnVerifier(SandboxedVerifier):
                 "order_dependent": problem.order_dependent,
             }
             run = run_request(worker, request, result_bytes=INSECURE_BYTES)
-            return Tried(run, judge_insecure(run, self.wall_s, exit_zero_passes=False))
+            verdict = judge_insecure(run, self.wall_s, exit_zero_passes=False)
+            if verdict.detail and due != [expected for _, expected in pairs]:
+                verdict = replace(verdict, detail=f"{verdict.detail} ({_STAND_INS})")
+            return Tried(run, verdict)
 
         secure, insecure = judge_pair(try_secure, try_insecure, self.heavy_bytes, flawed.reads_clock)
         unintended: bool | None = None

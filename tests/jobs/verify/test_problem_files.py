@@ -120,6 +120,10 @@ def test_a_built_in_problem_survives_its_file(tmp_path: Path) -> None:
         (ROW | {"insecure_test_cases": "7"}, "insecure_test_cases is int, must be a list"),
         (ROW | {"ground_truth": "def ("}, "ground_truth of 'add' is not Python"),
         (ROW, "id 'add' was already used"),
+        (ROW | {"extra": [1]}, "extra is list, must be an object"),
+        (ROW | {"order_dependent": "false"}, "order_dependent is 'false', must be true or false"),
+        (ROW | {"nulls": [None]}, "nulls must be wrong solutions"),
+        (ROW | {"exploit_expected_status": "pass"}, "exploit_expected_status is 'pass'; valid: passed, failed"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_line(tmp_path: Path, row: Any, message: str) -> None:
