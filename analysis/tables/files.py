@@ -64,7 +64,7 @@ def find_run_files(run_dir: Path, kind: TableKind) -> RunFiles:
     directory = run_dir / kind.value
     if kind.value in _WHENCE and has_files(run_dir, TableKind.EVAL) and not has_files(run_dir, kind):
         if directory.is_dir():
-            _refuse_packed(directory)
+            refuse_packed(directory)
         raise InputError(f"this run has no rows in {kind.value}/", path=run_dir, fix=_WHENCE[kind.value])
     if not directory.is_dir():
         if not any(parse_cell_name(path.name) for path in run_dir.glob("*.jsonl")):
@@ -74,7 +74,7 @@ def find_run_files(run_dir: Path, kind: TableKind) -> RunFiles:
                 path=run_dir,
             )
         directory = run_dir
-    _refuse_packed(directory)
+    refuse_packed(directory)
     grouped: dict[tuple[float, int], list[Path]] = {}
     ignored = []
     for path in sorted(directory.iterdir()):
@@ -96,8 +96,8 @@ def find_run_files(run_dir: Path, kind: TableKind) -> RunFiles:
     return RunFiles(directory, cells, tuple(ignored))
 
 
-def _refuse_packed(directory: Path) -> None:
-    """A cell that is there but packed must not look like one that was never measured."""
+def refuse_packed(directory: Path) -> None:
+    """A cell that is there but packed must not look like one that was never measured: raises InputError for one."""
     packed = [path for path in sorted(directory.glob("*.jsonl.gz")) if parse_cell_name(path.stem) is not None]
     if packed:
         raise InputError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from foreshock.analysis.tables.files import TableKind, refuse_packed
 from foreshock.batch.config import CheckpointsConfig
 from foreshock.batch.earlier_runs import settings_from_sensitivity_run
 from foreshock.batch.planning.checkpoints import find_checkpoints
@@ -38,9 +39,11 @@ class Scoring:
 
 
 def check_run(run: RunLayout) -> None:
-    """Raise InputError for a directory that holds no evaluated cell."""
+    """Raise InputError for a directory that holds no evaluated cell, or one whose cells are packed."""
     if not run.root.is_dir():
         raise InputError("no such run directory", path=run.root, fix="`foreshock ls` lists runs")
+    for kind in TableKind:
+        refuse_packed(run.root / kind.value)
     if not run.eval_files():
         raise InputError(
             "no evals/checkpoint-N_prefillL.jsonl here, so there is nothing to analyse",

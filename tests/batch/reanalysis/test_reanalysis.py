@@ -159,3 +159,11 @@ def test_labels_become_folders_and_must_be_names(old_run: RunLayout) -> None:
 def test_a_folder_without_evals_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing to analyse"):
         plan_reanalysis(Request((RunLayout(tmp_path),), QUICK))
+
+
+@pytest.mark.parametrize("packed", ["checkpoint-5_prefill0.jsonl", "*.jsonl"])
+def test_packed_cells_are_not_left_out_in_silence(old_run: RunLayout, packed: str) -> None:
+    for path in list(old_run.evals.glob(packed)):
+        path.rename(path.with_name(f"{path.name}.gz"))
+    with pytest.raises(InputError, match=r"row files are packed[\s\S]*gunzip"):
+        plan_reanalysis(Request((old_run,), QUICK))
