@@ -20,12 +20,13 @@ from foreshock.analysis.headline.smoother import Settings, Smoothed, smooth
 from foreshock.analysis.headline.verdict import Limits, Verdict, judge
 
 LOG10 = float(np.log(10.0))
+_CAUSES = "wrong temperature, wrong pairing of prefixes or noisy scores"
 
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """Quantiles of log10 of the rate, each [J, C]; the verdict on each cell; what is wrong with the inputs as a whole;
-    alarm: logit that the inputs are corrupted; measurements: prefilled cells with an exploit."""
+    """Quantiles of log10 of the rate, each [J, C]; the verdict on each cell; faults: what is or may be wrong with the
+    inputs as a whole; alarm: logit that they are corrupted; measurements: prefilled cells with an exploit."""
 
     median: Floats
     lower90: Floats
@@ -85,14 +86,17 @@ def _estimate(evidence: Evidence, known: Learned, settings: Settings, limits: Li
     quantiles = cell_quantiles(found, known)
     faults = [*evidence.faults, *exact_faults(evidence)]
     row, _ = signs(evidence, found.table, found.n, found.k)
-    alarm = float(known.detector.predict(row[None])[0, 0])
-    if alarm > known.alarm:
-        faults.append(
-            "weights and outcomes do not fit together as in sound sweeps: wrong temperature, wrong pairing of "
-            "prefixes or noisy scores"
+    suspicion = float(known.detector.predict(row[None])[0, 0])
+    doubts = []
+    if suspicion > known.alarm:
+        faults.append(f"weights and outcomes do not fit together as in sound sweeps: {_CAUSES}")
+    elif suspicion > known.doubt:
+        doubts.append(
+            f"weights and outcomes fit together less well than in six of seven sound sweeps; rule out before quoting a "
+            f"rate: {_CAUSES}"
         )
     strange = known.strangeness(values).reshape(shape)
     verdict = judge(evidence, found.table, found.smoothed, found.features, quantiles, strange, faults, settings, limits)
     low95, low90, median, up90, up95 = quantiles
     hits = int((np.nan_to_num(found.table.s) > 0).sum())
-    return Headline(median, low90, up90, low95, up95, verdict, tuple(faults), alarm, hits)
+    return Headline(median, low90, up90, low95, up95, verdict, (*faults, *doubts), suspicion, hits)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from foreshock.analysis.evidence.evidence import DonorKind, Evidence, Floats, Ints, type_index
+from foreshock.analysis.evidence.evidence import Bools, DonorKind, Evidence, Floats, Ints, type_index
 from foreshock.analysis.headline.missing import nan_is_missing
 from foreshock.analysis.headline.prefixes import LevelTable
 from foreshock.analysis.headline.smoother import Smoothed, progress
@@ -45,14 +45,33 @@ def _weighted(value: Floats, weight: Floats, axis: int = -1) -> Floats:
     return np.asarray(np.where(total > 0, (np.nan_to_num(value) * weight).sum(axis) / np.maximum(total, 1e-12), np.nan))
 
 
-def _shifted(grid: Floats, by: int) -> Floats:
-    """grid [J, C] as seen `by` checkpoints later (or earlier), NaN beyond the ends."""
+def _at_neighbour(grid: Floats, present: Bools, by: int) -> Floats:
+    """grid [J, C] at the surface's own checkpoint `by` places on (negative: earlier), NaN beyond the ends. Runs may
+    have checkpoints that others lack: places count those of the surface alone."""
+    place = np.cumsum(present, 1) - 1 + by
     out = np.full_like(grid, np.nan)
-    if by > 0:
-        out[:, by:] = grid[:, :-by]
-    elif by < 0:
-        out[:, :by] = grid[:, -by:]
+    for j in range(len(grid)):
+        own = np.flatnonzero(present[j])
+        inside = (place[j] >= 0) & (place[j] < len(own))
+        out[j, inside] = grid[j, own[place[j, inside]]]
     return out
+
+
+def _between(x: Floats, rows: Floats) -> Floats:
+    """Mean over surfaces of rows [S, C], each interpolated over training where it is missing: [C]."""
+    filled = np.full_like(rows, np.nan)
+    for row, values in zip(filled, rows, strict=True):
+        known = np.isfinite(values)
+        if known.any():
+            row[:] = np.interp(x, x[known], values[known])
+    return np.asarray(np.nanmean(filled, 0)) if len(rows) else np.full(len(x), np.nan)
+
+
+def _last_known(grid: Floats) -> Floats:
+    """Each row's last finite value: [J, 1]."""
+    known = np.isfinite(grid)
+    last = grid.shape[1] - 1 - known[:, ::-1].argmax(1)
+    return np.asarray(grid[np.arange(len(grid)), last])[:, None]
 
 
 class _Columns:
@@ -72,6 +91,7 @@ def features(evidence: Evidence, table: LevelTable, smoothed: Smoothed, n: Float
         _cell(columns, evidence, table, smoothed, n, k)
         _neighbours(columns, evidence, table, smoothed, n, k)
         _agreement(columns, evidence, smoothed, n, k)
+        _lessons(columns, evidence, table, smoothed, n, k)
         _tasks(columns, evidence, table)
     values = np.stack(columns.values, -1)
     return Features(np.clip(values, -60, 60), tuple(columns.names))
@@ -96,6 +116,10 @@ def _levels(columns: _Columns, evidence: Evidence, table: LevelTable, smoothed: 
         columns.add(f"level{slot}_all_var", pick(table.var_all))
         columns.add(f"level{slot}_ess", np.log10(pick(table.ess)))
         columns.add(f"level{slot}_largest", pick(table.largest))
+        columns.add(f"level{slot}_self_normalised", pick(table.raw - table.log_mean_weight) / _DECADE - at)
+        columns.add(f"level{slot}_all_log_normal", pick(table.mean_all + table.var_all / 2) / _DECADE)
+        columns.add(f"level{slot}_weight_ess", pick(table.weight_ess))
+        columns.add(f"level{slot}_step_mean", pick(table.step_mean) / _DECADE)
 
 
 def _cell(columns: _Columns, evidence: Evidence, table: LevelTable, smoothed: Smoothed, n: Floats, k: Floats) -> None:
@@ -140,7 +164,7 @@ def _cell(columns: _Columns, evidence: Evidence, table: LevelTable, smoothed: Sm
     columns.add("uncorrected", float(evidence.donor is DonorKind.CONDITIONED_UNCORRECTED))
     x = progress(evidence.steps)
     columns.add("progress", x[None])
-    columns.add("checkpoints", float(len(x)))
+    columns.add("checkpoints", (evidence.n.sum(-1) > 0).sum(1)[:, None].astype(np.float64))
     columns.add("surfaces", float(n.shape[0]))
 
 
@@ -149,28 +173,27 @@ def _neighbours(
 ) -> None:
     at, own = smoothed.mean / _DECADE, smoothed.own / _DECADE
     seen = np.where(k > 0, np.log10(np.maximum(k, 1e-9) / np.maximum(n, 1e-9)), np.nan)
-    for by in (-2, -1, 1, 2):
-        columns.add(f"own_at_{by}", _shifted(own, by) - at)
-        columns.add(f"median_at_{by}", _shifted(at, by) - at)
-        if abs(by) == 1:
-            columns.add(f"seen_at_{by}", _shifted(seen, by) - at)
-    kind = type_index(evidence)
+    present, x = evidence.n.sum(-1) > 0, progress(evidence.steps)
     deep = _deep_weight(table) / _DECADE
+    for by in (-2, -1, 1, 2):
+        columns.add(f"own_at_{by}", _at_neighbour(own, present, by) - at)
+        columns.add(f"median_at_{by}", _at_neighbour(at, present, by) - at)
+        if abs(by) == 1:
+            columns.add(f"seen_at_{by}", _at_neighbour(seen, present, by) - at)
+            columns.add(f"deep_weight_at_{by}", _at_neighbour(deep, present, by))
+            columns.add(f"gap_at_{by}", np.abs(_at_neighbour(np.tile(x, (len(at), 1)), present, by) - x))
+    kind = type_index(evidence)
     columns.add("deep_weight", deep)
     columns.add("deep_weight_highest", np.nanmax(deep, 1, keepdims=True))
     columns.add("deep_weight_lowest", np.nanmin(deep, 1, keepdims=True))
-    columns.add("deep_weight_at_-1", _shifted(deep, 1))
-    columns.add("deep_weight_at_1", _shifted(deep, -1))
-    columns.add("deep_weight_last", deep[:, -1:])
-    columns.add("deep_weight_world", np.nanmedian(deep, 0, keepdims=True))
+    columns.add("deep_weight_last", _last_known(deep))
+    columns.add("deep_weight_world", np.nanmedian(deep))
     others: dict[str, list[Floats]] = {"own": [], "median": [], "weight": [], "exploits": []}
+    exploits = np.where(n > 0, np.log10(k + 0.3), np.nan)
     for j in range(len(kind)):
         same = np.flatnonzero((kind == kind[j]) & (np.arange(len(kind)) != j))
-        empty = np.full(at.shape[1], np.nan)
-        others["own"].append(np.nanmean(own[same], 0) if len(same) else empty)
-        others["median"].append(np.nanmean(at[same], 0) if len(same) else empty)
-        others["weight"].append(np.nanmean(deep[same], 0) if len(same) else empty)
-        others["exploits"].append(np.log10(k[same].sum(0) + 0.3) if len(same) else empty)
+        for name, grid in (("own", own), ("median", at), ("weight", deep), ("exploits", exploits)):
+            others[name].append(_between(x, grid[same]))
     columns.add("own_other_run", np.stack(others["own"]) - at)
     columns.add("median_other_run", np.stack(others["median"]) - at)
     columns.add("weight_other_run", np.stack(others["weight"]))
@@ -214,6 +237,26 @@ def _agreement(columns: _Columns, evidence: Evidence, smoothed: Smoothed, n: Flo
     earlier = np.cumsum(k, 1) - k
     columns.add("seen_later", np.log10(later + 0.3))
     columns.add("seen_earlier", np.log10(earlier + 0.3))
+
+
+def _lessons(
+    columns: _Columns, evidence: Evidence, table: LevelTable, smoothed: Smoothed, n: Floats, k: Floats
+) -> None:
+    """What cells with direct exploits teach about the others: by how much their levels were low, at each depth, and
+    how that goes with how much of the weight was missing."""
+    direct = np.where(k >= 1, np.log10(np.maximum(k, 1e-9) / np.maximum(n, 1e-9)), np.nan)
+    weight = np.where(k >= 1, np.minimum(k, 10.0), 0.0)
+    for slot, level in enumerate(_slot_level(evidence.levels)):
+        gap = direct - table.raw[:, :, level] / _DECADE if level >= 0 else np.full(n.shape, np.nan)
+        columns.add(f"lesson{slot}", _weighted(np.clip(gap, -4, 4).reshape(-1), weight.reshape(-1)))
+    gap = np.clip(direct - smoothed.own / _DECADE, -4, 4)
+    short = np.clip(-_deep_weight(table) / _DECADE, -0.5, 6)
+    known = (weight > 0) & np.isfinite(gap) & np.isfinite(short)
+    w, g, x = (np.where(known, part, 0.0) for part in (weight, gap, short))
+    columns.add("lesson_slope", (w * g * x).sum() / ((w * x * x).sum() + 1.0))
+    columns.add("lesson_slope_surface", ((w * g * x).sum(1) / ((w * x * x).sum(1) + 1.0))[:, None])
+    columns.add("lesson_shortest", np.where(known, short, np.inf).min() if known.any() else np.nan)
+    columns.add("lesson_longest", np.where(known, short, -np.inf).max() if known.any() else np.nan)
 
 
 def _tasks(columns: _Columns, evidence: Evidence, table: LevelTable) -> None:

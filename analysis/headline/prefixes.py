@@ -29,7 +29,9 @@ class LevelTable:
     In nats. n, s: scored attempts and exploits; tasks: distinct tasks; truncated, raw: log of the mean of w r, weights
     truncated and r modelled, or neither; log_normal: the same by mean and variance of the exploits' log weights;
     mean, var: those; log_mean_weight: log of the mean of all weights; mean_all, var_all: of all log weights; ess: of
-    the contributions w r; largest: largest share of them; rate: mean of r; hit_tasks: share of tasks with an exploit.
+    the contributions w r; largest: largest share of them; rate: mean of r; hit_tasks: share of tasks with an exploit;
+    gamma: the type's; weight_ess: log10 of the share of all weights that counts, ESS / n; step_mean: log of the mean of
+    w divided by the same trace's at the next shorter level, summed over levels up to this.
     """
 
     n: Floats
@@ -48,6 +50,8 @@ class LevelTable:
     rate: Floats
     hit_tasks: Floats
     gamma: Floats
+    weight_ess: Floats
+    step_mean: Floats
 
 
 def _sum(code: Ints, value: Floats, size: int) -> Floats:
@@ -110,7 +114,7 @@ def level_table(evidence: Evidence) -> LevelTable:
     if not len(rows):
         empty = np.full(shape, np.nan)
         zero = np.zeros(shape)
-        return LevelTable(zero, zero.copy(), zero.copy(), *(empty.copy() for _ in range(13)))
+        return LevelTable(zero, zero.copy(), zero.copy(), *(empty.copy() for _ in range(15)))
     kinds = type_index(evidence)[rows.surface]
     cell = np.asarray(np.ravel_multi_index((rows.surface, rows.checkpoint, rows.level), shape))
     rate, gamma = prefix_rates(rows, cell, size, kinds, shape[2])
@@ -134,6 +138,8 @@ def level_table(evidence: Evidence) -> LevelTable:
         raw = np.log(_sum(cell, u * w * hit, size) / total) + shift
         log_mean_weight = np.log(mean_w) + shift
         ess = contribution**2 / _sum(cell, value**2, size)
+        weight_ess = np.log10((mean_w * total) ** 2 / _sum(cell, (u * w) ** 2, size) / total)
+        step_mean = _step_means(rows, cell, u, shape)
         peak = np.zeros(size)
         np.maximum.at(peak, cell, value)
         relevance = u * (hit + 0.5 * rate)
@@ -159,11 +165,24 @@ def level_table(evidence: Evidence) -> LevelTable:
     per_cell_gamma = gamma[np.minimum(type_index(evidence)[np.arange(size) // (shape[1] * shape[2])], len(gamma) - 1)]
     known = n > 0
     columns = [truncated, raw, log_normal, mean, shrunk, log_mean_weight, mean_all, var_all, ess, largest]
-    columns += [mean_rate, hit_tasks, per_cell_gamma]
+    columns += [mean_rate, hit_tasks, per_cell_gamma, weight_ess, step_mean]
     return LevelTable(
         n.reshape(shape), s.reshape(shape), tasks.reshape(shape),
         *(np.where(known, column, np.nan).reshape(shape) for column in columns),
     )  # fmt: skip
+
+
+def _step_means(rows: PrefillRows, cell: Ints, u: Floats, shape: tuple[int, ...]) -> Floats:
+    """Summed over levels, log of the mean of w_N / w_(N-1): [cells]. Each should be 0, and each needs far fewer
+    prefixes to be seen than the mean of w_N itself does: words that differ lose the latter, not the former."""
+    line = (rows.trace * shape[0] + rows.surface) * shape[1] + rows.checkpoint
+    _, first, back = np.unique(line * shape[2] + rows.level, return_index=True, return_inverse=True)
+    log_w, line = rows.log_w[first], line[first]
+    before = np.concatenate([[0.0], np.where(line[1:] == line[:-1], log_w[:-1], 0.0)])
+    step = np.clip(log_w - before, -60, 12)[back]
+    size = int(np.prod(shape))
+    mean = np.log(_sum(cell, u * np.exp(step), size) / _sum(cell, u, size)).reshape(shape)
+    return np.asarray(np.cumsum(np.nan_to_num(mean), -1).reshape(-1))
 
 
 def effective_counts(evidence: Evidence) -> tuple[Floats, Floats]:

@@ -28,6 +28,7 @@ def signs(evidence: Evidence, table: LevelTable, n: Floats, k: Floats) -> tuple[
         _direct_agrees(found, evidence, table, n, k)
         _outcomes(found, evidence, rows, table)
         _scale(found, evidence, rows, table)
+        _step_outcomes(found, evidence, rows)
     found["unconditioned"] = float(evidence.donor is DonorKind.UNCONDITIONED)
     found["uncorrected"] = float(evidence.donor is DonorKind.CONDITIONED_UNCORRECTED)
     found["surfaces"], found["checkpoints"] = float(evidence.n.shape[0]), float(evidence.n.shape[1])
@@ -144,6 +145,52 @@ def _scale(found: dict[str, float], evidence: Evidence, rows: PrefillRows, table
     for slot, chosen in enumerate(slots):
         mine = rows.level == chosen
         found[f"hit_z{slot}"] = _association(rows.take(mine), z[mine], kind)
+
+
+def _step_outcomes(found: dict[str, float], evidence: Evidence, rows: PrefillRows) -> None:
+    """From one level to the next, E[w'/w r' | z] = r(z): exploits after the longer prefixes, each times its step's
+    weight, are as many as after the shorter ones. Needs no mean weight: what donors never write cancels. Scaled
+    weights balance at another power; another prefix's do not undo the rise in exploits that the words bring."""
+    shape = evidence.n.shape
+    line = (rows.trace * shape[0] + rows.surface) * shape[1] + rows.checkpoint
+    order = np.lexsort((rows.level, line))
+    line, level, log_w, hit = line[order], rows.level[order], rows.log_w[order], rows.success[order].astype(np.float64)
+    cell = np.ravel_multi_index((rows.surface[order], rows.checkpoint[order]), shape[:2]) if len(line) else line
+    pair = np.flatnonzero((line[1:] == line[:-1]) & (level[1:] != level[:-1]))
+    step, before, after = np.clip(log_w[pair + 1] - log_w[pair], -20, 8), hit[pair], hit[pair + 1]
+    level, cell = level[pair + 1], cell[pair]
+    size = int(np.prod(shape[:2])) * shape[2]
+    group = cell * shape[2] + level
+    count = np.maximum(np.bincount(group, minlength=size), 1)
+    mean = np.bincount(group, step, size) / count
+    spread = (np.bincount(group, (step - mean[group]) ** 2, size) / count)[group]
+    for slot, chosen in enumerate((*_slot_level(evidence.levels), -1)):
+        mine = level == chosen if chosen >= 0 else np.full(len(level), slot == len(_slot_level(evidence.levels)))
+        name = str(slot) if slot < len(_slot_level(evidence.levels)) else ""
+        _balance(found, name, step[mine], before[mine], after[mine])
+        if not name:
+            calm = mine & (spread < 1.0)
+            _balance(found, "_calm", step[calm], before[calm], after[calm])
+            for text, part in (("low", cell % shape[1] < shape[1] / 2), ("late", cell % shape[1] >= shape[1] / 2)):
+                _balance(found, f"_{text}", step[part], before[part], after[part])
+
+
+def _balance(found: dict[str, float], name: str, step: Floats, before: Floats, after: Floats) -> None:
+    """How far the balance is off at power 1, in nats and in standard errors, and the power at which it holds."""
+    a, b = float((np.exp(step) * after).sum()), float(before.sum())
+    enough = b >= 5 and after.sum() >= 5
+    difference = np.exp(step) * after - before
+    found[f"balance{name}"] = float(np.log(a / b)) if enough else np.nan
+    found[f"balance_z{name}"] = float(difference.sum() / np.sqrt((difference**2).sum() + 1e-9)) if enough else np.nan
+    found[f"balance_rise{name}"] = float(np.log(after.sum() / b)) if enough else np.nan
+    if not enough:
+        found[f"balance_power{name}"] = np.nan
+        return
+    hit = step[after > 0]
+    hit = hit[:: max(len(hit) // _MOST_STEPS, 1)]
+    growth = np.log(np.exp(_POWERS[:, None] * hit).mean(1) * after.sum() / b)
+    lowest = int(growth.argmin())
+    found[f"balance_power{name}"] = float(np.interp(0.0, -growth[: lowest + 1], _POWERS[: lowest + 1]))
 
 
 def _slope_within(x: Floats, y: Floats, kind: Ints) -> float:

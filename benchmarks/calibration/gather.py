@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from benchmarks.calibration.worlds import paths, registers
+from benchmarks.calibration.worlds import chains, fading, paths, phrases, registers, traits
 from benchmarks.calibration.worlds.corrupt import FAULTS, corrupted
 from benchmarks.calibration.worlds.sweep import Array, Ints, World
 
@@ -16,7 +16,7 @@ from foreshock.analysis.headline.prefixes import effective_counts, level_table
 from foreshock.analysis.headline.signs import signs
 from foreshock.analysis.headline.smoother import Settings
 
-_APART = 1_000_000  # a multiple of five: who is kept for calibration does not change
+_APART = 1_000_000
 
 REGISTER_KINDS = (
     "plain", "early decision", "late decision", "register rises", "register falls", "register waves",
@@ -28,8 +28,16 @@ REGISTER_KINDS = (
 FAMILIES = {
     "registers": (registers.draw_world, REGISTER_KINDS),
     "fluid": (registers.draw_fluid_world, REGISTER_KINDS),
+    "traits": (traits.draw_world, traits.KINDS),
+    "chains": (chains.draw_world, chains.KINDS),
+    "phrases": (phrases.draw_world, phrases.KINDS),
     "paths": (paths.draw_world, paths.KINDS),
+    "fading": (fading.draw_world, fading.KINDS),
+    "rising": (registers.draw_rising_world, REGISTER_KINDS),
 }
+
+_DRAWN_APART = ("traits", "chains", "phrases", "fading", "rising")
+"""Families whose worlds have random numbers of their own; worlds of the others keep the numbers they had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +63,10 @@ class Sample:
 def random_worlds(family: str, seed: int, first: int, count: int) -> Iterator[tuple[int, World]]:
     """Worlds number first .. first + count - 1 of a family: four in nine from the whole prior, the rest by kind."""
     draw, kinds = FAMILIES[family]
+    own = list(FAMILIES).index(family) if family in _DRAWN_APART else None
     for i in range(first, first + count):
         kind = "any" if i % 9 < 4 else kinds[i % len(kinds)]
-        yield i, draw(np.random.default_rng([seed, i]), kind)
+        yield i, draw(np.random.default_rng([seed, i] if own is None else [seed, i, own]), kind)
 
 
 def gather(family: str, seed: int, first: int, count: int, signed: int, most_cells: int = 60) -> Sample:
@@ -105,6 +114,11 @@ def sweep_signs(evidence: Evidence, number: int, seed: int) -> tuple[Array, Ints
         row, names = signs(judged, level_table(judged), *effective_counts(judged))
         rows.append(row)
     return np.stack(rows), np.array(faults), names
+
+
+def group_of(world: Ints) -> Ints:
+    """Which of the samples that `together` joined each world number is from."""
+    return np.asarray(world // _APART)
 
 
 def together(samples: Sequence[Sample]) -> Sample:

@@ -394,6 +394,20 @@ def draw_fluid_world(rng: Rng, kind: str = "any") -> World:
     return _world(rng, sweep, fluid(rng, nature), kind, "fluid")
 
 
+def draw_rising_world(rng: Rng, kind: str = "any") -> World:
+    """One world in which the donor's register is rare at first and usual at last, as where the donor is what training
+    leads to: zero cells of early checkpoints, for which the headline is made, have the lowest mean weights."""
+    sweep, nature = draw_sweep(rng, kind), draw_nature(rng, kind)
+    nature = replace(
+        nature,
+        register=str(rng.choice(["rising", "rising", "with rate", "wave"])),
+        register_from=float(rng.uniform(-6, -2)),
+        register_to=float(rng.uniform(-1, 3)),
+        donor_late=bool(rng.random() < 0.7),
+    )
+    return _world(rng, sweep, fluid(rng, nature) if rng.random() < 0.25 else nature, kind, "rising")
+
+
 def _world(rng: Rng, sweep: Sweep, nature: Nature, kind: str, family: str) -> World:
     common = _register(rng, sweep, nature)
     types = []

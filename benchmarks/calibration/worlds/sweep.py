@@ -19,7 +19,8 @@ STANDARD = (0, 2, 5, 10, 20, 30, 45, 60, 75, 100)
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Shape of a sweep. tasks: one number a type; prefixes: distinct traces a task; attempts: a prefix and cell."""
+    """Shape of a sweep. tasks: one number a type; prefixes: distinct traces a task; attempts: a prefix and cell;
+    apart: runs have checkpoints of their own, so that most steps are one run's alone."""
 
     runs: int
     steps: tuple[int, ...]
@@ -31,6 +32,7 @@ class Sweep:
     donor: DonorKind
     donor_rollouts: tuple[int, int]
     missing: float
+    apart: bool = False
 
     @property
     def words(self) -> tuple[int, ...]:
@@ -76,6 +78,10 @@ def draw_sweep(rng: Rng, kind: str = "any") -> Sweep:
         n_checks = int(rng.integers(18, 41))
     elif standard:
         runs, n_checks = 2, 9
+    # From a stream of its own: sweeps of common checkpoints are what they were before runs could have their own.
+    apart = runs > 1 and bool(rng.spawn(1)[0].random() < 0.35)
+    if apart:
+        n_checks = min(2 * n_checks, 40)
     most = int(rng.choice([100, 200, 1000, 5000]))
     grid = np.unique(np.round(np.geomspace(1, most, 80)).astype(int))
     if rng.random() < 0.5:
@@ -127,6 +133,7 @@ def draw_sweep(rng: Rng, kind: str = "any") -> Sweep:
         donor=chosen,
         donor_rollouts=(int(rng.choice([8, 16, 32])), int(rng.choice([2, 4, 8]))),
         missing=float(rng.uniform(0.05, 0.4)) if kind == "missing cells" or rng.random() < 0.12 else 0.0,
+        apart=apart,
     )
 
 
@@ -137,6 +144,11 @@ def observe(rng: Rng, sweep: Sweep, types: list[TypeTruth], kind: str, family: s
     runs = [f"run_{r}" for r in range(sweep.runs)]
     shape = (sweep.runs * n_types, n_checks, len(sweep.levels))
     absent = rng.random(shape) < sweep.missing
+    if sweep.apart:
+        other = rng.spawn(1)[0]
+        owner, shared = other.integers(0, sweep.runs, n_checks), other.random(n_checks) < 0.15
+        strange = (owner[None] != np.arange(sweep.runs)[:, None]) & ~shared
+        absent |= np.repeat(strange, n_types, 0)[..., None]
     n, k, truth = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape[:2])
     parts: list[list[Array]] = []
     direct: list[list[Array]] = []

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from benchmarks.calibration.gather import FAMILIES
-from benchmarks.calibration.worlds import paths, registers
+from benchmarks.calibration.worlds import chains, courses, paths, phrases, registers, traits
 from benchmarks.calibration.worlds.sweep import draw_sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -63,6 +64,40 @@ def test_path_worlds_give_the_unprompted_rate_by_importance_sampling(words: int)
     log_q, _ = donor.score(path, task, words)
     value = np.exp(log_p - log_q)[0] * rate[0]
     assert value.mean() == pytest.approx(target.unprompted()[0, 0], abs=4 * value.std() / np.sqrt(n))
+
+
+@pytest.mark.parametrize("maker", [traits, chains, phrases])
+@pytest.mark.parametrize("donor", [DonorKind.UNCONDITIONED, DonorKind.CONDITIONED])
+def test_weights_and_rates_of_a_type_give_its_unprompted_rate_after_short_prefixes(
+    maker: object, donor: DonorKind
+) -> None:
+    """r and weights are exact, so importance sampling over thousands of prefixes finds the rate of every task."""
+    rng = np.random.default_rng(4)
+    sweep = replace(
+        draw_sweep(rng), runs=1, steps=(1, 10), levels=(0, 2, 5), tasks=(3,), prefixes=3000, donor=donor, apart=False
+    )
+    shares = np.full((1, 2), 0.6)
+    kind = f"{maker.__name__.rsplit('.', 1)[-1]}: any"  # type: ignore[attr-defined]  # a module
+    grown = np.stack([shares, 0.3 + 0 * shares, 0.1 + 0 * shares], -1) if maker is traits else shares
+    exact = maker._type(rng, sweep, kind, 3, grown, np.full((1, 2), 0.9))  # type: ignore[attr-defined]
+    log_w = exact.log_p - exact.log_q[:, None, None]
+    if donor is DonorKind.CONDITIONED:
+        log_w = log_w + (np.log(exact.donor_unprompted)[exact.task] - np.log(exact.donor_rate))[:, None, None]
+    value = np.exp(log_w) * exact.rate
+    for task in range(3):
+        mine = value[..., exact.task == task]
+        error = mine.mean(-1) - exact.unprompted[None, ..., task]
+        assert (np.abs(error) < 5 * mine.std(-1) / np.sqrt(mine.shape[-1]) + 1e-9).all()
+
+
+@given(seed=st.integers(0, 10**6), form=st.sampled_from(courses.FORMS), n=st.integers(1, 12))
+@settings(max_examples=40, deadline=None)
+def test_courses_are_finite_and_task_effects_average_to_one(seed: int, form: str, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    curve = courses.course(rng, np.linspace(0, 1, n), form)
+    assert curve.shape == (n,)
+    assert ((curve >= -1e-9) & (curve <= 1 + 1e-9)).all()
+    assert np.exp(courses.task_logits(rng, "heavy", n)).mean() == pytest.approx(1.0)
 
 
 @given(seed=st.integers(0, 10**6), kind=st.sampled_from(["any", "few checkpoints", "many checkpoints", "few tasks"]))
