@@ -173,8 +173,8 @@ def test_problem_files_that_cannot_be_read(
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("tokenizer.json", BINARY, "checkpoint-1: no usable tokenizer"),
-        ("config.json", "{", "checkpoint-1: no usable tokenizer"),
+        ("tokenizer.json", BINARY, r"checkpoint-1/tokenizer\.json: cannot be read"),
+        ("config.json", "{", r"checkpoint-1/config\.json: .*not a valid JSON"),
         ("model.safetensors", b"", r"model\.safetensors: truncated"),
         ("chat_template.jinja", "{% for x in %}", "checkpoint-1: the chat template cannot render"),
     ],
