@@ -11,17 +11,27 @@ from dataclasses import dataclass
 
 import numpy as np
 from benchmarks.calibration.worlds.courses import (
-    falling,
+    closeness,
+    grown_shares,
     hidden_of,
     place,
-    shares,
     tail_of,
     task_logits,
+    truth_of,
     wanted,
     word_noise,
 )
-from benchmarks.calibration.worlds.sweep import Array, Ints, Rng, Sweep, TypeTruth, World, draw_sweep, observe
-from benchmarks.calibration.worlds.traits import closeness
+from benchmarks.calibration.worlds.sweep import (
+    Array,
+    Ints,
+    Rng,
+    Sweep,
+    TypeTruth,
+    World,
+    draw_sweep,
+    observe,
+    prefix_tasks,
+)
 from scipy.special import expit
 
 from foreshock.analysis.evidence.evidence import DonorKind
@@ -90,9 +100,7 @@ def _odds(rng: Rng, sweep: Sweep, kind: str, n: int, grown: Array, close: Array)
     cells, registers = sweep.runs * len(sweep.steps), int(rng.integers(2, 4))
     length = max(sweep.words)
     away = 1 - close.reshape(cells, 1)
-    hidden = hidden_of(kind)
-    if kind == "chains: any":
-        hidden = str(rng.choice(["none", "always", "opens", "for a while"], p=[0.7, 0.1, 0.12, 0.08]))
+    hidden = hidden_of(rng, kind)
     rates = wanted(rng, sweep, hidden, "rare" in kind)
     pace = {"chains: early": 0.4, "chains: late": -4.5}.get(kind, float(rng.uniform(-4.5, -0.5)))
     second = rng.uniform(-4, -2.5) if "second" in kind else rng.uniform(-9, -4.5)
@@ -169,13 +177,9 @@ def _type(rng: Rng, sweep: Sweep, kind: str, n: int, grown: Array, close: Array)
     target, donor = _odds(rng, sweep, kind, n, grown, close)
     length, conditioned = max(sweep.words), sweep.donor is not DonorKind.UNCONDITIONED
     moves, donor_moves = target.moves(), donor.moves()
-    task = np.tile(np.arange(n), sweep.prefixes)
     ahead = _behind(donor, donor_moves, tuple(range(length + 1)), length)
     pi = (ahead[0][0] * donor.first()[0]).sum(-1)
-    if conditioned:
-        kept = rng.random(n) < 1 - (1 - pi) ** 64
-        kept[rng.integers(n)] = True
-        task = task[kept[task]]
+    task = prefix_tasks(rng, sweep, pi)
     path = np.zeros((len(task), length + 1), np.int64)
     chance = np.broadcast_to(donor.first()[0], (len(task), moves.shape[-1]))
     for t in range(length + 1):
@@ -199,12 +203,8 @@ def _type(rng: Rng, sweep: Sweep, kind: str, n: int, grown: Array, close: Array)
             rate.append(beta[t][:, task, now])
             a.append(ahead[t][0, task, now])
     ratios = np.maximum(np.stack(ratio), -200) + words
-    base = falling(rng, sweep.words, ratios)
-    shape = (len(sweep.words), sweep.runs, len(sweep.steps), len(task))
-    unprompted = (beta[0] * target.first()[:, None]).sum(-1).reshape(sweep.runs, len(sweep.steps), n)
-    return TypeTruth(
-        unprompted, task, (base[:, None] + ratios).reshape(shape), np.stack(rate).reshape(shape), base, np.stack(a), pi
-    )
+    unprompted = (beta[0] * target.first()[:, None]).sum(-1)
+    return truth_of(rng, sweep, task, ratios, np.stack(rate), np.stack(a), unprompted, pi)
 
 
 def draw_world(rng: Rng, kind: str = "chains: any") -> World:
@@ -213,12 +213,9 @@ def draw_world(rng: Rng, kind: str = "chains: any") -> World:
     sweep = draw_sweep(rng, "unconditioned" if "unconditioned" in kind else "any")
     x = place(sweep, rng.random() < 0.6)
     close = closeness(rng, sweep, x, "far" if "family" in kind else "")
-    if "grows" in kind:
-        grown = shares(rng, x, sweep.runs, rng.uniform(-2.6, -1.2), rng.uniform(-0.7, -0.03))
-    else:
-        grown = shares(rng, x, sweep.runs, rng.uniform(-2.0, -0.03), rng.uniform(-1.2, -0.03))
+    grown = grown_shares(rng, sweep, kind, x)
     types = []
     for n in sweep.tasks:
-        shift = np.exp(rng.normal(0, 0.3))
-        types.append(_type(rng, sweep, kind, n, np.minimum(grown * shift, 0.98), close))
+        own = np.minimum(grown * np.exp(rng.normal(0, 0.3)), 0.98)
+        types.append(_type(rng, sweep, kind, n, own, close))
     return observe(rng, sweep, types, kind, "chains")

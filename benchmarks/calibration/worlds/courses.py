@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from benchmarks.calibration.worlds.sweep import Array, Rng, Sweep
+from benchmarks.calibration.worlds.sweep import Array, Ints, Rng, Sweep, TypeTruth
 
 FORMS = (
     "logistic", "linear", "power", "step", "two steps", "stairs", "there and back", "wave", "walk", "late", "constant",
@@ -127,8 +127,10 @@ def task_logits(rng: Rng, tail: str, n: int) -> Array:
     return np.asarray(effect - np.log(np.exp(effect).mean()))
 
 
-def hidden_of(kind: str) -> str:
-    """What a kind's name says of a route that donors do not show."""
+def hidden_of(rng: Rng, kind: str) -> str:
+    """What a kind's name says of a route that donors do not show; of any kind at random."""
+    if kind.endswith(": any"):
+        return str(rng.choice(["none", "always", "opens", "for a while"], p=[0.7, 0.1, 0.12, 0.08]))
     named = {"fade": "fades", "opens": "opens", "hidden": "always"}
     return next((form for word, form in named.items() if word in kind), "none")
 
@@ -173,3 +175,32 @@ def falling(rng: Rng, words: tuple[int, ...], log_ratio: Array) -> Array:
         log_q.append(before)
         last, n_last = ratio, n
     return np.stack(log_q)
+
+
+def grown_shares(rng: Rng, sweep: Sweep, kind: str, x: Array) -> Array:
+    """The share of the donor's register in the target's traces over training: [R, C]."""
+    low, high = ((-2.6, -1.2), (-0.7, -0.03)) if "grows" in kind else ((-2.0, -0.03), (-1.2, -0.03))
+    return shares(rng, x, sweep.runs, rng.uniform(*low), rng.uniform(*high))
+
+
+def closeness(rng: Rng, sweep: Sweep, x: Array, kind: str = "") -> Array:
+    """How near the target's wording is to the donor's, 0 to 1: [R, C]. The donor may be a late or an early checkpoint
+    of this training, one between, or of another family, to which no checkpoint is near."""
+    donor = str(rng.choice(["late", "late", "early", "between", "family"]))
+    if "far" in kind:
+        donor = "family"
+    if donor == "family":
+        return np.full((sweep.runs, len(x)), rng.uniform(0, 0.3))
+    moved = np.stack([course(rng, x, any_form(rng, 0.9)) for _ in range(sweep.runs)])
+    at = {"late": 1.0, "early": 0.0, "between": rng.uniform(0.3, 0.8)}[donor]
+    return np.clip(1.0 - np.abs(moved - at) * rng.uniform(0.6, 1.0), 0.0, 1.0)
+
+
+def truth_of(
+    rng: Rng, sweep: Sweep, task: Ints, ratio: Array, rate: Array, donor_rate: Array, unprompted: Array, pi: Array
+) -> TypeTruth:
+    """From prefixes' log P - log Q and P(exploit), both [L, G, Z] over G = R x C cells, and unprompted rates [G, n]."""
+    base = falling(rng, sweep.words, ratio)
+    shape = (len(sweep.words), sweep.runs, len(sweep.steps), len(task))
+    whole = unprompted.reshape(sweep.runs, len(sweep.steps), -1)
+    return TypeTruth(whole, task, (base[:, None] + ratio).reshape(shape), rate.reshape(shape), base, donor_rate, pi)

@@ -10,9 +10,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from benchmarks.calibration.worlds.courses import falling, hidden_of, place, shares, tail_of, task_logits, wanted
-from benchmarks.calibration.worlds.sweep import Array, Ints, Rng, Sweep, TypeTruth, World, draw_sweep, observe
-from benchmarks.calibration.worlds.traits import closeness
+from benchmarks.calibration.worlds.courses import (
+    closeness,
+    grown_shares,
+    hidden_of,
+    place,
+    tail_of,
+    task_logits,
+    truth_of,
+    wanted,
+)
+from benchmarks.calibration.worlds.sweep import (
+    Array,
+    Ints,
+    Rng,
+    Sweep,
+    TypeTruth,
+    World,
+    draw_sweep,
+    observe,
+    prefix_tasks,
+)
 from scipy.special import expit, logsumexp
 
 from foreshock.analysis.evidence.evidence import DonorKind
@@ -48,9 +66,7 @@ class _Model:
 def _type(rng: Rng, sweep: Sweep, kind: str, n: int, grown: Array, close: Array) -> TypeTruth:
     cells, length = sweep.runs * len(sweep.steps), max(sweep.words)
     registers = int(rng.integers(1, 4))
-    hidden = hidden_of(kind)
-    if kind == "phrases: any":
-        hidden = str(rng.choice(["none", "always", "opens", "for a while"], p=[0.7, 0.1, 0.12, 0.08]))
+    hidden = hidden_of(rng, kind)
     rates = wanted(rng, sweep, hidden, "rare" in kind)
     many = {"phrases: many habits": (60, 140), "phrases: few habits": (4, 15)}.get(kind, (12, 80))
     at = np.sort(rng.uniform(0.5, length, int(rng.integers(*many))))
@@ -110,12 +126,8 @@ def _within(rate: Array) -> Array:
 
 def _score(rng: Rng, sweep: Sweep, target: _Model, donor: _Model, at: Array, n: int) -> TypeTruth:
     conditioned = sweep.donor is not DonorKind.UNCONDITIONED
-    task = np.tile(np.arange(n), sweep.prefixes)
     pi = donor.unprompted()[0]
-    if conditioned:
-        kept = rng.random(n) < 1 - (1 - pi) ** 64
-        kept[rng.integers(n)] = True
-        task = task[kept[task]]
+    task = prefix_tasks(rng, sweep, pi)
     weight = np.exp(donor.share[0, task]) * (donor.won[0] if conditioned else 1.0)
     total = np.cumsum(weight, -1)
     chosen = np.minimum((rng.random((len(task), 1)) * total[:, -1:] > total).sum(-1), weight.shape[1] - 1)
@@ -128,13 +140,7 @@ def _score(rng: Rng, sweep: Sweep, target: _Model, donor: _Model, at: Array, n: 
         ratio.append(p - q)
         rate.append(r)
         a.append(d[0])
-    ratios = np.stack(ratio)
-    base = falling(rng, sweep.words, ratios)
-    shape = (len(sweep.words), sweep.runs, len(sweep.steps), len(task))
-    unprompted = target.unprompted().reshape(sweep.runs, len(sweep.steps), n)
-    return TypeTruth(
-        unprompted, task, (base[:, None] + ratios).reshape(shape), np.stack(rate).reshape(shape), base, np.stack(a), pi
-    )
+    return truth_of(rng, sweep, task, np.stack(ratio), np.stack(rate), np.stack(a), target.unprompted(), pi)
 
 
 def draw_world(rng: Rng, kind: str = "phrases: any") -> World:
@@ -143,9 +149,7 @@ def draw_world(rng: Rng, kind: str = "phrases: any") -> World:
     sweep = draw_sweep(rng, "unconditioned" if "unconditioned" in kind else "any")
     x = place(sweep, rng.random() < 0.6)
     close = closeness(rng, sweep, x, "far" if "family" in kind else "")
-    low, high = (rng.uniform(-2.6, -1.2), rng.uniform(-0.7, -0.03)) if "grows" in kind else (
-        rng.uniform(-2.0, -0.03), rng.uniform(-1.2, -0.03))  # fmt: skip
-    grown = shares(rng, x, sweep.runs, low, high)
+    grown = grown_shares(rng, sweep, kind, x)
     types = []
     for n in sweep.tasks:
         own = np.minimum(grown * np.exp(rng.normal(0, 0.3)), 0.98)

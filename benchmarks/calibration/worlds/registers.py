@@ -10,7 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from benchmarks.calibration.worlds.sweep import Array, Ints, Rng, Sweep, TypeTruth, World, draw_sweep, observe
+from benchmarks.calibration.worlds.sweep import (
+    Array,
+    Ints,
+    Rng,
+    Sweep,
+    TypeTruth,
+    World,
+    draw_sweep,
+    observe,
+    prefix_tasks,
+)
 from scipy import stats
 
 from foreshock.analysis.evidence.evidence import DonorKind
@@ -349,12 +359,8 @@ def _type(rng: Rng, sweep: Sweep, nature: Nature, n: int, register: Array) -> Ty
 
 def _score(rng: Rng, sweep: Sweep, target: _Chain, donor: _Chain, n: int) -> TypeTruth:
     conditioned = sweep.donor is not DonorKind.UNCONDITIONED
-    task = np.tile(np.arange(n), sweep.prefixes)
     pi = donor.unprompted()[0]
-    if conditioned:
-        banked = rng.random(n) < 1 - (1 - pi) ** 64
-        banked[rng.integers(n)] = True
-        task = task[banked[task]]
+    task = prefix_tasks(rng, sweep, pi)
     words = donor.of(task).sample(rng, conditioned)
     keep = tuple(sweep.words)
     beta, donor_beta = target.backward((0, *keep)), donor.backward(keep)

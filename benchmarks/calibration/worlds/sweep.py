@@ -57,6 +57,17 @@ class TypeTruth:
     donor_unprompted: Array
 
 
+def prefix_tasks(rng: Rng, sweep: Sweep, pi: Array) -> Ints:
+    """Task of each of the donor's traces: [Z]. A conditioned donor, which exploits a task with chance pi [n], has none
+    of tasks at which 64 tries fail, but of one task at least."""
+    task = np.tile(np.arange(len(pi)), sweep.prefixes)
+    if sweep.donor is DonorKind.UNCONDITIONED:
+        return task
+    kept = rng.random(len(pi)) < 1 - (1 - pi) ** 64
+    kept[rng.integers(len(pi))] = True
+    return task[kept[task]]
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """A sweep's evidence and the exact rates behind it: truth [J, C]; kind: what it was drawn as."""

@@ -12,17 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 from benchmarks.calibration.worlds.courses import (
     Wanted,
-    any_form,
-    course,
-    falling,
+    closeness,
     hidden_of,
     place,
     shares,
     tail_of,
     task_logits,
+    truth_of,
     wanted,
     word_noise,
-)  # fmt: skip
+)
 from benchmarks.calibration.worlds.sweep import Array, Ints, Rng, Sweep, TypeTruth, World, draw_sweep, observe
 from scipy.special import logsumexp, ndtr, ndtri
 
@@ -88,9 +87,7 @@ def _registers(rng: Rng, sweep: Sweep, kind: str, x: Array) -> Array:
 
 
 def _type(rng: Rng, sweep: Sweep, kind: str, n: int, common: Array, close: Array) -> TypeTruth:
-    hidden = hidden_of(kind)
-    if kind == "traits: any":
-        hidden = str(rng.choice(["none", "always", "opens", "for a while"], p=[0.7, 0.1, 0.12, 0.08]))
+    hidden = hidden_of(rng, kind)
     rates = wanted(rng, sweep, hidden, "rare" in kind)
     dims, known = int(rng.integers(1, 4)), 3
     total = known + (hidden != "none")
@@ -178,13 +175,7 @@ def _score(
         out.append((*target.score(seen, nats * words, task), *donor.score(seen, nats * words, task)))
     log_p, rate, log_q, a = (np.stack([np.atleast_2d(row[i]) for row in out]) for i in range(4))
     ratio = log_p - log_q + word_noise(rng, sweep.words, len(task), close, noise)
-    base = falling(rng, sweep.words, ratio)
-    shape = (len(sweep.words), sweep.runs, len(sweep.steps), len(task))
-    unprompted = target.unprompted().reshape(sweep.runs, len(sweep.steps), n)
-    return TypeTruth(
-        unprompted, task, (base[:, None] + ratio).reshape(shape), rate.reshape(shape), base, a[:, 0],
-        donor.unprompted()[0],
-    )  # fmt: skip
+    return truth_of(rng, sweep, task, ratio, rate, a[:, 0], target.unprompted(), donor.unprompted()[0])
 
 
 def draw_world(rng: Rng, kind: str = "traits: any") -> World:
@@ -196,16 +187,3 @@ def draw_world(rng: Rng, kind: str = "traits: any") -> World:
     close = closeness(rng, sweep, x, kind)
     types = [_type(rng, sweep, kind, n, common, close) for n in sweep.tasks]
     return observe(rng, sweep, types, kind, "traits")
-
-
-def closeness(rng: Rng, sweep: Sweep, x: Array, kind: str = "") -> Array:
-    """How near the target's wording is to the donor's, 0 to 1: [R, C]. The donor may be a late or an early checkpoint
-    of this training, one between, or of another family, to which no checkpoint is near."""
-    donor = str(rng.choice(["late", "late", "early", "between", "family"]))
-    if "far" in kind:
-        donor = "family"
-    if donor == "family":
-        return np.full((sweep.runs, len(x)), rng.uniform(0, 0.3))
-    moved = np.stack([course(rng, x, any_form(rng, 0.9)) for _ in range(sweep.runs)])
-    at = {"late": 1.0, "early": 0.0, "between": rng.uniform(0.3, 0.8)}[donor]
-    return np.clip(1.0 - np.abs(moved - at) * rng.uniform(0.6, 1.0), 0.0, 1.0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from benchmarks.calibration.gather import FAMILIES
 from benchmarks.calibration.worlds import chains, courses, paths, phrases, registers, traits
-from benchmarks.calibration.worlds.sweep import draw_sweep
+from benchmarks.calibration.worlds.sweep import TypeTruth, draw_sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,10 +67,12 @@ def test_path_worlds_give_the_unprompted_rate_by_importance_sampling(words: int)
     assert value.mean() == pytest.approx(target.unprompted()[0, 0], abs=4 * value.std() / np.sqrt(n))
 
 
-@pytest.mark.parametrize("maker", [traits, chains, phrases])
+@pytest.mark.parametrize(
+    ("family", "draw_type"), [("traits", traits._type), ("chains", chains._type), ("phrases", phrases._type)]
+)
 @pytest.mark.parametrize("donor", [DonorKind.UNCONDITIONED, DonorKind.CONDITIONED])
 def test_weights_and_rates_of_a_type_give_its_unprompted_rate_after_short_prefixes(
-    maker: object, donor: DonorKind
+    family: str, draw_type: Callable[..., TypeTruth], donor: DonorKind
 ) -> None:
     """r and weights are exact, so importance sampling over thousands of prefixes finds the rate of every task."""
     rng = np.random.default_rng(4)
@@ -77,9 +80,8 @@ def test_weights_and_rates_of_a_type_give_its_unprompted_rate_after_short_prefix
         draw_sweep(rng), runs=1, steps=(1, 10), levels=(0, 2, 5), tasks=(3,), prefixes=3000, donor=donor, apart=False
     )
     shares = np.full((1, 2), 0.6)
-    kind = f"{maker.__name__.rsplit('.', 1)[-1]}: any"  # type: ignore[attr-defined]  # a module
-    grown = np.stack([shares, 0.3 + 0 * shares, 0.1 + 0 * shares], -1) if maker is traits else shares
-    exact = maker._type(rng, sweep, kind, 3, grown, np.full((1, 2), 0.9))  # type: ignore[attr-defined]
+    grown = np.stack([shares, 0.3 + 0 * shares, 0.1 + 0 * shares], -1) if family == "traits" else shares
+    exact = draw_type(rng, sweep, f"{family}: any", 3, grown, np.full((1, 2), 0.9))
     log_w = exact.log_p - exact.log_q[:, None, None]
     if donor is DonorKind.CONDITIONED:
         log_w = log_w + (np.log(exact.donor_unprompted)[exact.task] - np.log(exact.donor_rate))[:, None, None]
