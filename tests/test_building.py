@@ -57,8 +57,7 @@ def test_a_copy_that_lost_a_link_is_not_built(tmp_path: Path, way: str) -> None:
     assert "git clone" in done.stderr
 
 
-# An environment that uv made has neither, and tests inside the image have no pip.
-@pytest.mark.skipif(
+@pytest.mark.skipif(  # an environment that uv made has neither, and tests inside the image have no pip
     importlib.util.find_spec("pip") is None or importlib.util.find_spec("setuptools") is None,
     reason="pip or setuptools is not installed here",
 )
@@ -79,8 +78,7 @@ def test_pip_builds_no_wheel_of_it(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("wheels/*.whl"))
 
 
-# The suite runs inside the image too, which has no make.
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed here")
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not here")  # the suite runs inside the image too
 @pytest.mark.parametrize(("arguments", "floor"), [((), True), (("PYTEST_ARGS=-k shards",), False)])
 def test_the_coverage_floor_is_one_of_whole_runs(arguments: tuple[str, ...], floor: bool) -> None:
     outside = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "PYTEST_ARGS")}
