@@ -50,7 +50,7 @@ class Learned:
 
 
 def as_bytes(learned: Learned) -> bytes:
-    """The file's content; the same trees give the same bytes."""
+    """The file's content; the same networks and trees give the same bytes."""
     arrays: dict[str, Any] = {"stretch": learned.stretch}
     for prefix, part in (("quantiles", learned.quantiles), ("detector", learned.detector)):
         arrays |= {f"{prefix}.{name}": array for name, array in part.arrays().items()}

@@ -1,4 +1,7 @@
-"""A few small neural networks read from a plain array file: learned once, averaged, applied with numpy alone."""
+"""A few small neural networks read from a plain array file: learned once, averaged, applied with numpy alone.
+
+The file holds each weight in one byte, as a multiple of a 127th of the largest that leads to the same unit.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foreshock.analysis.evidence.evidence import Floats
+
+_STEPS = 127
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ class Networks:
         for member in range(len(self.biases[0])):
             x = first
             for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-                x = x @ weight[member].astype(np.float32) + bias[member].astype(np.float32)
+                x = x @ weight[member] + bias[member]
                 if layer < len(self.weights) - 1:
                     x = x / (1 + np.exp(-np.clip(x, -60, 60)))
             total += ascending(x.astype(np.float64))
@@ -71,16 +76,18 @@ class Networks:
         """Arrays by name, for a file."""
         found: dict[str, NDArray[Any]] = {name: getattr(self.scaling, name) for name in Scaling.__slots__}
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            found |= {f"weight{layer}": weight, f"bias{layer}": bias}
+            unit = (np.abs(weight.astype(np.float64)).max(1, keepdims=True) / _STEPS).astype(np.float32)
+            steps = np.round(weight / np.where(unit > 0, unit, 1)).astype(np.int8)
+            found |= {f"weight{layer}": steps, f"unit{layer}": unit, f"bias{layer}": bias}
         return found
 
     @classmethod
     def of_arrays(cls, held: Mapping[str, Any]) -> Networks:
-        """The reverse of `arrays`."""
+        """The reverse of `arrays`, but for the rounding."""
         layers = sum(name.startswith("weight") for name in held)
         return cls(
             Scaling(*(held[name] for name in Scaling.__slots__)),
-            tuple(held[f"weight{i}"] for i in range(layers)),
+            tuple(held[f"weight{i}"] * held[f"unit{i}"] for i in range(layers)),
             tuple(held[f"bias{i}"] for i in range(layers)),
         )
 

@@ -58,7 +58,7 @@ def _fit(inputs: Array, target: Array, weight: Array, seed: int) -> _Net:
 
 
 def fit_networks(values: Array, target: Array, weight: Array, seed: int, members: int) -> Networks:
-    """Networks of features [N, F] fitted to target [N] with weights [N]; weights in the file have half precision."""
+    """Networks of features [N, F] fitted to target [N] with weights [N]."""
     torch.set_num_threads(1)
     scaling = Scaling.of(values)
     inputs = scaling.inputs(values)
@@ -66,6 +66,6 @@ def fit_networks(values: Array, target: Array, weight: Array, seed: int, members
     layers = [[net.layers[i] for net in nets] for i in range(len(HIDDEN) + 1)]
     return Networks(
         scaling,
-        tuple(np.stack([layer.weight.detach().numpy().T for layer in same]).astype(np.float16) for same in layers),
+        tuple(np.stack([layer.weight.detach().numpy().T for layer in same]) for same in layers),
         tuple(np.stack([layer.bias.detach().numpy() for layer in same]) for same in layers),
     )
