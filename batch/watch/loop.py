@@ -27,7 +27,7 @@ from foreshock.batch.watch.deliver import deliver_pending, post, run_command
 from foreshock.batch.watch.estimate import look_ahead, new_alarms
 from foreshock.batch.watch.grow import begin, grow
 from foreshock.batch.watch.options import WatchOptions
-from foreshock.batch.watch.ready import Readiness, Settling, signature
+from foreshock.batch.watch.ready import Look, Readiness, Settling, signature
 from foreshock.batch.watch.state import Alarm, SeenCheckpoint, WatchState
 from foreshock.batch.watch.work import Work, work_on
 from foreshock.errors import ForeshockError, InputError, StopRequestedError
@@ -177,22 +177,33 @@ class Watcher:
     # Looking
 
     def _look(self) -> bool:
-        """Plan every checkpoint that has become ready; returns whether any only needs to rest."""
+        """Plan every checkpoint that has become ready; returns whether any may be once it has rested."""
         planned = set() if self.plan is None else {c.name for c in self._watched(self.plan)}
         settling = False
-        for checkpoint in self._present():
+        present = self._present()
+        self.unusable &= {checkpoint.name for checkpoint in present}
+        for checkpoint in present:
             if checkpoint.name in planned:
                 continue
             look = self._settling.look(checkpoint)
             if look.state is Readiness.SHARDED:
                 raise InputError(look.reason)
             if look.state is not Readiness.READY:
-                settling = settling or look.state is Readiness.SETTLING
-                reason = look.reason or "still changing"
-                self._say_once("waiting", checkpoint.name, f"{checkpoint.name}: not whole yet: {reason}")
+                self._wait_for(checkpoint, look)
+                settling = settling or look.state is Readiness.SETTLING or checkpoint.name not in self.unusable
                 continue
             self._add(checkpoint, look.signature)
         return settling
+
+    def _wait_for(self, checkpoint: Checkpoint, look: Look) -> None:
+        """Nothing that is still written is unusable; what rests and lacks something is, until it changes."""
+        name, reason = checkpoint.name, look.reason or "still changing"
+        if look.state is Readiness.INCOMPLETE and look.rested:
+            self.unusable.add(name)
+            self._say_once("unusable", name, f"{name}: cannot be evaluated, and nothing of it changes: {reason}")
+        else:
+            self.unusable.discard(name)
+            self._say_once("waiting", name, f"{name}: not whole yet: {reason}")
 
     def _watched(self, plan: PlanFile) -> list[Checkpoint]:
         """Planned checkpoints of the training run, in order; a donor may bear the name of one and is none of them."""

@@ -30,6 +30,10 @@ _NOT_THE_MODEL = frozenset({"trainer_state.json"})
 """Written and rewritten by trainers; what is loaded does not depend on it."""
 
 
+class _NotYetWholeError(InputError):
+    """A directory that its trainer has not yet named as whole."""
+
+
 class Readiness(StrEnum):
     """What a look at a checkpoint directory found."""
 
@@ -42,11 +46,13 @@ class Readiness(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look: `reason` says what an incomplete checkpoint lacks; `signature` is that of a ready one."""
+    """One look: `reason` says what an incomplete checkpoint lacks; `signature` is that of a ready one; `rested`:
+    nothing changes, and its trainer does not say that it is still being written."""
 
     state: Readiness
     signature: str
     reason: str = ""
+    rested: bool = True
 
 
 def model_files(path: Path) -> list[Path]:
@@ -103,7 +109,7 @@ def _require_announced(path: Path) -> None:
         except ValueError:
             return
         if step is not None and text.isdecimal() and step > int(text):
-            raise InputError(f"{_NEWEST} names {text} as the newest whole step", path=path)
+            raise _NotYetWholeError(f"{_NEWEST} names {text} as the newest whole step", path=path)
         return
 
 
@@ -130,7 +136,7 @@ class Settling:
         if sharded:
             return Look(Readiness.SHARDED if rested else Readiness.SETTLING, now, str(reason))
         if reason is not None and not isinstance(reason, AdapterError):  # an adapter without its base is whole
-            return Look(Readiness.INCOMPLETE, now, str(reason))
+            return Look(Readiness.INCOMPLETE, now, str(reason), rested and not isinstance(reason, _NotYetWholeError))
         return Look(Readiness.READY if rested else Readiness.SETTLING, now)
 
     @staticmethod

@@ -81,7 +81,9 @@ def test_a_file_cut_short_keeps_it_back(whole: Path, name: str) -> None:
     data = (whole / name).read_bytes()
     for size in (0, 1, 9, len(data) // 2, len(data) - 2):
         (whole / name).write_bytes(data[:size])
-        assert Settling(0).look(at(whole)).state is Readiness.INCOMPLETE, size
+        look = Settling(0).look(at(whole))
+        assert (look.state, look.rested) == (Readiness.INCOMPLETE, True), size
+        assert not Settling(30).look(at(whole)).rested
     (whole / name).write_bytes(data)
     assert Settling(0).look(at(whole)).state is Readiness.READY
 

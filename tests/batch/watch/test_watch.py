@@ -42,9 +42,11 @@ def test_checkpoints_are_evaluated_as_they_become_whole_and_never_twice(
     training.save(2, of=2, without=("model.safetensors",))
     first = watch.once()
     assert watch.names("evaluated") == ["checkpoint-1"]
-    assert "missing weights" in watch.said("waiting")[0]["message"]
+    assert "missing weights" in watch.said("unusable")[0]["message"]
+    assert first.unusable == {"checkpoint-2"}
     training.save(2, of=2)
     second = watch.once()
+    assert second.unusable == set()
     assert second.layout == first.layout
     assert watch.names("evaluated") == ["checkpoint-2"]
     assert {row["exploit_type"] for row in watch.said("estimate")} == {"process_exit"}
