@@ -16,7 +16,8 @@ from typing import Any
 from foreshock.jobs.adapter_config import AdapterError as AdapterError
 from foreshock.jobs.adapter_config import check_config
 from foreshock.jobs.safetensors_headers import stored_tensors
-from foreshock.jobs.weight_files import ADAPTER_CONFIG, holds_adapter
+from foreshock.jobs.weight_files import ADAPTER_CONFIG
+from foreshock.jobs.weight_files import is_adapter as is_adapter
 
 _LISTED_BASES = "base_model_name_or_path"
 _NEEDED = ("*.json", "model*.safetensors", "*.model", "*.jinja", "*.txt")
@@ -70,11 +71,6 @@ def _by_pattern(patterns: Mapping[str, Any], module: str, default: Any) -> Any:
         if re.match(rf"(.*\.)?({pattern})$", module):
             return value
     return default
-
-
-def is_adapter(path: Path) -> bool:
-    """Whether the directory holds an adapter (LoRA) and no full model."""
-    return holds_adapter(path)
 
 
 def read_adapter(path: Path) -> Adapter:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.jobs.safetensors_headers import same_numbers, stored_tensors
+from foreshock.jobs.transformers_config import transformers_config
 
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|embed_in|word_embeddings|tok_embeddings|tokens_embed)\.weight$")
 _OUTPUT = re.compile(r"(^|\.)(lm_head|embed_out|output_layer|output)\.weight$")
@@ -86,10 +87,8 @@ def stated_tie(path: Path, config: Mapping[str, Any]) -> bool:
     for section in (config, text if isinstance(text, Mapping) else {}):
         if isinstance(section.get("tie_word_embeddings"), bool):
             return bool(section["tie_word_embeddings"])
-    from transformers import AutoConfig
-
     try:
-        found = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        found = transformers_config(path)
     except (OSError, ValueError, KeyError):
         return True  # the default of configurations; loading says what is wrong with this one
     return bool(getattr(found, "tie_word_embeddings", True))

@@ -37,7 +37,7 @@ def read_config(path: Path) -> dict[str, Any]:
     return data
 
 
-def holds_adapter(path: Path) -> bool:
+def is_adapter(path: Path) -> bool:
     """Whether the directory is an adapter's. Some trainers copy the base's config.json beside it."""
     if not (path / ADAPTER_CONFIG).is_file():
         return False
@@ -49,7 +49,7 @@ def holds_adapter(path: Path) -> bool:
 def weight_files(path: Path) -> tuple[Path, ...]:
     """The files that make the model or the adapter, sorted by name; empty if there are none. Raises CheckpointError for
     a set that is not whole, and where more than one could be meant."""
-    if holds_adapter(path):
+    if is_adapter(path):
         return _adapter_files(path)
     if (path / ADAPTER_CONFIG).is_file() and _full_weights(path):
         raise CheckpointError(

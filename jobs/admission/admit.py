@@ -27,6 +27,7 @@ from foreshock.jobs.prompts.tokenizer import load_tokenizer, tokenizer_digest
 from foreshock.jobs.safetensors_headers import stored_tensors
 from foreshock.jobs.spec import Checkpoint
 from foreshock.jobs.ties import read_ties
+from foreshock.jobs.transformers_config import transformers_config
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,10 +215,9 @@ def _ties(path: Path) -> Iterator[Finding]:
 
 
 def _rope(path: Path) -> Finding:
-    from transformers import AutoConfig
 
     try:
-        switch = rope_switch(AutoConfig.from_pretrained(path, trust_remote_code=False).get_text_config())
+        switch = rope_switch(transformers_config(path).get_text_config())
     except (OSError, ValueError, KeyError) as error:
         reason = f"transformers cannot read it: {' '.join(str(error).split())[:300]}"
         if "auto_map" in read_config(path / "config.json"):

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from foreshock.errors import ForeshockError
 from foreshock.jobs.adapters import AdapterError, base_of, is_adapter, read_adapter
@@ -26,6 +26,7 @@ from foreshock.jobs.engines.exhausted import is_exhaustion
 from foreshock.jobs.engines.merging import merged_tensors
 from foreshock.jobs.fingerprint import CheckpointError, check_weights
 from foreshock.jobs.quiet_bars import no_library_bars
+from foreshock.jobs.transformers_config import transformers_config
 
 _SCALE = re.compile(r"(scale|scale_inv|scales|qzeros|absmax|quant_state\S*|g_idx)$")
 _NOT_TRAINED = re.compile(r"(inv_freq|masked_bias|attn\.bias|attention\.bias|position_ids|causal_mask)$")
@@ -38,7 +39,7 @@ def read_model_config(path: Path) -> Any:
     check_weights(path)
     folder = base_of(path) if is_adapter(path) else path
     try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        return transformers_config(folder)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{folder / 'config.json'}: transformers cannot read it: {error}") from error
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.errors import InputError
+from foreshock.jobs.transformers_config import transformers_config
 from foreshock.jobs.weight_files import read_config
 
 Tokenizer = Any
@@ -105,10 +106,8 @@ def _unusable(path: Path, error: Exception) -> InputError:
                     fix="save it as tokenizer.json where that code runs, and remove auto_map",
                 )
     if (path / "config.json").is_file():  # transformers reads it on the way to the tokenizer
-        from transformers import AutoConfig
-
         try:
-            AutoConfig.from_pretrained(path, trust_remote_code=False)
+            transformers_config(path)
         except Exception as broken:  # noqa: BLE001 - whatever it raises for a configuration of wrong types
             said = " ".join(str(broken).split())[:300]
             return InputError(f"transformers cannot read it: {said}", path=path / "config.json")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from foreshock.errors import InputError
-from foreshock.jobs.weight_files import further_safetensors, holds_adapter, weight_files
+from foreshock.jobs.weight_files import further_safetensors, is_adapter, weight_files
 
 SHARDS = {"model-00001-of-00002.safetensors": b"", "model-00002-of-00002.safetensors": b""}
 INDEX = {"model.safetensors.index.json": json.dumps({"weight_map": dict(zip("ab", SHARDS, strict=True))}).encode()}
@@ -59,9 +59,9 @@ def test_a_choice_or_half_a_set_is_refused(tmp_path: Path, files: list[dict[str,
 
 
 def test_an_adapter_is_one_whether_its_bases_configuration_lies_beside_it_or_not(tmp_path: Path) -> None:
-    assert holds_adapter(folder(tmp_path, ADAPTER))
-    assert holds_adapter(folder(tmp_path, CONFIG))
-    assert not holds_adapter(folder(tmp_path, {"model.safetensors": b""}))
+    assert is_adapter(folder(tmp_path, ADAPTER))
+    assert is_adapter(folder(tmp_path, CONFIG))
+    assert not is_adapter(folder(tmp_path, {"model.safetensors": b""}))
 
 
 def test_files_that_vllm_would_read_too_are_named(tmp_path: Path) -> None:

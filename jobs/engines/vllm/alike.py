@@ -8,6 +8,7 @@ from foreshock.errors import InputError
 from foreshock.jobs.engines.rope import LONGROPE, rope_switch
 from foreshock.jobs.fingerprint import check_weights, read_config
 from foreshock.jobs.ties import read_ties
+from foreshock.jobs.transformers_config import transformers_config
 from foreshock.jobs.weight_files import further_safetensors
 
 
@@ -32,9 +33,7 @@ def require_alike(path: Path, max_model_len: int | None) -> None:
             fix="set tie_word_embeddings to false in its config.json if it was trained untied; else remove the output "
             "layer's tensor, or use engine transformers",
         )
-    from transformers import AutoConfig
-
-    switch = rope_switch(AutoConfig.from_pretrained(path, trust_remote_code=False).get_text_config())
+    switch = rope_switch(transformers_config(path).get_text_config())
     if switch is None:
         return
     if switch.kind != LONGROPE:
