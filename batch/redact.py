@@ -26,29 +26,30 @@ _RECORDED_NAME = re.compile(
     r"|PYTORCH|TORCHINDUCTOR|TRITON|VLLM|FLASHINFER|HF|TRANSFORMERS|SAFETENSORS|RAYON|SLURM|SLURMD|APPTAINER|SINGULARITY"
     r"|ROCR|HIP|XLA|FORESHOCK)_?[A-Z0-9_]*)$"
 )
-_RECORDED_OPTIONS = re.compile(
-    r"alarm-probability|alpha|attempt|attempts|base|base-url|batch-size|by-step|checkpoint|"
-    r"cluster|config|control-evals|control-logprobs|definitions|device|djinn|donor-run|dtype|"
-    r"emit-sbatch|engine|exploit-evals|exploit-logprobs|export|fail-if|from-oci|gpu|heal|horizon|"
-    r"instructions|kind|kl-cap|level|level-scale|lines|logprob-dirs|logprob-threshold|max-"
-    r"problems|max-samples|max-tokens|mean|model|num-attempts|offset|output|output-dir|pack|"
-    r"permutations|poll-seconds|port|prefill-from|prefill-levels|prefill-run-dir|prefill-tokens|"
-    r"problems|prompt-format|results-dir|run-dir|runtime|scratch|seed|sensitivity-run|served-model|settle-"
-    r"seconds|sft-run-dir|shared|sigma-is|sigma-slope|slurm|source|split|stop|target|task|"
-    r"temperature|threshold|threshold-checkpoint|timeout|to|trajectory-csv|until-step|verifier|"
-    r"wait|wheels|workers|c|n|o|"
-    r"calibration|checkpoint-dir|checkpoints|closing|exclude-exploit-types|exclude-ids|exploit|exploit-type|"
-    r"false-alarm-rate|format|gp|insecure|upload|intentional|keep|labels|levels|method|opening|pattern|per-task|places|secure|"
-    r"step|stop-file|stop-token-id|system|template-arg|tokenizer|traces|without"
-)
+_RECORDED_OPTIONS = frozenset({
+    "alarm-probability", "alpha", "attempt", "attempts", "base", "base-url", "batch-size", "by-step", "calibration",
+    "checkpoint", "checkpoint-dir", "checkpoints", "closing", "cluster", "config", "control-evals",
+    "control-logprobs", "definitions", "device", "djinn", "donor-run", "dtype", "emit-sbatch", "engine",
+    "exclude-exploit-types", "exclude-ids", "exploit", "exploit-evals", "exploit-logprobs", "exploit-type",
+    "export", "fail-if", "false-alarm-rate", "format", "from-oci", "gp", "gpu", "heal", "horizon", "insecure",
+    "instructions", "intentional", "keep", "kind", "kl-cap", "labels", "level", "level-scale", "levels", "lines",
+    "logprob-dirs", "logprob-threshold", "max-problems", "max-samples", "max-tokens", "mean", "method", "model",
+    "num-attempts", "offset", "opening", "output", "output-dir", "pack", "pattern", "per-task", "permutations",
+    "places", "poll-seconds", "port", "prefill-from", "prefill-levels", "prefill-run-dir", "prefill-tokens",
+    "problems", "prompt-format", "results-dir", "run-dir", "runtime", "scratch", "secure", "seed",
+    "sensitivity-run", "served-model", "settle-seconds", "sft-run-dir", "shared", "sigma-is", "sigma-slope",
+    "slurm", "source", "split", "step", "stop", "stop-file", "stop-token-id", "system", "target", "task",
+    "temperature", "template-arg", "threshold", "threshold-checkpoint", "timeout", "to", "tokenizer", "traces",
+    "trajectory-csv", "until-step", "upload", "verifier", "wait", "wheels", "without", "workers", "c", "n", "o",
+})  # fmt: skip
 """Options whose values are numbers, names and paths. Shell commands, webhooks and other programs' options are not."""
-_FLAGS = re.compile(
-    r"adaptive|all-types|allow-weak-sandbox|analyse|donor-conditioned|donor-unconditioned|dry-run|"
-    r"exit-on-alarm|fail-on-change|figures|final|fit-offset|force|joint|json|keep-inconsistent|"
-    r"load|rate-models|score|sensitivity|once|open|paths|per-problem|report|re-extract|skip-"
-    r"analysis|skip-logprob|unpack|use-reasoning-field|use-run-context|version|watch|help|h|"
-    r"calibrate|rescore|site|unconditioned|yes|y|strict|no-strict|content"
-)
+_FLAGS = frozenset({
+    "adaptive", "all-types", "allow-weak-sandbox", "analyse", "calibrate", "content", "donor-conditioned",
+    "donor-unconditioned", "dry-run", "exit-on-alarm", "fail-on-change", "figures", "final", "fit-offset", "force",
+    "help", "joint", "json", "keep-inconsistent", "load", "once", "open", "paths", "per-problem", "rate-models",
+    "re-extract", "report", "rescore", "score", "sensitivity", "site", "skip-analysis", "skip-logprob", "strict",
+    "unconditioned", "unpack", "use-reasoning-field", "use-run-context", "version", "watch", "yes", "h", "y",
+})  # fmt: skip
 _RECORDED_PATH = re.compile(
     r"v\d+(beta\d*)?|api|openai|chat|completions|models|health|metrics|tokenize|detokenize|inference|deployments?|"
 )
@@ -140,7 +141,7 @@ def redact_command(arguments: Sequence[str]) -> str:
     shown, hide_next = [], False
     for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
         name, equals, value = argument.partition("=")
-        known = _RECORDED_OPTIONS.fullmatch(name.lstrip("-")) is not None
+        known = name.lstrip("-") in _RECORDED_OPTIONS
         if hide_next:
             shown.append(REMOVED)
             hide_next = False
@@ -158,4 +159,4 @@ def redact_command(arguments: Sequence[str]) -> str:
 
 def _is_flag(option: str) -> bool:
     """Whether an option of foreshock's own takes no value: what follows it is an argument, not a secret."""
-    return _FLAGS.fullmatch(option.lstrip("-").removeprefix("no-")) is not None
+    return option.lstrip("-").removeprefix("no-") in _FLAGS
