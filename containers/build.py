@@ -83,10 +83,11 @@ def _is_tar(base: str) -> bool:
     return base.endswith((".tar", ".tar.gz", ".tar.xz"))
 
 
-def _local_base_name(base: str) -> str:
-    """A name for a local base that says what is in it: images record it, and no layer cache can confuse two."""
+def _local_base_name(base: str, epoch: int) -> str:
+    """A name for a local base that says what is in it and the time it is imported with: images record it, and no layer
+    cache can confuse two."""
     with Path(base).open("rb") as file:
-        return f"localhost/foreshock-base:{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+        return f"localhost/foreshock-base:{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}-{epoch}"
 
 
 def _plan_oci(request: BuildRequest, machine: Machine) -> list[Step]:
@@ -94,7 +95,7 @@ def _plan_oci(request: BuildRequest, machine: Machine) -> list[Step]:
     steps = []
     base = request.base
     if _is_tar(base):
-        name = _local_base_name(base)
+        name = _local_base_name(base, request.epoch)
         # Imported again it would be another image to the builder's layer cache, and everything would be built anew.
         done = (engine, "inspect", "--type", "image", name)
         if request.engine is Engine.BUILDAH:
@@ -154,7 +155,7 @@ def _plan_sif(request: BuildRequest, machine: Machine, scratch: Path) -> list[St
             # Device nodes cannot be made without root, and Apptainer brings its own.
             unpack = ("tar", "--extract", "--no-same-owner", "--exclude=./dev/*", "--directory", str(folder))
             steps.append(Step("unpack the base", (*unpack, "--file", base)))
-            base, name_of_base = folder.name, _local_base_name(base)
+            base, name_of_base = folder.name, _local_base_name(base, request.epoch)
     argv = [*_sif_builder(machine), "--force"]
     # Destinations exist in every base: an unprivileged build cannot make mount points.
     for folder_or_none, inside in ((request.wheels, "/mnt"), (request.djinn, "/srv")):
