@@ -11,9 +11,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from foreshock.containers.compose import compose
 from foreshock.containers.engines import Engine, Machine
 from foreshock.containers.errors import ImageError, explain
-from foreshock.containers.launch import ExecRequest, compose
+from foreshock.containers.launch import ExecRequest
 from foreshock.containers.selftest import Gpu
 
 ENTER = "/usr/local/foreshock/app/bin/foreshock-enter"

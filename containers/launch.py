@@ -11,7 +11,6 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import PurePosixPath
 
 from foreshock.containers.environment import cache_environment
 from foreshock.containers.errors import ImageError
@@ -24,7 +23,7 @@ PASS_THROUGH = (
 """Variables that the job script hands over when they are set; a trailing `*` matches any ending."""
 
 _VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?")
 
 
@@ -142,21 +141,6 @@ class Launch:
         return "\n".join((*self.prelude(), self.command())) + "\n"
 
 
-def compose(request: ExecRequest) -> Launch:
-    """The command line of a request in its runtime.
-
-    Raises ImageError for an empty command, a negative number of GPUs, a relative path, a name that is not one of an
-    environment variable, or what the runtime cannot do; InputError for an unknown runtime.
-    """
-    from foreshock.containers.runtimes.registry import RUNTIMES
-
-    runtime = RUNTIMES.get(request.runtime)
-    _validate(request)
-    if request.gpus and request.gpu_kind.value not in runtime.gpus:
-        raise ImageError(f"{runtime.name} brings in no {request.gpu_kind.value} GPUs; valid: {', '.join(runtime.gpus)}")
-    return runtime.compose(request)
-
-
 def all_binds(request: ExecRequest) -> tuple[Bind, ...]:
     """Scratch, both temporary folders, what was asked for, and the image's own file."""
     scratch = request.scratch.rstrip("/")
@@ -202,7 +186,7 @@ def split_environment(entries: tuple[str, ...]) -> tuple[dict[str, str], tuple[s
         if not equals:
             _alternatives((entry,))
             names.append(entry)
-        elif not _NAME.fullmatch(name):
+        elif not VARIABLE_NAME.fullmatch(name):
             raise ImageError(f"{entry!r}: {name!r} is not the name of an environment variable; correct `env`")
         else:
             values[name] = value
@@ -240,20 +224,3 @@ def runtime_flavour(version_line: str) -> Flavour:
         f"{line!r} is neither Apptainer nor SingularityCE 4 or newer; "
         "load or install one of them (often: module load apptainer)"
     )
-
-
-def _validate(request: ExecRequest) -> None:
-    if not request.command:
-        raise ImageError("no command to run in the image; give at least one word, such as foreshock")
-    if request.gpus < 0:
-        raise ImageError(f"gpus is {request.gpus}; valid: 0 or more")
-    for what, path in (("scratch", request.scratch), ("working directory", request.working_directory)):
-        if path is not None and not path.startswith(("/", "${")):
-            raise ImageError(f"{what} {path!r} is not an absolute path; give it from the root")
-    if not PurePosixPath(request.image).name or request.image.startswith("-"):
-        raise ImageError(f"{request.image!r} is not an image; give a .sif file or a sandbox folder")
-    for name in request.environment:
-        if not _NAME.fullmatch(name):
-            raise ImageError(f"{name!r} is not the name of an environment variable; correct the profile")
-        if name == "HOME":
-            raise ImageError("HOME cannot be set in the container: it is the folder 'home' in scratch")

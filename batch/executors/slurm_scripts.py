@@ -15,8 +15,9 @@ from typing import Any
 from foreshock.batch.executors.slurm_arrays import split_arrays
 from foreshock.batch.executors.slurm_work import AFTER
 from foreshock.batch.site import Site, SlurmSite
+from foreshock.containers.compose import compose
 from foreshock.containers.identity import require_signature
-from foreshock.containers.launch import PASS_THROUGH, Bind, ExecRequest, GpuKind, compose, quote, split_environment
+from foreshock.containers.launch import PASS_THROUGH, Bind, ExecRequest, GpuKind, quote, split_environment
 from foreshock.containers.linked import linked_folders
 from foreshock.containers.runtimes.registry import RUNTIMES
 from foreshock.jobs.adapters import base_of, hub_cache_of, is_adapter

@@ -17,7 +17,6 @@ from foreshock.jobs.admission.file_notes import (
     tokens_without_a_row,
     two_templates,
 )
-from foreshock.jobs.admission.layer_count import layer_problem, scale_problem
 from foreshock.jobs.admission.remembered import HERE, Remembered
 from foreshock.jobs.admission.tokenizer_test import reference_file, tokenizer_problem
 from foreshock.jobs.engines.registry import ENGINES
@@ -26,6 +25,7 @@ from foreshock.jobs.fingerprint import check_weights, model_fingerprint, read_co
 from foreshock.jobs.prompts.tokenizer import load_tokenizer, tokenizer_digest
 from foreshock.jobs.safetensors_headers import stored_tensors
 from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.stored_layers import layer_problem, scale_problem
 from foreshock.jobs.ties import read_ties
 from foreshock.jobs.transformers_config import transformers_config
 

@@ -21,11 +21,11 @@ from transformers import AutoModelForCausalLM
 
 from foreshock.errors import ForeshockError
 from foreshock.jobs.adapters import AdapterError, base_of, is_adapter, read_adapter
-from foreshock.jobs.admission.layer_count import is_of_a_layer
 from foreshock.jobs.engines.exhausted import is_exhaustion
 from foreshock.jobs.engines.merging import merged_tensors
 from foreshock.jobs.fingerprint import CheckpointError, check_weights
 from foreshock.jobs.quiet_bars import no_library_bars
+from foreshock.jobs.stored_layers import is_of_a_layer
 from foreshock.jobs.transformers_config import transformers_config
 
 _SCALE = re.compile(r"(scale|scale_inv|scales|qzeros|absmax|quant_state\S*|g_idx)$")

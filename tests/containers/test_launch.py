@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foreshock.containers.compose import compose
 from foreshock.containers.errors import ImageError
 from foreshock.containers.launch import (
     Bind,
     ExecRequest,
     Flavour,
     GpuKind,
-    compose,
     pass_through_shell,
     quote,
     runtime_flavour,

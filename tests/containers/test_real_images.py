@@ -27,8 +27,9 @@ import yaml
 from foreshock.batch.demo.pipeline import DONOR_STEP
 from foreshock.containers.build import stage_context
 from foreshock.containers.check import ENTER
+from foreshock.containers.compose import compose
 from foreshock.containers.engines import look
-from foreshock.containers.launch import Bind, ExecRequest, compose
+from foreshock.containers.launch import Bind, ExecRequest
 from foreshock.containers.lock import LockName, lock_path, read_lock
 from foreshock.containers.pins import Variant, read_pins
 from foreshock.image_record import IMAGE_FOLDER, RECORD

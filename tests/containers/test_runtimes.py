@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from foreshock.containers.compose import compose
 from foreshock.containers.errors import ImageError
-from foreshock.containers.launch import Bind, ExecRequest, GpuKind, Launch, compose
+from foreshock.containers.launch import Bind, ExecRequest, GpuKind, Launch
 from foreshock.containers.linked import linked_folders
 from foreshock.containers.runtimes.registry import RUNTIMES
 from foreshock.errors import InputError

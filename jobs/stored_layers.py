@@ -1,5 +1,7 @@
-"""Do the stored layers number what config.json says? transformers leaves further ones out without an error, and the
-model is then another one."""
+"""What the stored tensors of a model's layers say against its config.json.
+
+transformers leaves further layers out without an error, and takes scaled weights for the weights: another model.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,8 @@ _LAYER = re.compile(r"^(?:(?:_orig_mod|module|language_model|model|transformer)\
 _COUNTS = ("num_hidden_layers", "n_layer", "num_layers")
 _PREDICTORS = ("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers")
 """Further layers that predict tokens beyond the next one; a model without them is the same model."""
+_UNSCALED = frozenset({"F64", "F32", "F16", "BF16"})
+"""Data types of weights that are what they say."""
 
 
 def layer_problem(config: Mapping[str, Any], names: Iterable[str]) -> str | None:
@@ -34,9 +38,6 @@ def is_of_a_layer(name: str) -> bool:
     return _LAYER.match(name) is not None
 
 
-_WHOLE_NUMBERS = frozenset({"F64", "F32", "F16", "BF16"})
-
-
 def scale_problem(config: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> str | None:
     """A layer's weights in 8 bits or fewer of which config.json says no quantisation: whatever they were divided by is
     lost, and a loader takes them for the weights. None if there are none."""
@@ -44,9 +45,7 @@ def scale_problem(config: Mapping[str, Any], stored: Mapping[str, StoredTensor])
     if config.get("quantization_config") or (isinstance(text, Mapping) and text.get("quantization_config")):
         return None
     found = [
-        n
-        for n, t in sorted(stored.items())
-        if is_of_a_layer(n) and n.endswith("weight") and t.dtype not in _WHOLE_NUMBERS
+        n for n, t in sorted(stored.items()) if is_of_a_layer(n) and n.endswith("weight") and t.dtype not in _UNSCALED
     ]
     if not found:
         return None
