@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from foreshock.analysis.exporting.series import TrackedRun, track
 from foreshock.analysis.exporting.spec import ExporterSpec, OnProgress
@@ -60,9 +61,9 @@ def _log(run_dir: Path, uri: str, artifacts: str | None, on_progress: OnProgress
     return f"run {run_id} in experiment foreshock at {uri}"
 
 
-def _log_files(client: object, run_id: str, run: TrackedRun, on_progress: OnProgress) -> None:
+def _log_files(client: Any, run_id: str, run: TrackedRun, on_progress: OnProgress) -> None:
     for done, (path, below) in enumerate(run.files, start=1):
-        client.log_artifact(run_id, str(path), None if below == "." else below)  # type: ignore[attr-defined]  # mlflow is optional
+        client.log_artifact(run_id, str(path), None if below == "." else below)
         on_progress(done, len(run.files))
 
 

@@ -18,6 +18,7 @@ from pandas.api.types import union_categoricals
 from foreshock.analysis.tables.cells import CellTable
 from foreshock.analysis.tables.files import find_run_files
 from foreshock.analysis.tables.load import (
+    UNKNOWN_TYPE,
     checkpoint_values,
     constant_category,
     fill_types,
@@ -59,7 +60,7 @@ def read_counts(run_dir: Path | str, kind: TableKind = TableKind.EVAL, attempts:
     `attempts=K` counts only rows with attempt_idx < K. Error rows and rows without an outcome count nowhere.
 
     Raises:
-        InputError: as `read_table`; `kind` is not a kind of evaluation; attempts below 1.
+        InputError: as `read_table`; `kind` is not a kind of evaluation; attempts below 1; a task of two types.
     """
     if not SCHEMAS[kind].is_eval:
         raise InputError(f"{kind.value} rows are scores, not attempts; countable: evals, ground_truth")
@@ -69,7 +70,22 @@ def read_counts(run_dir: Path | str, kind: TableKind = TableKind.EVAL, attempts:
     files = find_run_files(run_dir, kind)
     counted = read_cells(files.cells, kind, lambda cell: (cell.read, _count_cell(cell, attempts)), COUNT_COLUMNS)
     tasks = _join([part for _, part in counted], run_name(run_dir))
+    _require_one_type(tasks, files.directory)
     return Counts(tasks, ReadReport(kind, files.directory, tuple(read for read, _ in counted), files.ignored))
+
+
+def _require_one_type(tasks: pd.DataFrame, directory: Path) -> None:
+    """Counted under two types, a task would be two tasks, each with half of its attempts."""
+    pairs = tasks.loc[tasks["exploit_type"] != UNKNOWN_TYPE, ["task_id", "exploit_type"]].drop_duplicates()
+    twice = pairs[pairs["task_id"].duplicated(keep=False)]
+    if len(twice):
+        task = twice["task_id"].iloc[0]
+        types = sorted(twice.loc[twice["task_id"] == task, "exploit_type"].astype(str))
+        raise InputError(
+            f"task {task!r} is of type {types[0]!r} in some rows and {types[1]!r} in others; a task has one type",
+            path=directory,
+            fix="correct exploit_type, or give what are different tasks ids of their own",
+        )
 
 
 def cells_from_tasks(tasks: pd.DataFrame) -> pd.DataFrame:

@@ -215,6 +215,14 @@ def test_packed_files_are_not_cells_that_were_never_measured(factory: ModuleType
         tables.load_evals(tmp_path)
 
 
+def test_a_task_of_two_types_is_refused(factory: ModuleType, tmp_path: Path) -> None:
+    for step, kind in ((1, "hardcoding"), (2, "verifier_bug"), (3, None)):
+        rows = [factory.eval_row(exploit_type=kind)]
+        factory.write_rows(tmp_path / "evals" / f"checkpoint-{step}_prefill0.jsonl", rows)
+    with pytest.raises(InputError, match=r"task 'task_0' is of type 'hardcoding' in some rows and 'verifier_bug' in"):
+        tables.count_tasks(tmp_path)
+
+
 @pytest.mark.parametrize("empty", [False, True])
 def test_an_empty_score_folder_is_none(factory: ModuleType, tmp_path: Path, empty: bool) -> None:
     factory.write_rows(tmp_path / "evals" / "checkpoint-1_prefill0.jsonl", [factory.eval_row()])
