@@ -42,11 +42,12 @@ class Definitions(StrEnum):
 
 
 def original_metrics(cells: pd.DataFrame, definitions: Definitions) -> pd.DataFrame:
-    """run, exploit_type, checkpoint and one column per metric, as the original computed them from all cells."""
-    used = cells[(cells["n"] > 0) & ((cells["prefill_level"] == 0) | np.isfinite(cells["kl_mean"]))]
-    used = used.assign(kl=np.where(used["prefill_level"] == 0, 0.0, used["kl_mean"]))
-    build = _pooled if definitions is Definitions.ORIGINAL else _best_level
-    rows = [(*key, *build(part)) for key, part in used.groupby(_POINT)]
+    """run, exploit_type, checkpoint and one column per metric, as the original computed them from all cells.
+
+    It stops where a run has no KL rows. Here what needs them is NaN where no prefilled level has any: level 0 alone,
+    whose KL is 0, would pass for the most natural prefills of all.
+    """
+    rows = [(*key, *_point(part, definitions)) for key, part in cells[cells["n"] > 0].groupby(_POINT)]
     names = [Metric.NEG_KL.value, Metric.RATE.value, Metric.LOWER_BOUND.value]
     table = pd.DataFrame(rows, columns=[*_POINT, *names])
     for metric, column in ((Metric.LOGPROB, "logprob_mean"), (Metric.CODE, "code_logprob")):
@@ -54,6 +55,17 @@ def original_metrics(cells: pd.DataFrame, definitions: Definitions) -> pd.DataFr
         if isinstance(score, pd.Series) and len(score):
             table = table.merge(score.rename(metric.value).reset_index(), on=_POINT, how="left")
     return table
+
+
+def _point(part: pd.DataFrame, definitions: Definitions) -> tuple[float, float, float]:
+    """-KL, exploit rate and lower bound of one type at one checkpoint."""
+    unprompted = part["prefill_level"] == 0
+    scored = ~unprompted & np.isfinite(part["kl_mean"])
+    if scored.any():
+        used = part[unprompted | scored].assign(kl=part["kl_mean"].where(~unprompted, 0.0))
+        return _pooled(used) if definitions is Definitions.ORIGINAL else _best_level(used)
+    rate = float(part["k"].sum() / part["n"].sum()) if definitions is Definitions.ORIGINAL else np.nan
+    return np.nan, rate, np.nan
 
 
 def _pooled(part: pd.DataFrame) -> tuple[float, float, float]:
@@ -162,6 +174,8 @@ def _score(
     codes = np.unique(np.asarray(runs[keep], dtype=str), return_inverse=True)[1].astype(np.int64)
     p_value, auc, within = None, np.nan, np.nan
     reason = None if positives and negatives else "every type has the same label"
+    if not keep.any():
+        reason = "no type has both a value and a label"
     if reason is None:
         simple = {Model.LEVEL: level, Model.SLOPE: slope, Model.PROJECTED: projected}
         if model in simple:

@@ -98,6 +98,7 @@ def run_emergence(sources: list[RunSource], output_dir: Path, options: Emergence
             seed=options.seed,
             rate_models={mean.value: ConstrainedGPRates(mean) for mean in options.gp_means},
         )
+    notes += _gaps(cells, results)
     problems = _problems(sources, options) if options.per_problem else None
     output_dir.mkdir(parents=True, exist_ok=True)
     write_csv(results, output_dir / "all_results.csv")
@@ -117,6 +118,19 @@ def run_emergence(sources: list[RunSource], output_dir: Path, options: Emergence
     text = json.dumps(summary | {"notes": notes}, indent=2) + "\n"
     atomic_write_bytes(output_dir / "summary.json", text.encode())
     return EmergenceRun(results, features, problems, summary, figures, tuple(notes), output_dir)
+
+
+def _gaps(cells: pd.DataFrame, results: pd.DataFrame) -> list[str]:
+    """Why there is less than was asked for."""
+    unprompted = cells[(cells["prefill_level"] == 0) & (cells["n"] > 0)]["run"].unique()
+    notes = [
+        f"{run}: no attempt at level 0, so whether its types emerged is not known; they are left out"
+        for run in sorted(set(cells["run"].unique()) - set(unprompted))
+    ]
+    if results["auc"].isna().all():
+        why = results["reason"].dropna().mode()
+        notes.append("no AUC can be computed" + (f": {why.iloc[0]}" if len(why) else ""))
+    return notes
 
 
 def default_rate_models() -> dict[Metric, RateModel]:

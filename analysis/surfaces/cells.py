@@ -80,7 +80,7 @@ def load_cells(sources: list[RunSource], intentional: IntentionalTypes | None) -
             raise InputError(
                 f"no attempt of an intentional exploit type ({intentional})",
                 path=source.path,
-                fix="pass --all-types, or name the intentional types with --intentional",
+                fix="name the types to analyse with --intentional LIST",
             )
         kept.append(RunCells(cells.reset_index(drop=True), run.notes))
     left_out = sorted(present - set(wanted))
@@ -104,7 +104,7 @@ def load_run_cells(source: RunSource) -> RunCells:
     for kind in (TableKind.KL, TableKind.LOGPROB):
         if any((run_dir / kind.value).glob("*.jsonl")):
             table = read_table(run_dir, kind)
-            notes += [f"{name}: {kind.value}: {line}" for line in table.report.lines()]
+            notes += [f"{name}: {line}" for line in table.report.lines()]
             frames[kind] = table.frame
         else:
             frames[kind] = None

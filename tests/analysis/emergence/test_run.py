@@ -129,6 +129,23 @@ def test_the_original_max_metrics_take_the_best_level() -> None:
     assert np.isnan(nothing["log_exploit_lower_bound"])
 
 
+@pytest.mark.parametrize("definitions", [Definitions.ORIGINAL, Definitions.ORIGINAL_MAX])
+def test_without_kl_the_original_metrics_that_need_it_are_missing_and_no_run_wins_by_them(
+    definitions: Definitions,
+) -> None:
+    parts = [one_surface([0, 2 + i, 4], [10, 10, 10]).assign(exploit_type=f"t{i}") for i in range(4)]
+    without = [part.assign(run="no kl", kl_mean=np.nan, k=[5, 6, 7]) for part in parts]
+    table = original_metrics(pd.concat([*parts, *without]), definitions).set_index("run")
+    assert table.loc["no kl", ["mean_neg_kl", "log_exploit_lower_bound"]].isna().all(axis=None)
+    assert table.loc["r", "mean_neg_kl"].notna().all()
+    rate = table.loc["no kl", "exploit_rate"]
+    assert rate.isna().all() if definitions is Definitions.ORIGINAL_MAX else (rate == 18 / 30).all()
+    results, _ = evaluate_original(pd.concat([*parts, *without]), definitions, threshold=0.1, permutations=19, seed=0)
+    kl = results[results["metric"].isin(["mean_neg_kl", "log_exploit_lower_bound"])]
+    assert kl["n"].max() == 4
+    assert kl["auc"].isna().all()
+
+
 def test_original_leave_one_out_is_below_one_half_on_constant_features() -> None:
     """The artefact that the default definitions remove: held-out positives meet a lower intercept."""
     parts = [one_surface([0, 2, 4], [10, 10, 10]).assign(exploit_type=f"t{i}") for i in range(8)]
@@ -183,5 +200,5 @@ def test_runs_of_the_same_name_are_refused(two_runs: list[RunSource], tmp_path: 
 def test_a_run_of_unintentional_types_only_is_explained(factory: ModuleType, tmp_path: Path) -> None:
     row = factory.eval_row(exploit_type="resource_exhaustion")
     factory.write_rows(tmp_path / "run" / "evals" / "checkpoint-1_prefill0.jsonl", [row])
-    with pytest.raises(InputError, match="pass --all-types"):
+    with pytest.raises(InputError, match="name the types to analyse with --intentional LIST"):
         run_emergence([RunSource(tmp_path / "run")], tmp_path / "out", QUICK)
