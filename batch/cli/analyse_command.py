@@ -206,6 +206,7 @@ def _say_plan(planned: list[PlannedRun], request: Request, target: Path, as_json
                 "to_compute": sorted(f"{cell.checkpoint}_prefill{cell.level}" for cell in item.scoring.cells),
                 "stay_missing": len(item.scoring.missing) - len(item.scoring.cells),
                 "why": item.scoring.why_not,
+                "left_out_tasks": len(item.left_out),
             }
             for item in planned
         ]

@@ -11,7 +11,7 @@ from typing import Any
 from foreshock.analysis.report.gather import run_labels
 from foreshock.batch.on_files.score import RunScorer, ScoreOptions, ScoreReport
 from foreshock.batch.reanalysis.source import Scoring, check_run, scoring_of
-from foreshock.batch.reanalysis.view import LeftOut, make_view
+from foreshock.batch.reanalysis.view import LeftOut, make_view, tasks_to_drop
 from foreshock.batch.running.analyse import AnalysisReport, AnalysisSettings, analyse
 from foreshock.batch.running.provenance import recorded_status, write_metadata
 from foreshock.durable import atomic_write_bytes
@@ -43,17 +43,21 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """One run: how it is called, the files of its log-probabilities, what is missing of them."""
+    """One run: how it is called, the files of its log-probabilities, what is missing of them, and the tasks that are
+    left out of it with their exploit types."""
 
     run: RunLayout
     label: str
     logprobs: tuple[CellFile, ...]
     scoring: Scoring
+    left_out: Mapping[str, str]
 
     def lines(self) -> list[str]:
         """What would happen, for people."""
         cells = self.run.eval_files()
         said = [f"{self.label}: {self.run.root}, {len(cells)} cells, {len(self.logprobs)} with log-probabilities"]
+        if self.left_out:
+            said.append(f"  {len(self.left_out)} tasks are left out as asked for")
         scoring = self.scoring
         if scoring.cells:
             at = ", ".join(checkpoint.name for checkpoint in scoring.checkpoints)
@@ -78,7 +82,8 @@ def plan_reanalysis(request: Request) -> list[PlannedRun]:
     """What there is and what is to be computed; nothing is written.
 
     Raises:
-        InputError: a run without evals, labels or folders that do not fit the runs.
+        InputError: a run without evals, labels or folders that do not fit the runs, nothing to leave out or nothing
+            left.
     """
     for name, given in (("--logprob-dirs", request.logprobs), ("--checkpoint-dir", request.checkpoint_dirs)):
         if given and len(given) != len(request.runs):
@@ -92,17 +97,21 @@ def plan_reanalysis(request: Request) -> list[PlannedRun]:
             f"labels {', '.join(labels)} cannot name folders; they must differ and consist of letters, digits and .-_+",
             fix="name the runs with --labels A,B",
         )
-    return [_plan_run(request, i, run, label) for i, (run, label) in enumerate(zip(request.runs, labels, strict=True))]
+    left_out = tasks_to_drop(request.runs, request.left_out)
+    return [
+        _plan_run(request, i, run, label, tasks)
+        for i, (run, label, tasks) in enumerate(zip(request.runs, labels, left_out, strict=True))
+    ]
 
 
-def _plan_run(request: Request, i: int, run: RunLayout, label: str) -> PlannedRun:
+def _plan_run(request: Request, i: int, run: RunLayout, label: str, left_out: Mapping[str, str]) -> PlannedRun:
     files = _cells_in(request.logprobs[i]) if request.logprobs else run.logprob_files()
     files = [file for file in files if file.path.stat().st_size > 0] if not request.rescore else []
     folder = request.checkpoint_dirs[i] if request.checkpoint_dirs else None
     scoring = scoring_of(run, [file.cell for file in files], folder, request.temperature)
     if request.skip_logprob and scoring.missing:
         scoring = Scoring(scoring.missing, why_not="--skip-logprob")
-    return PlannedRun(run, label, tuple(files), scoring)
+    return PlannedRun(run, label, tuple(files), scoring, left_out)
 
 
 def _cells_in(folder: Path) -> list[CellFile]:
@@ -144,28 +153,17 @@ def _views(
     request: Request, planned: Sequence[PlannedRun], folder: Path, notes: list[str], say: Say
 ) -> list[RunLayout]:
     several = len(planned) > 1
-    views, dropped = [], []
+    views = []
     for item in planned:
         scored = folder / "logprob" / item.label if several else folder / "logprob"
         notes += _score(item, scored, say)
         new = sorted(scored.glob("*.jsonl")) if scored.is_dir() else []
         view = RunLayout(folder / "runs" / item.label)
-        dropped.append(make_view(item.run, view, [*(file.path for file in item.logprobs), *new], request.left_out))
-        views.append(view)
-    _check_dropped(request.left_out, [what.tasks for what in dropped])
-    for item, what in zip(planned, dropped, strict=True):
+        dropped = make_view(item.run, view, [*(file.path for file in item.logprobs), *new], item.left_out)
         if request.left_out:
-            notes.append(f"{item.label}: {len(what.tasks)} tasks left out as asked for, {what.rows} attempts")
+            notes.append(f"{item.label}: {len(item.left_out)} tasks left out as asked for, {dropped} attempts")
+        views.append(view)
     return views
-
-
-def _check_dropped(left_out: LeftOut, tasks: Sequence[Mapping[str, str]]) -> None:
-    types = {kind for found in tasks for kind in found.values()}
-    unknown = sorted(left_out.exploit_types - types)
-    if unknown:
-        raise InputError(f"--exclude-exploit-types names {', '.join(unknown)}, of which no run has a row")
-    if left_out.task_ids and not any(left_out.task_ids & set(found) for found in tasks):
-        raise InputError(f"none of the {len(left_out.task_ids)} ids of --exclude-ids is a task of a run")
 
 
 def _score(item: PlannedRun, output: Path, say: Say) -> list[str]:

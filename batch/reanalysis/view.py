@@ -57,17 +57,9 @@ def read_ids(path: Path) -> frozenset[str]:
     return frozenset(lines)
 
 
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """What was left out of one run: rows of attempts, and the tasks that they are of by exploit type."""
-
-    rows: int
-    tasks: dict[str, str]
-
-
-def make_view(run: RunLayout, target: RunLayout, logprobs: Sequence[Path] | None, left_out: LeftOut) -> Dropped:
-    """Fill `target`. `logprobs`: files of log-probabilities, perhaps of another folder; None for the run's own."""
-    tasks = _tasks_to_drop(run, left_out) if left_out else {}
+def make_view(run: RunLayout, target: RunLayout, logprobs: Sequence[Path] | None, tasks: Mapping[str, str]) -> int:
+    """Fill `target` without the rows of `tasks`; returns how many attempts were dropped. `logprobs`: files of
+    log-probabilities, perhaps of another folder; None for the run's own."""
     rows = 0
     for folder in TABLES:
         files = sorted((run.root / folder).glob("*.jsonl")) if (run.root / folder).is_dir() else []
@@ -86,18 +78,36 @@ def make_view(run: RunLayout, target: RunLayout, logprobs: Sequence[Path] | None
     for name in _RECORDS if tasks else (*_RECORDS, *_OF_ALL_TASKS):
         if (run.root / name).exists():
             (target.root / name).symlink_to((run.root / name).resolve())
-    return Dropped(rows, tasks)
+    return rows
 
 
-def _tasks_to_drop(run: RunLayout, left_out: LeftOut) -> dict[str, str]:
-    """Exploit types by task: rows of scores may name the task alone."""
-    found = {}
-    for file in run.eval_files():
-        for _, row in read_jsonl(file.path):
-            task, kind = row.get("task_id"), str(row.get("exploit_type"))
-            if isinstance(task, str) and (task in left_out.task_ids or kind in left_out.exploit_types):
-                found[task] = kind
+def tasks_to_drop(runs: Sequence[RunLayout], left_out: LeftOut) -> list[dict[str, str]]:
+    """Of each run, the tasks that are left out with their exploit types: rows of scores may name the task alone.
+
+    Raises:
+        InputError: a type or no id at all that is left out is in a run, or nothing of a run remains.
+    """
+    if not left_out:
+        return [{} for _ in runs]
+    found = []
+    for run in runs:
+        types = _types(run)
+        dropped = {t: kind for t, kind in types.items() if t in left_out.task_ids or kind in left_out.exploit_types}
+        if dropped and len(dropped) == len(types):
+            raise InputError(f"all {len(types)} tasks are left out as asked for; nothing remains", path=run.root)
+        found.append(dropped)
+    unknown = sorted(left_out.exploit_types - {kind for tasks in found for kind in tasks.values()})
+    if unknown:
+        raise InputError(f"--exclude-exploit-types names {', '.join(unknown)}, of which no run has a row")
+    if left_out.task_ids and not any(left_out.task_ids & set(tasks) for tasks in found):
+        raise InputError(f"none of the {len(left_out.task_ids)} ids of --exclude-ids is a task of a run")
     return found
+
+
+def _types(run: RunLayout) -> dict[str, str]:
+    """Exploit types by task."""
+    rows = (row for file in run.eval_files() for _, row in read_jsonl(file.path))
+    return {row["task_id"]: str(row.get("exploit_type")) for row in rows if isinstance(row.get("task_id"), str)}
 
 
 def _copy_without(path: Path, copy: Path, tasks: Mapping[str, str]) -> int:

@@ -13,7 +13,7 @@ from run_factory import ToyRun, eval_row, write_rows, write_run
 
 from foreshock.batch.reanalysis.run import Request, plan_reanalysis, reanalyse
 from foreshock.batch.reanalysis.source import scoring_of
-from foreshock.batch.reanalysis.view import LeftOut, make_view, read_ids
+from foreshock.batch.reanalysis.view import LeftOut, make_view, read_ids, tasks_to_drop
 from foreshock.batch.running.analyse import AnalysisSettings
 from foreshock.errors import InputError
 from foreshock.jobs.records.jsonl import read_rows
@@ -52,13 +52,13 @@ def test_results_go_where_the_old_tool_put_them_and_nothing_into_the_run(old_run
 def test_tasks_are_left_out_of_every_table(old_run: RunLayout, tmp_path: Path) -> None:
     left_out = LeftOut(frozenset({"hardcoding_0"}), frozenset({"verifier_bug"}))
     view = RunLayout(tmp_path / "view")
-    dropped = make_view(old_run, view, None, left_out)
-    assert set(dropped.tasks) == {"hardcoding_0", *(f"verifier_bug_{i}" for i in range(6))}
-    assert dropped.rows == 7 * 3 * 3 * 3
+    (tasks,) = tasks_to_drop([old_run], left_out)
+    assert set(tasks) == {"hardcoding_0", *(f"verifier_bug_{i}" for i in range(6))}
+    assert make_view(old_run, view, None, tasks) == 7 * 3 * 3 * 3
     for folder in ("evals", "logprob", "kl", "ref_logprob"):
         for path in (view.root / folder).glob("*.jsonl"):
-            assert not {row["task_id"] for row in read_rows(path)} & set(dropped.tasks)
-    kept = [row for row in read_rows(old_run.eval_file("checkpoint-5", 5)) if row["task_id"] not in dropped.tasks]
+            assert not {row["task_id"] for row in read_rows(path)} & set(tasks)
+    kept = [row for row in read_rows(old_run.eval_file("checkpoint-5", 5)) if row["task_id"] not in tasks]
     assert read_rows(view.eval_file("checkpoint-5", 5)) == kept
 
 
@@ -67,13 +67,14 @@ def test_tasks_are_left_out_of_every_table(old_run: RunLayout, tmp_path: Path) -
     [
         (LeftOut(exploit_types=frozenset({"hard"})), "names hard, of which no run has a row"),
         (LeftOut(task_ids=frozenset({"nobody"})), "none of the 1 ids"),
+        (LeftOut(exploit_types=frozenset(TOY.types)), "all 18 tasks are left out"),
     ],
 )
-def test_what_is_left_out_must_be_there(old_run: RunLayout, tmp_path: Path, left_out: LeftOut, message: str) -> None:
-    request = Request((old_run,), QUICK, left_out=left_out)
+def test_what_is_left_out_must_be_there_and_something_remain(
+    old_run: RunLayout, left_out: LeftOut, message: str
+) -> None:
     with pytest.raises(InputError, match=message):
-        reanalyse(request, plan_reanalysis(request), tmp_path / "out", {}, lambda _: None)
-    assert json.loads((tmp_path / "out" / "status.json").read_text())["status"] == "failed"
+        plan_reanalysis(Request((old_run,), QUICK, left_out=left_out))
 
 
 def test_ids_are_lines_or_rows(tmp_path: Path) -> None:
