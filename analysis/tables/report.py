@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from foreshock.analysis.tables.schema import TableKind, checkpoint_label
+from foreshock.analysis.tables.schema import SCHEMAS, TableKind, checkpoint_label
 from foreshock.jobs.records.verdicts import UNJUDGED, UNREAD_SHARE, CodeStatus
 
 
@@ -141,7 +141,8 @@ class ReadReport:
         if self.errors:
             notes.append(f"{self.errors:,} error rows excluded")
         if self.nulls:
-            notes.append(f"{self.nulls:,} rows without an outcome excluded")
+            what = "an outcome" if SCHEMAS[self.kind].is_eval else "a finite score"
+            notes.append(f"{self.nulls:,} rows without {what} excluded")
         if self.code:
             notes += self._code_notes()
         if self.duplicates:

@@ -20,6 +20,7 @@ from foreshock.analysis.figures.trajectory import (
 )
 from foreshock.analysis.tables import Counts, read_counts
 from foreshock.analysis.tables.counts import cells_from_tasks
+from foreshock.analysis.tables.load import UNKNOWN_TYPE
 from foreshock.analysis.trajectory.attempts import expected_by_attempts
 from foreshock.analysis.trajectory.compute import (
     Trajectory,
@@ -49,10 +50,11 @@ class TrajectorySubset:
 
 @dataclass(frozen=True, slots=True)
 class TrajectoryRun:
-    """Results by subset (`all_exploits`, `intentional_only`), and how the evals were read."""
+    """Results by subset (`all_exploits`, `intentional_only`), how the evals were read, and what to know of both."""
 
     subsets: dict[str, TrajectorySubset]
     counts: Counts
+    notes: tuple[str, ...]
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -97,13 +99,22 @@ def run_trajectory(
     run = title_run or str(counts.tasks["run"].iloc[0])
     subsets: dict[str, TrajectorySubset] = {}
     kept = {ALL_EXPLOITS: counts.tasks, INTENTIONAL_ONLY: intentional(counts.tasks, options.intentional)}
+    notes += _untyped(*kept.values())
     for name, tasks in kept.items():
         directory = output_dir / name
         if ALL_EXPLOITS in subsets and len(tasks) == len(counts.tasks):
             subsets[name] = _copied(subsets[ALL_EXPLOITS], directory)
         else:
             subsets[name] = _write_subset(tasks, directory, options, notes, _Drawing(run, colour) if figures else None)
-    return TrajectoryRun(subsets, counts)
+    return TrajectoryRun(subsets, counts, tuple(notes))
+
+
+def _untyped(tasks: pd.DataFrame, intended: pd.DataFrame) -> list[str]:
+    untyped = tasks.loc[tasks["exploit_type"] == UNKNOWN_TYPE, "task_id"].nunique()
+    if not untyped:
+        return []
+    where = "counted among" if (intended["exploit_type"] == UNKNOWN_TYPE).any() else "not among"
+    return [f"{untyped} tasks name no exploit type: {UNKNOWN_TYPE!r} here, {where} the intentional ones"]
 
 
 def _copied(subset: TrajectorySubset, directory: Path) -> TrajectorySubset:

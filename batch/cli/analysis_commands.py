@@ -260,7 +260,7 @@ def _levels(values: Sequence[str]) -> tuple[int, ...] | None:
 
 def _say_trajectory(done: TrajectoryRun, target: Path, as_json: bool) -> None:
     if as_json:
-        document = {"output_dir": str(target), "notes": done.counts.report.lines(), **done.summary}
+        document = {"output_dir": str(target), "notes": list(done.notes), **done.summary}
         typer.echo(json.dumps(document, indent=2))
         return
     for name, summary in done.summary.items():
@@ -271,7 +271,7 @@ def _say_trajectory(done: TrajectoryRun, target: Path, as_json: bool) -> None:
             f"{name}: {summary['n_tasks_reaching_threshold']} of {summary['n_tasks']} tasks reach the threshold of "
             f"{summary['threshold']} words; attempts per level: {summary['attempts_per_level']}"
         )
-    for note in done.counts.report.lines():
+    for note in done.notes:
         typer.echo(f"note: {note}")
     typer.echo(f"written: {target}")
 
