@@ -2,7 +2,8 @@
 
 `--definitions original` averages over prefill levels, `original-max` takes the best level. Both keep what made the
 old numbers what they were: k/n > threshold at any checkpoint as the label, smoothed rates with accumulated sample
-sizes, a slope of 0 where there is one checkpoint, leave-one-out fits without a penalty.
+sizes, a slope of 0 where there is one checkpoint, the last value where the newest checkpoint has none, leave-one-out
+fits without a penalty.
 
 Nothing here is repaired. Smoothing ranks types by sample size where no exploit was seen and leave-one-out scores
 noise below one half; the default definitions exist because of that. Differences that remain: cells are counted from
@@ -133,7 +134,7 @@ def evaluate_original(
         final = np.array([steps[run][-1] for run in runs])
         seen = seen_until(cells, cutoff)
         for name, series in _all_series(seen, steps, definitions, rate_models or {}):
-            features = make_features(series, surfaces, last_seen, final, single_slope=0.0)
+            features = make_features(series, surfaces, last_seen, final, single_slope=0.0, carried=True)
             keep = np.isfinite(features.level) & np.isfinite(label)
             tables.append(_feature_rows(cutoff, name, surfaces, features, label))
             for model in Model:

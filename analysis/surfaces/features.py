@@ -42,14 +42,21 @@ class Features:
 
 
 def make_features(
-    series: pd.DataFrame, surfaces: pd.MultiIndex, last_seen: Array, final: Array, *, single_slope: float = np.nan
+    series: pd.DataFrame,
+    surfaces: pd.MultiIndex,
+    last_seen: Array,
+    final: Array,
+    *,
+    single_slope: float = np.nan,
+    carried: bool = False,
 ) -> Features:
     """Level, slope and projection of each surface.
 
     series: run, exploit_type, checkpoint, value, reason (value NaN where missing). last_seen, final: [n] steps.
     level: the value at the last checkpoint seen. slope: least squares over log step, per unit of log step.
     projected: that line at the final checkpoint; the level itself where there is no slope.
-    single_slope: what a surface with one point gets as slope.
+    single_slope: what a surface with one point gets as slope. carried: where there is no value at the last checkpoint
+    seen, the level is the last one before it.
     """
     groups = dict(list(series.groupby(["run", "exploit_type"])))
     n = len(surfaces)
@@ -59,6 +66,8 @@ def make_features(
     for i, key in enumerate(surfaces):
         part = groups.get(key)
         at_last = None if part is None else part[part["checkpoint"] == last_seen[i]]
+        if carried and part is not None and part["value"].notna().any():
+            at_last = part[part["value"].notna()].sort_values("checkpoint").tail(1)
         if part is None or at_last is None or at_last.empty:
             reasons.append(Reason.NOT_MEASURED)
             continue

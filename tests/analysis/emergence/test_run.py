@@ -146,6 +146,17 @@ def test_without_kl_the_original_metrics_that_need_it_are_missing_and_no_run_win
     assert kl["auc"].isna().all()
 
 
+def test_the_original_carries_the_last_value_to_checkpoints_without_one() -> None:
+    parts = [one_surface([0, 2 + i, 4], [10, 10, 10]).assign(exploit_type=f"t{i}") for i in range(4)]
+    gone = parts[0].assign(checkpoint=9, k=[0, 0, 0])  # no exploit at any level: the best level has no value
+    later = [gone, *(part.assign(checkpoint=9, k=[5, 2, 4]) for part in parts[1:])]
+    cells = pd.concat([*parts, *later])
+    results, features = evaluate_original(cells, Definitions.ORIGINAL_MAX, threshold=0.1, permutations=19, seed=0)
+    level = features.query("metric == 'exploit_rate' and exploit_type == 't0'").set_index("cutoff_idx")["level"]
+    assert level[1] == level[0]
+    assert set(results["n"]) == {4}
+
+
 def test_original_leave_one_out_is_below_one_half_on_constant_features() -> None:
     """The artefact that the default definitions remove: held-out positives meet a lower intercept."""
     parts = [one_surface([0, 2, 4], [10, 10, 10]).assign(exploit_type=f"t{i}") for i in range(8)]
