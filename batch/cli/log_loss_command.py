@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -69,12 +69,18 @@ def log_loss(
         typer.echo(json.dumps({"log_loss": str(table), "refused": report.n_refused, "rows": rows}, indent=2))
     else:
         for row in report.summary[report.summary["task_type"] == "all"].itertuples():
-            typer.echo(
-                f"{row.checkpoint} at {row.prefill_level} words: {row.log_loss:.4f} nats a token "
-                f"({row.lower95:.4f} to {row.upper95:.4f}), {row.n} tasks"
-            )
+            typer.echo(f"{row.checkpoint} at {row.prefill_level} words: {loss_in_words(row)}")
         if report.n_refused:
             typer.echo(f"{report.n_refused} answers hold a marker or control token and are left out")
         typer.echo(f"written: {table}")
     if int(report.summary["n_failed"].sum()):
         raise typer.Exit(1)
+
+
+def loss_in_words(row: Any) -> str:
+    """A row of the summary in words; limits need two tasks."""
+    if row.n == 0:
+        return f"no loss: scoring failed for all {row.n_failed} tasks"
+    if row.n == 1:
+        return f"{row.log_loss:.4f} nats a token, 1 task (no interval: it needs two)"
+    return f"{row.log_loss:.4f} nats a token ({row.lower95:.4f} to {row.upper95:.4f}), {row.n} tasks"

@@ -137,7 +137,7 @@ def _score(
         row: dict[str, Any] = {"task_id": task.task_id, "task_type": task.kind, "checkpoint": checkpoint.name,
                                "prefill_level": level}  # fmt: skip
         if found.error is not None:
-            rows.append(row | {"error": f"scoring: {found.error}"})
+            rows.append(row | {"log_loss": None, "error": f"scoring: {found.error}"})
             continue
         total = sum(found.logprobs)
         rows.append(row | {"logprob_sum": total, "num_tokens": len(found.logprobs),
@@ -146,12 +146,15 @@ def _score(
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean log loss over tasks with its 95% limits (normal, over tasks), for all tasks and for each kind."""
+    """Mean log loss over tasks with its 95% limits (normal, over tasks), for all tasks and for each kind.
+
+    Limits are missing where one task is left, the mean too where none is.
+    """
     parts = [rows.assign(task_type="all"), *([rows] if rows["task_type"].nunique() > 1 else [])]
     out = []
     for part in parts:
         for (checkpoint, level, kind), group in part.groupby(["checkpoint", "prefill_level", "task_type"], sort=False):
-            loss = group["log_loss"].dropna().to_numpy(float)
+            loss = group["log_loss"].astype(float).dropna().to_numpy(float)
             half = 1.96 * loss.std(ddof=1) / np.sqrt(len(loss)) if len(loss) > 1 else np.nan
             mean = loss.mean() if len(loss) else np.nan
             out.append((checkpoint, level, kind, len(loss), mean, mean - half, mean + half, len(group) - len(loss)))

@@ -38,23 +38,26 @@ def read_ids(path: Path) -> frozenset[str]:
     Raises:
         InputError: no such file, no id in it, or a row without one.
     """
-    if not path.is_file():
+    if path.is_dir() or not path.exists():
         raise InputError("no such file", path=path, fix="one task id a line, or JSONL with task_id")
+    content = path.read_bytes()  # once: a pipe has nothing left to read
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line.strip() for line in content.decode("utf-8-sig").split("\n")]
     except UnicodeDecodeError as error:
         raise InputError(f"not UTF-8 text: {error}", path=path) from None
-    if lines and lines[0].startswith("{"):
-        found = []
-        for number, row in read_jsonl(path):
-            name = row.get("task_id", row.get("id"))
-            if not isinstance(name, str):
-                raise InputError("row has no task_id", path=path, line=number)
-            found.append(name)
-        return frozenset(found)
-    if not lines:
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line]
+    if not numbered:
         raise InputError("holds no task id", path=path)
-    return frozenset(lines)
+    if not numbered[0][1].startswith("{"):
+        return frozenset(line for _, line in numbered)
+    found = []
+    for number, line in numbered:
+        row = parse_line(line.encode(), path, number)
+        name = row.get("task_id", row.get("id"))
+        if not isinstance(name, str):
+            raise InputError("row has no task_id", path=path, line=number)
+        found.append(name)
+    return frozenset(found)
 
 
 def make_view(run: RunLayout, target: RunLayout, logprobs: Sequence[Path] | None, tasks: Mapping[str, str]) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
-from foreshock.batch.on_files.log_loss import measure_log_loss, read_control_tasks
+from foreshock.batch.cli.log_loss_command import loss_in_words
+from foreshock.batch.on_files.log_loss import measure_log_loss, read_control_tasks, summarise
 from foreshock.batch.on_files.score import ScoreOptions
 from foreshock.errors import InputError
 from foreshock.jobs.prompts.registry import checkpoint_format
@@ -62,3 +64,16 @@ def test_broken_rows_are_named(tmp_path: Path, row: dict[str, object], message: 
     with pytest.raises(InputError, match=message) as caught:
         read_control_tasks(write(tmp_path / "t.jsonl", [row]), [5])
     assert "t.jsonl:1" in str(caught.value)
+
+
+def test_limits_need_two_tasks_and_a_mean_needs_one() -> None:
+    row = {"task_id": "a", "task_type": "control", "checkpoint": "checkpoint-1", "prefill_level": 0}
+    rows = pd.DataFrame(
+        [row | {"log_loss": 2.0}, row | {"prefill_level": 5, "log_loss": None, "error": "scoring: NaN"}]
+    )
+    one, none = summarise(rows).itertuples()
+    assert (one.n, one.log_loss, none.n, none.n_failed) == (1, 2.0, 0, 1)
+    assert one.lower95 != one.lower95
+    assert none.log_loss != none.log_loss
+    assert loss_in_words(one) == "2.0000 nats a token, 1 task (no interval: it needs two)"
+    assert loss_in_words(none) == "no loss: scoring failed for all 1 tasks"

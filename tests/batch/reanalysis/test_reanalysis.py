@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -82,6 +83,11 @@ def test_ids_are_lines_or_rows(tmp_path: Path) -> None:
     lines.write_text("a\n\nb\n")
     rows.write_text('{"task_id": "a"}\n{"id": "b"}\n')
     assert read_ids(lines) == read_ids(rows) == frozenset("ab")
+    reader, writer = os.pipe()  # as `--exclude-ids <(grep ...)` gives it: not a regular file, and read once
+    os.write(writer, rows.read_bytes())
+    os.close(writer)
+    assert read_ids(Path(f"/dev/fd/{reader}")) == frozenset("ab")
+    os.close(reader)
     rows.write_text('{"name": "a"}\n')
     with pytest.raises(InputError, match="no task_id"):
         read_ids(rows)
