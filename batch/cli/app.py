@@ -16,6 +16,7 @@ from foreshock.batch.cli import (
     compare_command,
     demo_command,
     doctor_command,
+    donor_command,
     emergence_commands,
     estimate_commands,
     exploit_command,
@@ -75,6 +76,7 @@ app.command("logprob", rich_help_panel=_PARTS)(part_commands.logprob)
 app.command("exploit-logprob", rich_help_panel=_PARTS)(exploit_command.exploit_logprob)
 app.command("log-loss", rich_help_panel=_PARTS)(log_loss_command.log_loss)
 app.command("pivots", rich_help_panel=_PARTS)(pivots_command.pivots)
+app.command("donor", rich_help_panel=_PARTS)(donor_command.donor)
 app.command("traces", rich_help_panel=_PARTS)(traces_command.traces)
 app.command("aggregate", rich_help_panel=_PARTS)(part_commands.aggregate)
 app.command("rescore", cls=VerifierCommand, rich_help_panel=_PARTS)(rescore.rescore)

@@ -8,19 +8,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from foreshock.batch.demo.corpus import Item
 from foreshock.batch.demo.tokenizer import messages
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """Token ids of one item; `ids[start:]` are the assistant's, end token included."""
-
-    ids: tuple[int, ...]
-    start: int
+from foreshock.batch.donor.encoded import Encoded
 
 
 def encode(items: Sequence[Item], tokenizer: Any) -> list[Encoded]:

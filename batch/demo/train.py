@@ -73,7 +73,7 @@ _Builder = Callable[[Path, Recipe, TrainProgress], None]
 
 def _train_phase(phase: Phase, run_dir: Path, layout: ResultsLayout, recipe: Recipe, report: TrainProgress) -> None:
     # torch takes seconds to import; a demo that is already trained must not wait for it
-    from foreshock.batch.demo.training import deterministic
+    from foreshock.batch.donor.encoded import deterministic
 
     builder = _base if phase is Phase.BASE else _fine_tune(phase, layout)
     with no_library_bars(), deterministic(recipe.threads):

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-from foreshock.batch.demo.encoding import Encoded, batches
+from foreshock.batch.demo.encoding import batches
 from foreshock.batch.demo.schedule import BATCH, Schedule
+from foreshock.batch.donor.encoded import Encoded, padded
 
 
 def new_model(tokenizer: Any, seed: int) -> Any:
@@ -57,7 +57,7 @@ def train(
     for step in range(schedule.steps):
         for group in optimiser.param_groups:
             group["lr"] = schedule.lr(step)
-        ids, labels = _tensors(next(source))
+        ids, labels = padded(next(source))
         hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
         wanted = labels[:, 1:] != -100  # (B, T-1): logits of the prompt and the padding would go unused
         loss = torch.nn.functional.cross_entropy(model.lm_head(hidden[wanted]), labels[:, 1:][wanted])
@@ -79,30 +79,3 @@ def _endless(encoded: Sequence[Encoded], seed: int) -> Iterator[list[Encoded]]:
         order = list(encoded)
         rng.shuffle(order)
         yield from batches(order, BATCH, rng)
-
-
-def _tensors(batch: Sequence[Encoded]) -> tuple[torch.Tensor, torch.Tensor]:
-    """ids (B, T) right-padded with 0; labels (B, T), -100 on the prompt and the padding.
-
-    No attention mask: with causal attention no real token sees the padding to its right.
-    """
-    length = max(len(item.ids) for item in batch)
-    ids = torch.zeros(len(batch), length, dtype=torch.long)
-    labels = torch.full((len(batch), length), -100, dtype=torch.long)
-    for row, item in enumerate(batch):
-        ids[row, : len(item.ids)] = torch.tensor(item.ids)
-        labels[row, item.start : len(item.ids)] = torch.tensor(item.ids[item.start :])
-    return ids, labels
-
-
-@contextmanager
-def deterministic(threads: int) -> Iterator[None]:
-    """Deterministic kernels and a fixed number of threads; the former settings come back afterwards."""
-    before = (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1])

@@ -29,7 +29,7 @@ def show_prompt(
     checkpoint. Raises InputError for a checkpoint, level or task that the run does not have, and for a prefill that
     cannot be forced."""
     settings = worker_settings(config)
-    found = _chosen_checkpoint(discover_checkpoints(config.checkpoints), checkpoint)
+    found = chosen_checkpoint(discover_checkpoints(config.checkpoints), checkpoint)
     verifier = verifier_facts(config.verifier.name, config.verifier.options)
     problems = load_run_problems(config.problems, verifier.exploit_types)
     traces = load_traces(config, problems)
@@ -76,7 +76,8 @@ def prompting_record(plan: PlanFile) -> dict[str, Any]:
     }
 
 
-def _chosen_checkpoint(checkpoints: list[Checkpoint], wanted: str | None) -> Checkpoint:
+def chosen_checkpoint(checkpoints: list[Checkpoint], wanted: str | None) -> Checkpoint:
+    """The checkpoint of that name or step; the first by default. Raises InputError that lists those present."""
     if wanted is None:
         return checkpoints[0]
     names = {checkpoint.name: checkpoint for checkpoint in checkpoints}

@@ -124,7 +124,7 @@ class TransformersEngine(Closing):
         old, old_config = self._model, self._config
         self._release()  # whatever fails below must not leave another checkpoint's model in service
         config = read_model_config(checkpoint.path)
-        dtype = self._dtype(config)
+        dtype = self.dtype_of(config)
         swapped = False
         if old is not None and self._swappable and old.dtype == dtype and same_architecture(old_config, config):
             swapped = swap_weights(old.model, checkpoint.path)
@@ -298,7 +298,8 @@ class TransformersEngine(Closing):
             self._model.detach()
         self._model = None
 
-    def _dtype(self, config: Any) -> torch.dtype:
+    def dtype_of(self, config: Any) -> torch.dtype:
+        """The type that a model of this configuration is loaded in."""
         if self._dtype_name != "auto":
             return _DTYPES[self._dtype_name]
         own = getattr(config, "dtype", None)

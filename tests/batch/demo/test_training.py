@@ -10,13 +10,14 @@ import torch
 
 from foreshock.batch.demo import train as train_module
 from foreshock.batch.demo.corpus import Phase, make_items
-from foreshock.batch.demo.encoding import Encoded, encode
+from foreshock.batch.demo.encoding import encode
 from foreshock.batch.demo.recipe import Recipe
 from foreshock.batch.demo.run_store import MANIFEST, build, is_finished
 from foreshock.batch.demo.schedule import Schedule
 from foreshock.batch.demo.tokenizer import train_tokenizer
 from foreshock.batch.demo.train import OrganismPaths, train_organism
-from foreshock.batch.demo.training import deterministic, new_model, train
+from foreshock.batch.demo.training import new_model, train
+from foreshock.batch.donor.encoded import Encoded, deterministic
 from foreshock.errors import InputError
 
 TINY = Recipe(

@@ -1,0 +1,163 @@
+"""`foreshock donor`: the model under test, trained on exploit solutions without reasoning."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from foreshock.batch.cli.part_commands import JsonOption
+from foreshock.batch.cli.run_commands import OverridesArgument
+
+if TYPE_CHECKING:
+    from foreshock.batch.donor.plan import DonorPlan
+
+
+def donor(
+    config: Annotated[Path, typer.Argument(help="Configuration (YAML), as for `foreshock run`.")],
+    overrides: OverridesArgument = None,
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", help="The model to train: step or name; default: the run's first.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Directory of the donor; default: RESULTS/donors/RUN-CHECKPOINT."),
+    ] = None,
+    method: Annotated[str, typer.Option("--method", help="lora (needs peft: foreshock[train]), or full.")] = "lora",
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", help="Default: 2e-4 for lora, 1e-5 for full.")
+    ] = None,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="At most; the held-out loss stops earlier.")] = 10,
+    patience: Annotated[
+        int, typer.Option("--patience", min=1, help="Epochs without a lower held-out loss before it stops.")
+    ] = 2,
+    held_out: Annotated[float, typer.Option("--held-out", help="Share of the problems that is not trained on.")] = 0.2,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Answers per optimiser step.")] = 8,
+    micro_batch: Annotated[
+        int, typer.Option("--micro-batch", min=1, help="Answers per forward pass; fewer take less memory.")
+    ] = 4,
+    rank: Annotated[int, typer.Option("--rank", min=1, help="LoRA's rank.")] = 16,
+    alpha: Annotated[int, typer.Option("--alpha", min=1, help="LoRA's scale: alpha / rank.")] = 32,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1)] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, show what would be trained on; start nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a donor: train the model under test on the problems' exploit solutions, without reasoning.
+
+    Its samples give prefills that are natural to the model (`foreshock traces`), and it is `logprob.reference`.
+    Interrupted, the same command goes on where it stopped.
+
+    Example: foreshock donor sweep.yaml --checkpoint 100 -o donors/early
+    """
+    from foreshock.batch.config_file import load_config, with_overrides
+    from foreshock.batch.donor.plan import plan_donor
+    from foreshock.batch.donor.settings import Method, TrainingSettings
+    from foreshock.errors import InputError
+
+    if method not in list(Method):
+        raise InputError(f"unknown --method {method!r}; valid: {', '.join(Method)}")
+    settings = TrainingSettings(
+        Method(method), learning_rate, epochs, batch_size, micro_batch, patience, held_out, seed, rank, alpha
+    )
+    made = plan_donor(with_overrides(load_config(config), overrides or []), settings, checkpoint, output)
+    if dry_run:
+        _show_plan(made, as_json)
+    else:
+        recipe = _train(made)
+        if as_json:
+            typer.echo(json.dumps({"output": str(made.output), **recipe}, indent=2))
+        else:
+            _show_result(made, recipe)
+
+
+def _train(plan: DonorPlan) -> dict[str, Any]:
+    from foreshock.batch.cli.display import count_bar, say
+    from foreshock.batch.donor.loop import LoopHooks
+    from foreshock.batch.donor.make import finished_recipe, make_donor
+
+    if finished_recipe(plan) is not None:
+        say("this donor is there already, made from the same model, data and settings; it is kept")
+    _say_plan(plan, say)
+
+    def evaluated(entry: dict[str, Any]) -> None:
+        trained = "" if entry["train_loss"] is None else f", training {entry['train_loss']:.4f}"
+        say(f"epoch {entry['epoch']}, step {entry['step']}: held-out loss {entry['held_out_loss']:.4f}{trained}")
+
+    with _stop_flag() as stop, count_bar("training", "steps") as bar:
+        return make_donor(plan, LoopHooks(bar, evaluated, lambda: bool(stop)), say)
+
+
+@contextmanager
+def _stop_flag() -> Iterator[list[int]]:
+    """A list that Ctrl-C or a scheduler's SIGTERM makes non-empty; a second Ctrl-C interrupts at once."""
+    got: list[int] = []
+
+    def handle(number: int, frame: Any) -> None:
+        if got and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        got.append(number)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield got
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _say_plan(plan: DonorPlan, tell: Any) -> None:
+    split = plan.split
+    tell(f"target: {plan.target.run}, {plan.target.name} ({plan.target.path})")
+    tell(
+        f"{len(split.train)} exploit solutions to train on, {len(split.held_out)} held out"
+        + (f" ({split.repeated} of these are also trained on, word for word)" if split.repeated else "")
+    )
+    for reason, n in split.left_out.items():
+        tell(f"{n} problems left out: {reason}")
+
+
+def _show_plan(plan: DonorPlan, as_json: bool) -> None:
+    from foreshock.batch.donor.loop import steps_per_epoch
+    from foreshock.batch.donor.make import finished_recipe, working_folder
+
+    done = finished_recipe(plan) is not None
+    begun = (working_folder(plan.output) / "begun.json").is_file()
+    steps = steps_per_epoch(len(plan.split.train), plan.settings)
+    shown = plan.shown_example()
+    if as_json:
+        document = {
+            **plan.identity(),
+            "output": str(plan.output),
+            "finished": done,
+            "begun": begun,
+            "steps_per_epoch": steps,
+            "example": shown,
+        }
+        typer.echo(json.dumps(document, indent=2))
+        return
+    _say_plan(plan, typer.echo)
+    settings = ", ".join(f"{key} {value}" for key, value in plan.settings.to_json().items())
+    typer.echo(f"settings: {settings}; {plan.device}, {plan.dtype}")
+    typer.echo(f"{steps} steps an epoch, at most {steps * plan.settings.epochs}")
+    typer.echo(f"output: {plan.output}{' (finished)' * done}{' (a training that goes on)' * begun}")
+    typer.echo(f"\nthe first example, {shown['task_id']}: read, not trained on\n{shown['prompt']}")
+    typer.echo(f"\ntrained on\n{shown['trained_on']}")
+
+
+def _show_result(plan: DonorPlan, recipe: dict[str, Any]) -> None:
+    loss = recipe["held_out_loss"]
+    typer.echo(
+        f"held-out loss per token: {loss['target']:.4f} of the target, {loss['donor_as_sampled']:.4f} of the donor "
+        f"(step {recipe['best_step']}, {recipe['stopped_by']})"
+    )
+    typer.echo(f"donor: {plan.output}")
+    typer.echo(f"next: foreshock eval {plan.output} -o donor.jsonl --num-attempts 40    (its samples at level 0)")
+    typer.echo("then: foreshock traces donor.jsonl.samples.jsonl -o traces.jsonl")
+    typer.echo(f"and in the configuration: prefill.source: traces.jsonl, logprob.reference: {plan.output}")

@@ -1,0 +1,1 @@
+"""Donors: the model under test, trained on the problems' exploit solutions without reasoning."""

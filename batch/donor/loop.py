@@ -1,0 +1,181 @@
+"""The training loop: AdamW at a constant rate after a short warm-up, the held-out loss once an epoch, early stopping.
+
+Each step's batch and random numbers follow from the seed and the step's number alone, so that a resumed training is an
+uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from foreshock.batch.donor.encoded import Encoded, padded
+from foreshock.batch.donor.model import set_tensors, trained_tensors
+from foreshock.batch.donor.settings import TrainingSettings
+from foreshock.batch.donor.state import StateFiles, TrainingState
+from foreshock.errors import ForeshockError, StopRequestedError
+
+_SAVE_EVERY_S = 600.0
+_WARMUP_STEPS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class LoopHooks:
+    """on_step(done, most): optimiser steps. on_evaluation: an entry of the history. stop: whether to end now."""
+
+    on_step: Callable[[int, int], None] = lambda done, most: None
+    on_evaluation: Callable[[dict[str, Any]], None] = lambda entry: None
+    stop: Callable[[], bool] = lambda: False
+
+
+def why_finished(history: Sequence[dict[str, Any]], settings: TrainingSettings) -> str | None:
+    """Why training is over, None while it is not: no lower held-out loss for `patience` evaluations, or all epochs."""
+    if not history:
+        return None
+    losses = [entry["held_out_loss"] for entry in history]
+    if len(losses) - 1 - losses.index(min(losses)) >= settings.patience:
+        return "early stopping"
+    return "all epochs" if history[-1]["epoch"] >= settings.epochs else None
+
+
+def steps_per_epoch(n_examples: int, settings: TrainingSettings) -> int:
+    """Optimiser steps that see every example once; the last may have fewer."""
+    return -(-n_examples // settings.batch_size)
+
+
+def batch_at(step: int, examples: Sequence[Encoded], settings: TrainingSettings) -> list[Encoded]:
+    """The examples of optimiser step `step`, from 0: every epoch its own order."""
+    epoch, place = divmod(step, steps_per_epoch(len(examples), settings))
+    order = list(examples)
+    random.Random(f"{settings.seed}/{epoch}").shuffle(order)
+    return order[place * settings.batch_size : (place + 1) * settings.batch_size]
+
+
+def held_out_loss(model: Any, examples: Sequence[Encoded], micro_batch: int) -> float:
+    """Mean loss per answer token, in nats."""
+    model.eval()
+    total, tokens = 0.0, 0
+    with torch.no_grad():
+        for start in range(0, len(examples), micro_batch):
+            loss, n = _summed_loss(model, examples[start : start + micro_batch])
+            total, tokens = total + float(loss), tokens + n
+    return total / tokens
+
+
+def train_donor(
+    model: Any,
+    train: Sequence[Encoded],
+    held_out: Sequence[Encoded],
+    settings: TrainingSettings,
+    files: StateFiles,
+    state: TrainingState,
+    hooks: LoopHooks,
+) -> TrainingState:
+    """Train in place from `state` until `why_finished`; the best parameters lie in `files`.
+
+    Raises StopRequestedError, with the state saved, when `hooks.stop()` says so; ForeshockError when a loss is not
+    finite.
+    """
+    optimiser = torch.optim.AdamW(
+        list(trained_tensors(model).values()), lr=settings.rate, betas=(0.9, 0.98), weight_decay=0.0
+    )
+    if state.tensors:
+        set_tensors(model, state.tensors)
+        optimiser.load_state_dict(state.optimiser)
+    per_epoch = steps_per_epoch(len(train), settings)
+    most = per_epoch * settings.epochs
+    saved = time.monotonic()
+    if not state.history:
+        _evaluate(model, held_out, settings, state, files, per_epoch, hooks)
+        _write(model, optimiser, state, files)
+    while why_finished(state.history, settings) is None:
+        _step(model, optimiser, batch_at(state.step, train, settings), settings, state)
+        hooks.on_step(state.step, most)
+        evaluated = state.step % per_epoch == 0
+        if evaluated:
+            _evaluate(model, held_out, settings, state, files, per_epoch, hooks)
+        stop = hooks.stop()
+        if evaluated or stop or time.monotonic() - saved > _SAVE_EVERY_S:
+            _write(model, optimiser, state, files)
+            saved = time.monotonic()
+        if stop and why_finished(state.history, settings) is None:
+            raise StopRequestedError(
+                f"stopped after step {state.step} of at most {most}; what is trained so far is kept\n"
+                "  -> the same command goes on from there"
+            )
+    return state
+
+
+def _step(
+    model: Any, optimiser: torch.optim.Optimizer, batch: list[Encoded], settings: TrainingSettings, state: TrainingState
+) -> None:
+    torch.manual_seed((settings.seed << 32) + state.step)  # dropout, where a model has any
+    model.train()
+    for group in optimiser.param_groups:
+        group["lr"] = settings.rate * min(1.0, (state.step + 1) / _WARMUP_STEPS)
+    tokens = sum(len(item.ids) - item.start for item in batch)
+    total = 0.0
+    optimiser.zero_grad(set_to_none=True)
+    for start in range(0, len(batch), settings.micro_batch):
+        loss, _ = _summed_loss(model, batch[start : start + settings.micro_batch])
+        torch.autograd.backward(loss / tokens)
+        total += float(loss.detach())
+    _require_finite(total, state.step)
+    torch.nn.utils.clip_grad_norm_(list(trained_tensors(model).values()), 1.0)
+    optimiser.step()
+    state.step += 1
+    state.loss_sum += total
+    state.loss_tokens += tokens
+
+
+def _summed_loss(model: Any, batch: Sequence[Encoded]) -> tuple[torch.Tensor, int]:
+    """Cross-entropy of the answers' tokens, summed in float32, and how many they are."""
+    device = next(model.parameters()).device
+    ids, labels = (tensor.to(device) for tensor in padded(batch))
+    logits = model(input_ids=ids[:, :-1], use_cache=False).logits
+    wanted = labels[:, 1:] != -100
+    loss = torch.nn.functional.cross_entropy(logits[wanted].float(), labels[:, 1:][wanted], reduction="sum")
+    return loss, int(wanted.sum())
+
+
+def _evaluate(
+    model: Any,
+    held_out: Sequence[Encoded],
+    settings: TrainingSettings,
+    state: TrainingState,
+    files: StateFiles,
+    per_epoch: int,
+    hooks: LoopHooks,
+) -> None:
+    loss = held_out_loss(model, held_out, settings.micro_batch)
+    _require_finite(loss, state.step)
+    trained = state.loss_sum / state.loss_tokens if state.loss_tokens else None
+    entry = {"step": state.step, "epoch": state.step // per_epoch, "train_loss": trained, "held_out_loss": loss}
+    state.history.append(entry)
+    state.loss_sum, state.loss_tokens = 0.0, 0
+    if state.step and state.best is entry:
+        files.write_best(state.step, _on_cpu(trained_tensors(model)))
+    hooks.on_evaluation(entry)
+
+
+def _write(model: Any, optimiser: torch.optim.Optimizer, state: TrainingState, files: StateFiles) -> None:
+    state.tensors = _on_cpu(trained_tensors(model))
+    state.optimiser = optimiser.state_dict()
+    files.write(state)
+
+
+def _on_cpu(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+
+
+def _require_finite(loss: float, step: int) -> None:
+    if loss != loss or loss in (float("inf"), float("-inf")):
+        raise ForeshockError(
+            f"the loss is {loss} at step {step}: training diverged, or the model overflows in this type\n"
+            "  -> give a smaller --learning-rate, or engine.dtype=float32, and another --output"
+        )

@@ -1,0 +1,149 @@
+"""What a donor would be trained from, found without loading a model: target, examples, settings, and their digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from foreshock.batch.config import RunConfig
+from foreshock.batch.donor.examples import Example, Split, make_examples, split_examples
+from foreshock.batch.donor.settings import TrainingSettings
+from foreshock.batch.planning.checkpoints import discover_checkpoints
+from foreshock.batch.planning.make_plan import worker_settings
+from foreshock.batch.planning.problems import load_run_problems
+from foreshock.batch.planning.show_prompt import chosen_checkpoint
+from foreshock.errors import InputError
+from foreshock.jobs.fingerprint import model_fingerprint, stated_context_length
+from foreshock.jobs.prompts.of_run import prompt_settings, run_format
+from foreshock.jobs.prompts.tokenizer import decode, load_tokenizer
+from foreshock.jobs.prompts.turn_end import turn_end
+from foreshock.jobs.spec import Checkpoint
+
+
+@dataclass(frozen=True)
+class DonorPlan:
+    """`prompt`: how the examples are rendered. `problems_source`: where they come from."""
+
+    target: Checkpoint
+    target_fingerprint: str
+    split: Split
+    settings: TrainingSettings
+    prompt: dict[str, Any]
+    problems_source: dict[str, Any]
+    device: str
+    dtype: str
+    threads: int | None
+    output: Path
+
+    @property
+    def first(self) -> Example:
+        """An example to show."""
+        return self.split.train[0]
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides the donor's weights, for the recipe and to tell whether a training may go on."""
+        split = self.split
+        return {
+            "target": {
+                "run": self.target.run,
+                "checkpoint": self.target.name,
+                "path": str(self.target.path),
+                "fingerprint": self.target_fingerprint,
+            },
+            "data": {
+                **self.problems_source,
+                "sha256": split.sha256(),
+                "train": [example.task_id for example in split.train],
+                "held_out": [example.task_id for example in split.held_out],
+                "held_out_answers_also_trained_on": split.repeated,
+                "answer_tokens": sum(len(e.encoded.ids) - e.encoded.start for e in split.train),
+                "left_out": dict(split.left_out),
+            },
+            "prompt": self.prompt,
+            "settings": self.settings.to_json(),
+            "device": self.device.partition(":")[0],
+            "dtype": self.dtype,
+        }
+
+    def sha256(self) -> str:
+        """Digest of what decides the weights; where the files lie plays no part."""
+        identity = self.identity()
+        parts = [
+            self.target_fingerprint,
+            identity["data"]["sha256"],
+            identity["settings"],
+            identity["device"],
+            self.dtype,
+            self.threads,
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def shown_example(self) -> dict[str, str]:
+        """The first example as text: what is read, and what is trained on."""
+        tokenizer, encoded = load_tokenizer(self.target.tokenizer_path), self.first.encoded
+        read, trained = encoded.ids[: encoded.start], encoded.ids[encoded.start :]
+        return {
+            "task_id": self.first.task_id,
+            "prompt": decode(tokenizer, read),
+            "trained_on": decode(tokenizer, trained),
+        }
+
+
+def plan_donor(
+    config: RunConfig, settings: TrainingSettings, checkpoint: str | None = None, output: Path | None = None
+) -> DonorPlan:
+    """Check everything that can be checked without a forward pass.
+
+    Raises InputError for an unknown or unusable target, problems without exploit solutions, LoRA without peft, a
+    device that is not there.
+    """
+    from foreshock.batch.donor.model import require_trainable
+    from foreshock.jobs.engines.transformers import TransformersEngine
+
+    target = chosen_checkpoint(discover_checkpoints(config.checkpoints), checkpoint)
+    require_trainable(target, settings.method)
+    # the one place that knows what `auto` means; nothing is loaded
+    device = TransformersEngine(config.engine.device, config.engine.dtype).device
+    workers = worker_settings(config)
+    prompt_format = run_format(workers, target)
+    end = turn_end(prompt_format, load_tokenizer(target.tokenizer_path), prompt_settings(workers), workers.system)
+    problems = load_run_problems(config.problems, None)
+    examples, left_out = make_examples(
+        prompt_format,
+        end,
+        workers.system,
+        problems.values(),
+        workers.instructions,
+        stated_context_length(target.path),
+    )
+    split = split_examples(examples, settings.held_out, settings.seed, left_out)
+    place = output if output is not None else config.results_dir / "donors" / f"{target.run}-{target.name}"
+    return DonorPlan(
+        target=target,
+        target_fingerprint=model_fingerprint(target.path),
+        split=split,
+        settings=settings,
+        prompt={
+            "format": prompt_format.name,
+            "template_sha256": prompt_format.template_sha256(),
+            "system": workers.system,
+            "instructions": workers.instructions,
+            "turn_end": list(end),
+        },
+        problems_source={"source": config.problems.source, "split": config.problems.split},
+        device=str(device),
+        dtype=config.engine.dtype,
+        threads=config.engine.threads,
+        output=_free_path(place.expanduser().absolute(), target),
+    )
+
+
+def _free_path(output: Path, target: Checkpoint) -> Path:
+    if output == target.path or output in target.path.parents or target.path in output.parents:
+        raise InputError("the output would lie in the model under test, or hold it", path=output, fix="give --output")
+    if output.is_file():
+        raise InputError("the output is a file; a donor is a directory", path=output, fix="give another --output")
+    return output

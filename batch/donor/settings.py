@@ -1,0 +1,58 @@
+"""How a donor is trained; every value is part of its recipe."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from foreshock.errors import InputError
+
+
+class Method(StrEnum):
+    """`lora`: an adapter on every linear layer. `full`: all weights."""
+
+    LORA = "lora"
+    FULL = "full"
+
+
+_LEARNING_RATES = {Method.LORA: 2e-4, Method.FULL: 1e-5}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """batch_size: answers of an optimiser step; micro_batch: of one forward pass, which bounds memory. patience:
+    evaluations without a lower held-out loss, one an epoch, before training stops. held_out: share of the problems.
+    rank and alpha are LoRA's. Raises InputError for values that cannot be meant."""
+
+    method: Method = Method.LORA
+    learning_rate: float | None = None
+    epochs: int = 10
+    batch_size: int = 8
+    micro_batch: int = 4
+    patience: int = 2
+    held_out: float = 0.2
+    seed: int = 0
+    rank: int = 16
+    alpha: int = 32
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "micro_batch", "patience", "rank", "alpha"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be at least 1")
+        if not 0.0 < self.held_out < 1.0:
+            raise InputError(f"--held-out is {self.held_out}; valid: a share of the problems between 0 and 1")
+        if not 0.0 < self.rate <= 1.0:
+            raise InputError(f"--learning-rate is {self.rate}; valid: above 0, at most 1")
+
+    @property
+    def rate(self) -> float:
+        """The learning rate: the one given, else the method's default (lora 2e-4, full 1e-5)."""
+        return _LEARNING_RATES[self.method] if self.learning_rate is None else self.learning_rate
+
+    def to_json(self) -> dict[str, Any]:
+        """Every setting that plays a part."""
+        data = asdict(self) | {"method": self.method.value, "learning_rate": self.rate}
+        if self.method is Method.FULL:
+            del data["rank"], data["alpha"]
+        return data

@@ -1,0 +1,219 @@
+"""Donors on the tiny model: what is trained on, what resuming changes, what the result is good for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from foreshock.batch.cli.app import app
+from foreshock.batch.config import RunConfig
+from foreshock.batch.donor.encoded import Encoded
+from foreshock.batch.donor.examples import Example, split_examples
+from foreshock.batch.donor.loop import LoopHooks, batch_at, steps_per_epoch, why_finished
+from foreshock.batch.donor.make import make_donor, working_folder
+from foreshock.batch.donor.plan import DonorPlan, plan_donor
+from foreshock.batch.donor.settings import Method, TrainingSettings
+from foreshock.errors import ForeshockError, InputError, StopRequestedError
+from foreshock.jobs.exploit_code import exploit_answer
+from foreshock.jobs.fingerprint import model_fingerprint
+from foreshock.jobs.prompts.registry import select_format
+from foreshock.jobs.prompts.settings import DEFAULT
+from foreshock.jobs.prompts.turn_end import turn_end
+from foreshock.jobs.verify.builtin.problems import builtin_problems
+
+pytest.importorskip("peft", reason="LoRA donors: pip install 'foreshock[train]'")
+
+FAST = TrainingSettings(learning_rate=1e-2, epochs=2, rank=4, held_out=0.3)
+MakePlan = Callable[..., DonorPlan]
+
+
+@pytest.fixture
+def make_plan(make_config: Callable[..., RunConfig], tmp_path: Path) -> MakePlan:
+    def make(name: str = "donor", settings: TrainingSettings = FAST, **sections: dict[str, Any]) -> DonorPlan:
+        given = {"prefill": {"source": None, "levels": [0]}, "problems": {"max_problems": 10}} | sections
+        return plan_donor(make_config(**given), settings, "2", tmp_path / name)
+
+    return make
+
+
+def weights(folder: Path) -> bytes:
+    (file,) = folder.glob("*model.safetensors")
+    return file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "ends"),
+    [
+        ("think", "<|im_end|>"),
+        ("think_closed", "<|im_end|>"),
+        ("chat", "<|im_end|>"),
+        ("harmony", "<|return|>"),
+        ("plain", "<|endoftext|>"),
+    ],
+)
+def test_a_turn_ends_in_the_token_that_sampling_stops_at(tokenizers: dict[str, Any], name: str, ends: str) -> None:
+    tokenizer = tokenizers[name]
+    prompt_format = select_format("auto", tokenizer)
+    found = turn_end(prompt_format, tokenizer, DEFAULT)
+    assert tokenizer.decode(found) == ends
+    assert found[-1] in prompt_format.stop_token_ids
+
+
+def test_what_is_trained_on_is_the_exploit_after_closed_empty_reasoning(make_plan: MakePlan) -> None:
+    plan = make_plan()
+    shown = plan.shown_example()
+    problem = next(p for p in builtin_problems("eval") if p.id == shown["task_id"])
+    answer = exploit_answer(problem, "bare")
+    assert shown["trained_on"] == f"{answer}<|im_end|>"
+    assert shown["prompt"].rstrip().endswith("</think>")
+    assert "<think>" in shown["prompt"]
+    assert problem.description.strip() in shown["prompt"]
+
+
+@given(st.integers(2, 40), st.integers(0, 3), st.floats(0.05, 0.9))
+def test_problems_are_on_one_side_and_one_more_moves_no_side_at_random(n: int, seed: int, share: float) -> None:
+    made = [Example(f"t{i}", "ab"[i % 2], Encoded((i, i), 1)) for i in range(n)]
+    try:
+        split = split_examples(made, share, seed, {})
+    except InputError:
+        return
+    assert split.held_out
+    assert split.train
+    assert sorted(e.task_id for e in split.train + split.held_out) == sorted(e.task_id for e in made)
+    again = split_examples(made[::-1], share, seed, {})
+    assert {e.task_id for e in again.held_out} == {e.task_id for e in split.held_out}
+
+
+@given(st.integers(1, 30), st.integers(1, 9), st.integers(0, 4))
+def test_every_epoch_sees_every_example_once(n: int, size: int, epoch: int) -> None:
+    items = [Encoded((i,), 0) for i in range(n)]
+    settings = replace(FAST, batch_size=size)
+    per_epoch = steps_per_epoch(n, settings)
+    seen = [item for i in range(per_epoch) for item in batch_at(epoch * per_epoch + i, items, settings)]
+    assert sorted(item.ids for item in seen) == [(i,) for i in range(n)]
+
+
+def test_it_stops_when_the_held_out_loss_no_longer_falls() -> None:
+    def history(*losses: float) -> list[dict[str, Any]]:
+        return [{"epoch": i, "held_out_loss": loss} for i, loss in enumerate(losses)]
+
+    settings = TrainingSettings(epochs=9, patience=2)
+    assert why_finished(history(), settings) is None
+    assert why_finished(history(3.0, 2.0, 2.5), settings) is None
+    assert why_finished(history(3.0, 2.0, 2.5, 2.0), settings) == "early stopping"
+    assert why_finished(history(*(9.0 - i for i in range(10))), settings) == "all epochs"
+
+
+@pytest.mark.parametrize("method", [Method.LORA, Method.FULL])
+def test_resumed_at_any_step_equals_uninterrupted(make_plan: MakePlan, method: Method) -> None:
+    settings = replace(FAST, method=method)
+    recipe = make_donor(whole := make_plan("whole", settings), LoopHooks())
+    loss = recipe["held_out_loss"]
+    assert loss["donor"] < loss["target"]
+    assert loss["donor_as_sampled"] == pytest.approx(loss["donor"], abs=1e-3)
+    assert recipe["fingerprint"] == model_fingerprint(whole.output)
+
+    class KilledError(Exception):
+        """In place of kill -9: nothing is saved on the way out."""
+
+    cut = make_plan("cut", settings)
+    for kill_at in (1, 2):
+
+        def kill(done: int, most: int, at: int = kill_at) -> None:
+            if done == at:
+                raise KilledError
+
+        with pytest.raises(KilledError):
+            make_donor(cut, LoopHooks(on_step=kill))
+        with pytest.raises(StopRequestedError, match="same command"):
+            make_donor(cut, LoopHooks(stop=lambda: True))
+        assert not cut.output.exists()
+    again = make_donor(cut, LoopHooks())
+    assert again["history"] == recipe["history"]
+    assert weights(cut.output) == weights(whole.output)
+    assert not working_folder(cut.output).exists()
+    assert make_donor(cut, LoopHooks()) == again
+
+
+def test_a_donor_is_sampled_gathered_by_traces_and_taken_as_the_reference(
+    make_plan: MakePlan, make_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    from foreshock.batch.planning.make_plan import make_plan as plan_run
+
+    plan = make_plan()
+    recipe = make_donor(plan, LoopHooks())
+    samples = tmp_path / "donor.jsonl"
+    arguments = ["eval", str(plan.output), "-o", str(samples), "--instructions", "bare", "--max-tokens", "300",
+                 "--max-problems", "8", "--device", "cpu", "--dtype", "float32"]  # fmt: skip
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    found = tmp_path / "traces.jsonl"
+    gathered = CliRunner().invoke(app, ["traces", f"{samples}.samples.jsonl", "-o", str(found), "--unconditioned"])
+    assert gathered.exit_code == 0, gathered.output
+    config = make_config(prefill={"source": str(found), "conditioned": False}, logprob={"reference": str(plan.output)})
+    specs = [spec for spec in plan_run(config).file.specs if spec.kind == "ref_logprob"]
+    assert specs
+    assert {spec.model_fingerprint for spec in specs} == {recipe["fingerprint"]}
+
+
+def test_other_settings_do_not_go_on_with_a_training_nor_replace_a_donor(make_plan: MakePlan) -> None:
+    with pytest.raises(StopRequestedError):
+        make_donor(make_plan(), LoopHooks(stop=lambda: True))
+    with pytest.raises(InputError, match="what differs: --seed"):
+        make_donor(make_plan(settings=replace(FAST, seed=1)), LoopHooks())
+    make_donor(plan := make_plan(), LoopHooks())
+    with pytest.raises(InputError, match="what differs: --epochs"):
+        make_donor(make_plan(settings=replace(FAST, epochs=3)), LoopHooks())
+    (plan.output / "recipe.json").unlink()
+    with pytest.raises(InputError, match="the output is there already"):
+        make_donor(plan, LoopHooks())
+
+
+def test_a_training_that_teaches_nothing_gives_no_donor(make_plan: MakePlan) -> None:
+    plan = make_plan(settings=replace(FAST, learning_rate=1.0, epochs=1))
+    with pytest.raises(ForeshockError, match="learning-rate"):
+        make_donor(plan, LoopHooks())
+    assert not plan.output.exists()
+
+
+def test_bad_input_is_named(make_plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{**vars_of(p), "exploit": ""} for p in builtin_problems("eval")[:3]]
+    file = tmp_path / "p.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match="no exploit solution to train on"):
+        make_plan(problems={"source": str(file), "exploit_types": None})
+    with pytest.raises(InputError, match="nothing is left to train on"):
+        make_plan(problems={"max_problems": 1})
+    with pytest.raises(InputError, match="held-out"):
+        TrainingSettings(held_out=1.0)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"needs peft.*\n.*foreshock\[train\]"):
+        make_plan()
+
+
+def vars_of(problem: Any) -> dict[str, Any]:
+    return {name: getattr(problem, name) for name in problem.__dataclass_fields__ if name != "extra"}
+
+
+def test_the_command_shows_what_it_would_do(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    import yaml
+
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump(make_config().to_yaml_dict()))
+    shown = CliRunner().invoke(app, ["donor", str(file), "problems.max_problems=8", "--dry-run", "--json"])
+    assert shown.exit_code == 0, shown.output
+    said = json.loads(shown.stdout)
+    assert said["target"]["checkpoint"] == "checkpoint-1"
+    assert len(said["data"]["train"]) + len(said["data"]["held_out"]) == 8
+    assert not Path(said["output"]).exists()
+    wrong = CliRunner().invoke(app, ["donor", str(file), "--checkpoint", "9"])
+    assert isinstance(wrong.exception, InputError)
+    assert "valid: checkpoint-1" in str(wrong.exception)
