@@ -114,7 +114,7 @@ def test_it_stops_when_the_held_out_loss_no_longer_falls() -> None:
 
 @pytest.mark.parametrize("method", [Method.LORA, Method.FULL])
 def test_resumed_at_any_step_equals_uninterrupted(make_plan: MakePlan, method: Method) -> None:
-    settings = replace(FAST, method=method)
+    settings = replace(FAST, method=method, batch_size=2)
     recipe = make_donor(whole := make_plan("whole", settings), LoopHooks())
     loss = recipe["held_out_loss"]
     assert loss["donor"] < loss["target"]
@@ -167,7 +167,7 @@ def test_a_donor_is_sampled_gathered_by_traces_and_taken_as_the_reference(
 def test_other_settings_do_not_go_on_with_a_training_nor_replace_a_donor(make_plan: MakePlan) -> None:
     with pytest.raises(StopRequestedError):
         make_donor(make_plan(), LoopHooks(stop=lambda: True))
-    with pytest.raises(InputError, match="what differs: --seed"):
+    with pytest.raises(InputError, match="--seed"):
         make_donor(make_plan(settings=replace(FAST, seed=1)), LoopHooks())
     make_donor(plan := make_plan(), LoopHooks())
     with pytest.raises(InputError, match="what differs: --epochs"):
@@ -178,7 +178,7 @@ def test_other_settings_do_not_go_on_with_a_training_nor_replace_a_donor(make_pl
 
 
 def test_a_training_that_teaches_nothing_gives_no_donor(make_plan: MakePlan) -> None:
-    plan = make_plan(settings=replace(FAST, learning_rate=1.0, epochs=1))
+    plan = make_plan(settings=replace(FAST, learning_rate=1e-30, epochs=1))
     with pytest.raises(ForeshockError, match="learning-rate"):
         make_donor(plan, LoopHooks())
     assert not plan.output.exists()
