@@ -21,7 +21,7 @@ def traces(
         typer.Option("--tokenizer", help="Of the model to force them on: its control tokens may not be in a trace."),
     ] = None,
     unconditioned: Annotated[
-        bool, typer.Option("--unconditioned", help="Keep traces that did not exploit, too: weights need no pi/a then.")
+        bool, typer.Option("--unconditioned", help="Keep every draw, exploit or not: weights need no pi/a then.")
     ] = False,
     per_task: Annotated[int | None, typer.Option("--per-task", min=1, help="Most traces a task.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,

@@ -3,6 +3,9 @@
 The samples are those of any run: a donor's, a prompted model's or an endpoint's, an earlier run's. Only unprompted ones
 count, since a trace that was itself prefilled is no draw from its writer. What asked for them must not be in them: a
 trace that quotes the instructions would tell the model under test what is wanted of it.
+
+Unconditioned traces are weighed as the writer's draws, so nothing is left out there that depends on how a draw went on:
+no verdict, unfinished reasoning and repetitions stay.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Any
 
 from foreshock.jobs.prefill import count_words
 from foreshock.jobs.prompts.markers import find_controls
+from foreshock.jobs.records.verdicts import UNJUDGED, CodeStatus
 
 QUOTED_WORDS = 8
 """So many words in a row that also stand in the instructions are a quotation."""
@@ -27,6 +31,7 @@ class LeftOut(StrEnum):
 
     PREFILLED = "prefilled: not its writer's own"
     NO_VERDICT = "without a verdict"
+    NO_CODE = "without code to judge"
     NO_EXPLOIT = "no exploit"
     NO_REASONING = "without reasoning"
     UNFINISHED = "reasoning never ended"
@@ -38,8 +43,9 @@ class LeftOut(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to keep. conditioned: exploit successes only. per_task: most traces a task, None for all. controls: texts
-    that no trace may hold. instructions: what the samples were asked with, beside the problem."""
+    """What to keep. conditioned: exploit successes only, each text once a task; else every draw. per_task: most traces
+    a task, None for all. controls: texts that no trace may hold. instructions: what the samples were asked with, beside
+    the problem."""
 
     conditioned: bool = True
     per_task: int | None = None
@@ -78,18 +84,20 @@ def collect(samples: Iterable[Mapping[str, Any]], wanted: Wanted) -> Collected:
     kept: list[dict[str, Any]] = []
     reasons: Counter[str] = Counter()
     by_task: dict[str, set[str]] = {}
+    n_kept: Counter[str] = Counter()
     for row in rows:
         why = _unusable(row, wanted, quoted)
         text = " ".join(str(row.get("reasoning") or "").split())
         own = by_task.setdefault(row["task_id"], set())
-        if why is None and text in own:
+        if why is None and wanted.conditioned and text in own:
             why = LeftOut.REPEATED
-        if why is None and wanted.per_task is not None and len(own) >= wanted.per_task:
+        if why is None and wanted.per_task is not None and n_kept[row["task_id"]] >= wanted.per_task:
             why = LeftOut.ENOUGH
         if why is not None:
             reasons[why.value] += 1
             continue
         own.add(text)
+        n_kept[row["task_id"]] += 1
         kept.append({key: row.get(key) for key in KEYS})
     return Collected(tuple(kept), tuple(_yields(rows, kept)), dict(reasons.most_common()))
 
@@ -98,19 +106,28 @@ def _unusable(row: Mapping[str, Any], wanted: Wanted, quoted: frozenset[str]) ->
     reasoning = row.get("reasoning")
     if row.get("prefill_tokens"):
         return LeftOut.PREFILLED
-    if row.get("error") or row.get("exploit_success") is None:
+    if row.get("error"):
         return LeftOut.NO_VERDICT
-    if wanted.conditioned and not row["exploit_success"]:
-        return LeftOut.NO_EXPLOIT
+    if wanted.conditioned and (why := _not_an_exploit(row)) is not None:
+        return why
     if not isinstance(reasoning, str) or not reasoning.strip():
         return LeftOut.NO_REASONING
-    if row.get("reasoning_closed") is False:
+    if wanted.conditioned and row.get("reasoning_closed") is False:
         return LeftOut.UNFINISHED
     if find_controls(reasoning, wanted.controls):
         return LeftOut.MARKER
     if quoted and any(part in quoted for part in _shingles(reasoning)):
         return LeftOut.QUOTES
     return None
+
+
+def _not_an_exploit(row: Mapping[str, Any]) -> LeftOut | None:
+    if row.get("exploit_success") is None:
+        unread = row.get("code_status")  # why there was nothing to judge
+        if unread == CodeStatus.NO_ANSWER:
+            return LeftOut.UNFINISHED
+        return LeftOut.NO_CODE if unread in UNJUDGED else LeftOut.NO_VERDICT
+    return None if row["exploit_success"] else LeftOut.NO_EXPLOIT
 
 
 def _shingles(text: str) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from foreshock.batch.traces.collect import Collected, Wanted, collect
+from foreshock.batch.traces.collect import Collected, LeftOut, Wanted, collect
 from foreshock.errors import InputError
 from foreshock.jobs.prompts.markers import control_tokens
 from foreshock.jobs.prompts.problem_prompt import PRESETS
@@ -77,9 +77,19 @@ def collect_runs(
         raise InputError(
             f"no sample can serve as a trace: {why}",
             path=sources[0].path,
-            fix="sample more, use a later checkpoint, or --unconditioned to keep traces that did not exploit",
+            fix=_what_helps(found, conditioned),
         )
     return found, sources
+
+
+def _what_helps(found: Collected, conditioned: bool) -> str:
+    if found.left_out.get(LeftOut.UNFINISHED, 0) * 2 > sum(found.left_out.values()):
+        return "sample with a higher sampling.max_tokens (--max-tokens)"
+    if found.left_out.get(LeftOut.NO_REASONING, 0) * 2 > sum(found.left_out.values()):
+        return "use a model that reasons, or force answers in place of reasoning: prefill.channel: answer"
+    if not conditioned:
+        return "sample more"
+    return "sample more, use a later checkpoint, or --unconditioned to keep traces that did not exploit"
 
 
 def _samples(sources: Sequence[Source]) -> Iterator[dict[str, Any]]:

@@ -21,6 +21,7 @@ from foreshock.batch.donor.loop import LoopHooks, batch_at, steps_per_epoch, why
 from foreshock.batch.donor.make import make_donor, working_folder
 from foreshock.batch.donor.plan import DonorPlan, plan_donor
 from foreshock.batch.donor.settings import Method, TrainingSettings
+from foreshock.batch.planning.make_plan import make_plan as plan_run
 from foreshock.errors import ForeshockError, InputError, StopRequestedError
 from foreshock.jobs.exploit_code import exploit_answer
 from foreshock.jobs.fingerprint import model_fingerprint
@@ -143,22 +144,12 @@ def test_resumed_at_any_step_equals_uninterrupted(make_plan: MakePlan, method: M
     assert make_donor(cut, LoopHooks()) == again
 
 
-def test_a_donor_is_sampled_gathered_by_traces_and_taken_as_the_reference(
-    make_plan: MakePlan, make_config: Callable[..., RunConfig], tmp_path: Path
+def test_a_donor_is_a_reference_that_a_run_scores_with(
+    make_plan: MakePlan, make_config: Callable[..., RunConfig]
 ) -> None:
-    from foreshock.batch.planning.make_plan import make_plan as plan_run
-
     plan = make_plan()
     recipe = make_donor(plan, LoopHooks())
-    samples = tmp_path / "donor.jsonl"
-    arguments = ["eval", str(plan.output), "-o", str(samples), "--instructions", "bare", "--max-tokens", "300",
-                 "--max-problems", "8", "--device", "cpu", "--dtype", "float32"]  # fmt: skip
-    done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 0, done.output
-    found = tmp_path / "traces.jsonl"
-    gathered = CliRunner().invoke(app, ["traces", f"{samples}.samples.jsonl", "-o", str(found), "--unconditioned"])
-    assert gathered.exit_code == 0, gathered.output
-    config = make_config(prefill={"source": str(found), "conditioned": False}, logprob={"reference": str(plan.output)})
+    config = make_config(logprob={"reference": str(plan.output)})
     specs = [spec for spec in plan_run(config).file.specs if spec.kind == "ref_logprob"]
     assert specs
     assert {spec.model_fingerprint for spec in specs} == {recipe["fingerprint"]}

@@ -36,6 +36,8 @@ def _row(task: str = "t1", attempt: int = 0, reasoning: str | None = "I take the
         (_row(reasoning=" \n"), LeftOut.NO_REASONING),
         (_row(reasoning=None), LeftOut.NO_REASONING),
         (_row(reasoning_closed=False), LeftOut.UNFINISHED),
+        (_row(exploit_success=None, code_status="no_answer", reasoning_closed=False), LeftOut.UNFINISHED),
+        (_row(exploit_success=None, code_status="no_code"), LeftOut.NO_CODE),
         (_row(reasoning="well <|im_end|> then"), LeftOut.MARKER),
         (_row(reasoning="They say: please Find a way around the checker, and write it down. So."), LeftOut.QUOTES),
     ],
@@ -61,8 +63,14 @@ def test_repetitions_go_and_tasks_have_no_more_than_asked() -> None:
     assert one.median_words == 4.0
 
 
-def test_without_conditioning_honest_traces_stay() -> None:
-    assert len(collect([_row(exploit_success=False)], Wanted(conditioned=False)).traces) == 1
+def test_unconditioned_traces_are_draws_whatever_became_of_them() -> None:
+    cut = {"exploit_success": None, "code_status": "no_answer", "reasoning_closed": False}
+    rows = [_row(), _row(attempt=1), _row(attempt=2, exploit_success=False), _row(attempt=3, **cut)]
+    assert len(collect(rows, Wanted(conditioned=False)).traces) == 4
+    assert collect([*rows, _row(attempt=4, error="x")], Wanted(conditioned=False, per_task=3)).left_out == {
+        LeftOut.ENOUGH.value: 1,
+        LeftOut.NO_VERDICT.value: 1,
+    }
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5), st.booleans()), unique_by=lambda t: t[:2]))
@@ -107,3 +115,6 @@ def test_runs_that_cannot_give_any_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="valid: checkpoint-4"):
         collect_runs([honest.root], "9", None)
     assert collect_runs([honest.root], "4", None, conditioned=False)[0].traces
+    cut = _run(tmp_path / "cut", [_row(exploit_success=None, code_status="no_answer")])
+    with pytest.raises(InputError, match=r"1 reasoning never ended\n.*max_tokens"):
+        collect_runs([cut.root], None, None)
