@@ -19,6 +19,7 @@ from foreshock.containers.identity import image_identity
 from foreshock.image_record import IMAGE_ID, ImageIdentity, own_file, own_record
 from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.engines.spec import EngineSpec
+from foreshock.jobs.torch_build import visible_gpus
 from foreshock.slurm.profile import Profile, load_profile
 
 DEFAULT_PROFILE = "gpu"
@@ -187,9 +188,7 @@ def own_image() -> ImageIdentity:
 
 def count_gpus() -> int:
     """GPUs that this machine's torch can use."""
-    import torch
-
-    return torch.cuda.device_count()
+    return visible_gpus()
 
 
 def usable_cpus() -> int:
@@ -198,10 +197,12 @@ def usable_cpus() -> int:
 
 
 def _from_torch() -> float | None:
+    if not visible_gpus():
+        return None
     import torch
 
     sizes = [torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())]
-    return round(min(sizes) / _GIB, 1) if sizes else None
+    return round(min(sizes) / _GIB, 1)
 
 
 def _from_nvidia_smi() -> float | None:

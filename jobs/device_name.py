@@ -9,6 +9,7 @@ import subprocess
 from typing import Any
 
 from foreshock.jobs.engines.base import Engine
+from foreshock.jobs.torch_build import visible_gpus
 
 CPU = "cpu"
 
@@ -25,9 +26,7 @@ def device_of(engine: Engine, options: dict[str, Any]) -> str | None:
 @functools.cache
 def _gpu_name() -> str | None:
     """From the driver's program: torch would take memory of the GPU for it."""
-    import torch
-
-    if not torch.cuda.is_available():
+    if not visible_gpus():
         return CPU
     program = shutil.which("nvidia-smi")
     if program is None:

@@ -8,6 +8,6 @@ from typing import Any
 
 def transformers_config(folder: Path) -> Any:
     """A PretrainedConfig. Raises what transformers does: OSError, ValueError, KeyError, others for wrong types."""
-    from transformers import AutoConfig
+    from foreshock.jobs.auto_classes import AutoConfig
 
     return AutoConfig.from_pretrained(folder, trust_remote_code=False)

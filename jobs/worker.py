@@ -36,6 +36,7 @@ from foreshock.jobs.records.rows import ERROR_KEY, SCHEMA_VERSION, Row, RowIdent
 from foreshock.jobs.records.shards import Origin, ShardStore, ShardWriter
 from foreshock.jobs.score import score_spec
 from foreshock.jobs.spec import SAMPLED_KINDS, ArrayTask, Checkpoint, JobKind, JobSpec
+from foreshock.jobs.torch_build import torch_build, visible_gpus
 from foreshock.jobs.verify.base import Verifier
 from foreshock.ran import Recorder
 
@@ -361,11 +362,14 @@ def _make_verifier(settings: WorkerSettings, task: ArrayTask) -> Verifier:
 def require_gpus(planned: int) -> None:
     """Raise ForeshockError where the job was given GPUs and torch sees none: it would compute on the CPU, and be named
     a GPU's work."""
-    import torch
-
-    if planned and not torch.cuda.device_count():
-        built = torch.version.cuda or torch.version.hip
-        why = f"torch {torch.__version__} is built without CUDA or ROCm" if built is None else "no driver is visible"
+    if planned and not visible_gpus():
+        build = torch_build()
+        built = build.get("cuda") or build.get("hip")
+        why = (
+            f"torch {build.get('__version__')} is built without CUDA or ROCm"
+            if built is None
+            else "no driver is visible"
+        )
         raise ForeshockError(
             f"this worker was planned for {planned} GPU{'' if planned == 1 else 's'} and sees none on "
             f"{platform.node()}: {why}\n  -> use the gpu image, and leave `nv` of the profile's container unset; "

@@ -106,9 +106,9 @@ def _fine_tune(phase: Phase, layout: ResultsLayout) -> _Builder:
     """A builder that starts from the base run's checkpoint and saves at the recipe's steps; step 0 is the base."""
 
     def write(folder: Path, recipe: Recipe, report: TrainProgress) -> None:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
         from foreshock.batch.demo.training import train
+        from foreshock.jobs.auto_classes import AutoTokenizer
+        from foreshock.jobs.engines.library import AutoModelForCausalLM
 
         start = _base_checkpoint(layout, recipe)
         tokenizer = AutoTokenizer.from_pretrained(start)

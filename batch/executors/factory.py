@@ -7,7 +7,7 @@ from foreshock.batch.executors.base import Executor
 from foreshock.batch.site import Site
 from foreshock.jobs.engines.spec import EngineSpec
 
-_WORKER = ("foreshock.jobs.worker", "transformers.models.auto.tokenization_auto")
+_WORKER = ("foreshock.jobs.worker", "foreshock.jobs.auto_classes")
 
 
 def preload(engine: EngineSpec) -> tuple[str, ...]:

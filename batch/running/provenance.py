@@ -34,6 +34,7 @@ from foreshock.errors import DiskFullError, ForeshockError, StopRequestedError
 from foreshock.image_record import own_record
 from foreshock.jobs.records.jsonl import read_json, write_json
 from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.torch_build import gpu_names, torch_build
 
 
 @functools.cache
@@ -45,9 +46,7 @@ def _installed_packages() -> tuple[str, ...]:
 
 def collect_metadata(secret: str | None = None) -> dict[str, Any]:
     """Everything about the code and the machine that a result may depend on, but the variable named `secret`."""
-    import torch
-
-    image = own_image()
+    image, build = own_image(), torch_build()
     return {
         "foreshock": __version__,
         "git": git_state(),
@@ -56,9 +55,9 @@ def collect_metadata(secret: str | None = None) -> dict[str, Any]:
         "platform": platform.platform(),
         "host": socket.gethostname(),
         "cpus": os.cpu_count(),
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "torch": build.get("__version__"),
+        "cuda": build.get("cuda"),
+        "gpus": gpu_names(),
         "image_digest": image.digest or image.content,
         "image": own_record(),
         "slurm": {name: value for name, value in sorted(os.environ.items()) if re.match(r"SLURM_.*ID$", name)},

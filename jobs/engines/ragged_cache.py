@@ -8,7 +8,8 @@ written in place instead of being concatenated at every step.
 from __future__ import annotations
 
 import torch
-from transformers.cache_utils import Cache, CacheLayerMixin
+
+from foreshock.jobs.engines.library import Cache, CacheLayerMixin
 
 
 class RaggedLayer(CacheLayerMixin):

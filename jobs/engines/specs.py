@@ -8,6 +8,7 @@ from typing import Any
 
 from foreshock.jobs.engines.base import Engine
 from foreshock.jobs.engines.spec import EngineSpec
+from foreshock.jobs.lean_transformers import leave_out_sklearn
 from foreshock.jobs.spec import Checkpoint
 
 
@@ -37,15 +38,18 @@ def _openai() -> Callable[..., Engine]:
 
 def _transformers_model(path: Path, options: Mapping[str, Any]) -> None:
     """It skips a quantisation that it does not know, and takes packed numbers for weights."""
-    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
-
     from foreshock.errors import InputError
     from foreshock.jobs.fingerprint import read_config
 
     stated = read_config(path / "config.json").get("quantization_config")
     method = stated.get("quant_method") if isinstance(stated, Mapping) else None
+    if method is None:
+        return
+    leave_out_sklearn()
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
     known = {str(name).removesuffix("_4bit").removesuffix("_8bit") for name in AUTO_QUANTIZATION_CONFIG_MAPPING}
-    if method is not None and method not in known:
+    if method not in known:
         raise InputError(
             f"transformers does not know the quantisation {method!r} of config.json and would leave it out",
             path=path,

@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM
 
 from foreshock.errors import ForeshockError
 from foreshock.jobs.adapters import AdapterError, base_of, is_adapter, read_adapter
 from foreshock.jobs.engines.exhausted import is_exhaustion
+from foreshock.jobs.engines.library import AutoModelForCausalLM
 from foreshock.jobs.engines.merging import merged_tensors
 from foreshock.jobs.fingerprint import CheckpointError, check_weights
 from foreshock.jobs.quiet_bars import no_library_bars

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.errors import InputError
+from foreshock.jobs.lean_transformers import leave_out_sklearn
 from foreshock.jobs.transformers_config import transformers_config
 from foreshock.jobs.weight_files import read_config
 
@@ -132,7 +133,7 @@ def _unusable(path: Path, error: Exception) -> InputError:
 def _from_files(path: str) -> Tokenizer:
     """By transformers, from the Hugging Face files. Not through mistral-common, which takes the place of tokenizer and
     template where it is installed: one folder would be rendered in two ways."""
-    from transformers import AutoTokenizer
+    from foreshock.jobs.auto_classes import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(path, mistral_format=False, trust_remote_code=False)
     if not tokenizer.chat_template:
@@ -159,6 +160,7 @@ def _is_tekken_alone(path: Path) -> bool:
 def _from_tekken(path: Path) -> Tokenizer:
     """Mistral's own file, converted. Its chat template is the folder's own or none: mistral-common would make one up
     where it is installed."""
+    leave_out_sklearn()
     from transformers.integrations.mistral.tokenizer import convert_tekken_tokenizer
 
     template = path / "chat_template.jinja"
