@@ -21,7 +21,7 @@ from foreshock.batch.status.document import CellStatus, RunStatus, status_docume
 from foreshock.batch.status.of_slurm import cell_states, slurm_report
 from foreshock.batch.status.of_slurm import failures as slurm_failures
 from foreshock.batch.status.of_tables import has_tables, status_of_tables
-from foreshock.batch.status.sealed import Sealed, SealedShards
+from foreshock.batch.status.sealed import SealedShards
 from foreshock.batch.status.watched import watch_lock
 from foreshock.errors import InputError
 from foreshock.jobs.progress import TaskProgress
@@ -30,6 +30,7 @@ from foreshock.jobs.records.behaviour import behaviour_of_run
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout, shard_folder_name
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.ran_records import deviating_shards, planned_by
+from foreshock.jobs.records.sealed_log import Sealed
 from foreshock.jobs.records.shards import count_part_rows
 from foreshock.jobs.spec import SAMPLED_KINDS, JobKind, JobSpec
 

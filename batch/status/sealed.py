@@ -1,8 +1,8 @@
-"""What a run's sealed shards hold, remembered between two looks at the same run.
+"""What a run's sealed shards hold: from the logs of those who sealed them, remembered between two looks at the run.
 
 The manifests of 100,000 shards take seconds to read, and on a network file system minutes. What was read is kept in
 one file of the run; an entry serves as long as its shard has the size and time of change that it was sealed with, which
-is what a manifest would say as well. Deleting the file costs time and nothing else.
+is what a manifest would say as well. Deleting logs or file costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -10,35 +10,18 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from foreshock.durable import atomic_write_bytes
 from foreshock.jobs.records.layout import RunLayout, shard_folder_name
+from foreshock.jobs.records.sealed_log import Sealed, read_sealed_log, sealed_logs
 from foreshock.jobs.records.shards import ShardStore
 from foreshock.jobs.spec import SAMPLED_KINDS, JobKind, JobSpec
 
 _WORTH = 500
 """New entries that are worth a file: smaller runs are read at once."""
-_FORMAT = 4
+_FORMAT = 5
 _SHARED = ("git_commit", "behaviour", "ran")
-_SAMPLED = ("output_tokens", "generate_s", "prefix_queries", "prefix_hits")
-
-
-class Sealed(NamedTuple):
-    """What `status` says of a sealed shard; see `ShardManifest`. `compiles` and `behaviour` count rows."""
-
-    size: int | None
-    mtime_ns: int
-    n_errors: int
-    n_exploits: int
-    git_commit: str | None
-    behaviour: dict[str, list[int]]
-    ran: str | None
-    output_tokens: float
-    generate_s: float
-    prefix_queries: float
-    prefix_hits: float
-    """Tokens sampled, seconds that took, prompt tokens looked for in the prefix cache, those found there."""
 
 
 class SealedShards:
@@ -48,9 +31,15 @@ class SealedShards:
         self._store = ShardStore(layout)
         self._roots = {kind: f"{layout.shards}/{kind.value}/" for kind in JobKind}
         self._file = layout.progress / "sealed-shards.json"
-        self._known: dict[str, Sealed] = _read(layout)
+        self._known, read = _read(layout)
+        self._logs = sealed_logs(layout)
         self._seen: dict[str, Sealed | None] = {}
         self._n_new = 0
+        for name, size in self._logs.items():
+            if read.get(name) != size:
+                entries = dict(read_sealed_log(layout, name))
+                self._n_new += len(entries)
+                self._known.update(entries)
 
     def find(self, spec: JobSpec, folder: str | None = None) -> Sealed | None:
         """None unless the shard is complete and as it was sealed. Each is looked at once.
@@ -88,7 +77,7 @@ class SealedShards:
             return
         kept = {key: found for key, found in self._seen.items() if found is not None}
         with suppress(OSError):
-            atomic_write_bytes(self._file, _encode(kept))
+            atomic_write_bytes(self._file, _encode(kept, self._logs))
             self._n_new = 0
 
     def _look(self, spec: JobSpec, key: str, folder: str) -> Sealed | None:
@@ -105,44 +94,36 @@ class SealedShards:
         if manifest is None:
             return None
         self._n_new += 1
-        return Sealed(
-            manifest.size,
-            manifest.mtime_ns or 0,
-            manifest.n_errors,
-            manifest.n_exploits or 0,
-            manifest.git_commit,
-            manifest.behaviour or {},
-            manifest.ran,
-            *(manifest.timings.get(name, 0.0) for name in _SAMPLED),
-        )
+        return manifest.sealed()
 
 
 def _folder(spec: JobSpec) -> str:
     return shard_folder_name(spec.checkpoint.name, spec.levels[0] if spec.kind in SAMPLED_KINDS else None)
 
 
-def _encode(kept: dict[str, Sealed]) -> bytes:
+def _encode(kept: dict[str, Sealed], logs: dict[str, int]) -> bytes:
     """By column, and what many shards have in common once: a third of the time to read of one list a shard."""
     columns: dict[str, list[Any]] = dict(zip(Sealed._fields, map(list, zip(*kept.values(), strict=True)), strict=True))
-    document: dict[str, Any] = {"format": _FORMAT, "keys": list(kept), "columns": columns}
+    document: dict[str, Any] = {"format": _FORMAT, "logs": logs, "keys": list(kept), "columns": columns}
     for name in _SHARED:
-        distinct = {json.dumps(value): value for value in columns[name]}
+        texts = list(map(repr, columns[name]))
+        distinct = dict(zip(texts, columns[name], strict=True))
         numbers = {text: number for number, text in enumerate(distinct)}
-        columns[name] = [numbers[json.dumps(value)] for value in columns[name]]
+        columns[name] = [numbers[text] for text in texts]
         document[name] = list(distinct.values())
     return json.dumps(document).encode()
 
 
-def _read(layout: RunLayout) -> dict[str, Sealed]:
-    """Empty where there is nothing, or nothing that this version wrote."""
+def _read(layout: RunLayout) -> tuple[dict[str, Sealed], dict[str, int]]:
+    """What was kept, and the sizes of the logs that are in it; empty where this version wrote nothing."""
     try:
         data: Any = json.loads((layout.progress / "sealed-shards.json").read_bytes())
         if data["format"] != _FORMAT:
-            return {}
+            return {}, {}
         columns = data["columns"]
         for name in _SHARED:
             columns[name] = [data[name][number] for number in columns[name]]
         rows = zip(*(columns[name] for name in Sealed._fields), strict=True)
-        return dict(zip(data["keys"], map(Sealed._make, rows), strict=True))
+        return dict(zip(data["keys"], map(Sealed._make, rows), strict=True)), dict(data["logs"])
     except (OSError, ValueError, KeyError, TypeError, IndexError):
-        return {}
+        return {}, {}

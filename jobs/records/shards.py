@@ -25,9 +25,11 @@ from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.lines import Line, LineReader, good_lines, index_shard
 from foreshock.jobs.records.marks import count
 from foreshock.jobs.records.rows import Row, RowIdentity, row_identity
+from foreshock.jobs.records.sealed_log import Sealed, log_sealed
 from foreshock.jobs.spec import JobSpec
 
 _PART_TRAILER = "part_sha256"
+_SAMPLED = ("output_tokens", "generate_s", "prefix_queries", "prefix_hits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,19 @@ class ShardManifest:
     """Size and modification time of the shard when it was sealed: where both still hold, it need not be read."""
     device: str | None = None
     """GPU name, or `cpu`; None where it cannot be told."""
+
+    def sealed(self) -> Sealed:
+        """What `status` says of the shard."""
+        return Sealed(
+            self.size,
+            self.mtime_ns or 0,
+            self.n_errors,
+            self.n_exploits or 0,
+            self.git_commit,
+            self.behaviour or {},
+            self.ran,
+            *(self.timings.get(name, 0.0) for name in _SAMPLED),
+        )
 
     @classmethod
     def read(cls, path: Path) -> ShardManifest:
@@ -225,6 +240,7 @@ class ShardWriter:
             device=self.origin.device,
         )
         write_json(self._layout.manifest_file(self.spec), asdict(manifest))
+        log_sealed(self._layout, manifest.spec_key, manifest.sealed())
         self._store.discard_parts(self.spec)
         return manifest
 

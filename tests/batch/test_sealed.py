@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from foreshock.batch.status import sealed
 from foreshock.batch.status.read import other_code
 from foreshock.batch.status.sealed import SealedShards
 from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.sealed_log import Sealed
 from foreshock.jobs.records.shards import Origin, ShardManifest, ShardStore
 from foreshock.jobs.spec import Checkpoint, JobKind, JobSpec, SamplingParams
 
@@ -41,16 +43,24 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[RunLayout, lis
     return layout, specs
 
 
-def look(layout: RunLayout, specs: list[JobSpec]) -> list[sealed.Sealed | None]:
+def look(layout: RunLayout, specs: list[JobSpec]) -> list[Sealed | None]:
     shards = SealedShards(layout)
     found = [shards.find(one) for one in specs]
     shards.keep()
     return found
 
 
+@pytest.mark.parametrize("logs", ["whole", "torn", "gone"])
 def test_the_second_look_reads_no_manifest_and_says_the_same(
-    run: tuple[RunLayout, list[JobSpec]], monkeypatch: pytest.MonkeyPatch
+    run: tuple[RunLayout, list[JobSpec]], logs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (log,) = (run[0].progress / "sealed").iterdir()
+    if logs == "whole":
+        monkeypatch.setattr(ShardManifest, "read", lambda path: pytest.fail(f"{path} was read"))
+    elif logs == "torn":
+        log.write_bytes(b"\0\0\n{}\n[]\n" + log.read_bytes()[:-20])
+    else:
+        shutil.rmtree(log.parent)
     first = look(*run)
     assert [one and (one.git_commit, one.n_exploits) for one in first] == [(f"commit-{i}", 1) for i in range(3)]
     monkeypatch.setattr(ShardManifest, "read", lambda path: pytest.fail(f"{path} was read"))
@@ -96,6 +106,6 @@ def test_other_code_is_told(commits: dict[str | None, int], planned: str | None,
 
 def test_a_run_that_is_not_ours_is_read_all_the_same(run: tuple[RunLayout, list[JobSpec]]) -> None:
     layout, specs = run
-    layout.progress.parent.mkdir(exist_ok=True)
+    shutil.rmtree(layout.progress)
     layout.progress.write_text("a file where a folder should be")
     assert all(look(layout, specs))
