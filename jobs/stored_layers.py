@@ -1,6 +1,6 @@
 """What the stored tensors of a model's layers say against its config.json.
 
-transformers leaves further layers out without an error, and takes scaled weights for the weights: another model.
+transformers leaves further layers out without an error: another model.
 """
 
 from __future__ import annotations
@@ -9,14 +9,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from foreshock.jobs.safetensors_headers import StoredTensor
-
 _LAYER = re.compile(r"^(?:(?:_orig_mod|module|language_model|model|transformer)\.)*(?:layers|h)\.(\d+)\.")
 _COUNTS = ("num_hidden_layers", "n_layer", "num_layers")
 _PREDICTORS = ("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers")
 """Further layers that predict tokens beyond the next one; a model without them is the same model."""
-_UNSCALED = frozenset({"F64", "F32", "F16", "BF16"})
-"""Data types of weights that are what they say."""
 
 
 def layer_problem(config: Mapping[str, Any], names: Iterable[str]) -> str | None:
@@ -36,20 +32,3 @@ def layer_problem(config: Mapping[str, Any], names: Iterable[str]) -> str | None
 def is_of_a_layer(name: str) -> bool:
     """Whether a stored tensor is part of one of the text model's layers."""
     return _LAYER.match(name) is not None
-
-
-def scale_problem(config: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> str | None:
-    """A layer's weights in 8 bits or fewer of which config.json says no quantisation: whatever they were divided by is
-    lost, and a loader takes them for the weights. None if there are none."""
-    text = config.get("text_config")
-    if config.get("quantization_config") or (isinstance(text, Mapping) and text.get("quantization_config")):
-        return None
-    found = [
-        n for n, t in sorted(stored.items()) if is_of_a_layer(n) and n.endswith("weight") and t.dtype not in _UNSCALED
-    ]
-    if not found:
-        return None
-    return (
-        f"{len(found)} weights are stored as {stored[found[0]].dtype}, first {found[0]!r}, and config.json names no "
-        "quantisation that says how they are scaled"
-    )

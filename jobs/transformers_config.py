@@ -7,7 +7,10 @@ from typing import Any
 
 
 def transformers_config(folder: Path) -> Any:
-    """A PretrainedConfig. Raises what transformers does: OSError, ValueError, KeyError, others for wrong types."""
+    """A PretrainedConfig. Raises what transformers does: OSError, ValueError, KeyError; ValueError for wrong types."""
     from foreshock.jobs.auto_classes import AutoConfig
 
-    return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"{error} (a value of the wrong type)") from error

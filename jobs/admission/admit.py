@@ -23,9 +23,10 @@ from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.engines.rope import rope_switch
 from foreshock.jobs.fingerprint import check_weights, model_fingerprint, read_config
 from foreshock.jobs.prompts.tokenizer import load_tokenizer, tokenizer_digest
+from foreshock.jobs.quantisation import FIX, quantisation_problem
 from foreshock.jobs.safetensors_headers import stored_tensors
 from foreshock.jobs.spec import Checkpoint
-from foreshock.jobs.stored_layers import layer_problem, scale_problem
+from foreshock.jobs.stored_layers import layer_problem
 from foreshock.jobs.ties import read_ties
 from foreshock.jobs.transformers_config import transformers_config
 
@@ -197,14 +198,14 @@ def _ties(path: Path) -> Iterator[Finding]:
         files, config = check_weights(path), read_config(path / "config.json")
         ties = read_ties(path, files, config)
         stored = stored_tensors(files)
-        layers, scales = layer_problem(config, stored), scale_problem(config, stored)
+        layers, quantised = layer_problem(config, stored), quantisation_problem(config, stored, path)
     except (OSError, ValueError, KeyError) as error:
         yield Finding("refused", "weights", " ".join(str(error).split()))
         return
     if layers is not None:
         yield Finding("refused", "layers", layers, "save config.json and weights of one model together")
-    if scales is not None:
-        yield Finding("refused", "quantisation", scales, "save quantization_config with it, or the model in bfloat16")
+    if quantised is not None:
+        yield Finding("refused", "quantisation", quantised, FIX)
     problem, contradiction = ties.problem(), ties.contradiction()
     if problem is not None:
         yield Finding("refused", "output layer", problem, "save the model with its output layer, or correct the flag")

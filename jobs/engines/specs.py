@@ -8,7 +8,6 @@ from typing import Any
 
 from foreshock.jobs.engines.base import Engine
 from foreshock.jobs.engines.spec import EngineSpec
-from foreshock.jobs.lean_transformers import leave_out_sklearn
 from foreshock.jobs.spec import Checkpoint
 
 
@@ -37,24 +36,9 @@ def _openai() -> Callable[..., Engine]:
 
 
 def _transformers_model(path: Path, options: Mapping[str, Any]) -> None:
-    """It skips a quantisation that it does not know, and takes packed numbers for weights."""
-    from foreshock.errors import InputError
-    from foreshock.jobs.fingerprint import read_config
+    from foreshock.jobs.engines.known_quantisation import require_known_quantisation
 
-    stated = read_config(path / "config.json").get("quantization_config")
-    method = stated.get("quant_method") if isinstance(stated, Mapping) else None
-    if method is None:
-        return
-    leave_out_sklearn()
-    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
-
-    known = {str(name).removesuffix("_4bit").removesuffix("_8bit") for name in AUTO_QUANTIZATION_CONFIG_MAPPING}
-    if method not in known:
-        raise InputError(
-            f"transformers does not know the quantisation {method!r} of config.json and would leave it out",
-            path=path,
-            fix="use engine vllm, or a transformers that knows it, or save the model in bfloat16",
-        )
+    require_known_quantisation(path)
 
 
 def _vllm_model(path: Path, options: Mapping[str, Any]) -> None:

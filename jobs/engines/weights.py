@@ -9,6 +9,7 @@ swapped like any others, so several adapters share one built model.
 
 from __future__ import annotations
 
+import pickle
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,10 +22,13 @@ from safetensors import safe_open
 from foreshock.errors import ForeshockError
 from foreshock.jobs.adapters import AdapterError, base_of, is_adapter, read_adapter
 from foreshock.jobs.engines.exhausted import is_exhaustion
+from foreshock.jobs.engines.known_quantisation import require_known_quantisation
 from foreshock.jobs.engines.library import AutoModelForCausalLM
 from foreshock.jobs.engines.merging import merged_tensors
-from foreshock.jobs.fingerprint import CheckpointError, check_weights
+from foreshock.jobs.fingerprint import CheckpointError, check_weights, read_config
+from foreshock.jobs.quantisation import FIX, quantisation_problem
 from foreshock.jobs.quiet_bars import no_library_bars
+from foreshock.jobs.safetensors_headers import StoredTensor, stored_tensors
 from foreshock.jobs.stored_layers import is_of_a_layer
 from foreshock.jobs.transformers_config import transformers_config
 
@@ -36,12 +40,39 @@ _CONFIG_KEYS_WITHOUT_EFFECT = ("_name_or_path", "transformers_version", "dtype",
 
 def read_model_config(path: Path) -> Any:
     """The model configuration of a complete checkpoint, of the base for an adapter. Raises CheckpointError."""
-    check_weights(path)
+    files = check_weights(path)
     folder = base_of(path) if is_adapter(path) else path
+    _require_quantisation(folder, files if folder == path else check_weights(folder))
     try:
         return transformers_config(folder)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{folder / 'config.json'}: transformers cannot read it: {error}") from error
+
+
+def _require_quantisation(folder: Path, files: Iterable[Path]) -> None:
+    """Raise CheckpointError where config.json's quantisation and the stored tensors make no model."""
+    stored = stored_tensors(files)
+    for file in files:
+        if file.suffix != ".safetensors":
+            stored |= _pickled(file)
+    problem = quantisation_problem(read_config(folder / "config.json"), stored, folder)
+    if problem is not None:
+        raise CheckpointError(problem, path=folder, fix=FIX)
+    require_known_quantisation(folder)
+
+
+def _pickled(file: Path) -> dict[str, StoredTensor]:
+    """Names and types of a .bin file's tensors, without their numbers; none of one that only loading can judge."""
+    try:
+        held = torch.load(file, map_location="meta", mmap=True, weights_only=True)
+    except (OSError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError):
+        return {}
+    names = {torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2", torch.int8: "I8", torch.uint8: "U8"}
+    return {
+        name: StoredTensor(file, names.get(tensor.dtype, "F32"), tuple(tensor.shape), 0, 0)
+        for name, tensor in (held.items() if isinstance(held, dict) else ())
+        if isinstance(tensor, torch.Tensor)
+    }
 
 
 def same_architecture(one: Any, other: Any) -> bool:

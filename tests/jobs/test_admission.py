@@ -231,19 +231,6 @@ def test_layers_and_quantisations_that_would_be_left_out_are_refused(tiny: Check
         look(point).require()
 
 
-def test_numbers_whose_scale_is_lost_are_refused(tiny: Checkpoint, tmp_path: Path) -> None:
-    point = copy(tiny, tmp_path)
-    file = point.path / "model.safetensors"
-    tensors = load_file(file)
-    name = "model.layers.0.self_attn.q_proj.weight"
-    save_file(tensors | {name: (tensors[name] * 9).to(torch.int8)}, file, metadata={"format": "pt"})
-    with pytest.raises(InputError, match=r"1 weights are stored as I8, first 'model\.layers\.0\.self_attn\.q_proj"):
-        look(point).require()
-    edit(point.path / "config.json", quantization_config="int8")
-    with pytest.raises(InputError, match=r"config\.json: transformers cannot read it"):
-        look(point)
-
-
 def test_another_process_does_not_look_again(tiny: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     point, looks = copy(tiny, tmp_path), []
     look_at = admit_module._look

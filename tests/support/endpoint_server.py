@@ -412,8 +412,8 @@ def _add_logprobs(
         choice["logprobs"] = {"content": content}
         return
     if chat:
-        entries = [{"token": str(i), "logprob": first[i]} for i in best]
-        choice["logprobs"] = {"content": [{"token": str(best[0]), "logprob": first[best[0]], "top_logprobs": entries}]}
+        top = [{"token": tokenizer.decode([i]), "logprob": first[i]} for i in best]
+        choice["logprobs"] = {"content": [top[0] | {"top_logprobs": top}]}
         return
     if body.get("echo") and state.echo:
         everything = [*ids, *tokens]

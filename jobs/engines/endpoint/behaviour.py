@@ -7,14 +7,21 @@ llama.cpp's server takes `stop_token_ids` without a word and ignores it, and wit
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from foreshock.errors import InputError
 from foreshock.jobs.engines.base import FinishReason, GenerationRequest
 from foreshock.jobs.engines.endpoint.http import BadAnswerError, EndpointClient, RefusedError
-from foreshock.jobs.engines.endpoint.protocol import CHAT, Completion, generation_body, prompt_fields, read_completion
+from foreshock.jobs.engines.endpoint.protocol import (
+    Completion,
+    Question,
+    ask_logprobs,
+    generation_body,
+    read_completion,
+    require_same_prompt,
+)
 from foreshock.jobs.prompts.tokenizer import Tokenizer, decode, encode_prompt
 
 _LENGTH = 6
@@ -44,19 +51,19 @@ class _Asker:
     client: EndpointClient
     path: str
     model: str
-    prompt: tuple[int, ...]
+    asked: Question
     tokenizer: Tokenizer
     wide: bool
     logprobs: bool
 
     async def ask(self, how: Behaviour, stops: tuple[int, ...], bias: Mapping[str, float] | None = None) -> Completion:
         """One greedy continuation of the probe's prompt. Raises RefusedError or BadAnswerError."""
-        request = GenerationRequest(0, self.prompt, 0, _LENGTH, temperature=0.0, stop_token_ids=stops)
+        request = GenerationRequest(0, self.asked.ids, 0, _LENGTH, temperature=0.0, stop_token_ids=stops)
         texts = [decode(self.tokenizer, (token,)) for token in stops]
         body = generation_body(
             self.model,
             request,
-            prompt_fields(self.prompt, None),
+            self.asked.fields,
             texts,
             wide=self.wide,
             stop_ids=how.stop_ids,
@@ -65,7 +72,7 @@ class _Asker:
         if bias is not None:
             body["logit_bias"] = dict(bias)
         if self.logprobs:  # some servers tell the tokens' ids with them alone
-            body["logprobs"] = 1
+            body |= ask_logprobs(self.path, 1)
         return await self.client.post(self.path, body, lambda answer: read_completion(answer, None, stops))
 
     def ids(self, said: Completion) -> tuple[int, ...]:
@@ -77,16 +84,14 @@ async def judge_behaviour(
     client: EndpointClient,
     path: str,
     model: str,
-    prompt: Sequence[int],
+    asked: Question,
     tokenizer: Tokenizer,
     *,
     wide: bool,
     logprobs: bool = False,
 ) -> Behaviour:
     """Force a stop token and the end of a turn. Raises InputError for a server that does not stop where it is told."""
-    if path == CHAT:
-        return Behaviour(unproven=("chat/completions: that stop tokens end a continuation is taken on trust",))
-    asker = _Asker(client, path, model, tuple(prompt), tokenizer, wide, logprobs)
+    asker = _Asker(client, path, model, asked, tokenizer, wide, logprobs)
     try:
         plain = await asker.ask(Behaviour(ignore_eos=wide), ())
     except ValueError as error:
@@ -94,8 +99,20 @@ async def judge_behaviour(
     said = asker.ids(plain)
     if not said:
         return Behaviour(unproven=("the probe's continuation is empty, so no stop token could be forced",))
-    how = await _stops(asker, Behaviour(ignore_eos=wide, first=said[0]), said, ids_told=plain.token_ids is not None)
+    begun = Behaviour(ignore_eos=wide, first=said[0], unproven=_other_prompt(plain, asked))
+    how = await _stops(asker, begun, said, ids_told=plain.token_ids is not None)
     return await _end_of_turn(asker, how, said)
+
+
+def _other_prompt(told: Completion, asked: Question) -> tuple[str, ...]:
+    """That the server renders the probe's conversation in another way; rows are each held against what it read."""
+    if asked.conversation is None:
+        return ()
+    try:
+        require_same_prompt(told, asked.ids)
+    except ValueError as error:
+        return (f"chat/completions: of a message to be continued {error}; such rows are refused one by one",)
+    return ()
 
 
 async def _stops(asker: _Asker, how: Behaviour, said: tuple[int, ...], *, ids_told: bool) -> Behaviour:
@@ -131,13 +148,18 @@ async def _end_of_turn(asker: _Asker, how: Behaviour, said: tuple[int, ...]) -> 
     try:
         biased = await asker.ask(how, (), {str(other): _FORCED})
         heeded = asker.ids(biased)[:1] == (other,)
-        if not heeded:
-            return replace(how, unproven=(*how.unproven, unproven))
-        for way in (how, replace(how, ignore_eos=False)):
-            found = await asker.ask(way, (end,), {str(end): _FORCED})
-            if found.finish_reason is FinishReason.STOP and len(asker.ids(found)) == 0:
-                return way
     except (RefusedError, BadAnswerError, ValueError):
+        heeded = False
+    unread = not heeded
+    for way in (how, replace(how, ignore_eos=False)) if heeded else ():
+        try:
+            found = await asker.ask(way, (end,), {str(end): _FORCED})
+        except (RefusedError, BadAnswerError, ValueError):
+            unread = True  # it went on, and with what is not told: another way may still end it
+            continue
+        if found.finish_reason is FinishReason.STOP and len(asker.ids(found)) == 0:
+            return way
+    if unread:
         return replace(how, unproven=(*how.unproven, unproven))
     raise InputError(
         f"{asker.client.base_url}: the end of a turn, token {end}, does not end a continuation even when it is forced",

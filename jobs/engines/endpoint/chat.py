@@ -7,11 +7,17 @@ server would continue another text than the one planned.
 
 from __future__ import annotations
 
+from typing import Any
+
+from foreshock.errors import InputError
+from foreshock.jobs.engines.endpoint.protocol import CHAT, Question, prompt_fields
 from foreshock.jobs.prompts.base import Conversation
 from foreshock.jobs.prompts.chat_template import TemplateError, apply_template
 from foreshock.jobs.prompts.settings import PromptSettings
-from foreshock.jobs.prompts.tokenizer import Tokenizer, decode
+from foreshock.jobs.prompts.tokenizer import Tokenizer, decode, encode_prompt
 
+_BEGUN = "One, two,"
+_COUNT = "Count from one to ten."
 _MARK = "\u2063MESSAGE\u2063"
 
 
@@ -33,6 +39,38 @@ def continued_messages(
         "the chat template does not begin an assistant's message where the run's prompt opens the reasoning, so "
         "chat/completions cannot continue it; use engine.options.mode: completions"
     )
+
+
+def probe_question(tokenizer: Tokenizer, path: str) -> Question:
+    """What a server is tried with: token ids, or in chat mode a message of ours that it is to continue, with the ids
+    that the template makes of it. Raises InputError where the template begins no message, so that no row could be
+    sent."""
+    if path != CHAT:
+        ids = encode_prompt(tokenizer, f"{_COUNT[:-1]}: {_BEGUN.lower()}") or (0, 1, 2)
+        return Question(ids, prompt_fields(ids, None))
+    conversation = Conversation(None, _COUNT, PromptSettings().arguments())
+    header = _header(tokenizer, [{"role": "user", "content": _COUNT}], PromptSettings())
+    if header is None:
+        raise InputError(
+            "mode chat needs a chat template that begins an assistant's message, and this tokenizer has none",
+            fix="use engine.options.mode: completions, or name the tokenizer with checkpoints.tokenizer",
+        )
+    ids = encode_prompt(tokenizer, header + _BEGUN)
+    return Question(ids, _continued(tokenizer, conversation, ids), conversation)
+
+
+def further_question(tokenizer: Tokenizer, asked: Question, token: int) -> Question | None:
+    """The same question with one more token; None where its text in a message reads as other tokens."""
+    ids = (*asked.ids, token)
+    if asked.conversation is None:
+        return Question(ids, prompt_fields(ids, None))
+    if encode_prompt(tokenizer, decode(tokenizer, ids)) != ids:
+        return None
+    return Question(ids, _continued(tokenizer, asked.conversation, ids), asked.conversation)
+
+
+def _continued(tokenizer: Tokenizer, conversation: Conversation, ids: tuple[int, ...]) -> dict[str, Any]:
+    return prompt_fields(ids, continued_messages(tokenizer, conversation, ids), conversation.template_args)
 
 
 def _header(tokenizer: Tokenizer, messages: list[dict[str, str]], settings: PromptSettings) -> str | None:

@@ -34,7 +34,7 @@ from foreshock.jobs.engines.base import (
     never,
 )
 from foreshock.jobs.engines.endpoint.behaviour import judge_behaviour, require_finite_tokens
-from foreshock.jobs.engines.endpoint.chat import continued_messages
+from foreshock.jobs.engines.endpoint.chat import continued_messages, further_question, probe_question
 from foreshock.jobs.engines.endpoint.http import EndpointClient, RefusedError, UnreachableError
 from foreshock.jobs.engines.endpoint.identity import ServedModel, Watch, choose_model, fill_placeholders, read_models
 from foreshock.jobs.engines.endpoint.probe import probe_generation, probe_scoring
@@ -43,6 +43,7 @@ from foreshock.jobs.engines.endpoint.protocol import (
     COMPLETIONS,
     Completion,
     ScoreWay,
+    ask_logprobs,
     generation_body,
     prompt_fields,
     read_completion,
@@ -197,13 +198,13 @@ class OpenAIEngine(Closing):
 
     async def _recognise(self, client: EndpointClient, checkpoint: Checkpoint, tokenizer: Tokenizer) -> Served:
         model = await self._listed(client, checkpoint)
-        probe = encode_prompt(tokenizer, "Count from one to ten: one, two,") or (0, 1, 2)
-        abilities = await probe_generation(client, self._path, model.id, probe)
+        asked = probe_question(tokenizer, self._path)
+        abilities = await probe_generation(client, self._path, model.id, asked)
         behaviour = await judge_behaviour(
             client,
             self._path,
             model.id,
-            probe,
+            asked,
             tokenizer,
             wide=abilities.wide,
             logprobs=abilities.distribution is not None,
@@ -212,7 +213,7 @@ class OpenAIEngine(Closing):
         watch = Watch(client, model, abilities, self._path, self._interval_s)
         client.on_fault = watch.fault
         return Served(
-            client, model, abilities, watch, tokenizer, stated_vocab_size(checkpoint.path) or len(tokenizer), probe
+            client, model, abilities, watch, tokenizer, stated_vocab_size(checkpoint.path) or len(tokenizer), asked
         )
 
     def covers(self, n_tokens: int, longer: int) -> bool:
@@ -277,7 +278,7 @@ class OpenAIEngine(Closing):
             ignore_eos=how.ignore_eos,
         )
         if served.abilities.distribution is not None:  # the drawn tokens' own: not finite where the logits were not
-            body["logprobs"] = True if self._path == CHAT else 1
+            body |= ask_logprobs(self._path, 1)
 
         def read(answer: Mapping[str, Any]) -> Completion:
             require_finite_tokens(answer)
@@ -357,8 +358,9 @@ class OpenAIEngine(Closing):
         """Why prefills cannot be scored at this temperature, told by a short prompt; None if they can be."""
         require_scoring_temperature(temperature)
         served = self._loaded()
-        ids = (*served.probe, *served.probe)
-        (found,) = self.score([ScoreRequest(0, ids, len(served.probe))], temperature)
+        asked = served.asked
+        start = len(asked.ids) - 1
+        (found,) = self.score([ScoreRequest(0, asked.ids, start, asked.conversation)], temperature)
         return found.error
 
     # -- helpers
@@ -367,8 +369,15 @@ class OpenAIEngine(Closing):
         """How prompts are scored, held against a token of which the server told the log-probability when it drew it."""
         first, told = served.abilities.behaviour.first, served.abilities.distribution or {}
         likeliest = None if first is None else told.get(decode(served.tokenizer, (first,)))
-        known = None if first is None or likeliest is None else (first, likeliest)
-        return await probe_scoring(served.client, self._path, served.model.id, served.probe, served.vocab_size, known)
+        further = None if first is None else further_question(served.tokenizer, served.asked, first)
+        return await probe_scoring(
+            served.client,
+            self._path,
+            served.model.id,
+            further or served.asked,
+            served.vocab_size,
+            None if further is None else likeliest,
+        )
 
     def _stream(
         self,

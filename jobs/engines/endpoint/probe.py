@@ -6,7 +6,7 @@ may drop it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,9 @@ from foreshock.jobs.engines.endpoint.identity import Distribution, read_distribu
 from foreshock.jobs.engines.endpoint.protocol import (
     CHAT,
     PromptScores,
+    Question,
     ScoreWay,
+    ask_logprobs,
     echo_body,
     generation_body,
     read_completion,
@@ -26,8 +28,6 @@ from foreshock.jobs.engines.endpoint.protocol import (
     read_prompt_logprobs,
     score_body,
 )
-
-_QUESTION = [{"role": "user", "content": "Count from one to ten."}]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +67,13 @@ class Abilities:
         return [*found, *self.behaviour.unproven]
 
 
-async def probe_generation(client: EndpointClient, path: str, model: str, prompt: Sequence[int]) -> Abilities:
+async def probe_generation(client: EndpointClient, path: str, model: str, asked: Question) -> Abilities:
     """Ask for one greedy token, with every extension first, then with fewer. Raises InputError if none is taken."""
-    fields: dict[str, Any] = {"prompt": list(prompt)} if path != CHAT else {"messages": _QUESTION}
-    request = GenerationRequest(0, tuple(prompt), seed=0, max_tokens=1, temperature=0.0)
-    logprobs: dict[str, Any] = {"logprobs": 5} if path != CHAT else {"logprobs": True, "top_logprobs": 5}
+    request = GenerationRequest(0, asked.ids, seed=0, max_tokens=1, temperature=0.0)
     last: RefusedError | None = None
     for wide in (True, False):
-        for extra in (logprobs, {}):
-            body = generation_body(model, request, fields, (), wide=wide) | extra
+        for extra in (ask_logprobs(path, 5), {}):
+            body = generation_body(model, request, asked.fields, (), wide=wide) | extra
             try:
                 answer = await client.post(path, body, dict)
                 completion = read_completion(answer, None, ())
@@ -104,34 +102,24 @@ async def probe_generation(client: EndpointClient, path: str, model: str, prompt
 
 
 async def probe_scoring(
-    client: EndpointClient,
-    path: str,
-    model: str,
-    prompt: Sequence[int],
-    vocab: int,
-    known: tuple[int, float] | None = None,
+    client: EndpointClient, path: str, model: str, asked: Question, vocab: int, known: float | None = None
 ) -> ScoreWay:
-    """How the server gives log-probabilities of a prompt, tried on a short one. `known`: the token it draws first after
-    that prompt, and with what log-probability, which scoring must reproduce."""
-    if known is not None and path != CHAT:
-        prompt = (*prompt, known[0])
-    fields: dict[str, Any] = {"prompt": list(prompt)} if path != CHAT else {"messages": _QUESTION}
-    n = len(prompt)
+    """How the server gives log-probabilities of a prompt, tried on a short one. `known`: that of the prompt's last
+    token as the server told it when it drew it, which scoring must reproduce; None where it told nothing."""
+    n = len(asked.ids)
 
     def by_field(answer: Mapping[str, Any]) -> bool:
-        if path == CHAT:  # its prompt is the server's own rendering
-            return isinstance(answer.get("prompt_logprobs"), list)
-        return right(read_prompt_logprobs(answer, None, prompt, 1, 1.0, vocab, 1))
+        return right(read_prompt_logprobs(answer, None, asked.ids, 1, 1.0, vocab, 1))
 
     def by_echo(answer: Mapping[str, Any]) -> bool:
         return right(read_echo(answer, None, n, 1))
 
     def right(scores: PromptScores) -> bool:
-        return known is None or same_logprob(scores.logprobs[-1], known[1])
+        return same_logprob(scores.logprobs[-1], known)
 
-    ways = [(ScoreWay.PROMPT_LOGPROBS, score_body(model, fields, 1), by_field)]
+    ways = [(ScoreWay.PROMPT_LOGPROBS, score_body(model, asked.fields, 1), by_field)]
     if path != CHAT:
-        ways.append((ScoreWay.ECHO, echo_body(model, fields), by_echo))
+        ways.append((ScoreWay.ECHO, echo_body(model, asked.fields), by_echo))
     for way, body, read in ways:
         try:
             answer = await client.post(path, body, dict)

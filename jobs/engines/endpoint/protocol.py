@@ -18,6 +18,7 @@ from typing import Any
 from foreshock.jobs.engines.base import FinishReason, GenerationRequest
 from foreshock.jobs.engines.endpoint.http import BadAnswerError, WrongModelError
 from foreshock.jobs.engines.tempered import tempered_logprob
+from foreshock.jobs.prompts.base import Conversation
 
 COMPLETIONS, CHAT = "completions", "chat/completions"
 
@@ -54,6 +55,16 @@ class ScoreWay(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """A prompt that a server is tried with: the ids that it is to read, the fields that say it, and in chat mode the
+    conversation behind them."""
+
+    ids: tuple[int, ...]
+    fields: Mapping[str, Any]
+    conversation: Conversation | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """One continuation as the server tells it; None where it does not. `by_logprobs`: its ids stood beside their
     log-probabilities only."""
@@ -74,6 +85,11 @@ class PromptScores:
     logprobs: tuple[float, ...]
     uncertainty: float = 0.0
     partial: bool = False
+
+
+def ask_logprobs(path: str, top: int) -> dict[str, Any]:
+    """Fields that ask for the drawn tokens' log-probabilities, and for those of the `top` likeliest at each place."""
+    return {"logprobs": True, "top_logprobs": top} if path == CHAT else {"logprobs": top}
 
 
 def prompt_fields(

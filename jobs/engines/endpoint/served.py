@@ -9,6 +9,7 @@ from foreshock.jobs.engines.admission import ModelLimits
 from foreshock.jobs.engines.endpoint.http import EndpointClient, RefusedError, WrongModelError
 from foreshock.jobs.engines.endpoint.identity import ServedModel, Watch
 from foreshock.jobs.engines.endpoint.probe import Abilities
+from foreshock.jobs.engines.endpoint.protocol import Question
 from foreshock.jobs.prompts.tokenizer import Tokenizer, decode
 
 
@@ -22,7 +23,7 @@ class Served:
     watch: Watch
     tokenizer: Tokenizer
     vocab_size: int
-    probe: tuple[int, ...]
+    asked: Question
 
     @property
     def limits(self) -> ModelLimits:

@@ -7,6 +7,8 @@ from pathlib import Path
 from foreshock.errors import InputError
 from foreshock.jobs.engines.rope import LONGROPE, rope_switch
 from foreshock.jobs.fingerprint import check_weights, read_config
+from foreshock.jobs.quantisation import FIX, quantisation_problem
+from foreshock.jobs.safetensors_headers import stored_tensors
 from foreshock.jobs.ties import read_ties
 from foreshock.jobs.transformers_config import transformers_config
 from foreshock.jobs.weight_files import further_safetensors
@@ -25,7 +27,11 @@ def require_alike(path: Path, max_model_len: int | None) -> None:
             path=path,
             fix="move the files that are no part of the model to another directory, or use engine transformers",
         )
-    contradiction = read_ties(path, check_weights(path), read_config(path / "config.json")).contradiction()
+    config, files = read_config(path / "config.json"), check_weights(path)
+    problem = quantisation_problem(config, stored_tensors(files), path)
+    if problem is not None:
+        raise InputError(problem, path=path, fix=FIX)
+    contradiction = read_ties(path, files, config).contradiction()
     if contradiction is not None:
         raise InputError(
             contradiction,

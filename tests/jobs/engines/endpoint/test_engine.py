@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -326,26 +328,60 @@ def test_stop_tokens_that_are_taken_and_not_heeded_are_sent_as_text(tiny: Checkp
     assert {i: r.text for i, r in found.items()} == {i: r.text for i, r in expected.items()}
 
 
-def test_a_server_whose_ignore_eos_never_ends_a_turn_is_asked_without_it(tiny: Checkpoint) -> None:
-    with Server(tiny, FakeBackend(tiny), biases=True, suppresses_eos=True) as server, connected(server) as engine:
+MODES = pytest.mark.parametrize("mode", ["completions", "chat"])
+
+
+def asked(engine: OpenAIEngine, mode: str) -> GenerationRequest:
+    """A request that the mode can send: in chat mode it needs the conversation that it was rendered from."""
+    if mode == "completions":
+        return request(0)
+    assert engine._served is not None
+    question = engine._served.asked
+    return replace(request(0), prompt_token_ids=question.ids, conversation=question.conversation)
+
+
+@MODES
+def test_a_server_whose_ignore_eos_never_ends_a_turn_is_asked_without_it(tiny: Checkpoint, mode: str) -> None:
+    served = Server(tiny, FakeBackend(tiny), biases=True, suppresses_eos=True)
+    with served as server, connected(server, mode=mode) as engine:
         engine.load(tiny)
         assert any("never ends a turn" in note for note in engine.notes)
-        list(engine.generate([request(0)]))
+        (found,) = engine.generate([asked(engine, mode)])
+        assert found.error is None
         assert "ignore_eos" not in server.bodies[-1]
 
 
-def test_a_right_server_is_believed_once_it_was_forced(tiny: Checkpoint) -> None:
-    with Server(tiny, FakeBackend(tiny), biases=True) as server, connected(server) as engine:
+@MODES
+def test_a_right_server_is_believed_once_it_was_forced(tiny: Checkpoint, mode: str) -> None:
+    with Server(tiny, FakeBackend(tiny), biases=True) as server, connected(server, mode=mode) as engine:
         engine.load(tiny)
         assert engine.notes == []
 
 
-def test_a_server_that_stops_nowhere_is_refused(tiny: Checkpoint) -> None:
+@MODES
+def test_a_server_that_stops_nowhere_is_refused(tiny: Checkpoint, mode: str) -> None:
     deaf = _Deaf(tiny)
     told = pytest.raises(InputError, match="does not stop where it is told")
     served = Server(tiny, deaf, heeds_stop_ids=False, tells_ids=False)
-    with served as server, connected(server) as engine, told:
+    with served as server, connected(server, mode=mode) as engine, told:
         engine.load(tiny)
+
+
+def test_a_server_that_renders_a_conversation_in_another_way_is_told_at_load(tiny: Checkpoint) -> None:
+    served = Server(tiny, FakeBackend(tiny), changes_prompt=lambda ids: [*ids, 2])  # ends the message, as many do
+    with served as server, connected(server, mode="chat") as engine:
+        engine.load(tiny)
+        assert any("of a message to be continued the server read other token ids" in note for note in engine.notes)
+        (found,) = engine.generate([asked(engine, "chat")])
+    assert "other token ids than the run's own" in (found.error or "")
+
+
+def test_chat_mode_without_a_template_that_begins_a_message_is_refused(tiny: Checkpoint, tmp_path: Path) -> None:
+    point = Checkpoint("run", tiny.step, Path(shutil.copytree(tiny.path, tmp_path / tiny.path.name)))
+    (point.path / "chat_template.jinja").unlink()
+    told = pytest.raises(InputError, match="needs a chat template that begins an assistant's message")
+    with Server(point, FakeBackend(point)) as server, connected(server, mode="chat") as engine, told:
+        engine.load(point)
 
 
 class _Deaf(FakeBackend):
@@ -353,11 +389,15 @@ class _Deaf(FakeBackend):
         return super().generate(replace(request, stop=(), stop_token_ids=()))
 
 
-def test_scores_that_contradict_what_the_server_draws_by_are_refused(tiny: Checkpoint, backend: ModelBackend) -> None:
-    with Server(tiny, backend, score_error=1.0, echo=False) as server, connected(server) as engine:
+@MODES
+@pytest.mark.parametrize("wrong", [0.0, 1.0])
+def test_scores_that_contradict_what_the_server_draws_by_are_refused(
+    tiny: Checkpoint, backend: ModelBackend, mode: str, wrong: float
+) -> None:
+    with Server(tiny, backend, score_error=wrong, echo=False) as server, connected(server, mode=mode) as engine:
         engine.load(tiny)
-        (found,) = engine.score([ScoreRequest(0, request(0, 20).prompt_token_ids, 6)], 1.0)
-    assert "or not those that it draws by" in (found.error or "")
+        problem = engine.scoring_problem(1.0)
+    assert (problem is None) if wrong == 0 else ("or not those that it draws by" in str(problem))
 
 
 def test_as_many_likeliest_tokens_are_asked_for_as_settle_a_score(tiny: Checkpoint, backend: ModelBackend) -> None:
