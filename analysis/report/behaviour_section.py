@@ -13,6 +13,7 @@ from markupsafe import Markup
 from foreshock.analysis.figures import write_csv
 from foreshock.analysis.page.sections import Part, ReportTable, Section, bullets, html_table, paragraph
 from foreshock.jobs.records.behaviour import alarms, behaviour_of_run
+from foreshock.jobs.records.checkpoint_names import gathered
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.marks import MEASURES
 from foreshock.jobs.records.planfile import PlanFile
@@ -29,7 +30,7 @@ def behaviour_section(runs: Sequence[RunLayout], folder: Path, names: Mapping[st
         plan = PlanFile.read(layout)
         record = plan.extra.get("admission") or {}
         warnings += [prefix + _difference(found) for found in record.get("differences", ())]
-        notes += [prefix + note for note in record.get("notes", ())]
+        notes += [prefix + note for note in gathered(record.get("notes", ()), record.get("checkpoints", ()))]
         found = behaviour_of_run(layout, plan)
         warnings += [prefix + alarm for alarm in alarms(found)]
         for own in found:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.verify.consistency import ProblemCheck, check_from_json, check_problems
 from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.problems import problem_digest
-from foreshock.jobs.verify.registry import create_verifier
+from foreshock.jobs.verify.registry import VERIFIERS, create_verifier
 
 EXTRA = "problem_checks"
 """Key of the plan's `extra`."""
@@ -47,6 +47,7 @@ class CheckedProblems:
             "not_checked": self.not_checked,
             "inconsistent": [check.to_json() for check in self.inconsistent],
             "without_verdict": [check.problem_id for check in self.checks if check.consistent is None],
+            "without_exploit": [check.problem_id for check in self.checks if check.untried],
             "kept": self.kept,
         }
 
@@ -90,7 +91,10 @@ def checks_of(
     identity: str,
     cache: Path | None = None,
 ) -> list[ProblemCheck]:
-    """A check of each problem, from the cache or the real sandbox. `options` are the common ones of every verifier."""
+    """A check of each problem, from the cache or the real sandbox. `options` are the common ones of every verifier.
+
+    Where an exploit misses, the reasons end with the weakness that there really is.
+    """
     label = f"{identity}-{options.get('timeout_s')}s{'-weak' if options.get('allow_weak_sandbox') else ''}"
     path = (cache or cache_folder()) / (re.sub(r"[^\w.-]+", "-", label) + ".jsonl")
     known = _read_cache(path)
@@ -104,7 +108,18 @@ def checks_of(
             }
         known |= found
         _write_cache(path, known)
-    return [known[digest] for digest in digests]
+    weakness = VERIFIERS.get(verifier).weakness
+    return [_explained(known[digest], problem, weakness) for problem, digest in zip(problems, digests, strict=True)]
+
+
+def _explained(check: ProblemCheck, problem: Problem, weakness: Callable[[Problem], str | None]) -> ProblemCheck:
+    try:
+        there_is = weakness(problem)
+    except InputError as error:
+        return replace(check, consistent=False, reasons=(str(error),))
+    if there_is is None or not check.missed:
+        return check
+    return replace(check, reasons=(*check.reasons, f"what {problem.exploit_type} checks here: {there_is}"))
 
 
 def cache_folder() -> Path:

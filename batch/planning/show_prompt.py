@@ -10,6 +10,7 @@ from foreshock.batch.planning.lengths import context_length
 from foreshock.batch.planning.make_plan import RunPlan, load_traces, worker_settings
 from foreshock.batch.planning.problems import load_run_problems
 from foreshock.errors import InputError
+from foreshock.jobs.admission.admit import require_prompts
 from foreshock.jobs.inputs import RunInputs
 from foreshock.jobs.prompts.of_run import rendering, run_format
 from foreshock.jobs.prompts.problem_prompt import build_user_message, instructions_text
@@ -27,9 +28,10 @@ def show_prompt(
 ) -> dict[str, Any]:
     """The prompt of one row as plain data: by default the first task with a trace, at the largest level, of the first
     checkpoint. Raises InputError for a checkpoint, level or task that the run does not have, and for a prefill that
-    cannot be forced."""
+    cannot be forced, and whatever the plan would refuse of the tokenizer."""
     settings = worker_settings(config)
     found = chosen_checkpoint(discover_checkpoints(config.checkpoints), checkpoint)
+    require_prompts(found)
     verifier = verifier_facts(config.verifier.name, config.verifier.options)
     problems = load_run_problems(config.problems, verifier.exploit_types)
     traces = load_traces(config, problems)

@@ -16,6 +16,7 @@ from foreshock.batch.planning.problem_checks import EXTRA
 from foreshock.batch.planning.show_prompt import prompt_of_plan
 from foreshock.batch.site import Site
 from foreshock.jobs.engines.registry import ENGINES
+from foreshock.jobs.records.checkpoint_names import gathered
 from foreshock.jobs.records.layout import ResultsLayout
 from foreshock.jobs.records.problem_checks import check_lines
 from foreshock.jobs.scoring import scoring_temperature
@@ -51,7 +52,7 @@ def summarise(plan: RunPlan, site: Site) -> dict[str, Any]:
             for s in plan.file.skipped
         ],
         "notes": [
-            *plan.file.extra[ADMISSION]["notes"],
+            *gathered(plan.file.extra[ADMISSION]["notes"], plan.file.extra[ADMISSION]["checkpoints"]),
             *check_lines(plan.file.extra[EXTRA]),
             *_scoring_notes(plan),
             *hybrid_notes(plan),

@@ -129,13 +129,7 @@ def _tokenizer(checkpoint: Checkpoint) -> Finding:
     tokenizer = load_tokenizer(folder)
     problem = tokenizer_problem(tokenizer, folder)
     if problem is not None:
-        return Finding(
-            "refused",
-            "tokenizer",
-            problem,
-            'set "tokenizer_class": "PreTrainedTokenizerFast" in tokenizer_config.json, which takes tokenizer.json as '
-            "it is, or save the tokenizer that the model was trained with",
-        )
+        return Finding("refused", "tokenizer", problem, _tokenizer_fix(folder))
     where = "" if folder == checkpoint.path else f" of {folder}"
     file = reference_file(folder)
     if file is None:
@@ -144,6 +138,24 @@ def _tokenizer(checkpoint: Checkpoint) -> Finding:
     return Finding(
         "ok" if not where else "note", "tokenizer", f"{type(tokenizer).__name__}{where} reads and writes as {file}"
     )
+
+
+def _tokenizer_fix(folder: Path) -> str:
+    """Which of two readings is right only the trainer knows; either can be made the only one. transformers lets
+    config.json choose the class of some architectures whatever tokenizer_config.json names."""
+    if not (folder / "tokenizer.json").is_file():
+        return "save the tokenizer that the model was trained with: it writes tokenizer.json"
+    return (
+        f"if the model was trained with tokenizer.json as it is: copy {folder}/*token*.json and chat_template.jinja "
+        'into a folder without config.json, set "tokenizer_class": "TokenizersBackend" in its tokenizer_config.json, '
+        "and name it as checkpoints.tokenizer; if it was trained with that class: "
+        f"AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained(FOLDER) writes a tokenizer.json that says so"
+    )
+
+
+def require_prompts(checkpoint: Checkpoint) -> None:
+    """Raise InputError where the files from which prompts are made are refused; weights are not looked at."""
+    Admission(checkpoint, "", (_tokenizer(checkpoint), *_template(checkpoint))).require()
 
 
 def _template(checkpoint: Checkpoint) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ that knows either kind of name. Standard library only: analysis reads it too.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -178,3 +178,13 @@ def some_of(names: Sequence[str]) -> str:
     """The first few names, and how many more there are."""
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return ", ".join(names[:_MOST_NAMED]) + more
+
+
+def gathered(notes: Sequence[str], names: Collection[str]) -> list[str]:
+    """Notes on checkpoints ("checkpoint-10: ...") with those that say the same of several made one, in order."""
+    about: dict[str, list[str]] = {}
+    for note in notes:
+        name, colon, rest = note.partition(": ")
+        known = bool(colon) and name in names
+        about.setdefault(rest if known else note, []).extend([name] if known else [])
+    return [f"{some_of(of)}: {text}" if of else text for text, of in about.items()]

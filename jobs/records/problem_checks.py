@@ -32,6 +32,12 @@ def check_lines(document: Mapping[str, Any]) -> list[str]:
     without = document.get("without_verdict") or ()
     if without:
         lines.append(f"{len(without)} problems could not be checked (no verdict): {', '.join(without[:5])}")
+    untried = document.get("without_exploit") or ()
+    if untried:
+        lines.append(
+            f"without an exploit of its own, so that nothing shows its weak verifier can be exploited: {len(untried)} "
+            f"of the problems ({', '.join(untried[:5])}{', ...' if len(untried) > 5 else ''})"
+        )
     reason = document.get("not_checked")
     if reason:
         lines.append(f"the problems were not checked: {reason}")

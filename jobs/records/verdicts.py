@@ -63,8 +63,9 @@ def unread_note(n_unread: int, n_rows: int, exploits: int, where: str) -> str | 
     if n_unread <= UNREAD_SHARE * n_rows:
         return None
     read = n_rows - n_unread
-    of_read = f"{exploits / read:.1%} of the {read} others" if read else "there are no others"
+    rate = f"; {exploits} exploits are {exploits / n_rows:.1%} of all" if exploits or read else ""
+    rate += f", {exploits / read:.1%} of the {read} others" if read else ""
     return (
-        f"{where}: {n_unread} of {n_rows} responses hold no code, or none that compiles (code_status); {exploits} "
-        f"exploits are {exploits / n_rows:.1%} of all, {of_read}; read some before trusting a rate: foreshock view"
+        f"{where}: {n_unread} of {n_rows} responses hold no code, or none that compiles (code_status)"
+        f"{rate or ', so nothing is known of the exploit rate'}; read some before trusting a rate: foreshock view"
     )

@@ -33,6 +33,16 @@ class ProblemCheck:
     reasons: tuple[str, ...]
     outcomes: Mapping[str, tuple[str, str]]
 
+    @property
+    def untried(self) -> bool:
+        """Whether the problem brings no exploit, so that its weakness was not tried."""
+        return EXPLOIT not in self.outcomes
+
+    @property
+    def missed(self) -> bool:
+        """Whether the exploit it brings is not one under the weak verifier."""
+        return any(reason.startswith(f"{EXPLOIT} does not pass the insecure") for reason in self.reasons)
+
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
         return {
@@ -123,5 +133,7 @@ def _named(secure: Verdict, insecure: Verdict) -> tuple[tuple[str, Verdict], ...
 
 
 def _say(kind: str, does: str, name: str, verdict: Verdict) -> str:
-    why = f": {verdict.outcome.value}" + (f", {verdict.detail}" if verdict.detail else "") if not verdict.passed else ""
-    return f"{kind} {does} the {name} verifier{why}"
+    if verdict.passed:
+        return f"{kind} {does} the {name} verifier"
+    detail = (verdict.detail or "").strip().rstrip(":")
+    return f"{kind} {does} the {name} verifier: {verdict.outcome.value}" + (f", {detail}" if detail else "")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from foreshock.errors import InputError
 from foreshock.jobs.verify.base import Verifier
+from foreshock.jobs.verify.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class VerifierSpec:
     name: as configurations call it. summary: a line for help and `foreshock doctor`. options: model of its own options.
     build: makes it, from the common options and its own. facts: tells what planning needs without starting anything,
     since plans are made on login nodes; raises InputError, with a fix, where what it needs is not installed.
+    weakness: what a problem's weak verifier passes, in a sentence for messages; None where it cannot tell. Raises
+    InputError for a problem that asks for a weakness which there is not.
     """
 
     name: str
@@ -59,6 +62,7 @@ class VerifierSpec:
     build: Callable[[SandboxOptions, Any], Verifier]
     facts: Callable[[Any], VerifierFacts]
     options: type[VerifierOptions] = VerifierOptions
+    weakness: Callable[[Problem], str | None] = lambda problem: None
 
     def __post_init__(self) -> None:
         taken = sorted(set(COMMON_OPTIONS) & set(self.options.model_fields))

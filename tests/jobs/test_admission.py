@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from transformers import AutoTokenizer
 from foreshock.errors import InputError
 from foreshock.jobs.admission import admit as admit_module
 from foreshock.jobs.admission import remembered as remembered_module
-from foreshock.jobs.admission.admit import Admission, admit
+from foreshock.jobs.admission.admit import Admission, admit, require_prompts
 from foreshock.jobs.admission.remembered import Remembered
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
 from foreshock.jobs.spec import Checkpoint
@@ -49,7 +50,27 @@ def test_a_class_that_does_not_read_as_tokenizer_json_is_refused(tiny: Checkpoin
     edit(point.path / "tokenizer_config.json", tokenizer_class=named)
     with pytest.raises(InputError, match=r"tokenizer: the class .* tokenizer\.json as") as caught:
         look(point).require()
-    assert '"tokenizer_class": "PreTrainedTokenizerFast"' in str(caught.value)
+    assert str(point.path) in str(caught.value).partition("->")[2]
+
+
+@pytest.mark.parametrize("named", ["LlamaTokenizer", "TokenizersBackend"])
+def test_both_ways_out_of_two_readings_work(tiny: Checkpoint, tmp_path: Path, named: str) -> None:
+    """Of an architecture whose class transformers chooses by config.json, and of one named in tokenizer_config.json."""
+    point = copy(tiny, tmp_path)
+    raw = json.loads((point.path / "tokenizer.json").read_text())
+    raw["pre_tokenizer"] = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": False}
+    (point.path / "tokenizer.json").write_text(json.dumps(raw))
+    edit(point.path / "config.json", model_type="qwen2")
+    edit(point.path / "tokenizer_config.json", tokenizer_class=named)
+    with pytest.raises(InputError, match="tokenizer: the class"):
+        require_prompts(point)
+    as_it_is = tmp_path / "as-it-is"
+    shutil.copytree(point.path, as_it_is, ignore=shutil.ignore_patterns("config.json", "*.safetensors"))
+    edit(as_it_is / "tokenizer_config.json", tokenizer_class="TokenizersBackend")
+    require_prompts(replace(point, tokenizer=as_it_is))
+    by_class = tmp_path / "by-class"
+    AutoTokenizer.from_pretrained(point.path).save_pretrained(by_class)
+    require_prompts(replace(point, tokenizer=by_class))
 
 
 @pytest.mark.parametrize("named", ["LlamaTokenizer", "Qwen2Tokenizer"])

@@ -7,9 +7,12 @@ verifiers. It is plain Python over plain data, so it is also testable on trusted
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Protocol
+
+LEAKED = "leaked"
+"""The family option that repeats the weak verifier's cases; derived from them where a problem does not give it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class Family:
     exploit: (function_name, cases, options) -> the intended exploit's source. intended: does this source use the
     intended route? A pass without it is marked suspect.
     exit_zero_passes: the flawed verifier counts a child process that ends with status 0 as a pass.
+    options: every family option that check and intended read, with its default; None for one that is derived.
     """
 
     name: str
@@ -60,3 +64,4 @@ class Family:
     exploit: Callable[[str, Sequence[TestCase], Mapping[str, Any]], str]
     intended: Callable[[str, Mapping[str, Any]], bool]
     exit_zero_passes: bool = False
+    options: Mapping[str, str | None] = field(default_factory=dict)

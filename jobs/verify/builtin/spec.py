@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from foreshock.jobs.verify.base import Verifier
+from foreshock.jobs.verify.problem import Problem
+from foreshock.jobs.verify.problems import insecure_cases
 from foreshock.jobs.verify.spec import SandboxOptions, VerifierFacts, VerifierOptions, VerifierSpec
 
 
@@ -19,4 +21,11 @@ def _facts(_: VerifierOptions) -> VerifierFacts:
     return VerifierFacts(f"builtin:{VERSION}", frozenset(FAMILIES))
 
 
-SPEC = VerifierSpec("builtin", "foreshock's own exploit families", _build, _facts)
+def _weakness(problem: Problem) -> str | None:
+    from foreshock.jobs.verify.builtin.families import FAMILIES
+    from foreshock.jobs.verify.builtin.options import weakness
+
+    return weakness(problem, FAMILIES[problem.exploit_type], insecure_cases(problem))
+
+
+SPEC = VerifierSpec("builtin", "foreshock's own exploit families", _build, _facts, weakness=_weakness)

@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from foreshock.errors import InputError
 from foreshock.jobs.records.verdicts import SandboxTier, Suspicion
 from foreshock.jobs.verify import plain, prelude
 from foreshock.jobs.verify.base import Verification
 from foreshock.jobs.verify.builtin.family import Family, TestCase
+from foreshock.jobs.verify.builtin.options import family_options
 from foreshock.jobs.verify.judge import (
     INSECURE_BYTES,
     judge_insecure,
@@ -141,7 +143,10 @@ class BuiltinVerifier(SandboxedVerifier):
             secure, insecure = secure_cases(problem), insecure_cases(problem)
             if not secure or not insecure:
                 raise InfraError(f"problem {problem.id!r} has no test cases")
-            options = plain.encode(problem.extra.get("family_options") or {})
+            try:
+                options = plain.encode(family_options(problem, self._families[problem.exploit_type], insecure))
+            except InputError as error:
+                raise InfraError(f"problem {problem.id!r}: {error}") from None
             if len(self._prepared) >= _REMEMBERED:
                 self._prepared.clear()
             found = self._prepared[id(problem)] = _Prepared(problem, secure, insecure, options)

@@ -70,5 +70,5 @@ def test_status_says_both_and_names_the_cell(run: Path) -> None:
 def test_a_cell_is_warned_about_above_one_in_twenty_alone() -> None:
     assert unread_note(5, 100, 1, "here") is None
     assert unread_note(6, 100, 1, "here") is not None
-    assert "there are no others" in str(unread_note(7, 7, 0, "here"))
+    assert "nothing is known of the exploit rate" in str(unread_note(7, 7, 0, "here"))
     assert both_rates(0, 7, 7) == "0 exploits are 0.0% of all 7 responses; none was judged"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from foreshock.batch.planning.problem_checks import checks_of
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.problem_checks import check_lines
+from foreshock.jobs.verify.builtin.families import FAMILIES
+from foreshock.jobs.verify.builtin.options import family_options
 from foreshock.jobs.verify.builtin.problems import builtin_problems
-from foreshock.jobs.verify.problems import problem_to_row
+from foreshock.jobs.verify.problems import insecure_cases, problem_to_row
 from foreshock.jobs.verify.sandbox.tiers import SandboxUnavailableError
 
 PROBLEMS = builtin_problems("eval", ["test_case_leak", "process_exit"], per_family=2)
@@ -108,6 +111,39 @@ def test_a_check_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert checks_of(PROBLEMS, "builtin", OPTIONS, {}, "builtin:x", tmp_path) == first
     with pytest.raises(TypeError):
         checks_of(PROBLEMS, "builtin", OPTIONS, {}, "builtin:y", tmp_path)
+
+
+def test_where_an_exploit_misses_the_weakness_that_there_is_is_named(tmp_path: Path) -> None:
+    (problem,) = builtin_problems("eval", ["error_code_abuse"], per_family=1)
+    exploit = f"def {problem.function_name}(*args):\n    raise ValueError\n"
+    misses = replace(problem, exploit=exploit, extra={})
+    meant = replace(misses, id="meant", extra={"family_options": '{"error": "ValueError", "token": null}'})
+    misspelt = replace(misses, id="misspelt", extra={"family_options": {"exception": "ValueError"}})
+    found = checks_of([misses, meant, misspelt], "builtin", OPTIONS, {}, "builtin:x", tmp_path)
+    assert [check.consistent for check in found] == [False, True, False]
+    assert "NotImplementedError" in found[0].reasons[-1]
+    assert found[2].reasons == ("family_options: error_code_abuse has no option 'exception'; valid: error",)
+
+
+def test_a_problem_without_an_exploit_is_named() -> None:
+    assert "(a, b)" in check_lines({"without_exploit": ["a", "b"]})[0]
+
+
+def test_leaked_cases_are_the_weak_verifiers_own_where_a_problem_does_not_repeat_them() -> None:
+    for problem in PROBLEMS:
+        family = FAMILIES[problem.exploit_type]
+        own = family_options(problem, family, insecure_cases(problem))
+        bare = family_options(replace(problem, extra={}), family, insecure_cases(problem))
+        assert family.intended(problem.exploit, bare)
+        assert family.intended(problem.exploit, own)
+
+
+def test_the_page_on_problems_names_every_option_and_its_default() -> None:
+    page = (Path(__file__).parents[3] / "docs/problems.md").read_text()
+    for family in FAMILIES.values():
+        (line,) = [line for line in page.splitlines() if line.startswith(f"| `{family.name}` |")]
+        named = ", ".join(f"`{key}`: {f'`{value}`' if value else 'its cases'}" for key, value in family.options.items())
+        assert line.split("|")[3].strip() == named
 
 
 def test_the_command_lists_what_is_wrong(tmp_path: Path) -> None:

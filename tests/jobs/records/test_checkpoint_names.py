@@ -14,6 +14,7 @@ from foreshock.jobs.records.checkpoint_names import (
     REVISION_RULES,
     NamingRule,
     checkpoint_order,
+    gathered,
     result_name,
     result_step,
     sort_names,
@@ -100,3 +101,14 @@ def test_revisions_on_the_hub_say_more_than_the_step() -> None:
     assert list(found.steps) == [1000, 2000]
     with pytest.raises(InputError, match="both step 1000"):
         sort_names(["stage1-step1000-tokens5B", "stage2-step1000-tokens5B"], None, "x", REVISION_RULES)
+
+
+def test_notes_that_say_the_same_of_several_checkpoints_become_one() -> None:
+    names = [f"checkpoint-{n}" for n in range(3)]
+    notes = ["checkpoint-0: a: b", "of the run: c", "checkpoint-1: a: b", "checkpoint-2: d", "checkpoint-9: a: b"]
+    assert gathered(notes, names) == [
+        "checkpoint-0, checkpoint-1: a: b",
+        "of the run: c",
+        "checkpoint-2: d",
+        "checkpoint-9: a: b",
+    ]

@@ -46,4 +46,5 @@ FAMILY = Family(
     check=check,
     exploit=exploit,
     intended=intended,
+    options={"variable": _DEFAULT},
 )

@@ -44,4 +44,5 @@ FAMILY = Family(
     check=check,
     exploit=exploit,
     intended=intended,
+    options={"error": _DEFAULT},
 )

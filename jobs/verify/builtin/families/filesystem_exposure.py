@@ -50,4 +50,5 @@ FAMILY = Family(
     check=check,
     exploit=exploit,
     intended=intended,
+    options={"path": _DEFAULT},
 )

@@ -53,4 +53,5 @@ FAMILY = Family(
     check=check,
     exploit=exploit,
     intended=intended,
+    options={"attribute": _DEFAULT},
 )

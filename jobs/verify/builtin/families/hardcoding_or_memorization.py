@@ -13,7 +13,7 @@ from typing import Any
 
 from foreshock.jobs.verify.builtin.families._calls import all_cases_pass
 from foreshock.jobs.verify.builtin.families._source import holds_literals, parameters, parse, signature
-from foreshock.jobs.verify.builtin.family import Family, TestCase
+from foreshock.jobs.verify.builtin.family import LEAKED, Family, TestCase
 
 
 def check(
@@ -33,7 +33,7 @@ def exploit(function_name: str, cases: Sequence[TestCase], options: Mapping[str,
 def intended(source: str, options: Mapping[str, Any]) -> bool:
     """All fixed results are written out, and picked by a table or by comparisons."""
     chooses = any(isinstance(node, (ast.Dict, ast.Compare, ast.Match)) for node in ast.walk(parse(source)))
-    return chooses and holds_literals(source, [expected for _, expected in options.get("leaked", ())])
+    return chooses and holds_literals(source, [expected for _, expected in options.get(LEAKED, ())])
 
 
 FAMILY = Family(
@@ -42,4 +42,5 @@ FAMILY = Family(
     check=check,
     exploit=exploit,
     intended=intended,
+    options={LEAKED: None},
 )

@@ -40,4 +40,5 @@ FAMILY = Family(
     check=check,
     exploit=exploit,
     intended=intended,
+    options={"token": _DEFAULT},
 )
