@@ -22,6 +22,9 @@ _SMALL = 1 << 63
 _REPR_CHARS = 200
 
 
+_LONGEST_SHOWN = 20_000
+"""Characters of a number that a message still names."""
+
 _MOST_DIGITS = 4000
 """Of a Decimal's exponent, either way; a larger one would fill the memory when written out."""
 
@@ -176,11 +179,12 @@ def _number(value: float) -> str:
 
 
 def _rational(numerator: int, denominator: int) -> str:
-    """As the integer or float of the same value, if there is one."""
+    """As the integer or float of the same value, if there is one. In lowest terms, as `encode` writes every fraction.
+
+    Another form equals nothing: to reduce one of millions of digits would take the judge an hour.
+    """
     if denominator <= 0:
         raise PlainError("not plain data: a fraction without a positive denominator")
-    shared = math.gcd(numerator, denominator)
-    numerator, denominator = numerator // shared, denominator // shared
     if denominator == 1:
         return f"n{numerator:x}"
     if denominator & (denominator - 1) == 0:  # a power of two, as every float's
@@ -201,10 +205,26 @@ def items(node: Any) -> list[Any] | None:
 
 
 def describe(node: Any) -> str:
-    """Short text of a form, for messages."""
+    """Short text of a form, for messages. Takes no longer for a large form than for a small one."""
     if isinstance(node, list) and node and node[0] in ("o", "x"):
+        if len(node) != 3 or not (isinstance(node[1], str) and isinstance(node[2], str)):
+            return "unreadable data"
         return f"{node[1]}({node[2]})" if node[0] == "x" else f"{node[1]} object {node[2]}"
     try:
-        return repr(decode(node))[:_REPR_CHARS]
+        return repr(decode(_beginning(node, [_REPR_CHARS])))[:_REPR_CHARS]
     except Exception:  # noqa: BLE001 - untrusted form; the text is only a description
         return "unreadable data"
+
+
+def _beginning(node: Any, room: list[int]) -> Any:
+    """The form cut to `room[0]` parts in all, each of which is short: no table of keys that collide is made of it."""
+    room[0] -= 1
+    if not isinstance(node, list):
+        return node
+    if node[0] == "d":
+        return ["d", [[_beginning(half, room) for half in pair] for pair in node[1] if room[0] > 0]]
+    if node[0] in ("l", "t", "s", "z"):
+        return [node[0], [_beginning(item, room) for item in node[1] if room[0] > 0]]
+    if any(len(part) > _LONGEST_SHOWN for part in node):
+        raise PlainError("too long to show")
+    return node

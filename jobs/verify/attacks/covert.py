@@ -9,7 +9,7 @@ from __future__ import annotations
 from textwrap import dedent
 
 from foreshock.jobs.records.verdicts import SandboxTier
-from foreshock.jobs.verify.attacks.attack import FULL_ONLY, ISOLATED, Attack, body
+from foreshock.jobs.verify.attacks.attack import EVERYWHERE, FULL_ONLY, ISOLATED, Attack, body
 
 _G = "covert channels"
 _LIBRARY = """
@@ -291,5 +291,58 @@ ATTACKS = [
                 return 'escaped'
         return 'unchanged'"""),
         claimed=FULL_ONLY,
+    ),
+    Attack(
+        _G,
+        "flags of a descriptor that processes of one zygote share (F_SETFL)",
+        body("""
+        import fcntl
+        marks = os.O_APPEND | os.O_NONBLOCK
+        flags = [fcntl.fcntl(fd, fcntl.F_GETFL) for fd in (0, 1, 2)]
+        if world['phase'] == 0:
+            for fd, have in enumerate(flags):
+                fcntl.fcntl(fd, fcntl.F_SETFL, have | marks)
+            return 'set'
+        return 'escaped' if any(have & marks for have in flags) else 'clean'"""),
+        claimed=EVERYWHERE,
+        phases=2,
+    ),
+    _any_of(
+        "mode and times of the host's null device, through an inherited descriptor",
+        *(f"os.{call}" for fd in (0, 1, 2) for call in (f"fchmod({fd}, mode)", f"utime({fd})")),
+        before="mode = os.fstat(0).st_mode & 0o7777",
+    ),
+    _any_of(
+        "count the user's processes and queued signals by a lowered limit",
+        *(f"lower(resource.RLIMIT_{which})" for which in ("NPROC", "SIGPENDING", "MSGQUEUE")),
+        before="""
+        import resource
+        def lower(which):
+            try:
+                resource.setrlimit(which, (0, resource.getrlimit(which)[1]))
+            except ValueError as error:  # how Python says EPERM here
+                raise OSError(str(error))""",
+    ),
+    _any_of(
+        "count the links of a library file",
+        "os.link(os.__file__, 'linked')",
+        "os.link(f'/proc/self/fd/{library}', 'linked', follow_symlinks=True)",
+        "os.rename(os.__file__, os.__file__)",
+    ),
+    _try(
+        "count another process's threads and descriptors by a folder's size",
+        """
+        folder = f"/proc/{world['judge']}/"
+        return 'escaped: ' + str((os.stat(folder + 'task').st_nlink, os.stat(folder + 'fd').st_size))""",
+        claimed=FULL_ONLY,
+    ),
+    _any_of(
+        "controls of devices, files and terminals (ioctl)",
+        "fcntl.ioctl(os.open('/dev/urandom', os.O_RDONLY), 0x80045200, bytes(4))",  # RNDGETENTCNT: what the pool holds
+        "fcntl.ioctl(os.open('/dev/urandom', os.O_RDONLY), 0x5207)",  # RNDRESEEDCRNG
+        "fcntl.ioctl(library, 0x80086601, bytes(8))",  # FS_IOC_GETFLAGS
+        "fcntl.ioctl(library, 0xC020660B, bytes(32))",  # FS_IOC_FIEMAP
+        "fcntl.ioctl(socket.socketpair()[0], 0x8904, bytes(4))",  # SIOCGPGRP
+        before="import fcntl",
     ),
 ]

@@ -249,4 +249,16 @@ ATTACKS = [
         return 'escaped'"""),
         run_on=ISOLATED,
     ),
+    Attack(
+        _G,
+        "terminals and devices that make others (ptmx, tun, fuse, userfaultfd, loop)",
+        body("""
+        for name in ('ptmx', 'tty', 'net/tun', 'kvm', 'userfaultfd', 'loop-control', 'cuse', 'uinput', 'shm'):
+            try:
+                os.open('/dev/' + name, os.O_RDONLY | os.O_NOCTTY)
+                return 'escaped'
+            except OSError:
+                pass
+        return 'stopped'"""),
+    ),
 ]

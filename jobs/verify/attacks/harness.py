@@ -37,10 +37,11 @@ from foreshock.jobs.verify.attacks.attack import Attack
 from foreshock.jobs.verify.base import Outcome, Verdict
 from foreshock.jobs.verify.builtin.family import TestCase
 from foreshock.jobs.verify.builtin.verifier import run_secure
-from foreshock.jobs.verify.judge import judge_secure, parse
+from foreshock.jobs.verify.judge import judge_secure, parse, results_of
 from foreshock.jobs.verify.sandbox.limits import Limits
 from foreshock.jobs.verify.sandbox.watch import Ending
 from foreshock.jobs.verify.sandbox.worker import InfraError, Run, Worker, ZygoteConfig
+from foreshock.jobs.verify.withhold import came_close
 
 ATTACKS: tuple[Attack, ...] = (
     *files.ATTACKS,
@@ -224,7 +225,12 @@ class Lab:
             except InfraError as error:
                 broke = str(error)
                 break
-            verdict = judge_secure(run, cases, True, attack.wall_s)
+            try:
+                verdict = judge_secure(run, cases, True, attack.wall_s)
+                came_close((results_of(run) or [None])[0], answer)
+            except Exception as error:  # noqa: BLE001 - whatever it is, a submission must not bring it about
+                broke = f"the judge raised {type(error).__name__}"
+                break
             forged |= verdict.passed is True
             broke = broke or (verdict.detail if verdict.outcome is Outcome.INFRA_ERROR else None)
             inside = _claim(run) or inside

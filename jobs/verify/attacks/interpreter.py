@@ -115,4 +115,58 @@ ATTACKS = [
     Attack(_G, "exit while it is loaded", "import os\nos._exit(0)\n", EVERYWHERE),
     Attack(_G, "no function of that name", "def g(w): return 1\n", EVERYWHERE),
     Attack(_G, "the name bound to no function", "f = True\n", EVERYWHERE),
+    Attack(
+        _G,
+        "audit hook that ends the process",
+        body("""
+        sys.addaudithook(lambda event, args: os._exit(0) if event.startswith(('object', 'compile', 'os.')) else None)
+        return 1"""),
+        EVERYWHERE,
+    ),
+    Attack(
+        _G,
+        "code of the runner's functions exchanged",
+        body("""
+        def forged(channel, message):
+            import os, struct
+            data = b'{"results": [[true, ""]], "passed": true}'
+            os.write(channel, struct.pack('>Q', len(data)) + data)
+        runner = sys.modules['foreshock.jobs.verify.runner']
+        runner.send.__code__ = forged.__code__
+        return 1"""),
+        EVERYWHERE,
+    ),
+    Attack(
+        _G,
+        "frames of every thread and what refers to them, searched for expected results",
+        body("""
+        import gc
+        kept = [one for one in gc.get_objects() if type(one).__name__ == 'frame']
+        frames = [*sys._current_frames().values(), *kept]
+        seen = 0
+        for frame in frames:
+            while frame is not None and seen < 1000:
+                seen += 1
+                if 'expected' in frame.f_locals or 'cases' in frame.f_locals:
+                    return 'escaped'
+                frame = frame.f_back
+        return 'nothing there'"""),
+        EVERYWHERE,
+    ),
+    Attack(
+        _G,
+        "standard streams closed, hooks for errors that nobody caught",
+        body("""
+        import threading
+        def hook(*_):
+            os._exit(0)
+        sys.excepthook = sys.unraisablehook = threading.excepthook = sys.displayhook = hook
+        sys.stdin.close()
+        sys.stdout.close()
+        sys.stdout = sys.stderr = sys.__stdout__ = sys.__stderr__ = None
+        os.closerange(0, 3)
+        threading.Thread(target=lambda: 1 / 0).start()
+        return 1"""),
+        EVERYWHERE,
+    ),
 ]

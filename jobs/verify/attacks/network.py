@@ -96,4 +96,19 @@ ATTACKS = [
         return 'escaped' if opened else 'stopped'"""),
         run_on=ISOLATED,
     ),
+    Attack(
+        _G,
+        "sockets of other families and kinds (socketpair, bind to a name)",
+        body("""
+        for family in range(1, 45):
+            for kind in (2, 3, 4, 5):
+                try:
+                    left, right = socket.socketpair(family, kind)
+                    return f'escaped: {family}, {kind}'
+                except OSError:
+                    pass
+        left, right = socket.socketpair()
+        left.bind(chr(0) + world['token'] + '-own')
+        return 'escaped'"""),
+    ),
 ]

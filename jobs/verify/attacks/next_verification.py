@@ -149,4 +149,50 @@ ATTACKS = [
         return 'stopped'"""),
         run_on=ISOLATED,
     ),
+    Attack(
+        _G,
+        "names that no text can hold, odd modes, links in the place of folders",
+        body("""
+        os.mkdir(b'\\xff' * 200)
+        os.mkdir('\\n')
+        os.symlink(world['folder'], b'\\xff' * 200 + b'/folder')
+        for mode in (0o1000, 0o7777, 0):
+            os.mkdir(f'{mode}')
+            os.symlink('/', f'{mode}/root')
+            try:
+                os.chmod(f'{mode}', mode)
+            except OSError:
+                pass
+        return 'made'"""),
+        EVERYWHERE,
+    ),
+    Attack(
+        _G,
+        "file that only an administrator may delete (immutable)",
+        body("""
+        import fcntl
+        handle = open('kept', 'w')
+        fcntl.ioctl(handle, 0x40086602, struct.pack('L', 0x10 | 0x20))
+        return 'escaped'"""),
+        EVERYWHERE,
+    ),
+    Attack(
+        _G,
+        "folders and links exchanged while the verdict falls",
+        body("""
+        def swap():
+            while True:
+                try:
+                    os.mkdir('a')
+                    os.rmdir('a')
+                    os.symlink(world['folder'], 'a')
+                    os.unlink('a')
+                except OSError:
+                    pass
+        for _ in range(8):
+            threading.Thread(target=swap, daemon=True).start()
+        time.sleep(0.05)
+        return 'swapping'"""),
+        EVERYWHERE,
+    ),
 ]

@@ -42,8 +42,133 @@ def _system_call(name: str) -> Attack:
     return Attack("system calls", name, code, run_on=ISOLATED)
 
 
+_ON_OTHERS = {
+    "pidfd_send_signal": (424, 424, "-1, 0, 0, 0"),
+    "pidfd_getfd": (438, 438, "-1, 0, 0"),
+    "process_madvise": (440, 440, "-1, 0, 0, 21, 0"),
+    "process_mrelease": (448, 448, "-1, 0"),
+    "process_vm_writev": (311, 271, "world['victim'], 0, 0, 0, 0, 0"),
+    "kcmp": (312, 272, "world['victim'], world['judge'], 1, 0, 0"),
+    "move_pages": (279, 239, "world['victim'], 0, 0, 0, 0, 0"),
+    "migrate_pages": (256, 238, "world['victim'], 0, 0, 0"),
+    "get_robust_list": (274, 100, "world['victim'], 0, 0"),
+    "rt_sigqueueinfo": (129, 138, "world['victim'], 0, bytes(128)"),
+    "rt_tgsigqueueinfo": (297, 240, "world['victim'], world['victim'], 0, bytes(128)"),
+    "tkill": (200, 130, "world['victim'], 0"),
+    "setpgid": (109, 154, "0, 0"),
+    "sched_setattr": (314, 274, "0, bytes(48), 0"),
+}
+_ON_THE_MACHINE = {
+    "clock_settime": (227, 112, "0, bytes(16)"),
+    "clock_adjtime": (305, 266, "0, bytes(256)"),
+    "adjtimex": (159, 171, "bytes(256)"),
+    "settimeofday": (164, 170, "0, 0"),
+    "syslog": (103, 116, "10, 0, 0"),
+    "acct": (163, 89, "b'/none'"),
+    "swapoff": (168, 225, "b'/none'"),
+    "reboot": (169, 142, "0, 0, 0, 0"),
+    "kexec_load": (246, 104, "0, 0, 0, -1"),
+    "delete_module": (176, 106, "b'none', 0"),
+    "quotactl": (179, 60, "0, 0, 0, 0"),
+    "setdomainname": (171, 162, "b'x', 1"),
+    "open_by_handle_at": (304, 265, "-1, 0, 0"),
+    "name_to_handle_at": (303, 264, "-100, b'/', bytes(64), bytes(8), 0"),
+    "vhangup": (153, 58, ""),
+    "sync": (162, 81, ""),
+    "set_mempolicy": (238, 237, "0, 0, 0"),
+}
+_ON_PAGES = {
+    "readahead": (187, 213, "0, 0, 0"),
+    "sync_file_range": (277, 84, "0, 0, 0, 0"),
+    "remap_file_pages": (216, 234, "0, 0, 0, 0, 0"),
+    "fallocate": (285, 47, "0, 0, 0, 0"),
+    "splice": (275, 76, "0, 0, 0, 0, 0, 0"),
+    "tee": (276, 77, "0, 0, 0, 0"),
+    "vmsplice": (278, 75, "0, 0, 0, 0"),
+    "mlock": (149, 228, "0, 0"),
+    "mlockall": (151, 230, "4"),
+    "memfd_secret": (447, 447, "0"),
+    "msgget": (68, 186, "4321, 0o1666"),
+    "semget": (64, 190, "4321, 1, 0o1666"),
+    "sendmsg": (46, 211, "3, 0, 0"),
+    "recvmsg": (47, 212, "3, 0, 0"),
+    "sendmmsg": (307, 269, "3, 0, 0, 0"),
+}
+_PASSED_ON = (436, 439, 441)
+"""New calls that the filter allows: close_range, faccessat2, epoll_pwait2."""
+
+
+def _refused(name: str, calls: dict[str, tuple[int, int, str]]) -> Attack:
+    """An attack that succeeds where one of several system calls reaches the kernel."""
+    attempts = "".join(
+        f"""
+        libc.syscall({x86} if x86_64 else {arm}{arguments and ", " + arguments})
+        reached += [{call!r}] * (ctypes.get_errno() not in (1, 38))
+        ctypes.set_errno(0)"""
+        for call, (x86, arm, arguments) in calls.items()
+    )
+    code = f"""
+        libc, x86_64, reached = ctypes.CDLL(None, use_errno=True), os.uname().machine == 'x86_64', []{attempts}
+        return f'escaped: {{reached}}' if reached else 'stopped'"""
+    return Attack("system calls", name, body(code), run_on=ISOLATED)
+
+
 ATTACKS = [
     *map(_system_call, _SYSTEM_CALLS),
+    _refused("calls that name another process", _ON_OTHERS),
+    _refused("calls that change the machine (clocks, modules, quotas, accounting)", _ON_THE_MACHINE),
+    _refused("calls that move or pin pages, queues and messages", _ON_PAGES),
+    Attack(
+        "system calls",
+        "every number behind the newest that the filter knows",
+        body(f"""
+        libc, reached = ctypes.CDLL(None, use_errno=True), []
+        for number in range(424, 640):
+            ctypes.set_errno(0)
+            if number not in {_PASSED_ON}:
+                libc.syscall(number, -1, -1, -1, -1, -1, -1)
+                reached += [number] * (ctypes.get_errno() not in (1, 38))
+        return f'escaped: {{reached}}' if reached else 'stopped'"""),
+        run_on=ISOLATED,
+    ),
+    Attack(
+        "system calls",
+        "settings of a process that outlive or shield it (prctl)",
+        body("""
+        libc, reached = ctypes.CDLL(None, use_errno=True), []
+        # death signal, dumpable, timer slack, machine checks, memory map, subreaper, huge pages, core scheduling,
+        # merging, tracers, securebits, ambient capabilities
+        for option in (1, 4, 29, 33, 35, 36, 41, 62, 67, 0x59616d61, 28, 47):
+            ctypes.set_errno(0)
+            if libc.prctl(option, 0, 0, 0, 0) == 0 or ctypes.get_errno() != 1:
+                reached.append(option)
+        return f'escaped: {reached}' if reached else 'stopped'"""),
+    ),
+    Attack(
+        _G,
+        "kill the process that forked it",
+        body("""
+        os.kill(os.getppid(), signal.SIGKILL)
+        return 'escaped'"""),
+        run_on=ISOLATED,
+    ),
+    Attack(
+        _G,
+        "priority, cores and limits of another process",
+        body("""
+        import resource
+        for attempt in (
+            lambda: os.setpriority(os.PRIO_PROCESS, world['victim'], 5),
+            lambda: os.sched_setaffinity(world['victim'], {0}),
+            lambda: resource.prlimit(world['victim'], resource.RLIMIT_CORE, (0, 0)),
+        ):
+            try:
+                attempt()
+                return 'escaped'
+            except OSError:
+                pass
+        return 'stopped'"""),
+    ),
     Attack(
         _G,
         "signal another process",

@@ -304,4 +304,83 @@ ATTACKS = [
         EVERYWHERE,
     ),
     Attack(_G, "constant that the compiler unfolds", "def f(world):\n    return len('a' * (1 << 40))\n", EVERYWHERE),
+    Attack(
+        _G,
+        "have the kernel kill it by a limit of its own (RLIMIT_CPU)",
+        body("""
+        import resource
+        resource.setrlimit(resource.RLIMIT_CPU, (1, 1))
+        return 'escaped'"""),
+    ),
+    Attack(
+        _G,
+        "every limit of its own lowered to nothing",
+        body("""
+        import resource
+        for which in range(16):
+            try:
+                resource.setrlimit(which, (0, 0))
+            except (OSError, ValueError):
+                pass
+        return [bytes(1 << 20) for _ in range(9)]"""),
+        EVERYWHERE,
+    ),
+    Attack(
+        _G,
+        "spare itself from the out-of-memory killer",
+        body("""
+        for name in ('oom_score_adj', 'oom_adj'):
+            try:
+                with open('/proc/self/' + name, 'w') as handle:
+                    handle.write('-17' if name == 'oom_adj' else '0')
+                return 'escaped'
+            except OSError:
+                pass
+        return 'stopped'"""),
+    ),
+    Attack(
+        _G,
+        "lock memory (mmap with MAP_LOCKED)",
+        body("""
+        import mmap
+        mmap.mmap(-1, 1 << 24, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x2000)
+        return 'escaped'"""),
+        EVERYWHERE,
+    ),
+    Attack(
+        _G,
+        "relay of threads, each starting the next",
+        body("""
+        threading.stack_size(65536)
+        def follow():
+            try:
+                threading.Thread(target=follow, daemon=True).start()
+            except RuntimeError:
+                follow()
+        for _ in range(20):
+            follow()
+        time.sleep(1e6)"""),
+        EVERYWHERE,
+        wall_s=0.2,
+    ),
+    Attack(
+        _G,
+        "copy in the kernel without end (sendfile from /dev/zero)",
+        body("""
+        source, sink = os.open('/dev/zero', os.O_RDONLY), os.open('/dev/null', os.O_WRONLY)
+        while True:
+            os.sendfile(sink, source, 0, 1 << 30)"""),
+        EVERYWHERE,
+        wall_s=0.2,
+    ),
+    Attack(
+        _G,
+        "a fault that its handler returns to",
+        body("""
+        for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE):
+            signal.signal(number, lambda *_: None)
+        ctypes.string_at(0)"""),
+        EVERYWHERE,
+        wall_s=0.2,
+    ),
 ]

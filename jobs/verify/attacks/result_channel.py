@@ -183,4 +183,68 @@ ATTACKS = [
                 return 'escaped'
         return 'nothing there'""",
     ),
+    Attack(
+        _G,
+        "forged forms: no text, names that are lists, a fraction over nothing, keys that collide",
+        body(
+            _FRAME
+            + """
+        form = (
+            ['o'],
+            ['x', [[]] * 9, {}],
+            ['q', '1', '0'],
+            ['q', '7' * 5001, '3' * 5002],
+            ['s', [['i', hex(i * ((1 << 61) - 1))] for i in range(1, 400)]],
+            [[], {}, None, ['l', 5], ['d', [[1]]], ['l']],
+        )[world['phase']]
+        everywhere(frame({'results': [[form, '', form]]}))
+        os._exit(0)"""
+        ),
+        EVERYWHERE,
+        phases=6,
+    ),
+    _channel(
+        "an alarm every microsecond while the answer is sent",
+        """
+        def ring(*_):
+            raise SystemExit(0)
+        signal.signal(signal.SIGALRM, ring)
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 1e-6)
+        return 1""",
+    ),
+    _channel(
+        "signal numbers and tracebacks written into the channel",
+        """
+        import faulthandler
+        os.set_blocking(3, False)
+        signal.signal(signal.SIGUSR1, lambda *_: None)
+        signal.set_wakeup_fd(3)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        faulthandler.dump_traceback(3)
+        faulthandler.dump_traceback_later(0.05, repeat=True, file=3, exit=True)
+        time.sleep(0.2)
+        return 1""",
+    ),
+    _channel(
+        "the channel read for more than the request",
+        """
+        os.set_blocking(3, False)
+        try:
+            return 'escaped' if os.read(3, 1 << 16) else 'closed'
+        except BlockingIOError:
+            return 'nothing there'""",
+    ),
+    _channel(
+        "descriptors that nobody meant to hand over",
+        """
+        found = []
+        for fd in range(1024):
+            try:
+                status = os.fstat(fd)
+            except OSError:
+                continue
+            if fd > 3 or (fd < 3 and status.st_rdev != os.makedev(1, 3)):
+                found.append(fd)
+        return f'escaped: {found}' if found else 'none'""",
+    ),
 ]

@@ -132,4 +132,57 @@ class Nan(float):
 def f(w): return Nan('nan')
 """,
     ),
+    _value(
+        "SystemExit with a status that lies",
+        """
+class Status(int):
+    def __and__(self, other): return 'x'
+    def __repr__(self): raise SystemExit(0)
+def f(w): raise SystemExit(Status(0))
+""",
+    ),
+    _value(
+        "exception whose type has no name",
+        """
+class Meta(type):
+    @property
+    def __name__(cls): raise SystemExit(0)
+class Odd(Exception, metaclass=Meta): pass
+def f(w): raise Odd
+""",
+    ),
+    _value(
+        "group of exceptions nested past every limit",
+        """
+def f(w):
+    error = ValueError('x')
+    for _ in range(5000): error = ExceptionGroup('x', [error])
+    raise error
+""",
+    ),
+    _value(
+        "fraction and decimal that lie about their parts",
+        """
+from decimal import Decimal
+from fractions import Fraction
+class Part(Fraction):
+    _numerator = property(lambda self: 10 ** 5000)
+    _denominator = property(lambda self: 0)
+class Tenth(Decimal):
+    def as_integer_ratio(self): return (1, 0)
+    def is_finite(self): return False
+def f(w): return [Part(1, 3), Tenth('0.1'), Tenth('1e999999')]
+""",
+    ),
+    _value(
+        "printed text past its limit, its buffer wound back",
+        """
+import io, sys
+def f(w):
+    io.StringIO.write(sys.stdout, 'x' * (1 << 24))
+    for _ in range(1000):
+        sys.stdout.seek(0)
+        print('\\ud800' * 100)
+""",
+    ),
 ]

@@ -28,6 +28,9 @@ STOPWATCH = 4
 SIGNALLED = 128
 """Exit code, plus the signal's number, of a zygote whose inner process was killed."""
 
+_STANDARD = 3
+"""Descriptors of input, output and errors."""
+
 _WORK = "work"
 _OOM_ZYGOTE, _OOM_SUBMISSION = 900, 1000
 _INSIDE_ID = 1000
@@ -109,8 +112,16 @@ class Confinement(ABC):
             resource.setrlimit(which, (limit, limit))
 
     def _introduce(self) -> None:
-        """What needs /proc, which later layers hide: the word to the out-of-memory killer, the stopwatch."""
+        """What later layers hide: the word to the out-of-memory killer, the stopwatch, null devices of its own.
+
+        Flags of the zygote's own descriptors would stay for the next submission, and so would mode and times of the
+        device, which the zygote opened before its root was read-only.
+        """
         kernel.prefer_to_kill(self._proc, _OOM_SUBMISSION)
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in range(_STANDARD):
+            os.dup2(null, descriptor)
+        os.close(null)
         if self.stopwatch:
             self._schedstat = os.open("self/schedstat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from foreshock.jobs.records.verdicts import SandboxTier
-from foreshock.jobs.verify.attack_table import BEGIN, END, cell, main, render, replace_table
+from foreshock.jobs.verify.attack_table import BEGIN, END, cell, cells, main, render, replace_table
 from foreshock.jobs.verify.attacks.attack import ISOLATED, Attack
 from foreshock.jobs.verify.attacks.harness import ATTACKS, Finding
 
@@ -35,9 +35,19 @@ def test_a_cell_tells_claims_from_luck(tier: SandboxTier, found: Finding | None,
 
 
 def test_the_table_has_a_row_for_every_attack() -> None:
-    table = render({SandboxTier.FULL: {}})
+    table = render(cells({SandboxTier.FULL: {}}))
     assert table.count("| not tried |") == len(ATTACKS)
     assert "full: 0 of 0 attacks held, 0 claims broken" in table
+
+
+def test_what_an_ordinary_user_finds_is_named_where_it_differs() -> None:
+    root = cells({SandboxTier.FULL: {}})
+    user = cells({SandboxTier.FULL: {}})
+    user["full"][ATTACKS[0].key] = "held"
+    table = render(root, user)
+    assert "- as root, full: 0 of 0 attacks held" in table
+    assert "- as an ordinary user, full: 1 of 1 attacks held" in table
+    assert table.count("not tried; as a user: held") == 1
 
 
 def test_only_what_is_between_the_markers_is_replaced() -> None:

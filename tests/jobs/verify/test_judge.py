@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import time
 from typing import Any
 
 import pytest
@@ -14,13 +16,19 @@ from foreshock.jobs.verify.builtin.family import TestCase
 from foreshock.jobs.verify.judge import judge_insecure, judge_secure, says_intended
 from foreshock.jobs.verify.sandbox.watch import Ending
 from foreshock.jobs.verify.sandbox.worker import Run
+from foreshock.jobs.verify.withhold import came_close
 
 CASES = [TestCase((1,), 2), TestCase((2,), [3])]
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.sampled_from("01f"),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.builds(lambda tag, rest: [tag, *rest], st.sampled_from("ifqcbBltszdox"), st.lists(inner, max_size=3))
+        | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
     max_leaves=10,
 )
+"""What a hostile process may send, with forms of values that are nearly or quite as the runner writes them."""
 
 
 def result(message: Any) -> Run:
@@ -51,6 +59,28 @@ def test_no_bytes_make_a_pass_or_break_the_judge(payload: bytes) -> None:
 def test_no_forged_values_make_a_pass_or_break_the_judge(first: Any, second: Any) -> None:
     cases = [TestCase((1,), "a value nobody sends 9f2c"), TestCase((1,), 4)]
     assert judge_secure(result({"results": [[first, second], [second, first]]}), cases, True, 1.0).passed is False
+
+
+@given(JSON, JSON)
+def test_no_forged_value_breaks_what_the_insecure_run_is_told(value: Any, text: Any) -> None:
+    assert came_close([value, text, text], "a value nobody sends 9f2c") is False
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        ["q", random.Random(1).randbytes(1 << 19).hex(), random.Random(2).randbytes(1 << 19).hex()],
+        ["s", [["i", format(i * ((1 << 61) - 1), "x")] for i in range(1, 20_000)]],
+        ["d", [[["i", format(i * ((1 << 61) - 1), "x")], 1] for i in range(1, 20_000)]],
+    ],
+    ids=["a fraction of a million digits", "a set of keys that collide", "a dict of keys that collide"],
+)
+def test_no_forged_value_holds_the_judge_up(form: Any) -> None:
+    """Reducing that fraction takes a minute, making that set tens of seconds; judging takes a few hundredths."""
+    cases = [TestCase((1,), list(range(20_000)))]
+    started = time.process_time()
+    assert judge_secure(result({"results": [[form, ""]]}), cases, True, 1.0).outcome is Outcome.FAILED
+    assert time.process_time() - started < 3.0
 
 
 @given(JSON)
