@@ -164,7 +164,7 @@ class CheckpointSession:
         started = time.perf_counter()
         worker.progress.now.doing = f"loading {checkpoint.name}"
         worker.progress.say()
-        _require_planned_model(checkpoint, specs[0].model_fingerprint)
+        require_planned_model(checkpoint, specs[0].model_fingerprint)
         engine = worker.engine()
         swaps = getattr(engine, "swaps", 0)
         engine.load(checkpoint)
@@ -311,8 +311,9 @@ def counted_since(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str
     }
 
 
-def _require_planned_model(checkpoint: Checkpoint, planned: str) -> None:
-    """A queued job may start days later: the weights must still be those that the run was planned with."""
+def require_planned_model(checkpoint: Checkpoint, planned: str) -> None:
+    """Raise ForeshockError unless the weights are those that the run was planned with: a queued job may start days
+    later."""
     try:
         now = model_fingerprint(checkpoint.path)
     except ValueError as error:
@@ -346,13 +347,14 @@ def engine_options(planned: Mapping[str, Any], halvings: int, halved: Sequence[s
     }
 
 
-def _make_verifier(settings: WorkerSettings, task: ArrayTask) -> Verifier:
+def make_verifier(settings: WorkerSettings, specs: Sequence[JobSpec]) -> Verifier:
+    """The verifier that the specs were planned with. Raises ForeshockError where this machine's is another."""
     from foreshock.jobs.verify.memo import MemoVerifier
     from foreshock.jobs.verify.registry import create_verifier
 
     verifier = create_verifier(settings.verifier, settings.verifier_options)
     try:
-        require_planned_verifier(verifier, task.specs)
+        require_planned_verifier(verifier, specs)
     except ForeshockError:
         verifier.close()
         raise
@@ -407,7 +409,7 @@ def run_array_task(
         layout,
         plan,
         lambda: create_engine(settings.engine, options),
-        lambda: _make_verifier(settings, task),
+        lambda: make_verifier(settings, task.specs),
         stop,
         ProgressReporter(layout.progress_file(index), pack, index),
         slurm_job,

@@ -14,7 +14,9 @@ ANALYSES: Registry[Analysis] = Registry(
     {
         "behaviour": f"{_HERE}.behaviour:ANALYSIS",
         "rates": f"{_HERE}.rates:ANALYSIS",
+        "splitting": f"{_HERE}.splitting:ANALYSIS",
         "exploit_code": f"{_HERE}.exploit_code:ANALYSIS",
+        "own_reasoning": f"{_HERE}.own_reasoning:ANALYSIS",
         "gp": f"{_HERE}.gp:ANALYSIS",
         "calibration": f"{_HERE}.calibration:ANALYSIS",
         "adaptive": f"{_HERE}.adaptive:ANALYSIS",

@@ -26,7 +26,8 @@ def combine(parts: Sequence[Floats]) -> Split:
     halves = [(part[::2], part[1::2]) for part in parts]
     means = [_weighed([pair[i] for pair in halves], [pair[1 - i] for pair in halves]) for i in (0, 1)]
     rate = float(np.mean(means))
-    error = float(np.sqrt(1 / sum(1 / max(_variance(part), 1e-300) for part in parts)))
+    precise = sum(1 / spread for part in parts if (spread := _variance(part)) > 0)
+    error = float(np.sqrt(1 / precise)) if precise else 0.0
     repeats = tuple(float(value) for part in parts for value in part)
     if rate <= 0 or error > MOST_ERROR * rate:
         return Split(rate, error, 0.05 * max(rate, 0.0), 1.0, repeats, (), False)
@@ -41,8 +42,10 @@ def _variance(values: Floats) -> float:
 
 
 def _weighed(values: Sequence[Floats], others: Sequence[Floats]) -> float:
-    """Mean of the parts' means; the precision of each is read from its other half."""
+    """Mean of the parts' means; the precision of each is read from its other half. A half of equal values, such as
+    attempts without an exploit, says nothing of its precision: its part counts only where that is so of all."""
     spread = [_variance(other) for other in others]
-    floor = max(max(spread) * 1e-6, 1e-300)  # a half of equal values says nothing of its precision
-    weights = np.array([1 / max(one, floor) for one in spread])
+    weights = np.array([1 / one if one > 0 else 0.0 for one in spread])
+    if not weights.any():
+        weights[:] = 1.0
     return float((weights * [part.mean() for part in values]).sum() / weights.sum())

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,11 +50,11 @@ class WordProcess(Protocol[State]):
 class Split:
     """An estimated rate.
 
-    rate: mean of the repeats, unbiased. standard_error: of that mean. lower95, upper95: where `trusted`, on the log
-    scale by the delta method and Student's t; else a twentieth of the rate (Markov's inequality, which needs nothing
-    but an unbiased estimate that is never negative) and 1. trusted: the relative error is at most MOST_ERROR. repeats:
-    each one's estimate. survivors: by level, mean share of distinct ancestors left (few: the estimate hangs on few
-    beginnings).
+    rate: mean of the repeats, unbiased. standard_error: of that mean. lower95, upper95: where `trusted`, the wider of
+    the delta method's on the log scale and of a log-normal mean's; else a twentieth of the rate (Markov's inequality,
+    which needs nothing but an unbiased estimate that is never negative) and 1. trusted: the relative error is at most
+    MOST_ERROR. repeats: each one's estimate. survivors: by level, mean share of distinct ancestors left (few: the
+    estimate hangs on few beginnings).
     """
 
     rate: float
@@ -66,25 +66,37 @@ class Split:
     trusted: bool
 
 
-class _Words(Generic[State]):
-    """One repeat."""
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """One unbiased estimate, and by level the share of distinct ancestors left."""
 
-    def __init__(self, process: WordProcess[State], levels: Sequence[int], particles: int) -> None:
-        self._process, self._levels, self._n = process, levels, particles
+    rate: float
+    survivors: tuple[float, ...]
 
-    def run(self, rng: np.random.Generator) -> tuple[float, list[float]]:
-        process, n = self._process, self._n
-        state, before, total = process.start(n), np.ones(n), 1.0
-        ancestors, survivors = np.arange(n), list[float]()
-        for level in self._levels:
-            state = process.extend(state, level)
-            now = _positive(process.score(state), n)
-            rise = now / before
-            total *= float(rise.mean())
-            chosen = rng.choice(n, n, p=rise / rise.sum())
-            state, before, ancestors = process.take(state, chosen), now[chosen], ancestors[chosen]
-            survivors.append(len(np.unique(ancestors)) / n)
-        return total * float((process.finish(state) / before).mean()), survivors
+
+def one_repeat(process: WordProcess[State], levels: Sequence[int], n: int, rng: np.random.Generator) -> Repeat:
+    """Write `n` beginnings on from level to level; `rng` draws which of them go on. Raises ValueError as
+    `split_rate`."""
+    require_levels(levels, n)
+    state, before, total = process.start(n), np.ones(n), 1.0
+    ancestors, survivors = np.arange(n), list[float]()
+    for level in levels:
+        state = process.extend(state, level)
+        now = _positive(process.score(state), n)
+        rise = now / before
+        total *= float(rise.mean())
+        chosen = rng.choice(n, n, p=rise / rise.sum())
+        state, before, ancestors = process.take(state, chosen), now[chosen], ancestors[chosen]
+        survivors.append(len(np.unique(ancestors)) / n)
+    return Repeat(total * float((process.finish(state) / before).mean()), tuple(survivors))
+
+
+def require_levels(levels: Sequence[int], particles: int) -> None:
+    """Raise ValueError for levels that do not ascend, and for fewer than two particles."""
+    if list(levels) != sorted(set(levels)) or any(level < 1 for level in levels):
+        raise ValueError(f"levels {list(levels)} are not ascending numbers of words")
+    if particles < 2:
+        raise ValueError(f"{particles} particles; at least 2")
 
 
 def _positive(scores: Floats, n: int) -> Floats:
@@ -101,15 +113,17 @@ def split_rate(
     levels: words, ascending, at which beginnings are scored; none makes it direct sampling.
     Raises ValueError for levels that do not ascend, fewer than 2 particles or MIN_REPEATS repeats.
     """
-    if list(levels) != sorted(set(levels)) or any(level < 1 for level in levels):
-        raise ValueError(f"levels {list(levels)} are not ascending numbers of words")
-    if particles < 2 or repeats < MIN_REPEATS:
-        raise ValueError(f"{particles} particles, {repeats} repeats; at least 2 and {MIN_REPEATS}")
-    streams = [np.random.default_rng([seed, i]) for i in range(repeats)]
-    found = [_Words(process, levels, particles).run(rng) for rng in streams]
-    values = np.array([value for value, _ in found])
-    survivors = np.array([line for _, line in found]).reshape(repeats, len(levels)).mean(0)
-    return summary(values, particles, tuple(float(share) for share in survivors))
+    require_levels(levels, particles)
+    if repeats < MIN_REPEATS:
+        raise ValueError(f"{repeats} repeats; at least {MIN_REPEATS}")
+    found = [one_repeat(process, levels, particles, np.random.default_rng([seed, i])) for i in range(repeats)]
+    return of_repeats(found, particles)
+
+
+def of_repeats(found: Sequence[Repeat], particles: int) -> Split:
+    """The estimate that independent repeats give, at least MIN_REPEATS of them with the same levels."""
+    survivors = np.array([one.survivors for one in found]).reshape(len(found), -1).mean(0)
+    return summary(np.array([one.rate for one in found]), particles, tuple(survivors.tolist()))
 
 
 def summary(values: Floats, particles: int, survivors: tuple[float, ...] = ()) -> Split:
@@ -122,6 +136,16 @@ def summary(values: Floats, particles: int, survivors: tuple[float, ...] = ()) -
         return Split(0.0, 0.0, 0.0, 1 - 0.05 ** (1 / (n * particles)), repeats, survivors, False)
     if error > MOST_ERROR * mean:
         return Split(mean, error, 0.05 * mean, 1.0, repeats, survivors, False)
-    half = float(stats.t.ppf(0.975, n - 1)) * error / mean
-    low, high = mean * np.exp(-half), min(1.0, mean * np.exp(half))
-    return Split(mean, error, float(low), float(high), repeats, survivors, True)
+    quantile = float(stats.t.ppf(0.975, n - 1))
+    limits = [mean * np.exp(sign * quantile * error / mean) for sign in (-1, 1)]
+    if (values > 0).all():
+        limits += _log_normal_limits(np.log(values), quantile)
+    return Split(mean, error, float(min(limits)), min(1.0, float(max(limits))), repeats, survivors, True)
+
+
+def _log_normal_limits(logs: Floats, quantile: float) -> list[float]:
+    """Of the mean of log-normal values (Olsson 2005, J. Stat. Educ. 13(1)): repeats are products of many factors, and
+    the large ones that would raise their spread are mostly not among the few that were made."""
+    n, variance = len(logs), float(logs.var(ddof=1))
+    middle, half = float(logs.mean()) + variance / 2, quantile * (variance / n + variance**2 / (2 * (n - 1))) ** 0.5
+    return [float(np.exp(middle - half)), float(np.exp(middle + half))]

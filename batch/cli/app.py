@@ -25,6 +25,7 @@ from foreshock.batch.cli import (
     import_command,
     init_command,
     log_loss_command,
+    own_reasoning_command,
     part_commands,
     pivots_command,
     prefetch_command,
@@ -32,6 +33,7 @@ from foreshock.batch.cli import (
     rescore,
     run_commands,
     slurm_commands,
+    split_command,
     traces_command,
     view_command,
     watch_command,
@@ -76,6 +78,8 @@ app.command("logprob", rich_help_panel=_PARTS)(part_commands.logprob)
 app.command("exploit-logprob", rich_help_panel=_PARTS)(exploit_command.exploit_logprob)
 app.command("log-loss", rich_help_panel=_PARTS)(log_loss_command.log_loss)
 app.command("pivots", rich_help_panel=_PARTS)(pivots_command.pivots)
+app.command("own-reasoning", rich_help_panel=_PARTS)(own_reasoning_command.own_reasoning)
+app.command("split", rich_help_panel=_PARTS)(split_command.split)
 app.command("donor", rich_help_panel=_PARTS)(donor_command.donor)
 app.command("traces", rich_help_panel=_PARTS)(traces_command.traces)
 app.command("aggregate", rich_help_panel=_PARTS)(part_commands.aggregate)

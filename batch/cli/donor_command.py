@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,6 +76,7 @@ def donor(
 
 def _train(plan: DonorPlan) -> dict[str, Any]:
     from foreshock.batch.cli.display import count_bar, say
+    from foreshock.batch.cli.stop_flag import stop_flag
     from foreshock.batch.donor.loop import LoopHooks
     from foreshock.batch.donor.make import finished_recipe, make_donor
 
@@ -90,26 +88,8 @@ def _train(plan: DonorPlan) -> dict[str, Any]:
         trained = "" if entry["train_loss"] is None else f", training {entry['train_loss']:.4f}"
         say(f"epoch {entry['epoch']}, step {entry['step']}: held-out loss {entry['held_out_loss']:.4f}{trained}")
 
-    with _stop_flag() as stop, count_bar("training", "steps") as bar:
+    with stop_flag() as stop, count_bar("training", "steps") as bar:
         return make_donor(plan, LoopHooks(bar, evaluated, lambda: bool(stop)), say)
-
-
-@contextmanager
-def _stop_flag() -> Iterator[list[int]]:
-    """A list that Ctrl-C or a scheduler's SIGTERM makes non-empty; a second Ctrl-C interrupts at once."""
-    got: list[int] = []
-
-    def handle(number: int, frame: Any) -> None:
-        if got and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        got.append(number)
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield got
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
 
 
 def _say_plan(plan: DonorPlan, tell: Any) -> None:

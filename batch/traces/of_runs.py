@@ -34,6 +34,8 @@ def source_of(given: Path, checkpoint: str | None) -> Source:
     """
     if given.is_file():
         return Source(given, given.name)
+    if not given.exists():
+        raise InputError("no such run directory or file of samples", path=given, fix="`foreshock ls` lists runs")
     layout = RunLayout(given)
     names = sorted({f.cell.checkpoint for f in layout.eval_files() if f.cell.level == 0}, key=checkpoint_order)
     there = [name for name in names if layout.samples_file(name, 0).is_file()]

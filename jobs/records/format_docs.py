@@ -33,6 +33,8 @@ are ignored, and a key with a value of another type is an error that names file 
 | `ref_logprob/` | the same under the donor |
 | `kl/checkpoint-N_prefillL_kl.jsonl` | one row per prefill scored under both |
 | `exploit_logprob/checkpoint-N.jsonl` | one row per problem: the score of its own exploit code |
+| `own_reasoning/*/checkpoint-N.jsonl` | a row per continuation of own reasoning: [without-donor.md](without-donor.md) |
+| `splitting/checkpoint-N.jsonl` | one row per repeat of splitting: the same page |
 | `inputs/problems.jsonl`, `inputs/prefills.jsonl` | problems and traces as they were when the run was planned |
 | `plan.json`, `packs/`, `shards/`, `progress/`, `logs/` | the work: what is to be computed, and what is done |
 | `config.yaml`, `metadata.json`, `status.json` | what was asked for, on what machine, and how it ended |

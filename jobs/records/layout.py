@@ -151,6 +151,16 @@ class RunLayout:
         """Log-probabilities of the problems' own exploit code, one file a checkpoint."""
         return self.root / "exploit_logprob"
 
+    @property
+    def own_reasoning(self) -> Path:
+        """Continuations of each checkpoint's own reasoning cut short, one file a checkpoint."""
+        return self.root / "own_reasoning"
+
+    @property
+    def splitting(self) -> Path:
+        """Repeats of multilevel splitting, one file a checkpoint."""
+        return self.root / "splitting"
+
     def eval_file(self, checkpoint: str, level: int) -> Path:
         return self.evals / f"{checkpoint}_prefill{level}.jsonl"
 

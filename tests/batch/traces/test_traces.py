@@ -109,6 +109,8 @@ def test_runs_that_cannot_give_any_say_what_to_do(tmp_path: Path) -> None:
     empty.root.mkdir()
     with pytest.raises(InputError, match="level 0"):
         collect_runs([empty.root], None, None)
+    with pytest.raises(InputError, match="no such run directory"):
+        collect_runs([tmp_path / "none"], None, None)
     honest = _run(tmp_path / "honest", [_row(exploit_success=False)])
     with pytest.raises(InputError, match="1 no exploit"):
         collect_runs([honest.root], None, None)

@@ -1,0 +1,1 @@
+"""How early a model's own reasoning carries the exploit: rates after its first part."""

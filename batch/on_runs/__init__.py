@@ -1,0 +1,1 @@
+"""Further measurements of a run that is there, with its own models, problems, prompts and verifier."""

@@ -1,0 +1,65 @@
+"""A run opened for further measurements: what its workers had, and one spec a checkpoint to go by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from foreshock.errors import InputError
+from foreshock.jobs.engines.base import Engine
+from foreshock.jobs.engines.registry import create_engine
+from foreshock.jobs.inputs import RunInputs
+from foreshock.jobs.prompts.base import PromptFormat
+from foreshock.jobs.prompts.of_run import run_format
+from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.planfile import PlanFile
+from foreshock.jobs.spec import JobKind, JobSpec
+from foreshock.jobs.verify.base import Verifier
+from foreshock.jobs.worker import make_verifier, require_planned_model
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A planned run, its frozen inputs, and an evaluation spec of each checkpoint, in order."""
+
+    layout: RunLayout
+    plan: PlanFile
+    inputs: RunInputs
+    specs: tuple[JobSpec, ...]
+
+    @classmethod
+    def read(cls, folder: Path, checkpoints: Sequence[str] = ()) -> OpenedRun:
+        """The run in `folder`; of its checkpoints those named (`checkpoint-40` or `40`), or all.
+
+        Raises InputError for a folder without a plan, and for a checkpoint that the run does not have.
+        """
+        layout = RunLayout(folder)
+        plan = PlanFile.read(layout)
+        found: dict[str, JobSpec] = {}
+        for spec in plan.specs:
+            if spec.kind is JobKind.EVAL:
+                found.setdefault(spec.checkpoint.name, spec)
+        wanted = [name if name in found else f"checkpoint-{name}" for name in checkpoints] or list(found)
+        unknown = [name for name in wanted if name not in found]
+        if unknown:
+            raise InputError(f"no {unknown[0]} in this run; valid: {', '.join(found)}", path=folder)
+        inputs = RunInputs.read(layout, plan.settings.assignment, plan.n_attempts)
+        return cls(layout, plan, inputs, tuple(found[name] for name in dict.fromkeys(wanted)))
+
+    def prompt_format(self, spec: JobSpec) -> PromptFormat:
+        """How the run writes its prompts for a checkpoint."""
+        return run_format(self.plan.settings, spec.checkpoint, spec.prompt_format)
+
+    def engine(self) -> Engine:
+        """The run's engine, with nothing loaded."""
+        return create_engine(self.plan.settings.engine, self.plan.settings.engine_options)
+
+    def verifier(self) -> Verifier:
+        """The run's verifier. Raises ForeshockError where this machine's is another."""
+        return make_verifier(self.plan.settings, self.specs)
+
+    def load(self, engine: Engine, spec: JobSpec) -> None:
+        """Load a checkpoint. Raises ForeshockError if its weights are not those that the run was planned with."""
+        require_planned_model(spec.checkpoint, spec.model_fingerprint)
+        engine.load(spec.checkpoint)
