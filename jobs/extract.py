@@ -10,13 +10,13 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from foreshock.jobs.answers.endings import ends_turn, without_end_word
 from foreshock.jobs.answers.fences import Label, Piece, fenced_pieces
 from foreshock.jobs.answers.noise import without_headings, without_noise
 from foreshock.jobs.answers.patches import unfenced_patch
-from foreshock.jobs.answers.prose import bare_pieces, boxed_pieces, span_pieces
+from foreshock.jobs.answers.prose import bare_pieces, boxed_pieces, span_line_pieces, span_pieces
 from foreshock.jobs.answers.python_text import (
     bound_names,
     compiles,
@@ -32,31 +32,43 @@ from foreshock.jobs.answers.python_text import (
     provided_names,
     sets_global,
 )
-from foreshock.jobs.answers.quoted import quoted_texts
-from foreshock.jobs.answers.undress import PROMPT, transcript_code, undressed, unescaped
+from foreshock.jobs.answers.quoted import quoted_texts, written_texts
+from foreshock.jobs.answers.undress import PROMPT, numbered_programs, transcript_code, undressed, unescaped
 from foreshock.jobs.records.verdicts import CodeStatus
 
 _ANSWER_TAG = re.compile(r"<(answer|final_answer|solution|submission)>(.*?)(?:</\1>|\Z)", re.I | re.S)
-_REASONING = re.compile(r"\A\s*<(think|thinking|reasoning)>(.*?)(?:</\1>|\Z)", re.I | re.S)
+_REASONING = re.compile(
+    r"\A\s*(?:<((?:\w+[:_])?(?:think|thinking|thought|reasoning))>.*?(?:</\1>|\Z)"
+    r"|<\|(?:START|begin_of)_(thinking|thought|reasoning)\|>.*?(?:<\|(?:END|end_of)_\2\|>|\Z)"
+    r"|\[THINK\].*?(?:\[/THINK\]|\Z)|\u25c1think\u25b7.*?(?:\u25c1/think\u25b7|\Z))",
+    re.I | re.S,
+)
 _OPENING_TAG = re.compile(
     r"<(answer|final_answer|solution|submission|code|pre|python)>|\[(PYTHON|CODE|ANSWER|SOLUTION)\]"
     r"|\\begin\{(verbatim|lstlisting|minted)\}"
 )
 _QUOTED = re.compile(r"(?:[ \t]{0,3}>[ \t]?)+")
 _DEFINITION = re.compile(r"(?:<\w+>|\[[A-Z]+\])?(?:async +)?(?:def|class)\b")
+_PREAMBLE = re.compile(r"import [\w., ]+|from [\w.]+ import(?: .*)?|@\w[\w.]*(?:\(.*)?")
 _FINAL = "<|channel|>final<|message|>"
 _ANALYSIS = re.compile(
     r"\A\s*(?:<\|start\|>assistant)?<\|channel\|>(?:analysis|commentary)\b.*?<\|channel\|>final<\|message\|>", re.S
 )
+_ANALYSIS_MESSAGE = re.compile(r"<\|channel\|>analysis<\|message\|>.*?<\|end\|>", re.S)
+"""Reasoning of a response in channels that ends in a tool call instead of a final message."""
+_TOOL_CALL = re.compile(r"<[|\uff5c]tool[_\u2581]calls?[_\u2581\w]*[|\uff5c]>")
 _FINAL_END = re.compile(r"<\|(?:end|return)\|>")
 _REASONING_END = re.compile(r"\s*(?:<[/|\uff5c][^\n<>]{1,40}>|\[/\w+\]|\u25c1/?\w+\u25b7)")
+_IN_JSON_STRING = re.compile(r"[{,]\s*\"[^\"\\\n]*\"\s*:\s*\"(?:[^\"\\]|\\.)*\\?\Z", re.S)
 _FIRST_WORD = re.compile(
     r"\A\s*(?:(?:python3?|py)(?:[ \t]*\n[ \t]*(?:Copy|Edit|Copy code))*"
-    r"|\[(?:BEGIN|PYTHON|CODE|ANSWER|SOLUTION)\]|#\+BEGIN_SRC[^\n]*|\{code[^}\n]*\})[ \t]*\n",
+    r"|\[(?:BEGIN|PYTHON|CODE|ANSWER|SOLUTION)\]|#\+BEGIN_SRC[^\n]*|\{(?:code|noformat)[^}\n]*\})[ \t]*\n",
     re.I,
 )
 """A label without its fence, or an opening tag that is valid Python."""
-_MARKUP = re.compile(r"<(?:code|pre)\b[^>]*>.*&(?:lt|gt|amp|quot|nbsp|#39|#x27);", re.S | re.I)
+_MARKUP = re.compile(
+    r"<(?:code|pre|textarea|td|p|div|samp|xmp)\b[^>]*>.*&(?:lt|gt|amp|quot|nbsp|#\d+|#x[\da-f]+);", re.S | re.I
+)
 _INVISIBLE = re.compile(r"^[\ufeff\u200b-\u200f\u2060]+|[\ufeff\u200b\u200e\u200f\u2060]+$", re.M)
 
 
@@ -103,7 +115,7 @@ def text_to_read(prefill: str, response: str, reasoning: str, answer: str | None
     """
     if answer is None or reasoning + answer != response:
         return answer
-    if ends_inside_fence(prefill) or _ends_inside_definition(prefill, response):
+    if ends_inside_fence(prefill) or _ends_inside_program(prefill, response) or _IN_JSON_STRING.search(prefill):
         return prefill + response
     tag = next((match for match in reversed(list(_OPENING_TAG.finditer(prefill)))), None)
     return prefill[tag.start() :] + response if tag and not _closes(tag, prefill[tag.end() :]) else answer
@@ -136,11 +148,15 @@ def ends_inside_fence(text: str) -> bool:
     return bool(blocks) and not blocks[-1][2].closed
 
 
-def _ends_inside_definition(text: str, behind: str) -> bool:
-    """Whether `text` ends inside a function or class that stands in prose, so that `behind` goes on with it."""
+def _ends_inside_program(text: str, behind: str) -> bool:
+    """Whether `text` ends inside a function or class that stands in prose, or behind imports or a decorator, so that
+    `behind` goes on with it.
+    """
     at_margin = [line for line in text.split("\n") if line[:1].strip()]
+    if not at_margin:
+        return False
     goes_on = text[-1:] != "\n" or behind[:1] in (" ", "\t")
-    return goes_on and bool(at_margin) and _DEFINITION.match(at_margin[-1]) is not None
+    return (goes_on and _DEFINITION.match(at_margin[-1]) is not None) or _PREAMBLE.fullmatch(at_margin[-1]) is not None
 
 
 def _closes(tag: re.Match[str], text: str) -> bool:
@@ -160,7 +176,7 @@ def _find(answer: str, name: str | None) -> str | None:
     reasoning = _REASONING.match(answer)
     if reasoning and name is not None:
         answer = answer[reasoning.end() :]
-    answer = _ANALYSIS.sub("", answer)
+    answer = _ANALYSIS_MESSAGE.sub("", _ANALYSIS.sub("", answer))
     if not answer.strip():
         return None
     blocks = list(fenced_pieces(answer.split("\n")))
@@ -169,6 +185,7 @@ def _find(answer: str, name: str | None) -> str | None:
     fenced = _this_turn(answer, blocks)
     if name is None:
         return _unnamed(answer, fenced)
+    fenced = [_without_cut_end(piece, name) for piece in fenced]
     for tag in reversed(list(_ANSWER_TAG.finditer(answer))) if fenced else ():
         inner = [piece for _, _, piece in fenced_pieces(tag[2].split("\n"))] or bare_pieces(tag[2])
         found = _choose(inner, name)
@@ -178,7 +195,7 @@ def _find(answer: str, name: str | None) -> str | None:
     if found is not None:
         return found
     outside = _without_others(answer, blocks)
-    for pieces in _generous(outside, name):
+    for pieces in (*_in_data(answer, blocks, name), *_generous(outside, name)):
         found = _choose(pieces, name)
         if found is not None:
             return found
@@ -194,6 +211,17 @@ def _is_whole(answer: str, name: str) -> bool:
     return (
         not signs and defines(answer, name) and without_noise(answer) == answer and answer == without_end_word(answer)
     )
+
+
+def _in_data(answer: str, blocks: Sequence[tuple[int, int, Piece]], name: str) -> Iterable[list[Piece]]:
+    """Readings of blocks that hold the program as text: a program that writes a file, the arguments of a tool call."""
+    called = _TOOL_CALL.search(answer) is not None
+    for _, _, piece in reversed(blocks):
+        for text in (*(quoted_texts(piece.code) if called and piece.foreign else ()), *written_texts(piece.code)):
+            fenced = [inner for _, _, inner in fenced_pieces(_plain(text).split("\n")) if _rank(inner, name)]
+            whole = text.strip("\n")
+            if fenced or (is_program(whole) and defines(whole, name)):
+                yield fenced or [Piece(whole, Label.NONE, True)]
 
 
 def _without_others(answer: str, blocks: Sequence[tuple[int, int, Piece]]) -> str:
@@ -250,6 +278,7 @@ def _generous(answer: str, name: str) -> Iterable[list[Piece]]:
     for text in quoted_texts(answer):
         yield [piece for _, _, piece in fenced_pieces(_plain(text).split("\n"))]
         yield [Piece(text.strip("\n"), Label.NONE, True)] if is_program(text) else []
+        yield [piece for piece in bare_pieces(text) if parse(piece.code) is not None]
     spread = answer.replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"')
     if "\\n" in answer and "\n" not in answer.strip():  # escaped once too often
         yield [*(piece for _, _, piece in fenced_pieces(spread.split("\n"))), *bare_pieces(spread)]
@@ -260,9 +289,11 @@ def _generous(answer: str, name: str) -> Iterable[list[Piece]]:
     plain = undressed(whole, False, sentences=False)
     if is_program(plain):
         yield [Piece(plain, Label.NONE, True)]
+    yield [Piece(text, Label.NONE, True) for text in numbered_programs(answer) if is_program(text)]
     yield list(boxed_pieces(answer))
     yield bare_pieces(answer)
     yield list(span_pieces(answer, name))
+    yield list(span_line_pieces(answer))
     if "\\n" in answer and answer.count("\n") < answer.count("\\n"):
         yield [*(piece for _, _, piece in fenced_pieces(spread.split("\n"))), *bare_pieces(spread)]
 
@@ -277,6 +308,19 @@ def _choose(pieces: Sequence[Piece], name: str) -> str | None:
     return _completed(pieces, chosen, name)
 
 
+def _without_cut_end(piece: Piece, name: str) -> Piece:
+    """A piece that the answer's end cut off, without the statement that was cut, where the function is whole."""
+    if piece.closed or piece.foreign or parse(piece.code) is not None:
+        return piece
+    lines = piece.code.split("\n")
+    ends = [number for number in range(1, len(lines)) if lines[number][:1].strip()]
+    for end in reversed(ends[-_MOST_ENDS:]):
+        kept = "\n".join(lines[:end]).rstrip()
+        if parse(kept) is not None:
+            return replace(piece, code=kept) if defines(kept, name) else piece
+    return piece
+
+
 def _rank(piece: Piece, name: str) -> int | None:
     """How good a piece is as the solution; None if it does not define the function."""
     if not defines(piece.code, name):
@@ -289,6 +333,8 @@ def _rank(piece: Piece, name: str) -> int | None:
     return 2 + 2 * valid + piece.closed
 
 
+_MOST_ENDS = 50
+"""Parses tried to find the last whole statement."""
 _WHOLE = 4
 """The least rank of a piece that Python reads and that leaves nothing out."""
 

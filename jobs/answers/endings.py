@@ -6,14 +6,16 @@ import ast
 import keyword
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from foreshock.jobs.answers.python_text import compiles, parse
 
 END_MARK = re.compile(
     r"<[|\uff5c][^\n<>]{1,40}[|\uff5c]>|</s>|<eos>|<EOT>|<end_of_turn>|<\|?(?:end|eot)[\w▁ ]*\|?>|\[/?INST\]|\[EOS\]"
     r"|</?(?:answer|solution|code|python|final|final_answer|response|pre|output|submission|details|div|p|assistant)>"
+    r"|</(?:textarea|td|samp|xmp|body|html)>|<(?:escape|filename)>"
     r"|\[/(?:PYTHON|CODE|ANSWER|SOLUTION)\]|\[(?:END|DONE)\]|\\end\{\w+\*?\}|\]\]>"
-    r"|^(?:#\+END_SRC|\{code\}|\{%[ \t]*end\w+[ \t]*%\})[ \t]*$",
+    r"|^(?:#\+END_SRC|\{(?:code|noformat)\}|\{%[ \t]*end\w+[ \t]*%\})[ \t]*$",
     re.I | re.M,
 )
 _SPECIAL_TOKENS = re.compile(
@@ -22,7 +24,8 @@ _SPECIAL_TOKENS = re.compile(
 )
 """Tokens at the very end, of any family: `<|im_end|>`, `<seed:eos>`, `[|endofturn|]`, `</s>`, `[e~[`."""
 _END_WORD = re.compile(
-    r"(?:\n[ \t]*(?:`{1,2}|~{1,2})?(?:END|DONE|EOF|\[END\]|\[DONE\]|#\+END_SRC|\{code\}|---+|===+|`{1,2}|~{1,2})"
+    r"(?:\n[ \t]*(?:`{1,2}|~{1,2})?"
+    r"(?:END|DONE|EOF|\[END\]|\[DONE\]|#\+END_SRC|\{(?:code|noformat)\}|---+|===+|`{1,2}|~{1,2})"
     r"[.]?[ \t]*)+\Z"
 )
 _QUOTES_END = re.compile(r"[ \t]*(?:'''|\"\"\")[ \t]*(?:END)?[ \t]*")
@@ -37,6 +40,7 @@ _WORDS = re.compile(
 """A list's item, a rule, or at least three words in a row."""
 _DEFINES = re.compile(
     r"(?:async +)?def +\w+ *\(|class +\w+ *[:(]|(?:import|from) +[\w.]+(?: +(?:import|as)\b|[ ,]*$)|@\w[\w.]*\(?"
+    r"|type +\w+ *(?:\[[^\n]*\])? *="
 )
 _STRING = re.compile(r"(['\"])(?:(?!\1)[^\\\n]|\\.)*\1")
 _TWO_WORDS = re.compile(r"\b([^\W\d]\w*)(?= +([^\W\d]\w*))")
@@ -105,6 +109,7 @@ def without_end_word(code: str) -> str:
     return _END_WORD.sub("", code.rstrip())
 
 
+@lru_cache(maxsize=4096)
 def looks_like_prose(line: str) -> bool:
     """A sentence rather than code: it starts at the margin with words, and holds no sign that only code has."""
     if not line or line[0] in " \t#@":

@@ -24,6 +24,9 @@ MOST_BLOCKS = 200
 MOST_CLOSINGS = 50
 """Parses tried per block: an answer of twenty thousand fences must cost no more than one."""
 
+MOST_SENTENCES = 8
+"""Closings of a block in front of which a sentence is looked for."""
+
 _QUOTE = re.compile(r"^(?:[ \t]{0,3}>[ \t]?)+")
 _OPEN = re.compile(r"(?P<fence>`{3,}|~{3,}|(?<![`\w])``(?=[ \t]*(?i:python|py)\d?[ \t]*$))(?P<info>[^\n]*)$")
 _QUOTES_OPEN = re.compile(r"^[ \t]*(?P<fence>'''|\"\"\")(?P<info>(?i:python3?|py))[ \t]*$")
@@ -212,7 +215,7 @@ def _body(lines: Sequence[str], start: int, opening: _Opening) -> tuple[int, str
         for closing in closings:
             if not closing.in_comment and until(closing).strip() and parse(until(closing)) is not None:
                 return closed(closing)
-        for closing in [] if other else closings:  # prose in front of the fence
+        for closing in [] if other else closings[:MOST_SENTENCES]:  # prose in front of the fence
             cut = "" if closing.column else unindent(cut_tail([*head, *rest[: closing.line]]))
             if cut.strip() and parse(cut) is not None:
                 return closed(closing)[0], cut, True

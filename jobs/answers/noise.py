@@ -12,6 +12,7 @@ from foreshock.jobs.answers.python_text import parse, provided_names
 CODE_START = re.compile(
     r"(?:async[ \t]+def[ \t]+\w|def[ \t]+\w+[ \t]*\(|class[ \t]+\w+[ \t]*[:(]"
     r"|import[ \t]+\w[\w., ]*$|from[ \t]+[\w.]+[ \t]+import\b|@\w[\w.]*[ \t]*(?:\(.*)?$"
+    r"|type[ \t]+\w+[ \t]*(?:\[.*\])?[ \t]*="
     r"|\w+(?:[ \t]*:[ \t]*[\w.\[\], ]+|(?:,[ \t]*\w+)+)?[ \t]*=[ \t]*\S"
     r"|try:|with[ \t].*:$|if[ \t].*:$|#|[rRuU]?(?:\"\"\"|'''))"
 )

@@ -10,6 +10,7 @@ _HEAD = re.compile(r"(?:diff |index |@@|--- |\+\+\+ |new file|deleted file|simil
 _FILE = re.compile(r"^(?=diff --git |\*\*\* (?:Add|Update) File:|Index: |--- [^\n]*\n\+\+\+ )", re.M)
 _STARTS = re.compile(r"^(?:\*\*\* Begin Patch|diff --git |--- (?:a/|/dev/null)|@@ )", re.M)
 _CONFLICT = re.compile(r"^<{7}[^\n]*\n(.*?)^={7}[ \t]*\n(.*?)^>{7}[^\n]*(?:\n|\Z)", re.M | re.S)
+_MOST_CONFLICTS = 50
 _HERE_DOCUMENT = re.compile(r"<<-?[ \t]*(['\"]?)(\w+)\1[^\n]*\n(.*?)\n[ \t]*\2[ \t]*(?:\n|\Z)", re.S)
 
 _HERE_STRING = re.compile(r"@(['\"])\n(.*?)\n\1@", re.S)
@@ -25,7 +26,9 @@ def unfenced_patch(answer: str) -> list[str]:
     start = _STARTS.search(answer)
     if start is None:
         return []
-    text = answer[start.start() :].split("*** End Patch")[0]
+    text = re.sub(
+        r"\n-- \n.*\Z", "", answer[start.start() :].split("*** End Patch")[0], flags=re.S
+    )  # a mail's signature
     return patched(re.sub(r"(?:\n|^)[ \t]*[`~]{3,}[^\n]*\Z", "", text.rstrip()))
 
 
@@ -56,7 +59,7 @@ def added(code: str) -> str:
 
 def merged(code: str) -> str:
     """With the later side of every conflict or search-and-replace."""
-    return _CONFLICT.sub(lambda match: match[2], code)
+    return _CONFLICT.sub(lambda match: match[2], code) if code.count("<<<<<<<") <= _MOST_CONFLICTS else code
 
 
 def here_document(body: str) -> str | None:

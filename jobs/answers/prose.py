@@ -16,11 +16,13 @@ _MOST_PARSES = 400
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}).*$")
 _BEGIN_MARK = re.compile(
     r"\[(?:PYTHON|CODE|ANSWER|SOLUTION|BEGIN)\]|\\begin\{\w+\*?\}(?:\[[^\]]*\]|\{[^}]*\})?|<code[^>]*>|<pre[^>]*>|<!\[CDATA\["
-    r"|^(?:#\+BEGIN_SRC[^\n]*|\{code[^}\n]*\}|\{%[ \t]*highlight[^\n]*%\})[ \t]*$",
+    r"|^(?:#\+BEGIN_SRC[^\n]*|\{(?:code|noformat)[^}\n]*\}|\{%[ \t]*highlight[^\n]*%\})[ \t]*$",
     re.I | re.M,
 )
 _END_MARK = re.compile(rf"(?:{END_MARK.pattern})[ \t]*", END_MARK.flags)
 _SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.S)
+_SPAN_LINE = re.compile(r"[ \t]*(?:(?:[-*+]|\d+[.)])[ \t]+)?`([^`]+)`")
+_QUOTED = re.compile(r"([\u201c\u00ab\u300c])([^\n\u201c\u201d]+)[\u201d\u00bb\u300d]")
 _VERB = re.compile(r"\\(?:verb|lstinline(?:\[[^\]]*\])?)\*?([|!+/@])(.+?)\1")
 _MOST_BOXES = 5
 _BOX = "\\boxed{"
@@ -64,16 +66,17 @@ def _stretch_pieces(lines: list[str], budget: int) -> tuple[list[Piece], int]:
         if not CODE_START.match(lines[at][indent:]):
             at += 1
             continue
-        chunks = _chunks(lines, at, indent)
-        end, longest = at, 0
-        for chunk_end in chunks:
+        end = at
+        for chunk_end in reversed(_chunks(lines, at, indent)):  # the longest program
+            if looks_like_prose(lines[chunk_end - 1]):
+                continue
             budget -= 1
-            code = _dedented(lines[at:chunk_end], indent)
             if budget <= 0:
                 break
-            if is_program(code) and not looks_like_prose(lines[chunk_end - 1]):
-                end = longest = chunk_end
-        if longest:
+            if is_program(_dedented(lines[at:chunk_end], indent)):
+                end = chunk_end
+                break
+        if end > at:
             code = without_headings(without_noise(_dedented(lines[at:end], indent).strip("\n")))
             pieces.append(Piece(code, Label.NONE, True))
             at = end
@@ -123,9 +126,21 @@ def boxed_pieces(answer: str) -> Iterator[Piece]:
 
 def span_pieces(answer: str, name: str) -> Iterator[Piece]:
     """Inline code spans, Markdown's or LaTeX's, that define `name`; one of three backticks may begin with a label."""
-    for match in [*_VERB.finditer(answer), *_SPAN.finditer(answer)]:
+    for match in [*_QUOTED.finditer(answer), *_VERB.finditer(answer), *_SPAN.finditer(answer)]:
         code = match[2].strip()
         if len(match[1]) > 1:
             code = re.sub(r"^(?:python3?|py)[ \t\n]+", "", code, flags=re.I)
         if mentions_definition(code, name) and parse(code) is not None:
             yield Piece(code, Label.NONE, True)
+
+
+def span_line_pieces(answer: str) -> Iterator[Piece]:
+    """Programs of which every line is a span of its own, in a list or not."""
+    run: list[str] = []
+    for line in [*answer.split("\n"), ""]:
+        if match := _SPAN_LINE.fullmatch(line):
+            run.append(match[1])
+            continue
+        if len(run) > 1 and is_program("\n".join(run)):
+            yield Piece("\n".join(run), Label.NONE, True)
+        run = []

@@ -24,6 +24,11 @@ _ELIDED = re.compile(
     re.I | re.M,
 )
 """A comment that stands for code that the reader knows."""
+_TEMPLATE = re.compile(
+    r"#[ \t]*(?:TODO\b|(?:write |add |put |insert )?your (?:code|solution|implementation)\b|implement\b|fill in\b)",
+    re.I,
+)
+"""A comment that asks for the body of a function."""
 _FAILURES = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 _BUILTINS = frozenset(dir(builtins))
 
@@ -182,20 +187,28 @@ def _read_before_bound(code: str) -> frozenset[str]:
 def is_elided(code: str) -> bool:
     """Whether a function's last definition holds a bare `...`, a comment that stands for code, or nothing but `pass`.
 
-    A docstring or a comment may be the whole point of a submission, so `pass` beside one is a body.
+    A docstring or a comment may be the whole point of a submission, so `pass` beside one is a body, unless the comment
+    asks for one.
     """
-    tree = parse(code)
-    last = {
-        node.name: node
-        for node in (tree.body if tree is not None else ())
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    }
-    empty = "#" not in code
+    asked = _TEMPLATE.search(code) is not None
+    empty = asked or "#" not in code
     return _ELIDED.search(code) is not None or any(
         any(_is_dots(statement) for statement in node.body)
-        or (empty and all(isinstance(statement, ast.Pass) for statement in node.body))
-        for node in last.values()
+        or (empty and all(isinstance(one, ast.Pass) for one in (_below_docstring(node) if asked else node.body)))
+        for node in _last_functions(code)
     )
+
+
+def _last_functions(code: str) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """The last definition of each function at the margin."""
+    tree = parse(code)
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    found = {node.name: node for node in (tree.body if tree is not None else ()) if isinstance(node, functions)}
+    return list(found.values())
+
+
+def _below_docstring(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.stmt]:
+    return node.body[ast.get_docstring(node, clean=False) is not None :]
 
 
 def _is_dots(statement: ast.stmt) -> bool:

@@ -15,6 +15,7 @@ _BLOCK_SCALAR = re.compile(
     r"^([ \t]*)(?:- )?[\w\"'-]+:[ \t]*[|>][-+\d]*[ \t]*\n((?:(?:\1[ \t]+[^\n]*|[ \t]*)(?:\n|\Z))+)", re.M
 )
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.S)
+_OPEN_STRING = re.compile(r':\s*"')
 
 
 def quoted_texts(answer: str) -> Iterator[str]:
@@ -28,6 +29,17 @@ def quoted_texts(answer: str) -> Iterator[str]:
             seen += 1
             if seen >= _MOST_TEXTS:
                 return
+
+
+def written_texts(code: str) -> Iterator[str]:
+    """The texts that a program writes into a file."""
+    tree = parse(code) if ".write" in code else None
+    for node in ast.walk(tree) if tree is not None else ():
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            wrote = node.func.attr in ("write", "write_text")
+            yield from (
+                a.value for a in node.args if wrote and isinstance(a, ast.Constant) and isinstance(a.value, str)
+            )
 
 
 def _of_literals(answer: str) -> Iterator[str]:
@@ -48,13 +60,18 @@ def _of_json(answer: str) -> Iterator[str]:
         start, end = answer.find(opening), answer.rfind(closing)
         if 0 <= start < end:
             try:
-                yield from _texts(json.loads(answer[start : end + 1], strict=False))
+                found = list(_texts(json.loads(answer[start : end + 1], strict=False)))
             except (ValueError, RecursionError):
                 continue
-            return
+            if found:  # brackets alone may be a list in the code
+                yield from found
+                return
     if "{" not in answer:
         return
-    for match in _STRING.finditer(answer):  # cut off, or with prose in between
+    rest = answer
+    if _OPEN_STRING.search(_STRING.sub("", answer)):  # the last one was cut off
+        rest = re.sub(r"\\\Z", "", answer) + '"'
+    for match in _STRING.finditer(rest):  # cut off, or with prose in between
         try:
             text = json.loads(match[0], strict=False)
         except (ValueError, RecursionError):

@@ -7,12 +7,13 @@ import html
 import io
 import re
 import tokenize
+from collections.abc import Iterator
 from itertools import pairwise
 
 from foreshock.jobs.answers.endings import unindent
 from foreshock.jobs.answers.noise import without_noise, without_sentences
 from foreshock.jobs.answers.patches import added, merged
-from foreshock.jobs.answers.python_text import parse
+from foreshock.jobs.answers.python_text import is_program, parse
 
 PROMPT = re.compile(r"[ \t]*(?:>{3,4}|In \[\d+\]:)[ ]?(.*)")
 _CONTINUED = re.compile(r"[ \t]*(?:\.{3,4}:?)[ ]?(.*)")
@@ -78,6 +79,21 @@ def _without_line_numbers(code: str) -> str:
     return unindent([match[2] for match in found if match])
 
 
+def numbered_programs(text: str) -> Iterator[str]:
+    """What stands in runs of lines that are numbered one by one, anywhere in a text."""
+    run: list[str] = []
+    last = 0
+    for line in [*text.split("\n"), ""]:
+        match = _NUMBERED.fullmatch(line)
+        if match and run and int(match[1]) == last + 1:
+            run.append(line)
+        else:
+            if len(run) > 1:
+                yield _without_line_numbers("\n".join(run))
+            run = [line] if match else []
+        last = int(match[1]) if match else 0
+
+
 def _without_frame(code: str) -> str:
     """Without a frame of lines around the text."""
     lines = [line for line in code.split("\n") if line.strip() and not _FRAME_EDGE.fullmatch(line)]
@@ -86,7 +102,10 @@ def _without_frame(code: str) -> str:
 
 
 def _without_shell(code: str) -> str:
-    return re.sub(r"^\$ [^\n]*\n?", "", code, flags=re.M)
+    """What a shell's commands printed, where that is a program."""
+    printed = re.split(r"^\$ [^\n]*\n?", code, flags=re.M)
+    programs = [part for part in printed if is_program(part)] if len(printed) > 1 else []
+    return "\n".join(programs or printed)
 
 
 def _without_heading(code: str) -> str:
@@ -96,7 +115,8 @@ def _without_heading(code: str) -> str:
 
 def unescaped(code: str) -> str:
     """Without HTML's and Markdown's escapes, neither of which Python has outside strings."""
-    code = html.unescape(code.replace("&nbsp;", " ")) if _ENTITY.search(code) else code
+    for _ in range(2):  # some are escaped twice
+        code = html.unescape(code.replace("&nbsp;", " ")) if _ENTITY.search(code) else code
     return _MARKDOWN_ESCAPE.sub(r"\1", code)
 
 
