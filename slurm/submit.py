@@ -19,7 +19,11 @@ from foreshock.slurm.journal import Journal, JournaledJob, Stage, Submission
 from foreshock.slurm.sbatch import ScriptExecutor
 
 _SETTLE_S = 2.0  # between two looks for a job whose submission was interrupted
-_LIMIT = re.compile(r"SubmitJob|QOSMax|AssocMax|AssocGrp|job submit limit|MaxJobCount|maximum number of jobs", re.I)
+_NO_ROOM = re.compile(r"SubmitJob|MaxJobCount|maximum number of jobs", re.I)
+_ANY_LIMIT = re.compile(
+    "job submit limit", re.I
+)  # Slurm's sentence about every limit, a job's size and time among them
+_NAMED_LIMIT = re.compile(r"\b(QOS|Assoc)(Max|Min|Grp)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +191,18 @@ def parse_job_id(text: str) -> int | None:
     return None
 
 
+def is_full_queue(told: str) -> bool:
+    """Whether sbatch refuses for the number of jobs that are queued, which passes, and not for what one job asks for.
+
+    Where Slurm names no limit, as in `QOSMaxWallDurationPerJobLimit`, its sentence about all of them counts as full.
+    """
+    return bool(_NO_ROOM.search(told) or (_ANY_LIMIT.search(told) and not _NAMED_LIMIT.search(told)))
+
+
 def _refusal(name: str, told: str, journal: Journal) -> str:
     said = told.partition(": ")[2] or told
     hint = f"correct the profile, then: foreshock resume {journal.root.parent} (it plans anew from the profile)"
-    if _LIMIT.search(told):
+    if is_full_queue(told):
         hint = (
             "the queue is full for you: set max_submit in the profile, or wait, then: "
             f"foreshock resume {journal.root.parent}"

@@ -136,7 +136,6 @@ AccountingStorageHost=127.0.0.1
 AccountingStoragePort=$((port_base + 19))
 AccountingStoragePass=$state/run/munge.socket
 AccountingStorageEnforce=associations,limits,qos
-AccountingStoreFlags=job_comment
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=5
 CONF
@@ -202,7 +201,7 @@ start_database() {
   mariadbd --no-defaults --user=mysql --datadir="$state/mysql" --tmpdir="$tmp" --socket="$state/mysql/socket" \
     --bind-address=127.0.0.1 --port=$((port_base + 6)) --pid-file="$state/mysql/pid" \
     --innodb-buffer-pool-size=128M --innodb-log-file-size=64M --innodb-lock-wait-timeout=900 \
-    --innodb-flush-log-at-trx-commit=2 >"$state/log/mariadb.log" 2>&1 </dev/null &
+    --innodb-flush-log-at-trx-commit=2 --loose-innodb-snapshot-isolation=OFF >"$state/log/mariadb.log" 2>&1 </dev/null &
   echo $! >"$state/run/mariadbd.pid"
   disown
   ln -sf "$state/mysql/socket" "$state/run/mysql.socket"

@@ -1,12 +1,10 @@
 """What Slurm's commands print at real sites, and lines of other jobs among our own.
 
 Sources: `slaking` is Parsl's pull request 2636, `clustername` clusterfutures' 24, the bare number dask-jobqueue's issue
-209, the launch failure burrmill's issue 15; the squeue and sacct texts are recordings, each of the version it names.
+209, the launch failure burrmill's issue 15. Recordings of whole versions are read in test_versions.py.
 """
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,8 +13,6 @@ from hypothesis import strategies as st
 from foreshock.slurm.reasons import explain
 from foreshock.slurm.states import JobState, parse_sacct, parse_squeue
 from foreshock.slurm.submit import parse_job_id
-
-FIXTURES = Path(__file__).parent / "fixtures"
 
 
 @pytest.mark.parametrize(
@@ -77,29 +73,6 @@ def test_any_name_is_read_back(name: str) -> None:
     assert record.name == name.strip()
     (record,) = parse_sacct(f"7_3|{name}|FAILED|1:0|3|n1|2026-01-01T00:00:00")
     assert (record.name, record.exit_code) == (name, 1)
-
-
-RECORDED = sorted(path.name for path in FIXTURES.glob("squeue-*.txt"))
-
-
-@pytest.mark.parametrize("name", RECORDED)
-def test_recorded_queues_are_read(name: str) -> None:
-    lines = [line for line in (FIXTURES / name).read_text().splitlines() if not line.startswith("#")]
-    records = parse_squeue("\n".join(lines))
-    ours = [r for r in records if "fs-" in r.name]
-    assert {JobState.PENDING, JobState.RUNNING} <= {r.state for r in ours}
-    assert all(r.element is not None for r in ours if "-a" in r.name)
-    assert not any("+" in str(r.job_id) for r in records)
-    assert any(explain(r.reason or "") for r in ours)
-    assert "train|lr=1e-4" in {r.name for r in records}
-
-
-@pytest.mark.parametrize("name", [name.replace("squeue", "sacct") for name in RECORDED])
-def test_recorded_accounting_is_read(name: str) -> None:
-    lines = [line for line in (FIXTURES / name).read_text().splitlines() if not line.startswith("#")]
-    records = parse_sacct("\n".join(lines))
-    assert {JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED} <= {r.state for r in records}
-    assert any(r.exit_code not in (0, None) for r in records)
 
 
 @pytest.mark.parametrize(
