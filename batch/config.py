@@ -348,6 +348,9 @@ class ExecutionConfig(_Section):
     shard_tasks: int = Field(64, ge=1, description="Problems per shard, the unit of resuming")
     max_minutes: float = Field(240.0, gt=0.0, description="Longest array task")
     profile: str | None = Field(None, description="Slurm profile: a shipped name or a YAML file")
+    more_profiles: tuple[str, ...] = Field(
+        (), description="Further Slurm profiles whose nodes take a share of the work, by their array_throttle"
+    )
     heal: int = Field(1, ge=0, description="Times to redo missing work before analysing what there is")
     max_gpu_hours: float | None = Field(
         None, gt=0.0, description="Slurm: nothing more is submitted when used and estimated GPU hours would exceed this"
@@ -360,9 +363,19 @@ class ExecutionConfig(_Section):
     @field_validator("profile")
     @classmethod
     def _file_is_absolute(cls, profile: str | None, info: ValidationInfo) -> str | None:
-        if profile is None or (Path(profile).name == profile and not profile.endswith((".yaml", ".yml"))):
-            return profile
-        return str(absolute_path(profile, info))
+        return None if profile is None else _absolute_profile(profile, info)
+
+    @field_validator("more_profiles")
+    @classmethod
+    def _files_are_absolute(cls, profiles: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return tuple(_absolute_profile(profile, info) for profile in profiles)
+
+
+def _absolute_profile(profile: str, info: ValidationInfo) -> str:
+    """A shipped profile's name as it is, a file's path from where the configuration lies."""
+    if Path(profile).name == profile and not profile.endswith((".yaml", ".yml")):
+        return profile
+    return str(absolute_path(profile, info))
 
 
 class RunConfig(_Section):

@@ -16,6 +16,7 @@ from functools import cached_property
 from foreshock.batch.config import AUTO, Cluster, RunConfig
 from foreshock.containers.digest import image_file_digest
 from foreshock.containers.identity import image_identity
+from foreshock.errors import InputError
 from foreshock.image_record import IMAGE_ID, ImageIdentity, own_file, own_record
 from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.engines.spec import EngineSpec
@@ -30,11 +31,20 @@ _GIB = 2**30
 
 @dataclass(frozen=True)
 class SlurmSite:
-    """The profiles of a Slurm run: `name` is the workers' as the configuration gives it, `final` the last job's."""
+    """The profiles of a Slurm run: `name` is the workers' as the configuration gives it, `final` the last job's.
+
+    `more` are the profiles of further nodes that take a share of the work.
+    """
 
     name: str
     profile: Profile
     final: Profile
+    more: tuple[Profile, ...] = ()
+
+    @property
+    def workers(self) -> tuple[int, ...]:
+        """Array elements that may run at once: by `profile`, then by each of `more`."""
+        return tuple(profile.array_throttle or DEFAULT_SLURM_WORKERS for profile in (self.profile, *self.more))
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,9 @@ class Site:
     def gpu_memory_gib(self) -> float | None:
         """Memory of one GPU: the Slurm profile's figure, else what this machine's smallest GPU has, else None."""
         if self.slurm is not None:
-            return self.slurm.profile.gpu_memory_gib
+            sizes = [profile.gpu_memory_gib for profile in (self.slurm.profile, *self.slurm.more)]
+            known = [size for size in sizes if size is not None]
+            return min(known) if len(known) == len(sizes) else None  # any task may come to any of them
         return _from_torch() or _from_nvidia_smi()
 
     @cached_property
@@ -74,7 +86,7 @@ class Site:
         if self.wanted_workers is not None:
             return self.wanted_workers
         if self.slurm is not None:
-            return self.slurm.profile.array_throttle or DEFAULT_SLURM_WORKERS
+            return sum(self.slurm.workers)
         if self.cluster is Cluster.INLINE:
             return 1
         if self.gpus:
@@ -91,7 +103,8 @@ class Site:
         """How long one array task may take, the time to stop in left out."""
         if self.slurm is None:
             return self.max_minutes
-        return min(self.slurm.profile.time - self.slurm.profile.signal_lead_s / 60, self.max_minutes)
+        own = [p.time - p.signal_lead_s / 60 for p in (self.slurm.profile, *self.slurm.more)]
+        return min(*own, self.max_minutes)
 
     @cached_property
     def image(self) -> ImageIdentity:
@@ -161,7 +174,8 @@ def resolve_site(config: RunConfig, slurm: SlurmSite | None = None) -> Site:
     if execution.cluster is Cluster.SLURM and slurm is None:
         name = execution.profile or DEFAULT_PROFILE
         profile = load_profile(name)
-        slurm = SlurmSite(name, profile, load_profile(profile.final))
+        more = tuple(_fellow(name, profile, other) for other in execution.more_profiles)
+        slurm = SlurmSite(name, profile, load_profile(profile.final), more)
     spec = ENGINES.get(engine.name)
     parallel = engine.options.get(spec.gpus_option, 1) if spec.gpus_option else 1
     return Site(
@@ -176,6 +190,20 @@ def resolve_site(config: RunConfig, slurm: SlurmSite | None = None) -> Site:
         wanted_threads=engine.threads,
         max_gpu_hours=execution.max_gpu_hours,
     )
+
+
+def _fellow(name: str, profile: Profile, other: str) -> Profile:
+    """A further profile, if its nodes can do the same tasks. Raises InputError for what must not differ."""
+    found = load_profile(other)
+    image, others = ("no image" if p.container is None else p.container.image for p in (profile, found))
+    for what, own, theirs in (("GPUs a job", profile.gpus, found.gpus), ("image", image, others)):
+        if own != theirs:
+            raise InputError(
+                f"execution.more_profiles: {other} differs from {name} in {what} ({theirs}, not {own}); tasks are "
+                "planned for all of a run's profiles alike",
+                fix="give both profiles the same, or run the checkpoints of each by a configuration of its own",
+            )
+    return found
 
 
 def own_image() -> ImageIdentity:

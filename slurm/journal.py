@@ -35,13 +35,17 @@ _LABEL = 32  # characters of a run's name and of what an array covers
 
 @dataclass(frozen=True, slots=True)
 class JournaledJob:
-    """An array (with the tasks of each element) or the final job (without elements). `why` it was dropped."""
+    """An array (with the tasks of each element) or the final job (without elements). `why` it was dropped.
+
+    `profile`: 0 for the submission's own, 1 for the first of its further ones.
+    """
 
     name: str
     elements: tuple[tuple[int, ...], ...] = ()
     stage: Stage = Stage.PLANNED
     job_id: int | None = None
     why: str | None = None
+    profile: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,8 @@ class Submission:
 
         def job(entry: dict[str, Any]) -> JournaledJob:
             elements = tuple(tuple(int(task) for task in tasks) for tasks in entry["elements"])
-            return JournaledJob(entry["name"], elements, Stage(entry["stage"]), entry["job_id"], entry.get("why"))
+            return JournaledJob(entry["name"], elements, Stage(entry["stage"]), entry["job_id"], entry.get("why"),
+                                entry.get("profile", 0))  # fmt: skip
 
         arrays = tuple(job(entry) for entry in data["arrays"])
         return cls(**data | {"arrays": arrays, "final": job(data["final"]) if data["final"] else None})
@@ -107,8 +112,9 @@ def new_submission(
     settings: dict[str, Any],
     labels: Sequence[str] = (),
     run: str = "",
+    profiles: Sequence[int] = (),
 ) -> Submission:
-    """A fresh journal entry: `arrays[a][e]` lists the tasks of element e of array a.
+    """A fresh journal entry: `arrays[a][e]` lists the tasks of element e of array a, `profiles[a]` names its profile.
 
     `run` and, of each array, `labels` go into the jobs' names, for people who look at the queue.
     """
@@ -123,6 +129,7 @@ def new_submission(
             JournaledJob(
                 _job_name(run, labels[i] if i < len(labels) else "", f"fs-{token}-a{i}"),
                 tuple(tuple(element) for element in elements),
+                profile=profiles[i] if i < len(profiles) else 0,
             )
             for i, elements in enumerate(arrays)
         ),

@@ -30,6 +30,30 @@ class ArrayChunk:
     elements: tuple[Element, ...]
 
 
+def shares(
+    tasks: Sequence[ArrayTask], workers: Sequence[int], max_submit: int | None = None, reserved: int = 1
+) -> list[tuple[list[ArrayTask], int | None]]:
+    """By profile, of which `workers` says how many elements run at once: its tasks, and its `max_submit` of them.
+
+    The next task (they come longest first) goes where it would be done soonest. Where fewer elements than profiles may
+    be queued, only the first profiles get any.
+    """
+    if max_submit is not None:
+        workers = workers[: max(1, max_submit - reserved)]
+    dealt: list[list[ArrayTask]] = [[] for _ in workers]
+    minutes = [0.0] * len(workers)
+    for task in tasks:
+        best = min(range(len(workers)), key=lambda i: ((minutes[i] + task.estimated_minutes) / workers[i], minutes[i]))
+        minutes[best] += task.estimated_minutes
+        dealt[best].append(task)
+    if max_submit is None:
+        return [(own, None) for own in dealt]
+    spare = max(0, max_submit - reserved - len(workers))
+    parts = [spare * len(own) // max(1, len(tasks)) for own in dealt]
+    parts[0] += spare - sum(parts)
+    return [(own, min(max_submit, part + 1 + reserved)) for own, part in zip(dealt, parts, strict=True)]
+
+
 def split_arrays(
     tasks: Sequence[ArrayTask], max_array_size: int, max_submit: int | None = None, reserved: int = 1
 ) -> list[ArrayChunk]:

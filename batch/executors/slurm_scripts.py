@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from foreshock.batch.executors.slurm_arrays import split_arrays
+from foreshock.batch.executors.slurm_arrays import shares, split_arrays
 from foreshock.batch.executors.slurm_work import AFTER
 from foreshock.batch.site import Site, SlurmSite
 from foreshock.containers.compose import compose
@@ -34,13 +34,14 @@ from foreshock.slurm.submit import Scripts
 def current_settings(site: Site, exclude: Sequence[str] = ()) -> dict[str, Any]:
     """What a submission made now keeps of the site: profiles without the nodes of `exclude`, the image."""
     slurm = site.require_slurm()
-    for profile in (slurm.profile, slurm.final):
+    for profile in (slurm.profile, slurm.final, *slurm.more):
         image = profile.container
         if image is not None and image.verify:
             require_signature(image.image, image.runtime, image.key)
     return {
         "profile": without_nodes(slurm.profile, exclude).model_dump(mode="json"),
         "final_profile": without_nodes(slurm.final, exclude).model_dump(mode="json"),
+        "more_profiles": [without_nodes(profile, exclude).model_dump(mode="json") for profile in slurm.more],
         "gpus": slurm.profile.gpus if site.uses_gpus else 0,
     }
 
@@ -68,7 +69,7 @@ def plan_submission(
 ) -> Submission:
     """A journal entry for `tasks`, in arrays that the site accepts; `run` is what a person calls the run."""
     settings = current_settings(site, exclude) | {"rows_missing": rows_missing, "run": run}
-    return _entry(pack, tasks, limits, site.require_slurm().name, rounds_left, settings)
+    return _entry(pack, tasks, limits, site.require_slurm(), rounds_left, settings)
 
 
 def next_submission(
@@ -83,16 +84,26 @@ def next_submission(
     settings = earlier.settings | {"rows_missing": rows_missing, "healing": True, AFTER: earlier.token}
     for name in ("profile", "final_profile"):
         settings[name] = without_nodes(stored_profile(earlier.settings[name]), exclude).model_dump(mode="json")
-    return _entry(pack, tasks, limits, earlier.profile, earlier.rounds_left - 1, settings)
+    settings["more_profiles"] = [
+        without_nodes(stored_profile(stored), exclude).model_dump(mode="json")
+        for stored in earlier.settings.get("more_profiles", ())
+    ]
+    return _entry(pack, tasks, limits, journaled_site(earlier), earlier.rounds_left - 1, settings)
 
 
 def _entry(
-    pack: int, tasks: Sequence[ArrayTask], limits: SiteLimits, profile: str, rounds_left: int, settings: dict[str, Any]
-) -> Submission:
-    chunks = split_arrays(tasks, limits.max_array_size, limits.max_submit)
+    pack: int, tasks: Sequence[ArrayTask], limits: SiteLimits, site: SlurmSite, rounds_left: int,
+    settings: dict[str, Any],
+) -> Submission:  # fmt: skip
+    chunks, profiles = [], []
+    for profile, (share, room) in enumerate(shares(tasks, site.workers, limits.max_submit)):
+        own = split_arrays(share, limits.max_array_size, room) if share else []
+        chunks += own
+        profiles += [profile] * len(own)
     arrays = [[[task.index for task in element.tasks] for element in chunk.elements] for chunk in chunks]
     labels = [_label([task for element in chunk.elements for task in element.tasks]) for chunk in chunks]
-    return new_submission(pack, arrays, profile, rounds_left, settings, labels, settings.get("run", ""))
+    run = settings.get("run", "")
+    return new_submission(pack, arrays, site.name, rounds_left, settings, labels, run, profiles)
 
 
 def _label(tasks: Sequence[ArrayTask]) -> str:
@@ -107,26 +118,30 @@ def _label(tasks: Sequence[ArrayTask]) -> str:
 def journaled_site(submission: Submission) -> SlurmSite:
     """The profiles that `submission` was planned with."""
     profile, final = (stored_profile(submission.settings[key]) for key in ("profile", "final_profile"))
-    return SlurmSite(submission.profile, profile, final)
+    more = tuple(stored_profile(stored) for stored in submission.settings.get("more_profiles", ()))
+    return SlurmSite(submission.profile, profile, final, more)
 
 
 def make_scripts(layout: RunLayout, plan: PlanFile, submission: Submission) -> Scripts:
     """The scripts of a journal entry."""
     site = journaled_site(submission)
-    profile, final_profile = site.profile, site.final
+    profiles, final_profile = (site.profile, *site.more), site.final
     root = layout.root.absolute()
     pack = str(submission.pack)
     gpus = submission.settings.get("gpus", 0)
     planned = ("--gpus", str(gpus)) if gpus else ()
-    worker = _program(layout, plan, profile, ("-m", "foreshock.jobs", str(root), "--pack", pack, *planned))
+    argv = ("-m", "foreshock.jobs", str(root), "--pack", pack, *planned)
+    workers = [_program(layout, plan, profile, argv) for profile in profiles]
     finish = _program(layout, plan, final_profile, ("-m", "foreshock.batch.heal", str(root), "--pack", pack))
     arrays = tuple(
-        ArrayScript(job.name, submission.token, root, submission.pack, worker, job.elements, profile)
+        ArrayScript(
+            job.name, submission.token, root, submission.pack, workers[job.profile], job.elements, profiles[job.profile]
+        )
         for job in submission.arrays
     )
     final = None if submission.final is None else FinalScript(
         submission.final.name, submission.token, root, submission.pack, finish, next_folder(layout, submission),
-        final_profile, profile.qos,
+        final_profile, site.profile.qos,
     )  # fmt: skip
     return Scripts(arrays, final)
 

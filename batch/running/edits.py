@@ -13,7 +13,7 @@ from foreshock.jobs.records.jsonl import read_json, write_json
 from foreshock.jobs.records.layout import RunLayout
 
 _FREE = ("name", "analysis.", "execution.cluster", "execution.workers", "execution.max_minutes", "execution.profile",
-         "execution.heal")  # fmt: skip
+         "execution.more_profiles", "execution.heal")  # fmt: skip
 
 
 def freeze_config(layout: RunLayout, config: RunConfig) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foreshock.batch.executors.slurm_arrays import split_arrays
+from foreshock.batch.executors.slurm_arrays import shares, split_arrays
 from foreshock.jobs.spec import ArrayTask
 
 
@@ -28,6 +28,24 @@ def test_arrays_respect_the_sites_limits_and_hold_every_task_once(
         assert sum(len(chunk.elements) for chunk in chunks) <= max_submit - 1
     else:
         assert all(len(e.tasks) == 1 for chunk in chunks for e in chunk.elements)
+
+
+@given(
+    minutes=st.lists(st.floats(0.1, 100), max_size=60),
+    workers=st.lists(st.integers(1, 20), min_size=1, max_size=4),
+    max_submit=st.one_of(st.none(), st.integers(2, 80)),
+)
+def test_profiles_share_the_tasks_by_their_workers_and_one_submit_limit(
+    minutes: list[float], workers: list[int], max_submit: int | None
+) -> None:
+    tasks = [ArrayTask(i, (), m) for i, m in enumerate(sorted(minutes, reverse=True))]
+    dealt = shares(tasks, workers, max_submit)
+    assert sorted(task.index for own, _ in dealt for task in own) == list(range(len(tasks)))
+    elements = sum(len(chunk.elements) for own, room in dealt if own for chunk in split_arrays(own, 1001, room))
+    assert max_submit is None or elements <= max_submit - 1
+    ends = [sum(task.estimated_minutes for task in own) / n for (own, _), n in zip(dealt, workers, strict=False)]
+    longest = max((task.estimated_minutes for task in tasks), default=0.0)
+    assert max(ends) <= sum(minutes) / sum(workers[: len(dealt)]) + longest / min(workers) + 1e-9
 
 
 def test_a_submit_limit_without_room_names_the_limit() -> None:

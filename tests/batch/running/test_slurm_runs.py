@@ -43,8 +43,8 @@ MakeConfig = Callable[..., RunConfig]
 def profile(tmp_path: Path) -> Callable[..., str]:
     """profile(key=value, ...) -> a profile file; limits are given, so that nobody has to be asked."""
 
-    def make(**keys: Any) -> str:
-        path = tmp_path / "site.yaml"
+    def make(name: str = "site", **keys: Any) -> str:
+        path = tmp_path / f"{name}.yaml"
         path.write_text(yaml.safe_dump({"partition": "low", "max_array_size": 4, "array_throttle": 2} | keys))
         return str(path)
 
@@ -91,6 +91,40 @@ def test_scripts_run_the_pack_and_rebuild_identically(make_config: MakeConfig, p
     assert scripts.final is not None
     assert f"-m foreshock.batch.heal {layout.root} --pack 0" in scripts.final.finish.command
     assert scripts.arrays[0].profile.partition == "low"
+
+
+def test_further_profiles_take_their_share_in_arrays_of_their_own_and_again_when_healing(
+    make_config: MakeConfig, profile: Callable[..., str]
+) -> None:
+    config = slurm(make_config, profile(gpu_memory_gib=80))
+    fast = profile("fast", partition="fast", gpu_memory_gib=40, time=3)
+    config = RunConfig.model_validate(config.to_yaml_dict() | {
+        "execution": config.to_yaml_dict()["execution"] | {"more_profiles": [fast]}})  # fmt: skip
+    site = resolve_site(config)
+    assert (site.require_slurm().workers, site.gpu_memory_gib) == ((2, 2), 40)
+    assert site.wall_minutes < 2
+    layout, plan = planned(config)
+    first = submission(layout, plan, config)
+    tasks = [ArrayTask(i, (), 1.0) for i in range(6)]
+    second = next_submission(first, 1, tasks, SiteLimits(4, 5), 1, ["n7"])
+    for entry in (first, second):
+        scripts = make_scripts(layout, plan, entry)
+        assert {script.profile.partition for script in scripts.arrays} == {"low", "fast"}
+    assert sorted(t for job in second.arrays for element in job.elements for t in element) == list(range(6))
+    assert sum(len(job.elements) for job in second.arrays) <= 4
+    assert all("n7" in script.profile.sbatch["exclude"] for script in scripts.arrays)
+
+
+@pytest.mark.parametrize(
+    ("keys", "what"), [({"gpus_per_node": 2}, "GPUs a job"), ({"container": {"image": "/other.sif"}}, "image")]
+)
+def test_further_profiles_that_differ_in_what_tasks_are_planned_for_are_refused(
+    make_config: MakeConfig, profile: Callable[..., str], keys: dict[str, Any], what: str
+) -> None:
+    config = slurm(make_config, profile())
+    execution = config.execution.model_copy(update={"more_profiles": (profile("other", **keys),)})
+    with pytest.raises(InputError, match=f"other.yaml differs from .*site.yaml in {what}"):
+        resolve_site(config.model_copy(update={"execution": execution}))
 
 
 def test_a_container_sees_the_run_the_models_and_the_binds(

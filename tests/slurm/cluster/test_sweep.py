@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("sweeps")]
 
@@ -70,14 +71,22 @@ def test_resume_of_a_complete_run_submits_nothing(undisturbed: Any) -> None:
     assert undisturbed.bed.queue() == []
 
 
-def test_work_that_failed_is_healed_by_the_last_job(
+def test_work_that_failed_is_healed_by_the_last_job_on_the_nodes_of_both_profiles(
     bed: Any, sweep: ModuleType, inputs: Path, undisturbed: Any
 ) -> None:
     folder = bed.state / "home" / "runs" / "heal"
     setup = [f"if [[ $SLURM_ARRAY_TASK_ID == 0 ]] && mkdir {folder}/failed-once 2>/dev/null; then exit 9; fi"]
-    run = make(bed, sweep, inputs, "heal", {"setup": setup})
+    other = {"more_profiles": [str(folder / "other.yaml")]}
+    run = make(bed, sweep, inputs, "heal", {"setup": setup, "array_throttle": 1}, execution=other)
+    profile = yaml.safe_load((folder / "gpu.yaml").read_text())
+    (folder / "other.yaml").write_text(yaml.safe_dump(profile | {"partition": "cpu"}))
+    (folder / "other.yaml").chmod(0o644)
     run.foreshock("run", str(run.config))
     bed.wait_idle(600)
+    arrays = json.loads((run.dir / "slurm" / "pack-0000" / "submission.json").read_text())["arrays"]
+    assert {(job["profile"], job["stage"]) for job in arrays} == {(0, "submitted"), (1, "submitted")}
+    scripts = [path.read_text() for path in (run.dir / "slurm" / "pack-0000").glob("*-a*.sh")]
+    assert sorted(p for p in ("low", "cpu") for text in scripts if f"--partition={p}" in text) == ["cpu", "low"]
     assert "work is missing; submitting it again" in run.logs()
     assert len(list((run.dir / "packs").iterdir())) == 2
     assert run.document()["status"] == "completed"
