@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -53,7 +54,7 @@ def make_in_image(tools: ModuleType, bed: Any, sweep: ModuleType, inputs: Path, 
     return run
 
 
-def test_an_array_in_the_image_is_preempted_resumes_and_gives_the_same_tables(
+def test_an_array_in_the_image_is_preempted_resumes_gives_the_same_tables_and_tells_a_flipped_byte(
     image_bed: Any, sweep: ModuleType, image_inputs: Path, sweep_tools: ModuleType, sif: Path
 ) -> None:
     bed, inputs = image_bed, image_inputs
@@ -62,7 +63,10 @@ def test_an_array_in_the_image_is_preempted_resumes_and_gives_the_same_tables(
     bed.wait_idle(900)
     assert calm.document()["status"] == "completed", calm.logs()
 
-    run = make_in_image(sweep_tools, bed, sweep, inputs, "image-preempted", sif)
+    own = inputs / "own.sif"  # a copy, to be damaged at the end
+    shutil.copyfile(sif, own)
+    own.chmod(0o755)
+    run = make_in_image(sweep_tools, bed, sweep, inputs, "image-preempted", own)
     run.foreshock("run", str(run.config))
     bed.wait_until("a worker has written rows", lambda: bool(list(run.dir.glob("shards/*/*/*"))), 300)
     bed.preempt("n1")
@@ -75,3 +79,14 @@ def test_an_array_in_the_image_is_preempted_resumes_and_gives_the_same_tables(
     manifests = [json.loads(path.read_text()) for path in run.dir.glob("shards/**/*.manifest.json")]
     assert manifests
     assert {manifest["image_digest"] for manifest in manifests} == {image_file_digest(sif)}
+
+    with own.open("r+b") as file:  # in the line that says how a shell would start it, which nothing reads
+        file.seek(len("#!/usr/bin/env run-"))
+        file.write(b"S")
+    lost = min(run.dir.glob("shards/eval/**/*.manifest.json"))
+    lost.unlink()
+    run.foreshock("resume", str(run.dir))
+    bed.wait_idle(300)
+    assert run.tables() == calm.tables()
+    assert json.loads(lost.read_text())["image_digest"] == image_file_digest(own) != image_file_digest(sif)
+    assert [note for note in run.status()["notes"] if "1 shard computed in another file of the same contents" in note]

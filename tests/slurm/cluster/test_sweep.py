@@ -85,7 +85,7 @@ def test_work_that_failed_is_healed_by_the_last_job_on_the_nodes_of_both_profile
     bed.wait_idle(600)
     arrays = json.loads((run.dir / "slurm" / "pack-0000" / "submission.json").read_text())["arrays"]
     assert {(job["profile"], job["stage"]) for job in arrays} == {(0, "submitted"), (1, "submitted")}
-    scripts = [path.read_text() for path in (run.dir / "slurm" / "pack-0000").glob("*-a*.sh")]
+    scripts = [path.read_text() for path in (run.dir / "slurm" / "pack-0000").glob("*-a*.sbatch")]
     assert sorted(p for p in ("low", "cpu") for text in scripts if f"--partition={p}" in text) == ["cpu", "low"]
     assert "work is missing; submitting it again" in run.logs()
     assert len(list((run.dir / "packs").iterdir())) == 2
