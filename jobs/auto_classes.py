@@ -1,9 +1,6 @@
-"""transformers' classes that read a folder's tokenizer and configuration, imported as leanly as they can be."""
+"""Importing this reads tokenizers' and configurations' code, so that processes forked afterwards have it."""
 
-from foreshock.jobs.lean_transformers import leave_out_sklearn
+from foreshock.jobs.lean_transformers import reading_transformers
 
-leave_out_sklearn()
-
-from transformers import AutoConfig, AutoTokenizer  # noqa: E402 - see above
-
-__all__ = ["AutoConfig", "AutoTokenizer"]
+with reading_transformers() as transformers:
+    _ = transformers.AutoConfig, transformers.AutoTokenizer

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from foreshock.jobs.lean_transformers import reading_transformers
+
+_DTYPES = """
+    bfloat16 bit bits16 bits1x8 bits2x4 bits4x2 bits8 bool cdouble cfloat chalf complex128 complex32 complex64 double
+    float float16 float32 float4_e2m1fn_x2 float64 float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz
+    float8_e8m0fnu half int int1 int16 int2 int3 int32 int4 int5 int6 int64 int7 int8 long qint32 qint8 quint2x4
+    quint4x2 quint8 short uint1 uint16 uint2 uint3 uint32 uint4 uint5 uint6 uint64 uint7 uint8
+"""
+DTYPES = frozenset(_DTYPES.split())
+"""torch's, to be known without it."""
+
 
 def transformers_config(folder: Path) -> Any:
-    """A PretrainedConfig. Raises what transformers does: OSError, ValueError, KeyError; ValueError for wrong types."""
-    from foreshock.jobs.auto_classes import AutoConfig
-
+    """A PretrainedConfig; its dtypes may be names. Raises what transformers does: OSError, ValueError, KeyError;
+    ValueError for wrong types."""
     try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        with reading_transformers() as transformers:
+            config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        require_dtypes(config.to_dict())
     except (AttributeError, TypeError) as error:
         raise ValueError(f"{error} (a value of the wrong type)") from error
+    return config
+
+
+def require_dtypes(config: Mapping[str, Any]) -> None:
+    """Raise ValueError for a dtype that torch lacks: transformers refuses it where torch is imported."""
+    parts = [config, *(part for part in config.values() if isinstance(part, Mapping))]
+    for stated in [part.get(key) for part in parts for key in ("dtype", "torch_dtype")]:
+        if isinstance(stated, str) and stated not in DTYPES:
+            raise ValueError(f"torch has no dtype {stated!r}")

@@ -7,12 +7,12 @@ from foreshock.batch.executors.base import Executor
 from foreshock.batch.site import Site
 from foreshock.jobs.engines.spec import EngineSpec
 
-_WORKER = ("foreshock.jobs.worker", "foreshock.jobs.auto_classes")
+_WORKER = ("foreshock.jobs.worker", "foreshock.jobs.auto_classes")  # after an engine's own, which may hold all of it
 
 
 def preload(engine: EngineSpec) -> tuple[str, ...]:
     """What CPU workers import once for all; nothing for engines whose own processes want a clean interpreter."""
-    return (*_WORKER, *engine.preload) if engine.forked else ()
+    return (*engine.preload, *_WORKER) if engine.forked else ()
 
 
 def make_executor(site: Site) -> Executor:

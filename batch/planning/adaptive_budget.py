@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from foreshock.analysis.adaptive.rounds import rounds_of
 from foreshock.batch.config import RunConfig
 from foreshock.jobs.records.checkpoint_names import result_name
 from foreshock.jobs.records.planfile import PlanFile
@@ -23,8 +24,6 @@ def budget_of(config: RunConfig, plan: PlanFile) -> int:
 
 def rounds_of_plan(config: RunConfig, plan: PlanFile) -> list[list[int]]:
     """Steps of each round's checkpoints; a checkpoint called `final` has no step and gets no further attempts."""
-    from foreshock.analysis.adaptive.allocate import rounds_of
-
     if not config.adaptive.enabled or 0 not in config.prefill.levels:
         return []
     evals = {spec.checkpoint for spec in plan.specs if spec.kind is JobKind.EVAL}

@@ -12,7 +12,8 @@ from dataclasses import replace
 import numpy as np
 from benchmarks.calibration.experiment import SimulatedExperiment
 
-from foreshock.analysis.adaptive.allocate import Request, allocate, rounds_of
+from foreshock.analysis.adaptive.allocate import Request, allocate
+from foreshock.analysis.adaptive.rounds import rounds_of
 from foreshock.analysis.evidence.evidence import Evidence, Floats, Ints
 
 N_ROUNDS = 3

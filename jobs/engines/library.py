@@ -4,7 +4,7 @@ from foreshock.jobs.lean_transformers import leave_out_sklearn
 
 leave_out_sklearn()
 
-from transformers import AutoModelForCausalLM, GenerationMixin  # noqa: E402 - see above
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationMixin  # noqa: E402 - see above
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache  # noqa: E402 - see above
 
-__all__ = ["AutoModelForCausalLM", "Cache", "CacheLayerMixin", "DynamicCache", "GenerationMixin"]
+__all__ = ["AutoModelForCausalLM", "AutoTokenizer", "Cache", "CacheLayerMixin", "DynamicCache", "GenerationMixin"]

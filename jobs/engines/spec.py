@@ -42,6 +42,8 @@ class EngineSpec:
     """Without a GPU one worker is enough, since the engine is parallel by itself."""
     forked: bool = True
     """CPU workers may be forked from a process that imported `preload`; not for engines with processes of their own."""
+    own_options: tuple[str, ...] | None = None
+    """Names of its options, for an engine whose import takes seconds; else they are its constructor's parameters."""
     preload: tuple[str, ...] = ()
     """Modules that such a process imports besides the worker's own."""
     require_model: Callable[[Path, Mapping[str, Any]], None] | None = None
@@ -61,6 +63,8 @@ class EngineSpec:
 
     def options(self) -> list[str] | None:
         """Names of its options, sorted; None if its packages are not on this machine."""
+        if self.own_options is not None:
+            return sorted(self.own_options)
         try:
             build = self.build()
         except ImportError:

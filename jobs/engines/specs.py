@@ -78,6 +78,7 @@ TRANSFORMERS = EngineSpec(
     _transformers,
     halved=("batch_size", "max_batch_tokens"),
     require_model=_transformers_model,
+    own_options=("device", "dtype", "batch_size", "max_batch_tokens", "max_logits", "threads"),
     preload=("foreshock.jobs.engines.transformers",),
 )
 VLLM = EngineSpec(

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.errors import InputError
-from foreshock.jobs.lean_transformers import leave_out_sklearn
-from foreshock.jobs.transformers_config import transformers_config
+from foreshock.jobs.lean_transformers import reading_transformers
+from foreshock.jobs.transformers_config import require_dtypes, transformers_config
 from foreshock.jobs.weight_files import read_config
 
 Tokenizer = Any
@@ -133,9 +133,10 @@ def _unusable(path: Path, error: Exception) -> InputError:
 def _from_files(path: str) -> Tokenizer:
     """By transformers, from the Hugging Face files. Not through mistral-common, which takes the place of tokenizer and
     template where it is installed: one folder would be rendered in two ways."""
-    from foreshock.jobs.auto_classes import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(path, mistral_format=False, trust_remote_code=False)
+    if (Path(path) / "config.json").is_file():  # read on the way to the tokenizer, and refused there if torch is
+        require_dtypes(read_config(Path(path) / "config.json"))
+    with reading_transformers() as transformers:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, mistral_format=False, trust_remote_code=False)
     if not tokenizer.chat_template:
         tokenizer.chat_template = _processor_template(Path(path))
     return tokenizer
@@ -160,12 +161,12 @@ def _is_tekken_alone(path: Path) -> bool:
 def _from_tekken(path: Path) -> Tokenizer:
     """Mistral's own file, converted. Its chat template is the folder's own or none: mistral-common would make one up
     where it is installed."""
-    leave_out_sklearn()
-    from transformers.integrations.mistral.tokenizer import convert_tekken_tokenizer
-
     template = path / "chat_template.jinja"
     text = template.read_text(encoding="utf-8") if template.is_file() else ""
-    tokenizer = convert_tekken_tokenizer(str(path / TEKKEN), chat_template=text)
+    with reading_transformers():
+        from transformers.integrations.mistral.tokenizer import convert_tekken_tokenizer
+
+        tokenizer = convert_tekken_tokenizer(str(path / TEKKEN), chat_template=text)
     tokenizer.chat_template = text or None
     tokenizer.name_or_path = str(path)
     return tokenizer

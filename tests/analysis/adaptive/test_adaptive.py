@@ -11,7 +11,8 @@ from benchmarks.calibration.experiment import simulate
 from benchmarks.calibration.memory import to_evidence
 from benchmarks.calibration.regimes import Range, regime_named
 
-from foreshock.analysis.adaptive.allocate import Request, allocate, observed, rounds_of
+from foreshock.analysis.adaptive.allocate import Request, allocate, observed
+from foreshock.analysis.adaptive.rounds import rounds_of
 from foreshock.analysis.adaptive.savings import savings
 from foreshock.analysis.evidence.evidence import Evidence
 

@@ -292,6 +292,15 @@ def test_help_is_fast_to_import_and_errors_are_messages(tmp_path: Path) -> None:
     assert version.stdout.startswith("foreshock 0.")
 
 
+def test_a_plan_is_made_without_torch_and_is_the_same(config_file: Path) -> None:
+    code = "import sys; from foreshock.batch.cli.app import app; app(sys.argv[1:], standalone_mode=False); "
+    code += "print([name for name in ('torch', 'transformers', 'pandas') if name in sys.modules], file=sys.stderr)"
+    argv = [sys.executable, "-c", code, "plan", str(config_file), "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "[]"
+    assert json.loads(done.stdout) == json.loads(succeed("plan", config_file, "--json"))
+
+
 @pytest.mark.parametrize("command", ["status", "resume", "aggregate"])
 def test_a_directory_that_is_no_run_is_said_to_be_none(tmp_path: Path, command: str) -> None:
     assert "has no plan.json" in fail(command, tmp_path)
