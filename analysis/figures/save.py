@@ -82,7 +82,9 @@ def _settle_layout(figure: MplFigure) -> Bbox:
     With no layout engine left, saving draws once instead of twice; matplotlib takes the settings' engine for none, so
     they must not name one, here and while saving.
     """
-    figure.draw_without_rendering()
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
     figure.set_layout_engine(None)
     return figure.get_tightbbox()
 
