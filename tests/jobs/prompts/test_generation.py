@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,22 @@ def save(tmp_path: Path) -> Save:
     return make
 
 
+def continuations(model: Any, prompts: Sequence[Sequence[int]]) -> dict[int, list[int]]:
+    """What `generate()` adds to each prompt, its end token included: prompts of one length at a time, so unpadded."""
+    found = {}
+    ends = set(model.generation_config.eos_token_id)
+    for length in {len(ids) for ids in prompts}:
+        mine = [i for i, ids in enumerate(prompts) if len(ids) == length]
+        with torch.no_grad():
+            whole = model.generate(torch.tensor([prompts[i] for i in mine]), max_new_tokens=MAX_TOKENS, do_sample=False)
+        for i, row in zip(mine, whole[:, length:].tolist(), strict=True):
+            end = next((place for place, token in enumerate(row) if token in ends), len(row) - 1)
+            assert set(row[end + 1 :]) <= {0}  # rows that have ended are padded
+            found[i] = row[: end + 1]
+    assert sorted(found) == list(range(len(prompts)))
+    return found
+
+
 @pytest.mark.parametrize("family", FAMILIES, ids=[family.name for family in FAMILIES])
 def test_greedy_continuations_are_those_of_generate(save: Save, family: Family) -> None:
     from transformers import AutoModelForCausalLM
@@ -70,10 +86,7 @@ def test_greedy_continuations_are_those_of_generate(save: Save, family: Family) 
     with TransformersEngine(device="cpu", dtype="float32") as engine:
         engine.load(checkpoint)
         results = {result.request_id: result for result in engine.generate(requests)}
-    for i, ids in enumerate(prompts):
-        with torch.no_grad():
-            whole = model.generate(torch.tensor([ids]), max_new_tokens=MAX_TOKENS, do_sample=False)[0].tolist()
-        own = whole[len(ids) :]
+    for i, own in continuations(model, prompts).items():
         ended = own[-1] in prompt_format.stop_token_ids
         assert list(results[i].token_ids) == (own[:-1] if ended else own)
         assert results[i].finish_reason is (FinishReason.STOP if ended else FinishReason.LENGTH)
