@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -299,8 +300,14 @@ def products(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="session")
 def demo(request: pytest.FixtureRequest, user_folder: Path) -> Path:
-    """The demo's results: those that `make demo` left in this checkout, else made now in the image."""
+    """The demo's results: those that `make demo` left in this checkout, else made now in the image.
+
+    FORESHOCK_AWAIT_DEMO: seconds to wait for a `make demo` that runs beside this.
+    """
     made = ROOT / "demo-results"
+    deadline = time.monotonic() + float(os.environ.get("FORESHOCK_AWAIT_DEMO", "0"))
+    while not (made / "report.html").is_file() and time.monotonic() < deadline:
+        time.sleep(1.0)
     if (made / "report.html").is_file():
         return made
     folder = user_owned(user_folder / "demo", uid=pwd.getpwnam(USER).pw_uid)
