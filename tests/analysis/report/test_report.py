@@ -25,6 +25,8 @@ from foreshock.analysis.report.gather import run_labels
 from foreshock.analysis.report.provenance import read_provenance
 from foreshock.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 

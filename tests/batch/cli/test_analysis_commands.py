@@ -13,6 +13,8 @@ import pytest
 
 from foreshock.__main__ import main
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -23,7 +23,7 @@ from foreshock.errors import ForeshockError
 from foreshock.jobs.spec import Checkpoint
 from foreshock.jobs.verify.builtin.problems import builtin_problems
 
-pytestmark = pytest.mark.early
+pytestmark = [pytest.mark.early, pytest.mark.usefixtures("svg_alone")]
 
 MakeConfig = Callable[..., RunConfig]
 

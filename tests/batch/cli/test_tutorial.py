@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from foreshock.batch.cli.app import app
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 DOCS = Path(__file__).parents[3] / "docs"
 
 

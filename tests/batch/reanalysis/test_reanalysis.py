@@ -20,6 +20,8 @@ from foreshock.errors import InputError
 from foreshock.jobs.records.jsonl import read_rows
 from foreshock.jobs.records.layout import RunLayout
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 QUICK = AnalysisSettings(without=frozenset({"rates", "forecast", "emergence"}), all_below=True)
 TOY = ToyRun(types=("hardcoding", "verifier_bug", "type_confusion"), checkpoints=(5, 10, 20), levels=(0, 5, 10))
 

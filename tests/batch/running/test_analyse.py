@@ -13,6 +13,8 @@ from foreshock.batch.running.analyse import AnalysisReport, analyse, settings_of
 from foreshock.jobs.records.jsonl import write_jsonl
 from foreshock.jobs.records.layout import RunLayout
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 COUNTING = """
 from foreshock.analysis.analyses.analysis import Analysis
 from foreshock.analysis.page.sections import Section, paragraph

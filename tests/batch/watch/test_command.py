@@ -24,7 +24,7 @@ from foreshock.errors import InputError
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout
 from foreshock.jobs.spec import Checkpoint
 
-pytestmark = pytest.mark.early
+pytestmark = [pytest.mark.early, pytest.mark.usefixtures("svg_alone")]
 
 Training = Any
 """See conftest.py."""

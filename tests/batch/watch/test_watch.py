@@ -20,6 +20,8 @@ from foreshock.errors import ForeshockError, InputError, StopRequestedError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, pack_numbers
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 Training = Watch = Any
 """See conftest.py."""
 FOLDERS = ("evals", "logprob")
