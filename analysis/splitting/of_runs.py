@@ -21,6 +21,9 @@ from foreshock.jobs.records.layout import RunLayout, checkpoint_files
 
 DONOR_REPEATS = 8
 """Sets that a donor's traces are dealt into; each gives an unbiased estimate."""
+_MARKOV = "its error is not to be believed: limits by Markov's inequality"
+_NOTHING = "no beginning ended in an exploit: the upper limit is that of as many attempts"
+_ESTIMATED = ("rate", "standard_error", "lower95", "upper95")
 _NEEDED = ("exploit_type", "repeat", "rate", "particles", "levels", "survivors", "output_tokens", "recipe")
 
 
@@ -37,7 +40,8 @@ def splitting_table(run_dir: Path, donor_run: Path | None = None, conditioned: b
     unprompted attempts; donor_rate: of importance sampling with the run's donor, None without; combined,
     combined_error: of both, None unless either's relative standard error is small enough to be believed.
 
-    Raises InputError for rows of different settings, or fewer repeats than a standard error takes.
+    note: why it is not trusted; with fewer repeats than a standard error takes, the estimate is null. Raises InputError
+    for rows of different settings.
     """
     evidence = _evidence(run_dir, donor_run, conditioned)
     lines = []
@@ -45,42 +49,38 @@ def splitting_table(run_dir: Path, donor_run: Path | None = None, conditioned: b
         step = step_of_directory(name)
         rows = pd.DataFrame(read_rows(path, _NEEDED))
         for kind, own in rows.groupby("exploit_type"):
-            split = _estimate(own, path, str(kind))
-            cell = (float("inf") if step is None else float(step), str(kind))
-            lines.append(
-                {
-                    "checkpoint": cell[0],
-                    "exploit_type": cell[1],
-                    "repeats": len(own),
-                    "particles": int(own["particles"].iloc[0]),
-                    "rate": split.rate,
-                    "standard_error": split.standard_error,
-                    "lower95": split.lower95,
-                    "upper95": split.upper95,
-                    "trusted": split.trusted,
-                    "kept": min(split.survivors, default=1.0),
-                    "tokens": int(own["output_tokens"].sum()),
-                    "unread": float(own["unread"].sum() / own["particles"].sum()) if "unread" in own else None,
-                    **_beside(evidence, cell, split),
-                }
-            )
+            lines.append(_line(own, path, (float("inf") if step is None else float(step), str(kind)), evidence))
     if not lines:
         raise InputError("no repeats of splitting here", path=run_dir, fix=f"foreshock split {run_dir}")
     return pd.DataFrame(lines)
 
 
-def _estimate(rows: pd.DataFrame, path: Path, kind: str) -> Split:
-    if rows["recipe"].nunique() > 1:
-        raise InputError(f"its repeats of {kind} have different settings", path=path, fix="foreshock split RUN --force")
-    if len(rows) < MIN_REPEATS:
+def _line(own: pd.DataFrame, path: Path, cell: tuple[float, str], evidence: Evidence | None) -> dict[str, Any]:
+    if own["recipe"].nunique() > 1:
         raise InputError(
-            f"{len(rows)} repeats of {kind}; a standard error takes {MIN_REPEATS}",
-            path=path,
-            fix="let foreshock split go on",
+            f"its repeats of {cell[1]} have different settings", path=path, fix="foreshock split RUN --force"
         )
-    ordered = rows.sort_values("repeat").to_dict("records")
+    line: dict[str, Any] = {
+        "checkpoint": cell[0],
+        "exploit_type": cell[1],
+        "repeats": len(own),
+        "particles": int(own["particles"].iloc[0]),
+        "tokens": int(own["output_tokens"].sum()),
+        "unread": float(own["unread"].sum() / own["particles"].sum()) if "unread" in own else None,
+    }
+    if len(own) < MIN_REPEATS:
+        why = f"{len(own)} repeats; a standard error takes {MIN_REPEATS}: let foreshock split go on"
+        missing = dict.fromkeys((*_ESTIMATED, "kept"))
+        return line | {**missing, "trusted": False, "note": why, **_beside(evidence, cell, None)}
+    ordered = own.sort_values("repeat").to_dict("records")
     found = [Repeat(float(row["rate"]), tuple(map(float, row["survivors"]))) for row in ordered]
-    return of_repeats(found, int(rows["particles"].iloc[0]))
+    split = of_repeats(found, line["particles"])
+    return line | {
+        **{name: getattr(split, name) for name in (*_ESTIMATED, "trusted")},
+        "kept": min(split.survivors, default=1.0),
+        "note": None if split.trusted else _MARKOV if split.rate else _NOTHING,
+        **_beside(evidence, cell, split),
+    }
 
 
 def _evidence(run_dir: Path, donor_run: Path | None, conditioned: bool) -> Evidence | None:
@@ -91,7 +91,7 @@ def _evidence(run_dir: Path, donor_run: Path | None, conditioned: bool) -> Evide
     return load_evidence([run_dir], donor_run, conditioned).evidence
 
 
-def _beside(evidence: Evidence | None, cell: tuple[float, str], split: Split) -> dict[str, Any]:
+def _beside(evidence: Evidence | None, cell: tuple[float, str], split: Split | None) -> dict[str, Any]:
     found: dict[str, Any] = dict.fromkeys(("direct_n", "direct_k", "donor_rate", "combined", "combined_error"))
     if evidence is None or cell[0] not in evidence.steps:
         return found
@@ -104,7 +104,7 @@ def _beside(evidence: Evidence | None, cell: tuple[float, str], split: Split) ->
             continue
         donor = summary(repeats, DONOR_REPEATS)
         found["donor_rate"] = donor.rate
-        if split.trusted and donor.trusted:
+        if split is not None and split.trusted and donor.trusted:
             both = combine([np.array(split.repeats), repeats])
             found |= {"combined": both.rate, "combined_error": both.standard_error}
     return found
@@ -133,9 +133,10 @@ def lines_for_people(table: pd.DataFrame) -> Iterator[str]:
     """A line each."""
     for row in table.to_dict("records"):
         name = "final" if row["checkpoint"] == float("inf") else f"checkpoint-{row['checkpoint']:.0f}"
-        limits = f"{_short(row['lower95'])} to {_short(row['upper95'])}"
-        note = "" if row["trusted"] else "; its error is not to be believed: limits by Markov's inequality"
-        yield f"{name}  {row['exploit_type']}: {_short(row['rate'])} ({limits}), {row['repeats']} repeats{note}"
+        told = "" if row["rate"] is None or row["rate"] != row["rate"] else f" {_short(row['rate'])}"
+        if told:
+            told += f" ({_short(row['lower95'])} to {_short(row['upper95'])}), {row['repeats']} repeats"
+        yield f"{name}  {row['exploit_type']}:{told}" + (f"; {row['note']}" if row["note"] else "")
 
 
 def _short(value: float) -> str:

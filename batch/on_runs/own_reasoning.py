@@ -35,6 +35,7 @@ from foreshock.jobs.records.shards import Origin, ShardStore
 from foreshock.jobs.spec import JobKind, JobSpec
 from foreshock.jobs.verify.base import Verifier
 from foreshock.ran import Recorder
+from foreshock.slurm.lock import LauncherLock
 
 NO_VERDICT = "without a verdict"
 NO_REASONING = "without reasoning, or it never ended"
@@ -181,7 +182,8 @@ class OwnReasoning:
         """Sample and verify whatever is missing, and write every checkpoint's file.
 
         Raises InputError where a file holds other cuts and `force` is not given, and where no checkpoint has usable
-        samples; StopRequestedError on request, with every finished batch kept.
+        samples; ForeshockError while another process does the same; StopRequestedError on request, with every finished
+        batch kept.
         """
         work: list[tuple[JobSpec, OwnInputs, list[JobSpec]]] = []
         for spec in self._run.specs:
@@ -197,16 +199,25 @@ class OwnReasoning:
                 path=self._run.layout.evals,
                 fix="give a run with level 0 in prefill.levels, of a model that reasons",
             )
-        todo = [part for part in work if not all(self._store.is_complete(spec) for spec in part[2])]
-        if todo:
-            with self._run.engine() as engine, self._run.verifier() as verifier:
-                for spec, inputs, specs in todo:
-                    self._say(f"{spec.checkpoint.name}: {sum(map(len, inputs.own.values()))} traces")
-                    self._run.load(engine, spec)
-                    self._sample(_Model(engine, verifier), spec, inputs, specs)
-        for spec, inputs, specs in work:
-            self._write(self.output(spec.checkpoint.name), inputs, specs)
+        lock = LauncherLock(self._run.layout.own_reasoning / "own_reasoning.lock")
+        lock.acquire()
+        try:
+            self._complete(work)
+            for spec, inputs, specs in work:
+                self._write(self.output(spec.checkpoint.name), inputs, specs)
+        finally:
+            lock.release()
         return self._report
+
+    def _complete(self, work: Sequence[tuple[JobSpec, OwnInputs, list[JobSpec]]]) -> None:
+        todo = [part for part in work if not all(self._store.is_complete(spec) for spec in part[2])]
+        if not todo:
+            return
+        with self._run.engine() as engine, self._run.verifier() as verifier:
+            for spec, inputs, specs in todo:
+                self._say(f"{spec.checkpoint.name}: {sum(map(len, inputs.own.values()))} traces")
+                self._run.load(engine, spec)
+                self._sample(_Model(engine, verifier), spec, inputs, specs)
 
     def _inputs(self, spec: JobSpec, left_out: Counter[str]) -> OwnInputs:
         path = self._run.layout.samples_file(spec.checkpoint.name, 0)

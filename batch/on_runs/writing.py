@@ -183,6 +183,7 @@ class Writing:
             stop=sampling.stop,
             late_stops=writer.prompt_format.late_stops,
             batch_key=json.dumps(self._name, default=str),
+            conversation=prompt.conversation,
         )
 
     def _ended(self, one: Beginning, ids: tuple[int, ...], reason: FinishReason) -> Beginning:

@@ -36,6 +36,7 @@ class ScriptedEngine(Closing):
         self._writes, self._scores, self.batch_rows = writes, scores, batch_rows
         self.tokenizer: Any = None
         self.requests: list[GenerationRequest] = []
+        self._known: dict[str, tuple[int, ...]] = {}
 
     def load(self, checkpoint: Checkpoint) -> None:
         self.tokenizer = load_tokenizer(checkpoint.tokenizer_path)
@@ -52,7 +53,9 @@ class ScriptedEngine(Closing):
     def _by_letter(self, text: str) -> tuple[int, ...]:
         """A letter is the same tokens wherever it stands, so that a text can be written in parts."""
         parts = re.findall(r"</?think>|<\|[a-z_]+\|>|.", text, re.S)
-        return tuple(token for part in parts for token in encode_prompt(self.tokenizer, part))
+        for part in set(parts) - self._known.keys():
+            self._known[part] = tuple(encode_prompt(self.tokenizer, part))
+        return tuple(token for part in parts for token in self._known[part])
 
     def score(self, requests: Sequence[ScoreRequest], temperature: float) -> Iterator[PromptLogprobs]:
         for request in requests:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from foreshock.analysis.evidence.evidence import DonorKind, Evidence, PrefillRows, Surface
 from foreshock.analysis.splitting.combine import combine
-from foreshock.analysis.splitting.of_runs import DONOR_REPEATS, donor_repeats
+from foreshock.analysis.splitting.of_runs import DONOR_REPEATS, donor_repeats, lines_for_people, splitting_table
+from foreshock.errors import InputError
+from foreshock.jobs.records.jsonl import write_jsonl
+from foreshock.jobs.records.layout import RunLayout
 
 
 def _evidence(rng: np.random.Generator, donor: DonorKind = DonorKind.UNCONDITIONED) -> Evidence:
@@ -45,3 +51,28 @@ def test_a_part_that_saw_nothing_does_not_pull_the_rate_to_zero() -> None:
     assert found.rate == pytest.approx(seen.mean(), rel=0.1)
     assert found.standard_error == pytest.approx(seen.std(ddof=1) / 8**0.5)
     assert combine([np.zeros(8), np.zeros(8)]).rate == 0.0
+
+
+def _row(kind: str, repeat: int, rate: float, **more: Any) -> dict[str, Any]:
+    row = {"exploit_type": kind, "repeat": repeat, "rate": rate, "particles": 64, "levels": [8], "survivors": [0.5]}
+    return row | {"output_tokens": 100, "unread": 2, "recipe": kind, **more}
+
+
+def test_what_repeats_cannot_say_is_null_with_a_reason(tmp_path: Path) -> None:
+    run = RunLayout(tmp_path / "run")
+    rows = [_row("a", i, rate) for i, rate in enumerate([1e-4, 1.1e-4, 0.9e-4, 1.2e-4])]
+    rows += [_row("b", i, 0.0) for i in range(4)] + [_row("c", 0, 1e-3), _row("c", 1, 1e-3)]
+    rows += [_row("d", i, rate) for i, rate in enumerate([0.0, 0.0, 0.0, 1e-3])]
+    write_jsonl(run.splitting / "checkpoint-8.jsonl", rows)
+    table = splitting_table(run.root).set_index("exploit_type")
+    assert table["trusted"].to_dict() == {"a": True, "b": False, "c": False, "d": False}
+    assert table.loc["a", "rate"] == pytest.approx(1.05e-4)
+    assert table.loc["b", "upper95"] == pytest.approx(1 - 0.05 ** (1 / 256))
+    assert np.isnan(table.loc["c", "rate"])
+    assert (table.loc["d", "lower95"], table.loc["d", "upper95"]) == (0.05 * 2.5e-4, 1.0)
+    told = "\n".join(lines_for_people(splitting_table(run.root)))
+    assert "c: ; 2 repeats; a standard error takes 4" in told.replace("c:;", "c: ;")
+    assert "as many attempts" in told
+    write_jsonl(run.splitting / "checkpoint-8.jsonl", [*rows, _row("a", 4, 1e-4, recipe="other")])
+    with pytest.raises(InputError, match="different settings"):
+        splitting_table(run.root)
