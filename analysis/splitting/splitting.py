@@ -77,6 +77,14 @@ class Repeat:
 def one_repeat(process: WordProcess[State], levels: Sequence[int], n: int, rng: np.random.Generator) -> Repeat:
     """Write `n` beginnings on from level to level; `rng` draws which of them go on. Raises ValueError as
     `split_rate`."""
+    state, before, total, survivors = walk(process, levels, n, rng)
+    return Repeat(total * float((process.finish(state) / before).mean()), survivors)
+
+
+def walk(
+    process: WordProcess[State], levels: Sequence[int], n: int, rng: np.random.Generator
+) -> tuple[State, Floats, float, tuple[float, ...]]:
+    """A repeat up to its last level: the beginnings, their last scores, the product of mean rises, survivors."""
     require_levels(levels, n)
     state, before, total = process.start(n), np.ones(n), 1.0
     ancestors, survivors = np.arange(n), list[float]()
@@ -88,7 +96,7 @@ def one_repeat(process: WordProcess[State], levels: Sequence[int], n: int, rng: 
         chosen = rng.choice(n, n, p=rise / rise.sum())
         state, before, ancestors = process.take(state, chosen), now[chosen], ancestors[chosen]
         survivors.append(len(np.unique(ancestors)) / n)
-    return Repeat(total * float((process.finish(state) / before).mean()), tuple(survivors))
+    return state, before, total, tuple(survivors)
 
 
 def require_levels(levels: Sequence[int], particles: int) -> None:

@@ -23,8 +23,9 @@ def split(
         str | None, typer.Option("--levels", help="Tokens at which beginnings are scored; default: from the run.")
     ] = None,
     power: Annotated[
-        float, typer.Option("--power", help="Of the exploit code's probability, that makes the score.")
-    ] = 0.5,
+        float | None,
+        typer.Option("--power", help="Of the exploit code's probability, that makes the score; default: by a pilot."),
+    ] = None,
     exploit_type: Annotated[
         list[str] | None, typer.Option("--exploit-type", help="Only this one; repeatable. Default: all.")
     ] = None,

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from foreshock.analysis.splitting.splitting import MIN_REPEATS, one_repeat, require_levels
+from foreshock.analysis.splitting.splitting import MIN_REPEATS, one_repeat, require_levels, walk
 from foreshock.batch.on_runs.opened import OpenedRun
 from foreshock.batch.on_runs.writing import STOPPED, Writer, Writing
 from foreshock.batch.planning.specs import content_digest
@@ -37,13 +37,13 @@ _N_LEVELS = 8
 @dataclass(frozen=True, slots=True)
 class SplitSettings:
     """particles: beginnings of a repeat. levels: tokens at which they are scored; empty: spread over the run's own
-    answers. power: of the exploit code's probability that makes a score. types: exploit types; empty: all. Raises
-    InputError for values that cannot be meant."""
+    answers. power: of the exploit code's probability that makes a score; None: chosen level by level in a pilot. types:
+    exploit types; empty: all. Raises InputError for values that cannot be meant."""
 
     particles: int = 128
     repeats: int = 8
     levels: tuple[int, ...] = ()
-    power: float = 0.5
+    power: float | None = None
     types: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -53,7 +53,7 @@ class SplitSettings:
             raise InputError(str(error), fix="foreshock split --help") from None
         if self.repeats < MIN_REPEATS:
             raise InputError(f"--repeats is {self.repeats}; the standard error takes at least {MIN_REPEATS}")
-        if not 0 < self.power <= 2:
+        if self.power is not None and not 0 < self.power <= 2:
             raise InputError(f"--power is {self.power:g}; valid: above 0, at most 2")
 
 
@@ -123,10 +123,12 @@ class Splitting:
                 self._run.load(engine, part.spec)
                 loaded = part.spec.checkpoint
             own = rows[part.spec.checkpoint.name]
+            writer = self._writer(engine, verifier, part.spec)
+            powers = self._powers(writer, part, own)
             for repeat in self._missing(part, own):
                 if self._stop():
                     raise StopRequestedError(STOPPED)
-                row = self._repeat(engine, verifier, part, repeat)
+                row = self._repeat(writer, part, repeat, powers)
                 own.append(row)
                 write_jsonl(self.output(part.spec), own)
                 report.n_new += 1
@@ -135,24 +137,34 @@ class Splitting:
                     f"{row['rate']:.3g} ({row['exploits']} of {row['particles']} ended in an exploit)"
                 )
 
-    def _repeat(self, engine: Engine, verifier: Verifier, part: Part, repeat: int) -> Row:
-        settings, started = self._run.plan.settings, time.perf_counter()
-        writer = Writer(
+    def _writer(self, engine: Engine, verifier: Verifier, spec: JobSpec) -> Writer:
+        return Writer(
             engine,
             verifier,
-            self._run.prompt_format(part.spec),
-            load_tokenizer(part.spec.checkpoint.tokenizer_path),
-            settings,
-            part.spec.sampling,
+            self._run.prompt_format(spec),
+            load_tokenizer(spec.checkpoint.tokenizer_path),
+            self._run.plan.settings,
+            spec.sampling,
             self._run.inputs.problems,
-            self._settings.power,
             self._stop,
         )
-        name = (part.spec.checkpoint.name, part.exploit_type, repeat)
-        process = Writing(writer, part.tasks, name)
-        seed = hashlib.sha256(repr((part.recipe, repeat)).encode()).digest()
-        found = one_repeat(process, part.levels, self._settings.particles, np.random.default_rng(list(seed)))
-        tier = getattr(verifier, "tier", None)
+
+    def _powers(self, writer: Writer, part: Part, rows: Sequence[Row]) -> dict[int, float]:
+        """Those given, or of the repeats that are there, or of a pilot."""
+        if self._settings.power is not None:
+            return dict.fromkeys(part.levels, self._settings.power)
+        there = next((row["powers"] for row in rows if row["exploit_type"] == part.exploit_type), None)
+        if there is not None:
+            return dict(zip(part.levels, there, strict=True))
+        pilot = Writing(writer, part.tasks, (part.spec.checkpoint.name, part.exploit_type, "pilot"), {})
+        walk(pilot, part.levels, self._settings.particles, _rng(part, "pilot"))
+        return pilot.powers
+
+    def _repeat(self, writer: Writer, part: Part, repeat: int, powers: dict[int, float]) -> Row:
+        started = time.perf_counter()
+        process = Writing(writer, part.tasks, (part.spec.checkpoint.name, part.exploit_type, repeat), powers)
+        found = one_repeat(process, part.levels, self._settings.particles, _rng(part, repeat))
+        tier = getattr(writer.verifier, "tier", None)
         ran = self._recorder.ran(None if tier is None else str(tier.value))
         spent = process.spent
         return {
@@ -162,7 +174,7 @@ class Splitting:
             "rate": found.rate,
             "particles": self._settings.particles,
             "levels": list(part.levels),
-            "power": self._settings.power,
+            "powers": [powers[level] for level in part.levels],
             "n_tasks": len(part.tasks),
             "survivors": [round(share, 4) for share in found.survivors],
             "exploits": spent.exploits,
@@ -235,14 +247,14 @@ class Splitting:
 
     def _kept(self, spec: JobSpec, force: bool) -> list[Row]:
         path = self.output(spec)
-        rows = read_rows(path, ("exploit_type", "repeat", "rate", "recipe")) if path.is_file() else []
+        rows = read_rows(path, ("exploit_type", "repeat", "rate", "powers", "recipe")) if path.is_file() else []
         recipes = {part.exploit_type: part.recipe for part in self.parts if part.spec is spec}
         other = [row for row in rows if recipes.get(row["exploit_type"], row["recipe"]) != row["recipe"]]
         if other and not force:
             raise InputError(
                 f"holds {len(other)} repeats of {other[0]['exploit_type']} with another model, levels, particles or "
                 f"power (levels {other[0].get('levels')}, particles {other[0].get('particles')}, "
-                f"power {other[0].get('power')})",
+                f"powers {other[0].get('powers')})",
                 path=path,
                 fix="give the same settings to go on with them, or --force to drop them",
             )
@@ -251,3 +263,7 @@ class Splitting:
     def _missing(self, part: Part, rows: Sequence[Row]) -> list[int]:
         there = {row["repeat"] for row in rows if row["exploit_type"] == part.exploit_type}
         return [repeat for repeat in range(self._settings.repeats) if repeat not in there]
+
+
+def _rng(part: Part, which: object) -> np.random.Generator:
+    return np.random.default_rng(list(hashlib.sha256(repr((part.recipe, which)).encode()).digest()))

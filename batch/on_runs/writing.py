@@ -34,6 +34,7 @@ from foreshock.jobs.verify.problem import Problem
 _MOST_NATS = 50.0
 """Most that a score may be above or below that of its task's empty beginning: e^50 is as good as certain."""
 _PASSES = 2
+_POWER_STEPS = 50
 _Request = TypeVar("_Request")
 STOPPED = "stopped; every finished repeat is kept\n  -> the same command goes on from there"
 
@@ -50,7 +51,7 @@ class Beginning:
 
 @dataclass(frozen=True)
 class Writer:
-    """A loaded checkpoint, its prompts and its verifier. power: of the probability that makes a score."""
+    """A loaded checkpoint, its prompts and its verifier."""
 
     engine: Engine
     verifier: Verifier
@@ -59,7 +60,6 @@ class Writer:
     settings: WorkerSettings
     sampling: SamplingParams
     problems: Mapping[str, Problem]
-    power: float
     stop: Callable[[], bool]
 
 
@@ -74,10 +74,17 @@ class Spent:
 
 
 class Writing:
-    """A `WordProcess` over a type's tasks, whose levels are tokens. `name` and the seed decide every draw."""
+    """A `WordProcess` over a type's tasks, whose levels are tokens. `name` and the seed decide every draw.
 
-    def __init__(self, writer: Writer, tasks: Sequence[str], name: Sequence[object]) -> None:
+    powers: of the probability that makes a score, by level. Without one a level chooses its own, the largest that
+    leaves half of the beginnings' weight effective: for a pilot, since what is chosen by the draws biases them.
+    """
+
+    def __init__(
+        self, writer: Writer, tasks: Sequence[str], name: Sequence[object], powers: Mapping[int, float]
+    ) -> None:
         self._writer, self._tasks, self._name = writer, list(tasks), list(name)
+        self.powers, self._level = dict(powers), 0
         self._known: dict[tuple[str, str], float | None] = {}
         self._requests: dict[str, GenerationRequest] = {}
         self.spent = Spent()
@@ -89,7 +96,7 @@ class Writing:
 
     def extend(self, state: list[Beginning], level: int) -> list[Beginning]:
         """Written on to `level` tokens in all, or their end."""
-        level = min(level, self._writer.sampling.max_tokens)
+        self._level, level = level, min(level, self._writer.sampling.max_tokens)
         open_ones = [i for i, one in enumerate(state) if one.ended is None and len(one.ids) < level]
         requests = [self._request(state[i], i, level) for i in open_ones]
         grown = list(state)
@@ -111,12 +118,15 @@ class Writing:
         for one in state:
             wanted |= dict.fromkeys([(one.task_id, ""), (one.task_id, self._reasoning(one))])
         self._score_new([key for key in wanted if key not in self._known])
+        gains: dict[int, float] = {}
         for i, one in enumerate(state):
-            text = self._reasoning(one)
-            base, now = self._known[(one.task_id, "")], self._known[(one.task_id, text)]
+            base, now = self._known[(one.task_id, "")], self._known[(one.task_id, self._reasoning(one))]
             if base is not None and now is not None:
-                nats = max(-_MOST_NATS, min(_MOST_NATS, self._writer.power * (now - base)))
-                state[i] = replace(one, nats=nats)
+                gains[i] = max(-_MOST_NATS, min(_MOST_NATS, now - base))
+        if self._level not in self.powers:
+            self.powers[self._level] = _gentle_power(gains, [one.nats for one in state])
+        for i, gain in gains.items():
+            state[i] = replace(state[i], nats=self.powers[self._level] * gain)
         return np.asarray(np.exp([one.nats for one in state]), np.float64)
 
     def finish(self, state: list[Beginning]) -> NDArray[np.bool_]:
@@ -245,6 +255,17 @@ class Writing:
     def _seed(self, *what: object) -> int:
         text = json.dumps([self._writer.sampling.seed, "splitting", *self._name, *what], default=str)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def _gentle_power(gains: Mapping[int, float], before: Sequence[float]) -> float:
+    """The largest power, at most 1, with which the scores' rises leave half of the beginnings effective."""
+    for step in range(_POWER_STEPS, 0, -1):
+        power = step / _POWER_STEPS
+        rise = np.array([power * gains[i] - old if i in gains else 0.0 for i, old in enumerate(before)])
+        weights = np.exp(rise - rise.max())
+        if weights.sum() ** 2 / (weights**2).sum() >= len(before) / 2:
+            return power
+    return 1 / _POWER_STEPS
 
 
 def _holds(ids: tuple[int, ...], part: tuple[int, ...]) -> bool:

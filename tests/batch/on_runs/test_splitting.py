@@ -80,7 +80,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> ScriptedEngine:
 
 
 def test_a_rare_rate_is_found_where_as_many_attempts_would_not(run: RunLayout, engine: ScriptedEngine) -> None:
-    arguments = ["split", str(run.root), "--levels", "1,2,3,4,5", "--particles", "48", "--repeats", "8", "--power", "1"]
+    arguments = ["split", str(run.root), "--levels", "1,2,3,4,5", "--particles", "48", "--repeats", "8"]
     shown = CliRunner().invoke(app, [*arguments, "--dry-run"])
     assert "process_exit: 384 answers over 3 tasks, scored at 1, 2, 3, 4, 5 tokens" in shown.output
     assert not engine.requests
@@ -131,8 +131,8 @@ def test_written_in_parts_it_ends_as_in_one_go(run: RunLayout, stop: tuple[str, 
     engine.load(spec.checkpoint)
     sampling = replace(spec.sampling, stop=stop)
     writer = Writer(engine, opened.verifier(), opened.prompt_format(spec), engine.tokenizer, opened.plan.settings,
-                    sampling, opened.inputs.problems, 1.0, lambda: False)  # fmt: skip
-    process = Writing(writer, [PROBLEMS[0].id], ("n",))
+                    sampling, opened.inputs.problems, lambda: False)  # fmt: skip
+    process = Writing(writer, [PROBLEMS[0].id], ("n",), {})
     (whole,) = process.extend(process.start(1), 400)
     for step in (1, 3, 7):
         parts = process.start(1)
