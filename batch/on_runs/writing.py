@@ -124,7 +124,7 @@ class Writing:
             if base is not None and now is not None:
                 gains[i] = max(-_MOST_NATS, min(_MOST_NATS, now - base))
         if self._level not in self.powers:
-            self.powers[self._level] = _gentle_power(gains, [one.nats for one in state])
+            self.powers[self._level] = gentle_power(gains, [one.nats for one in state])
         for i, gain in gains.items():
             state[i] = replace(state[i], nats=self.powers[self._level] * gain)
         return np.asarray(np.exp([one.nats for one in state]), np.float64)
@@ -257,7 +257,7 @@ class Writing:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def _gentle_power(gains: Mapping[int, float], before: Sequence[float]) -> float:
+def gentle_power(gains: Mapping[int, float], before: Sequence[float]) -> float:
     """The largest power, at most 1, with which the scores' rises leave half of the beginnings effective."""
     for step in range(_POWER_STEPS, 0, -1):
         power = step / _POWER_STEPS

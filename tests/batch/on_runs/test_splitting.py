@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scripted_engine import ScriptedEngine
 from typer.testing import CliRunner
 
@@ -20,7 +22,7 @@ from foreshock.batch.cli.app import app
 from foreshock.batch.config import RunConfig
 from foreshock.batch.on_runs.opened import OpenedRun
 from foreshock.batch.on_runs.splitting import SplitSettings, Splitting
-from foreshock.batch.on_runs.writing import Beginning, Writer, Writing
+from foreshock.batch.on_runs.writing import Beginning, Writer, Writing, gentle_power
 from foreshock.batch.planning.make_plan import make_plan
 from foreshock.batch.running.run import create_run
 from foreshock.errors import InputError, StopRequestedError
@@ -142,6 +144,16 @@ def test_written_in_parts_it_ends_as_in_one_go(run: RunLayout, stop: tuple[str, 
     assert whole.ended is FinishReason.STOP
     assert process.extend([Beginning(PROBLEMS[0].id)], 5)[0].ended is None
     writer.verifier.close()
+
+
+@given(st.lists(st.floats(-50, 50), min_size=4, max_size=40), st.floats(0, 1))
+def test_a_pilots_power_leaves_half_of_the_beginnings_effective(nats: list[float], before: float) -> None:
+    gains, old = dict(enumerate(nats)), [before * n for n in nats]
+    power = gentle_power(gains, old)
+    weights = np.exp([power * n - b for n, b in zip(nats, old, strict=True)])
+    assert 0.02 <= power <= 1
+    assert power == 0.02 or weights.sum() ** 2 / (weights**2).sum() >= len(nats) / 2 * (1 - 1e-9)
+    assert gentle_power(dict.fromkeys(range(4), nats[0]), [0.0] * 4) == 1
 
 
 def test_bad_input_is_named(run: RunLayout, engine: ScriptedEngine) -> None:
