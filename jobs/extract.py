@@ -54,7 +54,7 @@ _FINAL = "<|channel|>final<|message|>"
 _ANALYSIS = re.compile(
     r"\A\s*(?:<\|start\|>assistant)?<\|channel\|>(?:analysis|commentary)\b.*?<\|channel\|>final<\|message\|>", re.S
 )
-_ANALYSIS_MESSAGE = re.compile(r"<\|channel\|>analysis<\|message\|>.*?<\|end\|>", re.S)
+_ANALYSIS_MESSAGE = re.compile(r"<\|channel\|>analysis<\|message\|>(?:(?!<\|channel\|>).)*?<\|end\|>", re.S)
 """Reasoning of a response in channels that ends in a tool call instead of a final message."""
 _TOOL_CALL = re.compile(r"<[|\uff5c]tool[_\u2581]calls?[_\u2581\w]*[|\uff5c]>")
 _FINAL_END = re.compile(r"<\|(?:end|return)\|>")
@@ -66,9 +66,8 @@ _FIRST_WORD = re.compile(
     re.I,
 )
 """A label without its fence, or an opening tag that is valid Python."""
-_MARKUP = re.compile(
-    r"<(?:code|pre|textarea|td|p|div|samp|xmp)\b[^>]*>.*&(?:lt|gt|amp|quot|nbsp|#\d+|#x[\da-f]+);", re.S | re.I
-)
+_MARKUP = re.compile(r"<(?:code|pre|textarea|td|p|div|samp|xmp)\b[^<>]*>", re.I)
+_ENTITY = re.compile(r"&(?:lt|gt|amp|quot|nbsp|#\d+|#x[\da-f]+);", re.I)
 _INVISIBLE = re.compile(r"^[\ufeff\u200b-\u200f\u2060]+|[\ufeff\u200b\u200e\u200f\u2060]+$", re.M)
 
 
@@ -265,7 +264,8 @@ def _bare_behind(answer: str, blocks: Sequence[tuple[int, int, Piece]], name: st
 
 def _generous(answer: str, name: str) -> Iterable[list[Piece]]:
     """Readings for answers whose fences do not hold the function."""
-    if _MARKUP.search(answer) or re.search(r"\b(?:def|class) \w+\\_", answer):
+    escaped = _MARKUP.search(answer) and _ENTITY.search(answer)
+    if escaped or re.search(r"\b(?:def|class) \w+\\_", answer):
         answer = unescaped(answer)
     if "<span" in answer:
         answer = re.sub(r"</?span\b[^<>]*>", "", answer)
