@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from foreshock.jobs.answers.endings import ends_turn, without_end_word
+from foreshock.jobs.answers.endings import ends_turn, without_end_word, without_tokens
 from foreshock.jobs.answers.fences import Label, Piece, fenced_pieces
 from foreshock.jobs.answers.noise import without_headings, without_noise
 from foreshock.jobs.answers.patches import unfenced_patch
@@ -176,6 +176,9 @@ def _find(answer: str, name: str | None) -> str | None:
     if reasoning and name is not None:
         answer = answer[reasoning.end() :]
     answer = _ANALYSIS_MESSAGE.sub("", _ANALYSIS.sub("", answer))
+    kept = without_tokens(answer)
+    if "</" not in answer[len(kept) :].replace("</s>", ""):  # tags are read with what they enclose
+        answer = kept
     if not answer.strip():
         return None
     blocks = list(fenced_pieces(answer.split("\n")))

@@ -23,6 +23,7 @@ _SPECIAL_TOKENS = re.compile(
     r"|\[e~\[|\]~[be]\]))+[ \t\n▁]*\Z"
 )
 """Tokens at the very end, of any family: `<|im_end|>`, `<seed:eos>`, `[|endofturn|]`, `</s>`, `[e~[`."""
+_LONGEST_TAIL = 1000
 _END_WORD = re.compile(
     r"(?:\n[ \t]*(?:`{1,2}|~{1,2})?"
     r"(?:END|DONE|EOF|\[END\]|\[DONE\]|#\+END_SRC|\{(?:code|noformat)\}|---+|===+|`{1,2}|~{1,2})"
@@ -62,7 +63,7 @@ def cut_tail(lines: Sequence[str]) -> list[str]:
     What parses as it is stays as it is: a token in a string literal ends nothing.
     """
     text = "\n".join(lines)
-    kept = without_end_word(_without_tokens(text)).split("\n")
+    kept = without_end_word(without_tokens(text)).split("\n")
     if compiles(unindent(kept)):  # "* item" parses, and does not compile
         return kept
     marks = [(number, match.start()) for number, line in enumerate(kept) if (match := END_MARK.search(line))]
@@ -91,9 +92,9 @@ def _before_prose(kept: list[str]) -> list[str] | None:
     return None
 
 
-def _without_tokens(text: str) -> str:
+def without_tokens(text: str) -> str:
     """Without special tokens at its end, unless it is Python with them; `[EOS]` would be an index."""
-    match = _SPECIAL_TOKENS.search(text)
+    match = _SPECIAL_TOKENS.search(text, max(0, len(text) - _LONGEST_TAIL))
     if match is None:
         return text
     kept = text[: match.start()]

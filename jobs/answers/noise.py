@@ -66,9 +66,9 @@ def _is_words(node: ast.stmt, known: frozenset[str]) -> bool:
 
 
 def _root(value: ast.expr) -> str | None:
-    """The name that a dotted name begins with; None for any other expression."""
-    while isinstance(value, ast.Attribute):
-        value = value.value
+    """The name that a dotted name begins with, behind dashes or not; None for any other expression."""
+    while isinstance(value, ast.Attribute | ast.UnaryOp):
+        value = value.value if isinstance(value, ast.Attribute) else value.operand
     return value.id if isinstance(value, ast.Name) else None
 
 
