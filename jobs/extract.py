@@ -10,10 +10,10 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from foreshock.jobs.answers.endings import ends_turn, without_end_word, without_tokens
-from foreshock.jobs.answers.fences import Label, Piece, fenced_pieces
+from foreshock.jobs.answers.fences import Label, Piece, fenced_pieces, without_cut_end
 from foreshock.jobs.answers.noise import without_headings, without_noise
 from foreshock.jobs.answers.patches import unfenced_patch
 from foreshock.jobs.answers.prose import bare_pieces, boxed_pieces, span_line_pieces, span_pieces
@@ -33,7 +33,14 @@ from foreshock.jobs.answers.python_text import (
     sets_global,
 )
 from foreshock.jobs.answers.quoted import quoted_texts, written_texts
-from foreshock.jobs.answers.undress import PROMPT, numbered_programs, transcript_code, undressed, unescaped
+from foreshock.jobs.answers.undress import (
+    PROMPT,
+    holds_entities,
+    numbered_programs,
+    transcript_code,
+    undressed,
+    without_markup,
+)
 from foreshock.jobs.records.verdicts import CodeStatus
 
 _ANSWER_TAG = re.compile(r"<(answer|final_answer|solution|submission)>(.*?)(?:</\1>|\Z)", re.I | re.S)
@@ -66,8 +73,6 @@ _FIRST_WORD = re.compile(
     re.I,
 )
 """A label without its fence, or an opening tag that is valid Python."""
-_MARKUP = re.compile(r"<(?:code|pre|textarea|td|p|div|samp|xmp)\b[^<>]*>", re.I)
-_ENTITY = re.compile(r"&(?:lt|gt|amp|quot|nbsp|#\d+|#x[\da-f]+);", re.I)
 _INVISIBLE = re.compile(r"^[\ufeff\u200b-\u200f\u2060]+|[\ufeff\u200b\u200e\u200f\u2060]+$", re.M)
 
 
@@ -187,7 +192,7 @@ def _find(answer: str, name: str | None) -> str | None:
     fenced = _this_turn(answer, blocks)
     if name is None:
         return _unnamed(answer, fenced)
-    fenced = [_without_cut_end(piece, name) for piece in fenced]
+    fenced = [without_cut_end(piece, name) for piece in fenced]
     for tag in reversed(list(_ANSWER_TAG.finditer(answer))) if fenced else ():
         inner = [piece for _, _, piece in fenced_pieces(tag[2].split("\n"))] or bare_pieces(tag[2])
         found = _choose(inner, name)
@@ -197,10 +202,16 @@ def _find(answer: str, name: str | None) -> str | None:
     if found is not None:
         return found
     outside = _without_others(answer, blocks)
-    for pieces in (*_in_data(answer, blocks, name), *_generous(outside, name)):
+    for pieces in _in_data(answer, blocks, name):
         found = _choose(pieces, name)
         if found is not None:
             return found
+    plain = without_markup(outside)
+    for text in (outside,) if plain == outside else (outside, plain):
+        for pieces in _generous(text, name):
+            found = _choose(pieces, name)
+            if found is not None and (text == plain or (parse(found) is not None and not holds_entities(found))):
+                return found
     return _fallback(outside, fenced, name)
 
 
@@ -267,11 +278,6 @@ def _bare_behind(answer: str, blocks: Sequence[tuple[int, int, Piece]], name: st
 
 def _generous(answer: str, name: str) -> Iterable[list[Piece]]:
     """Readings for answers whose fences do not hold the function."""
-    escaped = _MARKUP.search(answer) and _ENTITY.search(answer)
-    if escaped or re.search(r"\b(?:def|class) \w+\\_", answer):
-        answer = unescaped(answer)
-    if "<span" in answer:
-        answer = re.sub(r"</?span\b[^<>]*>", "", answer)
     whole = without_headings(without_noise(without_end_word(_FIRST_WORD.sub("", answer.strip("\n")))))
     if is_program(whole) and defines(whole, name):
         yield [Piece(whole, Label.NONE, True)]
@@ -311,19 +317,6 @@ def _choose(pieces: Sequence[Piece], name: str) -> str | None:
     return _completed(pieces, chosen, name)
 
 
-def _without_cut_end(piece: Piece, name: str) -> Piece:
-    """A piece that the answer's end cut off, without the statement that was cut, where the function is whole."""
-    if piece.closed or piece.foreign or parse(piece.code) is not None:
-        return piece
-    lines = piece.code.split("\n")
-    ends = [number for number in range(1, len(lines)) if lines[number][:1].strip()]
-    for end in reversed(ends[-_MOST_ENDS:]):
-        kept = "\n".join(lines[:end]).rstrip()
-        if parse(kept) is not None:
-            return replace(piece, code=kept) if defines(kept, name) else piece
-    return piece
-
-
 def _rank(piece: Piece, name: str) -> int | None:
     """How good a piece is as the solution; None if it does not define the function."""
     if not defines(piece.code, name):
@@ -336,8 +329,6 @@ def _rank(piece: Piece, name: str) -> int | None:
     return 2 + 2 * valid + piece.closed
 
 
-_MOST_ENDS = 50
-"""Parses tried to find the last whole statement."""
 _WHOLE = 4
 """The least rank of a piece that Python reads and that leaves nothing out."""
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from foreshock.jobs.answers.endings import cut_tail, unindent, without_end_word
 from foreshock.jobs.answers.patches import here_document, patched
-from foreshock.jobs.answers.python_text import parse
+from foreshock.jobs.answers.python_text import defines, parse
 from foreshock.jobs.answers.undress import undressed
 
 MOST_BLOCKS = 200
@@ -24,6 +24,8 @@ MOST_BLOCKS = 200
 MOST_CLOSINGS = 50
 """Parses tried per block: an answer of twenty thousand fences must cost no more than one."""
 
+_MOST_ENDS = 50
+"""Parses tried to find the last whole statement."""
 MOST_SENTENCES = 8
 """Closings of a block in front of which a sentence is looked for."""
 
@@ -76,6 +78,19 @@ class Piece:
     def foreign(self) -> bool:
         """Whether its label says that it is no Python."""
         return self.label in (Label.OTHER, Label.MARKDOWN)
+
+
+def without_cut_end(piece: Piece, name: str) -> Piece:
+    """A piece that the answer's end cut off, without the statement that was cut, where the function is whole."""
+    if piece.closed or piece.foreign or parse(piece.code) is not None:
+        return piece
+    lines = piece.code.split("\n")
+    ends = [number for number in range(1, len(lines)) if lines[number][:1].strip()]
+    for end in reversed(ends[-_MOST_ENDS:]):
+        kept = "\n".join(lines[:end]).rstrip()
+        if parse(kept) is not None:
+            return replace(piece, code=kept) if defines(kept, name) else piece
+    return piece
 
 
 def read_label(info: str) -> tuple[Label, str, bool]:

@@ -22,6 +22,7 @@ _FRAME = re.compile(r"[ \t]*[\u2502\u2503\u2551|](.*?)[\u2502\u2503\u2551|]?[ \t
 _FRAME_EDGE = re.compile(r"[ \t]*[\u2500-\u257f+=-]{3,}[ \t]*")
 _MARKDOWN_ESCAPE = re.compile(r"\\([_*+\-#\[\](){}<>.!|`~=&^%$])")
 _ENTITY = re.compile(r"&(?:lt|gt|amp|quot|apos|nbsp|#\d+|#x[\da-fA-F]+);")
+_MARKUP = re.compile(r"<(?:code|pre|textarea|td|p|div|samp|xmp)\b[^<>]*>", re.I)
 _READ_AS_AND = frozenset(("lt", "gt", "amp", "quot", "apos", "nbsp"))
 
 
@@ -34,7 +35,7 @@ def undressed(body: str, transcript: bool, sentences: bool = True) -> str:
         body = transcript_code(body)
     body = re.sub(r"\A\s*(?:python3?|py)[ \t]*\n", "", body, flags=re.I)
     if parse(body) is not None:
-        plain = unescaped(body) if _holds_entities(body) else body
+        plain = unescaped(body) if holds_entities(body) else body
         return without_noise(plain if parse(plain) is not None else body)
     undone = body
     for reading in (*_READINGS, without_sentences) if sentences else _READINGS:
@@ -120,7 +121,14 @@ def unescaped(code: str) -> str:
     return _MARKDOWN_ESCAPE.sub(r"\1", code)
 
 
-def _holds_entities(code: str) -> bool:
+def without_markup(answer: str) -> str:
+    """Without what HTML and Markdown write for signs of Python: their escapes and spans."""
+    if (_MARKUP.search(answer) and _ENTITY.search(answer)) or re.search(r"\b(?:def|class) \w+\\_", answer):
+        answer = unescaped(answer)
+    return re.sub(r"</?span\b[^<>]*>", "", answer)
+
+
+def holds_entities(code: str) -> bool:
     """Whether valid Python holds `&lt;` and the like outside strings, where it reads as "and lt"."""
     if not _ENTITY.search(code):
         return False
