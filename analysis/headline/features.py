@@ -1,7 +1,7 @@
 """What the learned quantiles see of a cell: levels, neighbours, other runs and types, and how prefixes fit the target.
 
 Rates are relative to the smoother's median, in decades, so that a feature means the same at 10^-2 and 10^-6. NaN is
-"not measured", and the trees treat it as such.
+"not measured", and what is learned treats it as such.
 """
 
 from __future__ import annotations

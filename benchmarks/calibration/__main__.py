@@ -27,7 +27,7 @@ LEARNED = (
 these SIGNED worlds teach the detector of wrong inputs."""
 BLOCK, SIGNED = 50, 25
 TAUGHT_ONLY = (("fading", 6, 0),)
-"""Blocks that teach the trees and take no part in calibrating them: their mechanism is that of families above."""
+"""Blocks that teach the networks and take no part in calibrating them: their mechanism is that of families above."""
 REPORTING_WORLDS = 930_000
 """Seed of the worlds that reported tables are of; nothing is chosen by them."""
 REPORTED_REGIMES = (
@@ -96,6 +96,7 @@ def _learn(options: argparse.Namespace) -> None:
     import pickle
 
     import numpy as np
+    from benchmarks.calibration.frontier import frontier
     from benchmarks.calibration.gather import Sample, gather, group_of, together
     from benchmarks.calibration.learn import learn, left_out
     from threadpoolctl import threadpool_limits
@@ -132,9 +133,13 @@ def _learn(options: argparse.Namespace) -> None:
             raw = left_out(sample, group, options.seed)
         if kept:
             np.savez_compressed(kept, raw=raw)
-        content = as_bytes(learn(sample, taught, signs_group, raw, options.seed))
+        found = learn(sample, taught, signs_group, raw, options.seed)
+        content = as_bytes(found)
     options.out.write_bytes(content)
     print(f"{options.out}: {len(content) / 1024:.0f} KiB from {len(taught.kinds)} worlds, seed {options.seed}")
+    family = np.array([name for name, _, _ in places])[group_of(sample.world)]
+    print("zero cells of families left out, means over families and the worst of them (decades):")
+    print(frontier(sample, family, group, raw, found.stretch))
 
 
 def main() -> None:
@@ -169,7 +174,12 @@ def main() -> None:
             "chains",
             "phrases",
             "rising",
+            "steep",
+            "dressed traits",
+            "dressed chains",
+            "dressed phrases",
             "paths",
+            "dressed paths",
             *(("regimes",) if name == "worlds" else ()),
         )
         some.add_argument("--family", choices=families, default="paths")

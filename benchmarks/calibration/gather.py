@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from benchmarks.calibration.worlds import chains, fading, paths, phrases, registers, traits
+from benchmarks.calibration.worlds import chains, dressed, fading, paths, phrases, registers, traits
 from benchmarks.calibration.worlds.corrupt import FAULTS, corrupted
 from benchmarks.calibration.worlds.sweep import Array, Ints, World
 
@@ -34,10 +35,15 @@ FAMILIES = {
     "paths": (paths.draw_world, paths.KINDS),
     "fading": (fading.draw_world, fading.KINDS),
     "rising": (registers.draw_rising_world, REGISTER_KINDS),
+    "steep": (registers.draw_steep_world, REGISTER_KINDS),
+    "dressed traits": (partial(dressed.draw_world, maker=traits.draw_world), traits.KINDS),
+    "dressed chains": (partial(dressed.draw_world, maker=chains.draw_world), chains.KINDS),
+    "dressed phrases": (partial(dressed.draw_world, maker=phrases.draw_world), phrases.KINDS),
+    "dressed paths": (partial(dressed.draw_world, maker=paths.draw_world), paths.KINDS),
 }
 
-_DRAWN_APART = ("traits", "chains", "phrases", "fading", "rising")
-"""Families whose worlds have random numbers of their own; worlds of the others keep the numbers they had."""
+_DRAWN_ALIKE = ("registers", "fluid", "paths")
+"""Families whose worlds keep the random numbers they had first; worlds of the others have numbers of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,7 @@ class Sample:
 def random_worlds(family: str, seed: int, first: int, count: int) -> Iterator[tuple[int, World]]:
     """Worlds number first .. first + count - 1 of a family: four in nine from the whole prior, the rest by kind."""
     draw, kinds = FAMILIES[family]
-    own = list(FAMILIES).index(family) if family in _DRAWN_APART else None
+    own = list(FAMILIES).index(family) if family not in _DRAWN_ALIKE else None
     for i in range(first, first + count):
         kind = "any" if i % 9 < 4 else kinds[i % len(kinds)]
         yield i, draw(np.random.default_rng([seed, i] if own is None else [seed, i, own]), kind)

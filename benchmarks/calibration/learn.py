@@ -1,6 +1,6 @@
 """Learn the headline's quantiles and its detector of wrong inputs on random worlds, and write the file that ships.
 
-Factors and the alarm are set on families of worlds that were left out, each by trees of the other families: worlds
+Factors and the alarm are set on families of worlds that were left out, each by what the others taught: worlds
 that nobody drew differ from those that somebody did as families differ from each other. A factor is chosen so that the
 *mean over worlds* of the covered share reaches the goal: cells of a world share their traces and are no independent
 sample.

@@ -414,6 +414,22 @@ def draw_rising_world(rng: Rng, kind: str = "any") -> World:
     return _world(rng, sweep, fluid(rng, nature) if rng.random() < 0.25 else nature, kind, "rising")
 
 
+def draw_steep_world(rng: Rng, kind: str = "any") -> World:
+    """One world in which the register rises and the target's own words lose weight with each of them: importance
+    sampling with exact weights is right after ten words and a decade or more low after sixty."""
+    sweep, nature = draw_sweep(rng, kind), draw_nature(rng, kind)
+    nature = replace(
+        nature,
+        register=str(rng.choice(["rising", "rising", "with rate", "wave", "steady"])),
+        register_from=float(rng.uniform(-6, -2)),
+        register_to=float(rng.uniform(-1, 3)),
+        register_distance=float(np.exp(rng.uniform(np.log(0.35), np.log(1.5)))),
+        style=float(np.exp(rng.uniform(np.log(0.25), np.log(1.1)))),
+        donor_late=bool(rng.random() < 0.6),
+    )
+    return _world(rng, sweep, fluid(rng, nature) if rng.random() < 0.25 else nature, kind, "steep")
+
+
 def _world(rng: Rng, sweep: Sweep, nature: Nature, kind: str, family: str) -> World:
     common = _register(rng, sweep, nature)
     types = []

@@ -70,12 +70,15 @@ def prefix_tasks(rng: Rng, sweep: Sweep, pi: Array) -> Ints:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A sweep's evidence and the exact rates behind it: truth [J, C]; kind: what it was drawn as."""
+    """A sweep's evidence and the exact rates behind it: truth [J, C]; kind: what it was drawn as; sweep and exact: what
+    it was observed from, one a type."""
 
     evidence: Evidence
     truth: Array
     kind: str
     family: str
+    sweep: Sweep | None = None
+    exact: tuple[TypeTruth, ...] = ()
 
 
 def draw_sweep(rng: Rng, kind: str = "any") -> Sweep:
@@ -208,7 +211,7 @@ def observe(rng: Rng, sweep: Sweep, types: list[TypeTruth], kind: str, family: s
     surfaces = tuple(Surface(run, name) for run in runs for name in names)
     steps = np.asarray(sweep.steps, dtype=float)
     evidence = Evidence(surfaces, steps, np.asarray(sweep.levels), n, k, rows, sweep.donor, found)
-    return World(evidence, truth, kind, family)
+    return World(evidence, truth, kind, family, sweep, tuple(types))
 
 
 def _correction(rng: Rng, sweep: Sweep, exact: TypeTruth) -> Array:
