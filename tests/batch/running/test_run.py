@@ -43,12 +43,20 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, sft_run: Path, traces: Path) -> RunLayout:
-    """An uninterrupted run with everything switched on."""
+def finished_and_said(
+    tmp_path_factory: pytest.TempPathFactory, sft_run: Path, traces: Path
+) -> tuple[RunResult, list[str]]:
+    """An uninterrupted run with everything switched on, and what it said meanwhile."""
     config = full_config(tmp_path_factory.mktemp("finished"), sft_run, traces, analysed=True)
-    result = run(config, ["foreshock", "run"], RunHooks())
+    said: list[str] = []
+    result = run(config, ["foreshock", "run"], RunHooks(say=said.append))
     require_complete(result)
-    return result.layout
+    return result, said
+
+
+@pytest.fixture(scope="module")
+def finished(finished_and_said: tuple[RunResult, list[str]]) -> RunLayout:
+    return finished_and_said[0].layout
 
 
 def test_rows_are_the_product_of_the_plan_minus_the_skipped(finished: RunLayout) -> None:
@@ -149,24 +157,30 @@ def _ended_process() -> int:
 
 
 def test_analyses_made_side_by_side_are_the_same(
-    finished: RunLayout, tmp_path: Path, sft_run: Path, traces: Path, monkeypatch: pytest.MonkeyPatch
+    finished_and_said: tuple[RunResult, list[str]],
+    tmp_path: Path,
+    sft_run: Path,
+    traces: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    def made(layout: RunLayout) -> dict[str, bytes]:
+        files = [path for path in layout.analysis.rglob("*") if path.is_file()]
+        return {str(path.relative_to(layout.analysis)): path.read_bytes() for path in files}
+
+    one_by_one, said = finished_and_said
+    assert one_by_one.analysis is not None
+    assert not any(line.startswith("meanwhile") for line in said)
+    copy = RunLayout(tmp_path / one_by_one.layout.name)
+    shutil.copytree(one_by_one.layout.root, copy.root, ignore=shutil.ignore_patterns("analysis"))
+    monkeypatch.setattr("foreshock.batch.running.analyse.SIDE_BY_SIDE_BYTES", 0)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
     config = full_config(tmp_path, sft_run, traces, analysed=True)
-    made: list[tuple[dict[str, bytes], list[str]]] = []
-    said: list[list[str]] = []
-    for least_bytes in (1 << 62, 0):
-        copy = RunLayout(tmp_path / str(least_bytes) / finished.name)
-        shutil.copytree(finished.root, copy.root)
-        monkeypatch.setattr("foreshock.batch.running.analyse.SIDE_BY_SIDE_BYTES", least_bytes)
-        monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
-        said.append([])
-        done = analyse([copy], settings_of(config), copy.analysis, copy.report, said[-1].append)
-        files = [path for path in copy.analysis.rglob("*") if path.is_file()]
-        made.append(({str(path.relative_to(copy.analysis)): path.read_bytes() for path in files}, done.notes))
-    assert made[0] == made[1]
-    assert "rates.csv" in made[0][0]
-    assert not any(line.startswith("meanwhile") for line in said[0])
-    assert said[1][0].startswith("meanwhile: how the checkpoints behave, estimating unprompted rates")
+    said = []
+    done = analyse([copy], settings_of(config), copy.analysis, copy.report, said.append)
+    assert made(copy) == made(one_by_one.layout)
+    assert done.notes == one_by_one.analysis.notes
+    assert "rates.csv" in made(copy)
+    assert said[0].startswith("meanwhile: how the checkpoints behave, estimating unprompted rates")
 
 
 def test_another_verifier_than_the_planned_one_adds_no_verdict(finished: RunLayout, tmp_path: Path) -> None:
