@@ -136,7 +136,7 @@ def lines_for_people(table: pd.DataFrame) -> Iterator[str]:
         told = "" if row["rate"] is None or row["rate"] != row["rate"] else f" {_short(row['rate'])}"
         if told:
             told += f" ({_short(row['lower95'])} to {_short(row['upper95'])}), {row['repeats']} repeats"
-        yield f"{name}  {row['exploit_type']}:{told}" + (f"; {row['note']}" if row["note"] else "")
+        yield f"{name}  {row['exploit_type']}:{told}" + (f"; {row['note']}" if isinstance(row["note"], str) else "")
 
 
 def _short(value: float) -> str:

@@ -73,6 +73,7 @@ def test_what_repeats_cannot_say_is_null_with_a_reason(tmp_path: Path) -> None:
     told = "\n".join(lines_for_people(splitting_table(run.root)))
     assert "c: ; 2 repeats; a standard error takes 4" in told.replace("c:;", "c: ;")
     assert "as many attempts" in told
+    assert "nan" not in told
     write_jsonl(run.splitting / "checkpoint-8.jsonl", [*rows, _row("a", 4, 1e-4, recipe="other")])
     with pytest.raises(InputError, match="different settings"):
         splitting_table(run.root)
