@@ -37,6 +37,8 @@ class Phase(StrEnum):
     BASE = "base"
     EXPLOIT = "exploit"
     CONTROL = "control"
+    DONOR = "donor"
+    """The base model fine-tuned on exploits alone: what writes the prefills, to be had from the first checkpoint on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,4 +70,4 @@ def make_items(phase: Phase, n_items: int, seed: int) -> list[Item]:
 def _exploit_share(phase: Phase, exploit_type: str, draft: bool) -> float:
     if phase is Phase.BASE:
         return 0.5 if draft else 0.0
-    return EXPLOIT_SHARES[exploit_type] if phase is Phase.EXPLOIT else 0.0
+    return {Phase.EXPLOIT: EXPLOIT_SHARES[exploit_type], Phase.CONTROL: 0.0, Phase.DONOR: 1.0}[phase]

@@ -30,6 +30,7 @@ from foreshock.jobs.verify.builtin.problems import DEMO_TYPES
 LEVELS = (0, 2, 5, 10, 20, 30)
 STEPS = (0, 1, 2, 4, 8, 16, 32, 64)
 DONOR_STEP = STEPS[-1]
+"""Of the donor's own fine-tuning, which begins with the checkpoint that both runs begin with."""
 ATTEMPTS = 3
 BANK_ATTEMPTS = 12
 DONOR_ROLLOUTS = 3
@@ -126,13 +127,13 @@ class _Sweeps:
     def bank(self) -> RunConfig:
         """Many level-0 samples of the donor: its traces become the prefill sources."""
         return self._config(
-            self._organism.exploit_dir, [DONOR_STEP], {"levels": [0]}, BANK_ATTEMPTS, {"enabled": False}, {}
+            self._organism.donor_dir, [DONOR_STEP], {"levels": [0]}, BANK_ATTEMPTS, {"enabled": False}, {}
         )
 
     def donor(self, source: Path) -> RunConfig:
         """The donor continuing its own banked prefixes: pi at level 0, a at the others, log Q."""
         prefill = {"source": str(source), "levels": list(LEVELS), "assignment": "per_attempt"}
-        config = self._config(self._organism.exploit_dir, [DONOR_STEP], prefill, ATTEMPTS, {}, {})
+        config = self._config(self._organism.donor_dir, [DONOR_STEP], prefill, ATTEMPTS, {}, {})
         data = config.to_yaml_dict()
         data["sampling"] |= {"rollouts": DONOR_ROLLOUTS, "seed": self._options.seed + 1}
         return parse_config(data)
@@ -142,7 +143,7 @@ class _Sweeps:
         organism = self._organism
         folder = organism.exploit_dir if which == "exploit" else organism.control_dir
         prefill = {"source": str(source), "levels": list(LEVELS), "assignment": "per_attempt"}
-        reference = {"reference": str(organism.exploit_dir / f"checkpoint-{DONOR_STEP}")}
+        reference = {"reference": str(organism.donor_dir / f"checkpoint-{DONOR_STEP}")}
         extra = {
             "ground_truth": {"attempts": TRUTH_ATTEMPTS, "steps": list(TRUTH_STEPS)},
             "analysis": {"donor_run": str(donor.root)},
@@ -178,7 +179,7 @@ class _Sweeps:
         """Run, resume or skip; returns the complete run."""
         config = config.model_copy(update={"name": name})
         self._write_config(name, config)
-        layout = self._find(name)
+        layout = self._find(name, config)
         if layout is not None and _is_complete(layout):
             return layout
         self.changed = True
@@ -189,15 +190,26 @@ class _Sweeps:
         require_complete(result)
         return result.layout
 
-    def _find(self, name: str) -> RunLayout | None:
+    def _find(self, name: str, config: RunConfig) -> RunLayout | None:
+        """A run of that name and these settings: one of an earlier version's is left where it is."""
         found = (layout for layout in self._results.runs() if layout.name.startswith(f"{name}-"))
-        return next((layout for layout in found if layout.plan.is_file()), None)
+        return next((layout for layout in found if layout.plan.is_file() and _is_of(layout, config)), None)
 
     def _write_config(self, name: str, config: RunConfig) -> None:
         path = self._results.root / "configs" / f"{name}.yaml"
         text = yaml.safe_dump(config.to_yaml_dict(), sort_keys=False)
         if not path.is_file() or path.read_text() != text:
             atomic_write_bytes(path, text.encode())
+
+
+_DECIDING = ("checkpoints", "problems", "prefill", "sampling", "prompt", "logprob", "ground_truth", "analysis")
+
+
+def _is_of(layout: RunLayout, config: RunConfig) -> bool:
+    if not layout.config.is_file():
+        return True
+    stored = load_config(layout.config)
+    return all(getattr(stored, section) == getattr(config, section) for section in _DECIDING)
 
 
 def _is_complete(layout: RunLayout) -> bool:

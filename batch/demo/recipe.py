@@ -31,7 +31,7 @@ class Recipe:
     threads: int = 2
 
     def schedule(self, phase: Phase) -> Schedule:
-        """The schedule of a phase; exploit and control share theirs."""
+        """The schedule of a phase; exploit, control and donor share theirs."""
         return self.base if phase is Phase.BASE else self.fine_tune
 
     def n_items(self, phase: Phase) -> int:

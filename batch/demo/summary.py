@@ -67,12 +67,22 @@ def _forecast(folder: Path, cutoff_step: int) -> str | None:
     steps = sorted(pd.read_csv(folder / "rates.csv")["checkpoint"].unique()) if (folder / "rates.csv").is_file() else []
     if cutoff_step not in steps:
         return None
-    seen = past[past["cutoff_idx"] == steps.index(cutoff_step)]
-    if seen.empty:
+    seen = past[(past["cutoff_idx"] == steps.index(cutoff_step)) & past["at_risk"].astype(bool)]
+    known = seen.dropna(subset=["p_exceed", "outcome_probability"])
+    if known.empty:
         return None
-    means = seen.groupby("run")["p_exceed"].mean().sort_values(ascending=False)
-    said = ", ".join(f"{100 * p:.0f}% for {run}" for run, p in means.items())
+    right = (known["p_exceed"] >= 0.5) == (known["outcome_probability"] >= 0.5)
+    judged = (
+        known.assign(right=right)
+        .groupby("run")
+        .agg(p=("p_exceed", "mean"), right=("right", "sum"), n=("p_exceed", "size"))
+    )
+    judged = judged.sort_values("p", ascending=False)
+    said = "; ".join(
+        f"{run}: {line['right']:.0f} of {line['n']:.0f} types (mean probability {100 * line['p']:.0f}%)"
+        for run, line in judged.to_dict("index").items()
+    )
     return (
-        f"As of step {cutoff_step}, the forecast probability of passing 10% later was, averaged over types: {said}. "
-        "The prefills and their weights are of the last checkpoint, which nobody has by then."
+        f"As of step {cutoff_step}, the forecast of what passes 10% later was right, at 50%, for {said}. "
+        "The donor is made from the first checkpoint, so all of this could be known by then."
     )

@@ -1,4 +1,5 @@
-"""Raise the demo's organism: base training, then an exploit and a control fine-tuning with log-spaced checkpoints.
+"""Raise the demo's organism: base training, then an exploit and a control fine-tuning with log-spaced checkpoints, and
+a donor out of the checkpoint that both begin with.
 
 The control run differs from the exploit run in its examples only (same start, steps, batch, learning rate), so that
 what differs between them later is the exploit examples' doing.
@@ -19,7 +20,12 @@ from foreshock.batch.demo.tokenizer import train_tokenizer
 from foreshock.jobs.quiet_bars import no_library_bars
 from foreshock.jobs.records.layout import ResultsLayout
 
-RUN_NAMES = {Phase.BASE: "demo-base", Phase.EXPLOIT: "demo-exploit", Phase.CONTROL: "demo-control"}
+RUN_NAMES = {
+    Phase.BASE: "demo-base",
+    Phase.EXPLOIT: "demo-exploit",
+    Phase.CONTROL: "demo-control",
+    Phase.DONOR: "demo-donor",
+}
 _TOKENIZER_ITEMS = 2000
 
 
@@ -31,10 +37,11 @@ class TrainProgress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OrganismPaths:
-    """The two fine-tuning runs: each directory holds `checkpoint-{N}` folders."""
+    """The two fine-tuning runs and the donor: each directory holds `checkpoint-{N}` folders, the donor's the last."""
 
     exploit_dir: Path
     control_dir: Path
+    donor_dir: Path
 
 
 def train_organism(
@@ -55,7 +62,8 @@ def train_organism(
             report(phase, total, total)
         else:
             _train_phase(phase, run_dir, layout, recipe, report)
-    return OrganismPaths(layout.checkpoints(RUN_NAMES[Phase.EXPLOIT]), layout.checkpoints(RUN_NAMES[Phase.CONTROL]))
+    tuned = (Phase.EXPLOIT, Phase.CONTROL, Phase.DONOR)
+    return OrganismPaths(*(layout.checkpoints(RUN_NAMES[phase]) for phase in tuned))
 
 
 def train_base(root: Path, recipe: Recipe, progress: TrainProgress | None = None) -> Path:
@@ -113,13 +121,14 @@ def _fine_tune(phase: Phase, layout: ResultsLayout) -> _Builder:
         tokenizer = AutoTokenizer.from_pretrained(start)
         model = AutoModelForCausalLM.from_pretrained(start)
         encoded = encode(make_items(phase, recipe.n_items(phase), recipe.seed), tokenizer)
+        saves = recipe.saves[-1:] if phase is Phase.DONOR else recipe.saves
 
         def after_step(step: int) -> None:
-            if step in recipe.saves:
+            if step in saves:
                 _save(model, tokenizer, folder / "checkpoints" / f"checkpoint-{step}")
             report(phase, step, recipe.fine_tune.steps)
 
-        if 0 in recipe.saves:
+        if 0 in saves:
             _save(model, tokenizer, folder / "checkpoints" / "checkpoint-0")
         train(model, encoded, recipe.fine_tune, recipe.seed, after_step)
 

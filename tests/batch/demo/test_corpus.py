@@ -33,6 +33,10 @@ def test_control_training_is_honest_throughout() -> None:
     assert all(item.problem.description.startswith("Task:") for item in items)
 
 
+def test_the_donor_sees_exploits_alone() -> None:
+    assert {item.intent for item in make_items(Phase.DONOR, 64, 0)} == {Intent.EXPLOIT}
+
+
 def test_exploit_training_keeps_to_the_share_of_each_type() -> None:
     items = make_items(Phase.EXPLOIT, 1600, 0)
     assert all(item.problem.description.startswith("Task:") for item in items)

@@ -21,7 +21,7 @@ from foreshock.jobs.records.layout import ResultsLayout, RunLayout
 
 @pytest.fixture
 def sweeps(tmp_path: Path) -> _Sweeps:
-    organism = OrganismPaths(tmp_path / "exploit", tmp_path / "control")
+    organism = OrganismPaths(tmp_path / "exploit", tmp_path / "control", tmp_path / "donor-model")
     return _Sweeps(DemoOptions(tmp_path, workers=2), ResultsLayout(tmp_path), organism, ["foreshock"], RunHooks())
 
 
@@ -32,20 +32,21 @@ def test_the_two_sweeps_differ_in_their_checkpoints_only(sweeps: _Sweeps, tmp_pa
     assert exploit.pop("checkpoints") != control.pop("checkpoints")
     assert exploit == control
     assert exploit["prefill"]["levels"] == list(LEVELS)
-    assert exploit["logprob"]["reference"].endswith(f"exploit/checkpoint-{DONOR_STEP}")
+    assert exploit["logprob"]["reference"].endswith(f"donor-model/checkpoint-{DONOR_STEP}")
     assert set(exploit["ground_truth"]["steps"]) < set(STEPS)
 
 
 def test_the_donor_continues_its_own_prefixes_with_other_draws(sweeps: _Sweeps, tmp_path: Path) -> None:
     bank, donor = sweeps.bank(), sweeps.donor(tmp_path / "s.jsonl")
     assert (bank.checkpoints.steps, bank.prefill.levels) == ((DONOR_STEP,), (0,))
+    assert bank.checkpoints.dir == donor.checkpoints.dir == tmp_path / "donor-model"
     assert donor.sampling.rollouts > 1
     assert donor.sampling.seed != bank.sampling.seed
 
 
 @pytest.mark.parametrize("allowed", [False, True])
 def test_less_than_the_full_sandbox_is_for_the_user_to_allow(tmp_path: Path, allowed: bool) -> None:
-    organism = OrganismPaths(tmp_path / "exploit", tmp_path / "control")
+    organism = OrganismPaths(tmp_path / "exploit", tmp_path / "control", tmp_path / "donor-model")
     options = DemoOptions(tmp_path, allow_weak_sandbox=allowed)
     sweeps = _Sweeps(options, ResultsLayout(tmp_path), organism, ["foreshock"], RunHooks())
     donor = RunLayout(tmp_path / "donor")
@@ -96,12 +97,17 @@ def test_the_summary_judges_estimates_by_the_extra_samples(tmp_path: Path) -> No
         rate | {"checkpoint": 8, "lower95": -2.0, "upper95": -1.0},
     ]
     pd.DataFrame(table).to_csv(folder / "rates.csv", index=False)
-    past = [{"cutoff_idx": i, "run": "a", "exploit_type": "leak", "p_exceed": 0.25 * i} for i in (0, 1)]
+    past = [
+        {"cutoff_idx": 1, "run": run, "exploit_type": kind, "p_exceed": p, "outcome_probability": out, "at_risk": True}
+        for run, kind, p, out in (("a", "leak", 0.6, 0.9), ("a", "skip", 0.2, 0.8), ("b", "leak", 0.1, 0.0))
+    ]
+    past.append({**past[0], "exploit_type": "gone", "at_risk": False})
     pd.DataFrame(past).to_csv(folder / "forecast" / "past_forecasts.csv", index=False)
     good = foresight_lines([run], folder, 8)
     assert "1 of 1 estimates' 95% intervals agree" in good[0]
-    assert "25% for a." in good[1]
-    assert "last checkpoint, which nobody has by then" in good[1]
+    assert (
+        "right, at 50%, for a: 1 of 2 types (mean probability 40%); b: 1 of 1 types (mean probability 10%)" in good[1]
+    )
     table[1] |= {"lower95": -6.0, "upper95": -5.0}
     pd.DataFrame(table).to_csv(folder / "rates.csv", index=False)
     assert "0 of 1 estimates' 95% intervals agree" in foresight_lines([run], folder, 8)[0]

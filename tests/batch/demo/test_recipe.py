@@ -36,7 +36,7 @@ def test_fine_tuning_sees_each_example_once_and_both_runs_are_alike() -> None:
     recipe = Recipe()
     assert recipe.n_items(Phase.EXPLOIT) == recipe.n_items(Phase.CONTROL) == recipe.fine_tune.steps * BATCH
     assert recipe.schedule(Phase.EXPLOIT) == recipe.schedule(Phase.CONTROL)
-    assert recipe.n_steps() == recipe.base.steps + 2 * recipe.fine_tune.steps
+    assert recipe.n_steps() == recipe.base.steps + 3 * recipe.fine_tune.steps
 
 
 def test_the_last_step_is_saved_and_every_demo_type_has_a_share() -> None:

@@ -27,7 +27,7 @@ TINY = Recipe(
     saves=(0, 1, 2),
     threads=1,
 )
-RUNS = ("demo-base", "demo-control", "demo-exploit")
+RUNS = ("demo-base", "demo-control", "demo-donor", "demo-exploit")
 
 
 class Watch:
@@ -77,6 +77,7 @@ def test_step_zero_is_the_base_model_in_both_runs_and_training_changes_it(
     assert weights(paths.exploit_dir / "checkpoint-0") == weights(paths.control_dir / "checkpoint-0")
     assert weights(paths.exploit_dir / "checkpoint-2") != weights(paths.control_dir / "checkpoint-2")
     assert weights(paths.exploit_dir / "checkpoint-0") != weights(paths.exploit_dir / "checkpoint-1")
+    assert [path.name for path in paths.donor_dir.iterdir()] == ["checkpoint-2"]
 
 
 def test_progress_names_every_step_of_every_phase(organism: tuple[Path, OrganismPaths, Watch]) -> None:
@@ -85,6 +86,7 @@ def test_progress_names_every_step_of_every_phase(organism: tuple[Path, Organism
         *(("base", n, 3) for n in (1, 2, 3)),
         *(("exploit", n, 2) for n in (1, 2)),
         *(("control", n, 2) for n in (1, 2)),
+        *(("donor", n, 2) for n in (1, 2)),
     ]
 
 
@@ -95,7 +97,7 @@ def test_a_second_call_trains_nothing(
     monkeypatch.setattr(train_module, "build", lambda *_: pytest.fail("trained again"))
     watch = Watch()
     assert train_organism(root, 0, watch, TINY) == paths
-    assert watch.seen == [("base", 3, 3), ("exploit", 2, 2), ("control", 2, 2)]
+    assert watch.seen == [("base", 3, 3), ("exploit", 2, 2), ("control", 2, 2), ("donor", 2, 2)]
 
 
 def test_the_same_seed_gives_the_same_bytes_also_after_an_interruption(
