@@ -330,11 +330,13 @@ def small_sweep(demo: Path, folder: Path) -> Path:
     steps = [0, DONOR_STEP]
     for step in steps:
         shutil.copytree(models / f"checkpoint-{step}", folder / "checkpoints" / f"checkpoint-{step}")
+    donor = folder / "donor" / f"checkpoint-{DONOR_STEP}"
+    shutil.copytree(config["logprob"]["reference"], donor)
     shutil.copy(config["prefill"]["source"], folder / "traces.jsonl")
     config["results_dir"] = str(folder / "results")
     config["checkpoints"] = {"dir": str(folder / "checkpoints"), "steps": steps}
     config["prefill"] |= {"source": str(folder / "traces.jsonl"), "levels": [0, 10, 30]}
-    config["logprob"]["reference"] = str(folder / "checkpoints" / f"checkpoint-{DONOR_STEP}")
+    config["logprob"]["reference"] = str(donor)
     config["sampling"]["attempts"] = 1
     config["verifier"]["allow_weak_sandbox"] = True  # buildah's chroot has no user namespaces; Apptainer has
     del config["ground_truth"], config["analysis"]
