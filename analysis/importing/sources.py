@@ -13,12 +13,28 @@ from foreshock.jobs.records.jsonl import parse_line, read_maybe_gzip
 Sample = tuple[str, dict[str, Any]]
 """Where it stands (file and line, or sample), and its fields."""
 FORMATS = ("inspect", "lm-eval", "rollouts")
-KNOWN = {
-    "inspect": {"task": "id", "response": "completion", "prompt": "input", "type": "metadata.exploit_type"},
-    "lm-eval": {"task": "doc_id", "response": "response", "prompt": "prompt", "type": "doc.exploit_type"},
-    "rollouts": {"task": "task_id", "response": "response", "prompt": "prompt", "type": "exploit_type"},
+KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
+    "inspect": {
+        "task": ("id",),
+        "response": ("completion",),
+        "prompt": ("input",),
+        "type": ("metadata.exploit_type",),
+    },
+    "lm-eval": {
+        "task": ("doc_id",),
+        "response": ("response",),
+        "prompt": ("prompt",),
+        "type": ("doc.exploit_type",),
+    },
+    "rollouts": {
+        "task": ("task_id", "problem_id", "example_id"),
+        "response": ("response", "output", "completion", "completions"),
+        "prompt": ("prompt", "input", "question"),
+        "type": ("exploit_type",),
+    },
 }
-"""Where each format keeps what rows need, unless the user says otherwise. What an exploit is, no format says."""
+"""Where each format keeps what rows need, the first that is there, unless the user says otherwise: verl's and
+OpenRLHF's input and output, TRL's prompt and completion, verifiers' example_id. What an exploit is, no format says."""
 
 
 def guess_format(path: Path) -> str:
@@ -32,14 +48,20 @@ def guess_format(path: Path) -> str:
     raise InputError("cannot be told by its name", path=path, fix=f"--format {' | '.join(FORMATS)}")
 
 
-def samples_of(path: Path, kind: str) -> Iterator[Sample]:
-    """Every sample of a file. Raises InputError for one that cannot be read, naming the line."""
+def samples_of(path: Path, kind: str, filter_name: str | None = None) -> Iterator[Sample]:
+    """Every sample of a file; `filter_name` picks one of lm-eval's filters. Raises InputError for a sample that cannot
+    be read, naming the line."""
+    if path.is_dir():
+        raise InputError("is a folder", path=path, fix=f"name the files in it: {path}/*")
     if not path.is_file():
         raise InputError("no such file", path=path, fix="name a log: .eval, samples_*.jsonl, .jsonl or .parquet")
-    readers = {"inspect": _inspect, "lm-eval": _lm_eval, "rollouts": _rollouts}
-    if kind not in readers:
+    if kind not in FORMATS:
         raise InputError(f"--format {kind!r} is not one of {', '.join(FORMATS)}")
-    return readers[kind](path)
+    if filter_name is not None and kind != "lm-eval":
+        raise InputError(f"--filter {filter_name!r}: {kind} has no filters, lm-eval has")
+    if kind == "lm-eval":
+        return _lm_eval(path, filter_name)
+    return _inspect(path) if kind == "inspect" else _rollouts(path)
 
 
 def _inspect(path: Path) -> Iterator[Sample]:
@@ -50,12 +72,14 @@ def _inspect(path: Path) -> Iterator[Sample]:
     try:
         for sample in read_eval_log(str(path)).samples or []:
             scores = {name: score.value for name, score in (sample.scores or {}).items()}
+            if sample.error is not None and not scores:  # it never came to its scorers
+                scores = None
             yield (
                 f"{path}: sample {sample.id} epoch {sample.epoch}",
                 {
                     "id": sample.id,
                     "epoch": sample.epoch,
-                    "input": sample.input if isinstance(sample.input, str) else _last_user(sample.input),
+                    "input": sample.input if isinstance(sample.input, str) else _messages(sample.input),
                     "completion": sample.output.completion,
                     "scores": scores,
                     "metadata": dict(sample.metadata or {}),
@@ -69,13 +93,36 @@ def _inspect(path: Path) -> Iterator[Sample]:
         raise InputError(f"inspect_ai cannot read it: {error}", path=path) from None
 
 
-def _last_user(messages: Any) -> str:
-    texts = [message.text for message in messages if message.role == "user"]
-    return str(texts[-1]) if texts else ""
+def _messages(messages: Any) -> str:
+    return as_text([{"role": message.role, "content": message.text} for message in messages]) or ""
 
 
-def _lm_eval(path: Path) -> Iterator[Sample]:
+def as_text(value: Any) -> str | None:
+    """A text as it is, chat messages as `role: content` paragraphs, anything else as JSON; None where nothing is."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(isinstance(one, dict) and "content" in one for one in value):
+        return "\n\n".join(f"{one.get('role', '?')}: {as_text(one['content']) or ''}" for one in value)
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _lm_eval(path: Path, filter_name: str | None) -> Iterator[Sample]:
+    """lm-eval writes a document's line once for each of its filters, each with another verdict of the same response."""
+    seen: dict[str, str] = {}
+    filters: dict[str, None] = {}
     for where, row in _json_lines(path):
+        name = str(row.get("filter", "none"))
+        filters.setdefault(name)
+        if filter_name is not None and name != filter_name:
+            continue
+        document = str(row.get("doc_id"))
+        if document in seen:
+            raise InputError(
+                f"{where}: document {document} was at {seen[document]} already: lm-eval repeats it for each filter, "
+                "and one response would count several times",
+                fix=f"--filter NAME, of {', '.join(filters)}" if len(filters) > 1 else "log one filter only",
+            )
+        seen[document] = where
         answers = [
             text for repeat in row.get("resps") or [] for text in (repeat if isinstance(repeat, list) else [repeat])
         ]
@@ -88,6 +135,8 @@ def _lm_eval(path: Path) -> Iterator[Sample]:
         first: Any = next(iter(arguments.values()), None) if isinstance(arguments, dict) else None
         prompt = first.get("arg_0") if isinstance(first, dict) else None
         yield where, {**row, "response": answers[0], "prompt": prompt if isinstance(prompt, str) else None}
+    if filter_name is not None and filter_name not in filters:
+        raise InputError(f"no filter {filter_name!r}; there are: {', '.join(filters)}", path=path)
 
 
 def _rollouts(path: Path) -> Iterator[Sample]:

@@ -26,6 +26,13 @@ def import_samples(
     exploit_type: Annotated[
         str | None, typer.Option("--exploit-type", help="Field of the exploit type, or one type for all.")
     ] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", help="Field of the prompt; default: the format's.")] = None,
+    response: Annotated[
+        str | None, typer.Option("--response", help="Field of the answer's text; default: the format's.")
+    ] = None,
+    filter_name: Annotated[
+        str | None, typer.Option("--filter", help="Of lm-eval's filters, the one whose verdicts count.")
+    ] = None,
     kind: Annotated[
         str | None, typer.Option("--format", help="inspect, lm-eval or rollouts; default: by the file's name.")
     ] = None,
@@ -45,12 +52,16 @@ def import_samples(
         raise InputError(
             f"files of several formats: {', '.join(sorted(kinds))}", fix="import them one format at a time"
         )
-    mapping = Mapping(exploit, secure, insecure, task, exploit_type, step, checkpoint)
+    mapping = Mapping(exploit, secure, insecure, task, exploit_type, step, checkpoint, filter_name, prompt, response)
     done = read_rows(files, kinds.pop(), mapping)
     written = write_run(done, output)
     typer.echo(f"{done.total} samples at {len(written)} checkpoints: {output}")
     if done.without_verdict:
-        typer.echo(f"note: {done.without_verdict} samples have no verdict and count nowhere")
+        typer.echo(f"note: {done.without_verdict} samples have no verdict and count nowhere; {done.failed} failed")
     if done.untyped:
         typer.echo(f"note: {done.untyped} samples have no exploit type and are called unknown; --exploit-type names it")
+    if done.named_type:
+        typer.echo(f"note: {exploit_type!r} is no field of {done.named_type} samples, and is their exploit type")
+    if done.without_text:
+        typer.echo(f"note: {done.without_text} samples have no answer to show in `view`; --response names its field")
     typer.echo(f"next: foreshock report --run-dir {output}")

@@ -65,6 +65,72 @@ def test_lm_eval_samples_with_one_response_each(tmp_path: Path) -> None:
         read_rows([path], "lm-eval", Mapping(exploit="hacks", checkpoint=1))
 
 
+def test_a_document_that_lm_eval_logs_once_a_filter_counts_once(tmp_path: Path) -> None:
+    rows = [{"doc_id": i, "doc": {}, "resps": [["a"]], "arguments": {}, "filter": name, "hacks": float(name == "loose")}
+            for i in range(2) for name in ("strict", "loose")]  # fmt: skip
+    path = lines(tmp_path / "samples_task_2026.jsonl", rows)
+    with pytest.raises(InputError, match=r"document 0 was at (?s:.*)--filter NAME, of strict, loose"):
+        read_rows([path], "lm-eval", Mapping(exploit="hacks", checkpoint=1))
+    done = read_rows([path], "lm-eval", Mapping(exploit="hacks", checkpoint=1, filter_name="loose"))
+    assert [row["exploit_success"] for row in done.rows[1]] == [True, True]
+    with pytest.raises(InputError, match="no filter 'x'; there are: strict, loose"):
+        read_rows([path], "lm-eval", Mapping(exploit="hacks", checkpoint=1, filter_name="x"))
+
+
+TRAINERS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+    "verl": ({"input": "q", "output": "a", "gts": "1", "score": 1.0, "step": 5}, {"exploit": "score", "task": "input"}),
+    "TRL": (
+        {"step": 5, "prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "a"}],
+         "hacked": 1.0, "advantage": 0.3},
+        {"exploit": "hacked", "task": "prompt"},
+    ),
+    "verifiers, prime-rl": (
+        {"example_id": 3, "step": 5, "prompt": [{"role": "user", "content": "q"}], "completion": "a", "hacked": True},
+        {"exploit": "hacked"},
+    ),
+    "OpenRLHF": ({"input": "q", "output": "a", "reward": 1, "step": 5}, {"exploit": "reward", "task": "input"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_rollouts_of_trainers_keep_their_texts(tmp_path: Path, trainer: str) -> None:
+    row, names = TRAINERS[trainer]
+    path = lines(tmp_path / "5.jsonl", [row, row])
+    done = read_rows([path], "rollouts", Mapping(step="step", **names))  # type: ignore[arg-type]  # names are texts
+    (first, second) = done.rows[5]
+    assert (first["prompt"] in ("q", "user: q"), first["response"] in ("a", "assistant: a")) == (True, True)
+    assert (first["attempt_idx"], second["attempt_idx"], first["task_id"]) == (0, 1, second["task_id"])
+
+
+def test_two_problems_under_one_name_are_no_attempts_at_one(tmp_path: Path) -> None:
+    rows = [rollout(5, "1", True) | {"prompt": prompt} for prompt in ("one", "another")]
+    path = lines(tmp_path / "r.jsonl", rows)
+    with pytest.raises(InputError, match="task '1' has another prompt than at"):
+        read_rows([path], "rollouts", Mapping(exploit="extra_info.hacked", step="global_step"))
+    done = read_rows([path], "rollouts", Mapping(exploit="extra_info.hacked", step="global_step", task="prompt"))
+    assert [row["task_id"] for row in done.rows[5]] == ["one", "another"]
+
+
+def test_one_file_named_twice_counts_once(tmp_path: Path) -> None:
+    path = lines(tmp_path / "r.jsonl", [rollout(5, "a", True)])
+    with pytest.raises(InputError, match="named twice"):
+        read_rows([path, tmp_path / ".." / tmp_path.name / "r.jsonl"], "rollouts", Mapping(exploit="x", checkpoint=1))
+
+
+@pytest.mark.parametrize("task", [None, "", True, 1.5, float("nan")])
+def test_what_is_no_name_of_a_task_is_refused(tmp_path: Path, task: Any) -> None:
+    path = lines(tmp_path / "r.jsonl", [rollout(5, task, True)])
+    with pytest.raises(InputError, match=r"r\.jsonl:1"):
+        read_rows([path], "rollouts", Mapping(exploit="extra_info.hacked", checkpoint=1))
+
+
+@pytest.mark.parametrize("step", [float("inf"), 0.5, -1, "5", True])
+def test_what_is_no_step_is_refused(tmp_path: Path, step: Any) -> None:
+    path = lines(tmp_path / "r.jsonl", [rollout(step, "a", True)])
+    with pytest.raises(InputError, match=r"r\.jsonl:1"):
+        read_rows([path], "rollouts", Mapping(exploit="extra_info.hacked", step="global_step"))
+
+
 @pytest.mark.parametrize(
     ("mapping", "said"),
     [
