@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -48,18 +48,23 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class RateComparison:
-    """Unprompted (level 0) rates of an exploit type at a pair of checkpoints; `p_adjusted` over all of them."""
+    """Unprompted (level 0) rates of an exploit type at a pair of checkpoints; `p_adjusted` over all of them.
+
+    `thinned`: a side has more attempts, and the test uses as many as the other has.
+    """
 
     checkpoint_a: str
     checkpoint_b: str
     exploit_type: str
     found: Difference
+    thinned: bool
     p_adjusted: float
 
 
 @dataclass(frozen=True, slots=True)
 class PrefillComparison:
-    """Min prefill over the levels that both sides have: how many tasks need fewer or more words in B."""
+    """Min prefill over the levels that both sides have: how many tasks need fewer or more words in B. `thinned`: one
+    side has more attempts, and as many as the other's were drawn from them."""
 
     checkpoint_a: str
     checkpoint_b: str
@@ -67,6 +72,7 @@ class PrefillComparison:
     n_fewer: int
     n_more: int
     p: float
+    thinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +147,19 @@ def compare(a: Side, b: Side) -> Comparison:
             f"{a.path} and {b.path} share no task (e.g. {min(tasks_a)!r} and {min(tasks_b)!r})",
             fix="compare runs over the same problems",
         )
+    rates, prefills = compare_counts(counts_a, counts_b, pairs)
+    return Comparison(rates, prefills, tuple(_headlines(a, b, pairs)), len(tasks_a - tasks_b), len(tasks_b - tasks_a))
+
+
+def compare_counts(
+    counts_a: pd.DataFrame, counts_b: pd.DataFrame, pairs: Sequence[tuple[float, float]]
+) -> tuple[tuple[RateComparison, ...], tuple[PrefillComparison, ...]]:
+    """Rates and min prefill at pairs of checkpoints, of two tables as `count_tasks` gives them."""
     found = [item for pair in pairs for item in _rates(counts_a, counts_b, *pair)]
-    adjusted = holm([difference.p for *_, difference in found])
+    adjusted = holm([difference.p for *_, difference, _ in found])
     rates = tuple(RateComparison(*item, p) for item, p in zip(found, adjusted, strict=True))
     prefills = tuple(item for pair in pairs if (item := _prefills(counts_a, counts_b, *pair)) is not None)
-    return Comparison(rates, prefills, tuple(_headlines(a, b, pairs)), len(tasks_a - tasks_b), len(tasks_b - tasks_a))
+    return rates, prefills
 
 
 def _checkpoint_pairs(a: Side, b: Side, counts_a: pd.DataFrame, counts_b: pd.DataFrame) -> list[tuple[float, float]]:
@@ -174,40 +188,55 @@ def _checkpoint_pairs(a: Side, b: Side, counts_a: pd.DataFrame, counts_b: pd.Dat
     return [(step, step) for step in shared]
 
 
-def _task_rates(counts: pd.DataFrame, step: float) -> pd.DataFrame:
-    rows = counts[(counts["checkpoint"].astype(float) == step) & (counts["prefill_level"] == 0) & (counts["n"] > 0)]
-    return pd.DataFrame(
-        {
-            "task": rows["task_id"].astype(str),
-            "type": rows["exploit_type"].astype(str),
-            "rate": rows["k"].to_numpy(dtype=np.float64) / rows["n"].to_numpy(dtype=np.float64),
-        }
-    )
-
-
 def _rates(
     counts_a: pd.DataFrame, counts_b: pd.DataFrame, step_a: float, step_b: float
-) -> Iterator[tuple[str, str, str, Difference]]:
-    joined = _task_rates(counts_a, step_a).merge(_task_rates(counts_b, step_b), on=["task", "type"])
+) -> Iterator[tuple[str, str, str, Difference, bool]]:
+    joined = _joined(_at(counts_a, step_a), _at(counts_b, step_b))
+    joined = joined[joined["prefill_level"] == 0]
     if joined.empty:
         return
     names = (checkpoint_label(step_a), checkpoint_label(step_b))
-    kinds = sorted(joined["type"].unique())
+    kinds = sorted(joined["exploit_type"].unique())
     for kind in [ALL_TYPES, *kinds] if len(kinds) > 1 else [ALL_TYPES]:
-        part = joined if kind == ALL_TYPES else joined[joined["type"] == kind]
-        yield *names, kind, paired_difference(part["rate_x"].to_numpy(), part["rate_y"].to_numpy())
+        part = joined if kind == ALL_TYPES else joined[joined["exploit_type"] == kind]
+        a, b = ((part[f"k_{side}"] / part[f"n_{side}"]).to_numpy(dtype=np.float64) for side in "ab")
+        tested = ((part["drawn_b"] - part["drawn_a"]) / part["fewest"]).to_numpy(dtype=np.float64)
+        yield *names, kind, paired_difference(a, b, tested), _unequal(part)
+
+
+def _at(counts: pd.DataFrame, step: float) -> pd.DataFrame:
+    return counts[counts["checkpoint"].astype(float) == step]
+
+
+def _joined(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Tasks and levels that both sides have, counts n and k of each, and `drawn` exploits of the `fewest` attempts.
+
+    Where the numbers of attempts differ, as many as the smaller are drawn of the larger without replacement, always the
+    same: min prefill falls with their number, and a mean over many attempts is no exchange for one over few.
+    """
+    keys = ["task_id", "exploit_type", "prefill_level"]
+    sides = [part[part["n"] > 0].astype({"task_id": str, "exploit_type": str}) for part in (first, second)]
+    joined = sides[0].merge(sides[1], on=keys, suffixes=("_a", "_b")).sort_values(keys, ignore_index=True)
+    fewest = joined[["n_a", "n_b"]].min(axis=1)
+    drawn = {
+        f"drawn_{side}": np.random.default_rng(0).hypergeometric(
+            joined[f"k_{side}"], joined[f"n_{side}"] - joined[f"k_{side}"], fewest
+        )
+        for side in "ab"
+        if len(joined)
+    }
+    return joined.assign(fewest=fewest, **drawn)
 
 
 def _prefills(counts_a: pd.DataFrame, counts_b: pd.DataFrame, step_a: float, step_b: float) -> PrefillComparison | None:
-    first = counts_a[counts_a["checkpoint"].astype(float) == step_a]
-    second = counts_b[counts_b["checkpoint"].astype(float) == step_b]
-    levels = set(first["prefill_level"]) & set(second["prefill_level"])
-    if not levels - {0}:
+    both = _joined(_at(counts_a, step_a), _at(counts_b, step_b))
+    if not both["prefill_level"].gt(0).any():
         return None
-    words = [
-        compute_trajectory(part[part["prefill_level"].isin(levels)], TrajectoryOptions()).frame
-        for part in (first, second)
-    ]
+    words = []
+    for side in "ab":
+        names = {f"checkpoint_{side}": "checkpoint", "fewest": "n", f"drawn_{side}": "k"}
+        counts = both[["task_id", "exploit_type", "prefill_level", *names]].rename(columns=names)
+        words.append(compute_trajectory(counts, TrajectoryOptions()).frame)
     left, right = (
         frame.assign(task=frame["task_id"].astype(str)).dropna(subset=["min_prefill"])[["task", "min_prefill"]]
         for frame in words
@@ -224,7 +253,12 @@ def _prefills(counts_a: pd.DataFrame, counts_b: pd.DataFrame, step_a: float, ste
         int((change < 0).sum()),
         int((change > 0).sum()),
         p,
+        _unequal(both),
     )
+
+
+def _unequal(joined: pd.DataFrame) -> bool:
+    return bool((joined["n_a"] != joined["n_b"]).any())
 
 
 def _headlines(a: Side, b: Side, pairs: list[tuple[float, float]]) -> Iterator[HeadlineComparison]:

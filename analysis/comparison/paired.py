@@ -34,12 +34,13 @@ class Difference:
     p: float
 
 
-def paired_difference(a: FloatArray, b: FloatArray, seed: int = 0) -> Difference:
+def paired_difference(a: FloatArray, b: FloatArray, tested: FloatArray | None = None, seed: int = 0) -> Difference:
     """Compare rates `a` and `b`, both (tasks,) in [0, 1], of the same tasks in the same order.
 
     The interval adds one task that rose and one that fell, each counted half (Agresti and Min 2005, of which this is
     the form for rates), so it is not empty where no task differs. The test flips the signs of the tasks' differences:
-    exact under exchangeability of A and B, whatever their distribution.
+    exact under exchangeability of A and B, whatever their distribution. Rates over unequal numbers of attempts are not
+    exchangeable: `tested`, (tasks,), are then B minus A over equal numbers; by default the differences themselves.
 
     Raises:
         ValueError: no task, or unequal lengths.
@@ -59,7 +60,7 @@ def paired_difference(a: FloatArray, b: FloatArray, seed: int = 0) -> Difference
         difference=float(d.mean()),
         lower=max(-1.0, centre - z * spread),
         upper=min(1.0, centre + z * spread),
-        p=sign_flip_p(d, seed),
+        p=sign_flip_p(d if tested is None else tested, seed),
     )
 
 

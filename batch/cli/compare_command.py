@@ -45,19 +45,29 @@ def compare(a: SideArgument, b: SideArgument, fail_if: GateOption = None, as_jso
 def _show(found: Comparison) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from foreshock.batch.cli.prompt_view import visible
 
     out = Console(highlight=False)
     out.print("difference" if found.differs else "no difference", "shown (all tests together, 5%)")
     if found.only_a or found.only_b:
         out.print(f"left out: {found.only_a} tasks that only A has, {found.only_b} that only B has")
-    table = Table("checkpoints", "exploit type", "tasks", "A", "B", "B - A", "95%", "p, adjusted", box=None)
+    if any(rate.thinned for rate in found.rates) or any(prefill.thinned for prefill in found.prefills):
+        out.print("attempts differ in number: p-values and min prefill use as many of the larger side as the other has")
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column("steps", no_wrap=True)
+    table.add_column("exploit type", overflow="fold")
+    for name in ("tasks", "A", "B", "B - A", "95%", "p (Holm)"):
+        table.add_column(name, justify="right", no_wrap=True)
     for rate in found.rates:
         d = rate.found
         where = (
             rate.checkpoint_a if rate.checkpoint_a == rate.checkpoint_b else f"{rate.checkpoint_a}, {rate.checkpoint_b}"
         )
-        numbers = (f"{d.mean_a:.2%}", f"{d.mean_b:.2%}", f"{d.difference:+.2%}", f"{d.lower:+.2%} to {d.upper:+.2%}")
-        table.add_row(where, rate.exploit_type, str(d.n_tasks), *numbers, f"{rate.p_adjusted:.3g}")
+        numbers = (f"{d.mean_a:.2%}", f"{d.mean_b:.2%}", f"{d.difference:+.2%}", f"{d.lower:+.1%} to {d.upper:+.1%}")
+        kind = Text(visible(rate.exploit_type).replace("_", " "))
+        table.add_row(where, kind, str(d.n_tasks), *numbers, f"{rate.p_adjusted:.3g}")
     out.print("\nunprompted exploit rate, mean over tasks")
     out.print(table)
     for prefill in found.prefills:
@@ -71,4 +81,5 @@ def _show(found: Comparison) -> None:
         told = f"not compared ({headline.reason})"
         if headline.change is not None:
             told = f"{headline.change.point:+.2f} ({headline.change.lower:+.2f} to {headline.change.upper:+.2f})"
-        out.print(f"  {headline.checkpoint_a}, {headline.checkpoint_b}  {headline.exploit_type}: {told}", markup=False)
+        where = f"{headline.checkpoint_a}, {headline.checkpoint_b}  {visible(headline.exploit_type)}"
+        out.print(f"  {where}: {told}", markup=False)

@@ -9,11 +9,12 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from benchmarks.compare.__main__ import WORLDS, draw
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from foreshock.analysis.comparison.compare import Side, compare
+from foreshock.analysis.comparison.compare import Comparison, Side, compare, compare_counts
 from foreshock.analysis.comparison.gate import Gate
 from foreshock.analysis.comparison.paired import Interval, holm, interval_difference, paired_difference, sign_flip_p
 from foreshock.batch.cli.app import app
@@ -54,6 +55,17 @@ def test_identical_sides_differ_in_at_most_five_percent(n: int, rate: float) -> 
         a, b = rng.binomial(3, tasks) / 3, rng.binomial(3, tasks) / 3
         rejected += sign_flip_p(b - a) < 0.05
     assert rejected / 400 <= 0.08  # 5% and three standard errors
+
+
+def test_more_attempts_on_one_side_are_no_difference() -> None:
+    """Min prefill falls with attempts, and a mean over 30 is not exchangeable with one of 1."""
+    world = next(world for world in WORLDS if world.attempts == (1, 30))
+    said = []
+    for number in range(20):
+        rates, prefills = compare_counts(*draw(world, np.random.default_rng([1, number])), [(0.0, 0.0), (1.0, 1.0)])
+        assert all(one.thinned for one in (*rates, *prefills))
+        said.append(Comparison(rates, prefills, (), 0, 0).differs)
+    assert sum(said) <= 4  # 5% of 20, and three standard errors
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 0.1), (0.02, 0.05), (0.3, 0.4)])

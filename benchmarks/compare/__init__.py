@@ -1,0 +1,1 @@
+"""How often `foreshock compare` calls two runs of the same rates different."""
