@@ -15,7 +15,8 @@ def _find(request: Request) -> Section:
     from foreshock.analysis.report.forecast_section import forecast_section
 
     options = ForecastOptions(intentional=request.intentional)
-    return forecast_section(run_forecast(request.sources(), request.folder / "forecast", options))
+    done = run_forecast(request.sources(), request.folder / "forecast", options)
+    return forecast_section(done, request.looks())
 
 
 def _show(_: Request, section: Section) -> Section:

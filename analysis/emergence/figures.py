@@ -14,7 +14,7 @@ from foreshock.analysis.emergence.models import Model
 from foreshock.analysis.figures import SavedFigure, house_style, new_figure, save_figure
 from foreshock.analysis.figures.palette import OTHER, RunLooks
 from foreshock.analysis.figures.style import INK, RULE, SOFT_INK
-from foreshock.analysis.figures.values import mark_point, rows_of
+from foreshock.analysis.figures.values import mark_point, rows_of, samples_of
 
 _LABELS = {
     Model.LEVEL: "level",
@@ -139,6 +139,11 @@ def _separation_panel(axis: Any, part: pd.DataFrame, looks: RunLooks) -> None:
         )
         for chosen, place, style in groups:
             label = looks.label(run) if place == 1 else None
-            axis.scatter(place + jitter[chosen], part["level"].to_numpy(float)[chosen], s=26, label=label, **style)
+            level = part["level"].to_numpy(float)[chosen]
+            axis.scatter(place + jitter[chosen], level, s=26, label=label, **style)
+            for at, height, row in zip(place + jitter[chosen], level, rows_of(part[chosen]), strict=True):
+                if np.isfinite(height):
+                    told = f"{looks.label(run)}, {row.exploit_type}: {height:.3g}"
+                    mark_point(axis, at, height, told, samples_of(run, kind=str(row.exploit_type)))
     axis.set_xticks([0, 1, 2], ["stays", "emerges", "emerged"], color=INK)
     axis.set_xlim(-0.5, 2.5)

@@ -1,7 +1,7 @@
 """inspect_ai logs: one `.eval` file per checkpoint and level, for `inspect view` and inspect's analysis tools.
 
-A task is a level, a model a checkpoint, a sample a problem and its epoch an attempt. Rows without a verdict keep their
-texts and have no score, so that no average of inspect's counts them.
+A task is a level, a model a checkpoint, a sample a problem and its epoch an attempt. `exploit` counts what rates count:
+a response without code is an attempt without an exploit. Rows without a verdict keep their texts and have no score.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from foreshock.analysis.exporting.spec import ExporterSpec, OnProgress
 from foreshock.analysis.tables import checkpoint_label
 from foreshock.analysis.tables.load import run_name
 from foreshock.errors import InputError
+from foreshock.jobs.records.verdicts import counted_exploit
 
 _SCORES = {"exploit": "exploit_success", "secure": "secure_pass", "insecure": "insecure_pass"}
 _SHOWN = ("task_id", "attempt_idx", "prompt", "system", "response", "reasoning", "code", *_SCORES.values())
@@ -48,7 +49,7 @@ def _log(run: str, file: CellRows) -> Any:
     samples = [_sample(row, epoch) for row, epoch in zip(rows, epochs, strict=True)]
     scores = []
     for name, key in _SCORES.items():
-        values = [float(row[key]) for row in rows if isinstance(row.get(key), bool)]
+        values = [float(found) for row in rows if (found := _score(row, key)) is not None]
         metrics = {"mean": EvalMetric(name="mean", value=sum(values) / len(values))} if values else {}
         scores.append(
             EvalScore(
@@ -99,9 +100,9 @@ def _sample(row: dict[str, Any], epoch: int) -> Any:
     messages.append(ChatMessageUser(content=clean(prompt) if isinstance(prompt, str) else ""))
     code = row.get("code")
     scores = {
-        name: Score(value=row[key], answer=clean(code) if isinstance(code, str) else None, explanation=_why(row, name))
+        name: Score(value=found, answer=clean(code) if isinstance(code, str) else None, explanation=_why(row, name))
         for name, key in _SCORES.items()
-        if isinstance(row.get(key), bool)
+        if (found := _score(row, key)) is not None
     }
     metadata = {key: _plain(value) for key, value in row.items() if key not in _SHOWN and value is not None}
     return EvalSample(
@@ -114,6 +115,12 @@ def _sample(row: dict[str, Any], epoch: int) -> Any:
         scores=scores,
         metadata=metadata | {"attempt_idx": row.get("attempt_idx")},
     )
+
+
+def _score(row: dict[str, Any], key: str) -> bool | None:
+    if key == "exploit_success":
+        return counted_exploit(row)
+    return row[key] if isinstance(row.get(key), bool) and row.get("error") is None else None
 
 
 def _why(row: dict[str, Any], name: str) -> str | None:

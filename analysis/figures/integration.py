@@ -20,7 +20,7 @@ from foreshock.analysis.figures.style import (
     new_figure,
     ordered_colours,
 )
-from foreshock.analysis.figures.values import mark_point, rows_of
+from foreshock.analysis.figures.values import mark_point, rows_of, samples_of
 from foreshock.analysis.tables.schema import checkpoint_label
 
 _MOST_VECTOR_POINTS = 2000
@@ -48,7 +48,7 @@ def accessibility_pair_figure(frame: pd.DataFrame, summary: dict[str, Any], dire
             axis.plot(x, part["mean"], color=colour, marker="o", markersize=4.5, label=label)
             for place_x, row in zip(x, rows_of(part), strict=True):
                 told = f"{label}, step {checkpoint_label(row.checkpoint)}: mean {row.mean:.3f} of {row.n_tasks} tasks"
-                mark_point(axis, place_x, row.mean, told)
+                mark_point(axis, place_x, row.mean, told, samples_of(checkpoint=row.checkpoint))
         axis.set_ylim(-0.02, 1.03)
         axis.set_ylabel("accessibility (mean)")
         legend_above(axis)
@@ -89,6 +89,11 @@ def predictor_figure(frame: pd.DataFrame, summary: dict[str, Any], directory: Pa
                 mine = (data["checkpoint"] == step).to_numpy()
                 axis.scatter(x[mine] + spread * jitter[mine], y[mine], s=16, color=colours[step], alpha=0.75, lw=0,
                              label=checkpoint_label(step), rasterized=dense)  # fmt: skip
+            for place_x, row in zip(x + spread * jitter, rows_of(data) if not dense else (), strict=not dense):
+                told = f"{row.task_id}, step {checkpoint_label(row.checkpoint)}: {getattr(row, column):.3g}, "
+                told += f"{row.steps_to_threshold:g} steps to the threshold"
+                where = samples_of(checkpoint=row.checkpoint) | {"task": str(row.task_id)}
+                mark_point(axis, place_x, row.steps_to_threshold, told, where)
             _draw_fit(axis, fits[name], x)
             axis.set_xlabel(label)
         axes[0].set_ylabel("steps to threshold")
@@ -170,7 +175,7 @@ def threshold_figure(timing: pd.DataFrame, summary: dict[str, Any], directory: P
                       markersize=4)  # fmt: skip
             for place_x, row in zip(x, rows_of(part), strict=True):
                 told = f"{label}, step {checkpoint_label(row.checkpoint)}: {row.n_reached} of {total} tasks"
-                mark_point(left, place_x, 100 * row.share_reached, told)
+                mark_point(left, place_x, 100 * row.share_reached, told, samples_of(checkpoint=row.checkpoint))
         left.set_ylim(0, 102)
         left.set_ylabel("tasks that have reached it (%)")
         legend_above(left)

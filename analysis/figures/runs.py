@@ -126,6 +126,12 @@ def truth_figure(data: pd.DataFrame, directory: Path, name: str, label: str, col
             rate = 100 * part["rate"].to_numpy()
             spread = np.abs([rate - 100 * part["lower95"].to_numpy(), 100 * part["upper95"].to_numpy() - rate])
             axis.errorbar(x, rate, yerr=spread, fmt="o", color=colour, markersize=5, elinewidth=1.3, label=text)
+            for place_x, row in zip(x, rows_of(part), strict=True):
+                told = f"{text}, step {checkpoint_label(row.checkpoint)}: {row.k:.0f} of {row.n:.0f} exploit"
+                where = samples_of(label, row.checkpoint, 0) | (
+                    {"kind": "ground_truth"} if source == "measured" else {}
+                )
+                mark_point(axis, place_x, 100 * row.rate, told, where)
         percent_axis(axis)
         axis.set_ylabel("unprompted exploit rate (%, square-root scale)")
         legend_above(axis)

@@ -24,7 +24,7 @@ from foreshock.analysis.figures.style import (
     ordered_colours,
     readable_on,
 )
-from foreshock.analysis.figures.values import mark_point, rows_of
+from foreshock.analysis.figures.values import mark_point, rows_of, samples_of
 from foreshock.analysis.tables.schema import checkpoint_label
 
 _TYPE_MARKERS = "osD^vP*X<>"
@@ -59,8 +59,9 @@ def accessibility_figure(frame: pd.DataFrame, summary: dict[str, Any], directory
                     axis.text(position, base + value / 2, f"{value:.0f}", ha="center", va="center",
                               fontsize=8.5, color=readable_on(colours[index]))  # fmt: skip
             bottom += height
-        for position, value in zip(x, mean, strict=True):
-            mark_point(axis, float(position), 102, f"mean accessibility {value:.3f}")
+        for position, step, value in zip(x, mean.index, mean, strict=True):
+            told = f"step {checkpoint_label(step)}: mean accessibility {value:.3f}"
+            mark_point(axis, float(position), 102, told, samples_of(checkpoint=step))
             axis.text(position, 102, f"{value:.2f}", ha="center", color=INK, fontsize=9, weight="bold")
         axis.set_xticks(x, [checkpoint_label(step) for step in shares.index])
         axis.set_xlabel("training step")
@@ -101,7 +102,8 @@ def median_trajectory_figure(
         axis.plot(x, middle, color=colour, marker="o", markersize=4.5, label="median")
         for place, height, row in zip(x, middle, rows_of(data), strict=True):
             words = "none" if row.median > most else f"{row.median:g} words"
-            mark_point(axis, place, height, f"step {checkpoint_label(row.checkpoint)}: median {words}")
+            told = f"step {checkpoint_label(row.checkpoint)}: median {words}"
+            mark_point(axis, place, height, told, samples_of(checkpoint=row.checkpoint))
         axis.axhline(summary["threshold"], color=INK, lw=1.1, ls=(0, (4, 3)), label="threshold")
         _words_axis(axis, summary["levels"], most)
         legend_above(axis)
@@ -138,7 +140,8 @@ def time_to_threshold_figure(
             for x_place, height, row in zip(at, share, rows_of(part), strict=True):
                 name = "all tasks" if whole else kind.replace("_", " ")
                 told = f"{name}, step {checkpoint_label(row.checkpoint)}: {row.n_reached} of {row.n_tasks} tasks"
-                mark_point(axis, x_place, height, told)
+                where = samples_of(checkpoint=row.checkpoint, kind=None if whole else str(kind))
+                mark_point(axis, x_place, height, told, where)
             label = f"all {part['n_tasks'].iloc[0]} tasks" if whole else kind.replace("_", " ")
             ends.append((at[-1], float(share[-1]), label, ink))
         axis.set_ylim(0, 101)
@@ -192,7 +195,8 @@ def descent_rates_figure(
             told = (
                 f"between {row.checkpoint_from} and {row.checkpoint_to}: mean {row.mean:.3g}, median {row.median:.3g}"
             )
-            mark_point(axis, place, row.mean, f"{told} words per 100 steps ({row.n_tasks:.0f} tasks)")
+            told += f" words per 100 steps ({row.n_tasks:.0f} tasks)"
+            mark_point(axis, place, row.mean, told, samples_of(checkpoint=row.checkpoint_to))
         _fall_axis(axis, summary)
         axis.set_xticks(x, [f"{row.checkpoint_from}–{row.checkpoint_to}" for row in rows_of(data)])
         axis.set_xlabel("between training steps")
@@ -221,7 +225,7 @@ def attempts_figure(data: pd.DataFrame, summary: dict[str, Any], directory: Path
                       label=checkpoint_label(step))  # fmt: skip
             for row in rows_of(part):
                 told = f"step {checkpoint_label(step)}, {row.attempts} attempts: {row.expected_min_prefill:.3g} words"
-                mark_point(axis, row.attempts, row.expected_min_prefill, told)
+                mark_point(axis, row.attempts, row.expected_min_prefill, told, samples_of(checkpoint=step))
         ticks = sorted(data["attempts"].unique())
         axis.set_xticks(ticks, [str(tick) for tick in ticks])
         axis.set_ylim(0, 1.04 * (summary["max_level"] + 1))  # the same in every run of these levels

@@ -37,8 +37,11 @@ class _Mark:
     where: Mapping[str, str]
 
 
-def samples_of(run: str, checkpoint: object = None, level: object = None, kind: str | None = None) -> dict[str, str]:
-    """Filters for the samples of a run, as far as they are given. `kind` is an exploit type."""
+def samples_of(
+    run: str | None = None, checkpoint: object = None, level: object = None, kind: str | None = None
+) -> dict[str, str]:
+    """Filters for the samples of a run, as far as they are given. `kind` is an exploit type. A figure of one run leaves
+    `run` to the report that shows it."""
     given = {"run": run, "checkpoint": checkpoint, "level": level, "type": kind}
     return {name: _plain(value) for name, value in given.items() if value is not None}
 

@@ -72,8 +72,6 @@ def _inspect(path: Path) -> Iterator[Sample]:
     try:
         for sample in read_eval_log(str(path)).samples or []:
             scores = {name: score.value for name, score in (sample.scores or {}).items()}
-            if sample.error is not None and not scores:  # it never came to its scorers
-                scores = None
             yield (
                 f"{path}: sample {sample.id} epoch {sample.epoch}",
                 {
@@ -81,7 +79,7 @@ def _inspect(path: Path) -> Iterator[Sample]:
                     "epoch": sample.epoch,
                     "input": sample.input if isinstance(sample.input, str) else _messages(sample.input),
                     "completion": sample.output.completion,
-                    "scores": scores,
+                    "scores": None if sample.error is not None and not scores else scores,  # it never came to them
                     "metadata": dict(sample.metadata or {}),
                     "error": None if sample.error is None else sample.error.message,
                     "attempt_idx": sample.epoch - 1,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from markupsafe import Markup, escape
@@ -16,7 +17,7 @@ VIEW = "view/index.html"
 PROBE = "view/probe.svg"
 """A file of every export: where it loads, links to samples work."""
 _STRANGE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
 
 
@@ -28,6 +29,26 @@ def sample_href(where: Mapping[str, str]) -> str:
 def sample_link(where: Mapping[str, str], text: object) -> Markup:
     """`text` as a link to samples."""
     return Markup('<a data-samples="" href="{}">{}</a>').format(sample_href(where), text)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleCell:
+    """A number of a table that opens the samples behind it. No text, which pandas would make plain."""
+
+    where: Mapping[str, str]
+    text: str
+
+    def __html__(self) -> str:
+        return sample_link(self.where, self.text)
+
+
+def linked_words(text: str, where: Mapping[str, Mapping[str, str]]) -> Markup:
+    """`text` in which each word (or words) of `where` opens its samples."""
+    if not where:
+        return escape(text)
+    links = {str(escape(word)): sample_link(filters, word) for word, filters in where.items()}
+    longest_first = "|".join(re.escape(word) for word in sorted(links, key=len, reverse=True))
+    return Markup(re.sub(rf"(?<!\w)(?:{longest_first})(?!\w)", lambda found: links[found[0]], str(escape(text))))
 
 
 def inert_text(text: str, most: int) -> Markup:

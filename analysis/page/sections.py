@@ -6,16 +6,21 @@ the helpers here) on its way in, because task ids and run names come from files.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from markupsafe import Markup, escape
 
 from foreshock.analysis.figures import SavedFigure
+from foreshock.analysis.page.links import SampleCell
+
+ObjectArray = npt.NDArray[np.object_]
 
 
 class Part(StrEnum):
@@ -66,10 +71,18 @@ def bullets(lines: Sequence[str]) -> Markup:
     return Markup("<ul>{}</ul>").format(Markup("").join(Markup("<li>{}</li>").format(line) for line in lines))
 
 
+def column_of(cells: Iterable[SampleCell | str]) -> ObjectArray:
+    """Cells as a column, which pandas takes as it is."""
+    given = list(cells)
+    column = np.empty(len(given), dtype=object)
+    column[:] = given
+    return column
+
+
 def html_table(frame: pd.DataFrame, names: dict[str, str] | None = None) -> Markup:
     """A frame as an HTML table that scrolls sideways on a narrow screen. Numbers are right-aligned."""
     names = names or {}
-    numeric = {column: pd.api.types.is_numeric_dtype(frame[column]) for column in frame.columns}
+    numeric = {column: _is_numeric(frame[column]) for column in frame.columns}
     head = Markup("").join(
         Markup("<th{}>{}</th>").format(_align(numeric[column]), names.get(column, str(column).replace("_", " ")))
         for column in frame.columns
@@ -77,7 +90,7 @@ def html_table(frame: pd.DataFrame, names: dict[str, str] | None = None) -> Mark
     rows = []
     for values in frame.itertuples(index=False, name=None):
         cells = (
-            Markup("<td{}>{}</td>").format(_align(numeric[column]), format_value(value))
+            Markup("<td{}>{}</td>").format(_align(numeric[column]), format_value(_plain(column, value)))
             for column, value in zip(frame.columns, values, strict=True)
         )
         rows.append(Markup("<tr>{}</tr>").format(Markup("").join(cells)))
@@ -86,10 +99,20 @@ def html_table(frame: pd.DataFrame, names: dict[str, str] | None = None) -> Mark
     )
 
 
+def _is_numeric(column: pd.Series[Any]) -> bool:
+    return pd.api.types.is_numeric_dtype(column) or any(isinstance(value, SampleCell) for value in column)
+
+
+def _plain(column: object, value: Any) -> Any:
+    """Names of exploit types as figures and sentences write them."""
+    is_type = str(column).replace("_", " ") == "exploit type" and isinstance(value, str)
+    return value.replace("_", " ") if is_type else value
+
+
 def format_value(value: Any) -> Markup:
     """A value for people: 3 significant digits, thousands separated, an en dash for missing; markup as it is."""
-    if isinstance(value, Markup):
-        return value
+    if isinstance(value, SampleCell):
+        return Markup(value.__html__())
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return Markup("–")
     if isinstance(value, bool):
@@ -101,6 +124,14 @@ def format_value(value: Any) -> Markup:
     if isinstance(value, (int, float)):
         return escape(f"{int(value):,}")
     return escape(str(value))
+
+
+def percent(rate: float) -> str:
+    """A rate for people, small ones to two digits."""
+    value = 100 * rate
+    if value in (0.0, 100.0):
+        return f"{value:.0f}%"
+    return f"{value:.0f}%" if value >= 9.95 else f"{value:.2g}%" if value >= 1e-4 else f"{value:.1e}%"
 
 
 def _align(numeric: bool) -> Markup:

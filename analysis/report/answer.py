@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from foreshock.analysis.figures.values import samples_of
+from foreshock.analysis.page.sections import percent
 from foreshock.analysis.report.gather import RunFindings
 from foreshock.analysis.report.outlook import Forecast, Outlook, State
 from foreshock.analysis.tables.schema import checkpoint_label
 
-_NAMED = 6
+_NAMED = 12
 """Types named one by one in a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One run's answer: (heading, sentence) pairs in the order they are read, and filters that open the samples of the
-    highest rate."""
+    highest rate, and those of each exploit type that a heading's sentence names."""
 
     label: str
     lines: tuple[tuple[str, str], ...]
     highest: dict[str, str]
+    links: Mapping[str, Mapping[str, Mapping[str, str]]]
 
 
 def answer(run: RunFindings, types: Sequence[Outlook], forecast: Forecast, notes: Sequence[str] = ()) -> Answer:
@@ -30,11 +33,19 @@ def answer(run: RunFindings, types: Sequence[Outlook], forecast: Forecast, notes
     lines = [("Emerged", _emerged(types, forecast)), ("Foreseen", _foreseen(types, forecast))]
     lines.append(("Highest unprompted rate", _rate_text(top, types)))
     lines.append(("Not known", _unknown(run, types, forecast, notes)))
-    where: dict[str, str] = {}
-    if top is not None:
-        where = {"run": run.run_dir.resolve().name, "checkpoint": checkpoint_label(top.step), "level": "0"}
-        where["type"] = top.exploit_type
-    return Answer(run.label, tuple(lines), where)
+    name = run.run_dir.resolve().name
+    where = {} if top is None else samples_of(name, top.step, 0, top.exploit_type)
+    return Answer(run.label, tuple(lines), where, {heading: _samples(name, heading, types) for heading, _ in lines})
+
+
+def _samples(run: str, heading: str, types: Sequence[Outlook]) -> dict[str, dict[str, str]]:
+    """What each type's name leads to: once emerged, the unprompted samples that show it; else all of the type."""
+    return {
+        _plain(one.exploit_type): samples_of(run, one.since, 0, one.exploit_type)
+        if heading == "Emerged" and one.since is not None
+        else samples_of(run, kind=one.exploit_type)
+        for one in types
+    }
 
 
 def _emerged(types: Sequence[Outlook], forecast: Forecast) -> str:
@@ -97,7 +108,7 @@ def _rate_text(top: Outlook | None, types: Sequence[Outlook]) -> str:
     rate = top.rate
     where = f"{_plain(top.exploit_type)} at {_at(top.step)}"
     span = f"95% interval {percent(rate.lower)} to {percent(rate.upper)}"
-    seen = f"{top.k:,} of {top.n:,} attempts seen"
+    seen = f"{top.k:,} of {top.n:,} attempts exploited"
     if rate.value is None:
         reason = f": {rate.reason}" if rate.reason else ""
         text = f"{where}: no estimate, only a bound, {percent(rate.lower)} to {percent(rate.upper)} ({seen}){reason}."
@@ -142,14 +153,6 @@ def _unknown(run: RunFindings, types: Sequence[Outlook], forecast: Forecast, not
         said.append(f"{len(run.missing)} planned cells (checkpoint at level) that are missing")
     said += notes
     return "; ".join(said) + "." if said else "Nothing that was planned is missing, and every rate is an estimate."
-
-
-def percent(rate: float) -> str:
-    """A rate for people, small ones to two digits."""
-    value = 100 * rate
-    if value in (0.0, 100.0):
-        return f"{value:.0f}%"
-    return f"{value:.0f}%" if value >= 9.95 else f"{value:.2g}%" if value >= 1e-4 else f"{value:.1e}%"
 
 
 def _named(types: Sequence[Outlook], more: object = None) -> str:

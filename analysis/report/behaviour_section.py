@@ -11,7 +11,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from foreshock.analysis.figures import write_csv
-from foreshock.analysis.page.sections import Part, ReportTable, Section, bullets, html_table, paragraph
+from foreshock.analysis.figures.values import samples_of
+from foreshock.analysis.page.links import SampleCell
+from foreshock.analysis.page.sections import Part, ReportTable, Section, bullets, column_of, html_table, paragraph
 from foreshock.jobs.records.behaviour import alarms, behaviour_of_run
 from foreshock.jobs.records.checkpoint_names import gathered
 from foreshock.jobs.records.layout import RunLayout
@@ -22,6 +24,7 @@ from foreshock.jobs.records.planfile import PlanFile
 def behaviour_section(runs: Sequence[RunLayout], folder: Path, names: Mapping[str, str]) -> Section:
     """Write behaviour.csv into `folder` and describe it, with everything that must be known before any rate."""
     rows: list[dict[str, Any]] = []
+    where: list[dict[str, str]] = []
     warnings: list[str] = []
     notes: list[str] = []
     for layout in runs:
@@ -37,13 +40,14 @@ def behaviour_section(runs: Sequence[RunLayout], folder: Path, names: Mapping[st
             shares = {name: own.share(name) for name in MEASURES}
             counted = max((known for _, known in own.counts.values()), default=0)
             rows.append({"run": label, "checkpoint": own.checkpoint, **shares, "rows": counted})
+            where.append(samples_of(layout.name, own.checkpoint.removeprefix("checkpoint-"), 0))
     body = bullets(warnings) + (paragraph("Noted at admission:") + bullets(notes) if notes else Markup(""))
     tables: tuple[ReportTable, ...] = ()
     if rows:
         table = pd.DataFrame(rows)
         csv = folder / "behaviour.csv"
         write_csv(table, csv)
-        shown = table.drop(columns=["run"] if len(runs) == 1 else [])
+        shown = _linked(table, where).drop(columns=["run"] if len(runs) == 1 else [])
         body += html_table(shown, dict(MEASURES))
         tables = (ReportTable("Behaviour of the checkpoints (behaviour.csv)", csv),)
     return Section(
@@ -55,6 +59,18 @@ def behaviour_section(runs: Sequence[RunLayout], folder: Path, names: Mapping[st
         part=Part.VALIDITY,
         warning=bool(warnings),
     )
+
+
+def _linked(table: pd.DataFrame, where: Sequence[Mapping[str, str]]) -> pd.DataFrame:
+    """Shares in percent and numbers of rows, each with the samples that it counts."""
+    shown = table.copy()
+    for column in (*MEASURES, "rows"):
+        texts = [
+            "–" if pd.isna(value) else f"{value:,}" if column == "rows" else f"{100 * value:.3g}%"
+            for value in table[column]
+        ]
+        shown[column] = column_of(SampleCell(at, text) for at, text in zip(where, texts, strict=True))
+    return shown
 
 
 def _lead(warnings: Sequence[str]) -> str:

@@ -6,9 +6,12 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from foreshock.analysis.figures.palette import RunLooks
+from foreshock.analysis.figures.values import rows_of, samples_of
 from foreshock.analysis.forecast.run import ForecastRun
 from foreshock.analysis.forecast.sensitivity import sensitivity_summary
-from foreshock.analysis.page.sections import ReportTable, Section, html_table, paragraph
+from foreshock.analysis.page.links import SampleCell
+from foreshock.analysis.page.sections import ReportTable, Section, column_of, html_table, paragraph, percent
 from foreshock.analysis.surfaces.cells import SURFACE
 
 ANCHOR = "forecast"
@@ -24,7 +27,7 @@ _SCORE_NAMES = {
 }
 
 
-def forecast_section(run: ForecastRun) -> Section:
+def forecast_section(run: ForecastRun, looks: RunLooks | None = None) -> Section:
     """A `Section` from a finished forecast."""
     threshold = f"{100 * float(str(run.summary['threshold'])):g}%"
     horizon = f"{float(str(run.summary['horizon'])):g}"
@@ -36,7 +39,7 @@ def forecast_section(run: ForecastRun) -> Section:
             "unprompted rate lies while no exploit has been seen yet."
         ),
         html_table(
-            _outlook(run),
+            _outlook(run, looks or RunLooks.named(run.times["run"])),
             {
                 "p_by_horizon": f"P(passes by step {horizon})",
                 "step_median": "median step",
@@ -77,7 +80,7 @@ def forecast_section(run: ForecastRun) -> Section:
     )
 
 
-def _outlook(run: ForecastRun) -> pd.DataFrame:
+def _outlook(run: ForecastRun, looks: RunLooks) -> pd.DataFrame:
     columns = [
         "run",
         "exploit_type",
@@ -88,7 +91,12 @@ def _outlook(run: ForecastRun) -> pd.DataFrame:
         "status",
         "rests_on",
     ]
-    return run.times.sort_values("p_by_horizon", ascending=False)[columns].head(24)
+    shown = run.times.sort_values("p_by_horizon", ascending=False)[columns].head(24)
+    linked = column_of(
+        SampleCell(samples_of(looks.name(row.run), kind=row.exploit_type), percent(row.p_by_horizon))
+        for row in rows_of(shown)
+    )
+    return shown.assign(p_by_horizon=linked)
 
 
 def _whole_traces(table: pd.DataFrame) -> Markup:

@@ -16,8 +16,9 @@ from foreshock.analysis.estimates.rates_file import write_rates
 from foreshock.analysis.evidence.estimate import Method, RateEstimate, Status
 from foreshock.analysis.figures.palette import RunLooks
 from foreshock.analysis.figures.values import rows_of, samples_of
-from foreshock.analysis.page.links import sample_link
-from foreshock.analysis.page.sections import ReportTable, Section, bullets, html_table, paragraph
+from foreshock.analysis.page.links import SampleCell
+from foreshock.analysis.page.sections import ReportTable, Section, bullets, html_table, paragraph, percent
+from foreshock.analysis.tables.schema import checkpoint_label
 
 ANCHOR = "estimated-rates"
 
@@ -101,18 +102,18 @@ def _last_checkpoint(found: FoundRates, looks: RunLooks) -> pd.DataFrame:
     frame = frame[frame["method"] == Method.HEADLINE.value]
     last = frame[frame["checkpoint"] == frame.groupby("run")["checkpoint"].transform("max")]
     last = last.sort_values(["log10_rate", "upper95"], ascending=False, kind="stable").head(12)
+    rows = rows_of(last)
+    where = [samples_of(row.run, row.checkpoint, 0, row.exploit_type) for row in rows]
+    rates = np.power(10.0, last[["log10_rate", "lower95", "upper95"]].to_numpy())
+    told = ["–" if np.isnan(middle) else percent(middle) for middle in rates[:, 0]]
     return pd.DataFrame(
         {
             "run": [looks.label(run) for run in last["run"]],
             "exploit type": last["exploit_type"].to_numpy(),
-            "checkpoint": last["checkpoint"].to_numpy(),
-            "seen": [
-                sample_link(samples_of(row.run, row.checkpoint, 0, row.exploit_type), f"{row.successes} of {row.n}")
-                for row in rows_of(last)
-            ],
-            "estimated rate": np.power(10.0, last["log10_rate"].to_numpy()),
-            "95% from": np.power(10.0, last["lower95"].to_numpy()),
-            "95% to": np.power(10.0, last["upper95"].to_numpy()),
+            "checkpoint": [checkpoint_label(row.checkpoint) for row in rows],
+            "exploited": [SampleCell(at, f"{row.successes} of {row.n}") for at, row in zip(where, rows, strict=True)],
+            "estimated rate": [SampleCell(at, text) for at, text in zip(where, told, strict=True)],
+            "95% interval": [f"{percent(low)} to {percent(high)}" for _, low, high in rates],
             "status": last["status"].to_numpy(),
         }
     )

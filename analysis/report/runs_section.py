@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from foreshock.analysis.page.links import sample_link
-from foreshock.analysis.page.sections import Part, Section, html_table
+from foreshock.analysis.page.links import SampleCell
+from foreshock.analysis.page.sections import Part, Section, column_of, html_table
 from foreshock.analysis.report.gather import RunFindings
 from foreshock.analysis.tables.report import both_rates
 from foreshock.analysis.tables.schema import checkpoint_label
@@ -84,8 +84,8 @@ def code_notes(run: RunFindings) -> list[str]:
         both = both_rates(int(own["k"].sum()), cell.rows, cell.unjudged)
         notes.append(
             f"At checkpoint {checkpoint_label(cell.checkpoint)} level {cell.prefill_level}, {cell.unjudged} of "
-            f"{cell.rows} responses held no code and {cell.rejected} code that does not compile: {both}. More than "
-            f"{UNREAD_SHARE:.0%}: read some before trusting a rate."
+            f"{cell.rows} responses held no code, and {cell.rejected} held code that does not compile: {both}. "
+            f"More than {UNREAD_SHARE:.0%}: read some before trusting a rate."
         )
     if len(worst) > _WORST:
         notes.append(f"{len(worst) - _WORST} more cells are like these.")
@@ -105,16 +105,15 @@ def _types(run: RunFindings) -> pd.DataFrame:
     zero = last[last["prefill_level"] == 0].groupby("exploit_type", observed=True)[["n", "k"]].sum()
     name = run.run_dir.resolve().name
     at = {"run": name, "checkpoint": checkpoint_label(float(last["checkpoint"].iloc[0])), "level": "0"}
-    frame["unprompted_at_last"] = [
-        sample_link(at | {"type": str(kind)}, f"{int(zero.loc[kind, 'k'])} of {int(zero.loc[kind, 'n'])}")
+    frame["unprompted_at_last"] = column_of(
+        SampleCell(at | {"type": str(kind)}, f"{int(zero.loc[kind, 'k'])} of {int(zero.loc[kind, 'n'])}")
         if kind in zero.index
         else "–"
         for kind in frame["exploit_type"]
-    ]
+    )
     exploits = [
-        sample_link({"run": name, "type": str(kind), "verdict": "exploit"}, f"{k:,}")
+        SampleCell({"run": name, "type": str(kind), "verdict": "exploit"}, f"{k:,}")
         for kind, k in zip(frame["exploit_type"], frame["exploits"], strict=True)
     ]
-    frame["exploits"] = exploits
-    frame["exploit_type"] = frame["exploit_type"].astype(str).str.replace("_", " ")
+    frame["exploits"] = column_of(exploits)
     return frame

@@ -27,7 +27,7 @@ from foreshock.analysis.figures.answer import answer_figure
 from foreshock.analysis.figures.palette import RunLooks
 from foreshock.analysis.figures.runs import overview_figure, overview_table
 from foreshock.analysis.figures.save import VALUES, inline_svg, natural_width, value_markup, with_values
-from foreshock.analysis.page.links import sample_href, sample_link
+from foreshock.analysis.page.links import linked_words, sample_href, sample_link
 from foreshock.analysis.page.sections import Part, ReportTable, Section, bullets, html_table, paragraph
 from foreshock.analysis.report.answer import Answer, answer
 from foreshock.analysis.report.gather import ReportOptions, RunFindings, gather, run_labels
@@ -240,6 +240,7 @@ def _environment(looks: RunLooks) -> jinja2.Environment:
     environment.filters["csv_link"] = _csv_link
     environment.filters["html_table"] = html_table
     environment.filters["sample_href"] = sample_href
+    environment.filters["linked_words"] = linked_words
     environment.filters["body"] = Markup
     return environment
 
@@ -297,7 +298,15 @@ def _overview(runs: Sequence[RunFindings], options: ReportOptions, looks: RunLoo
 
 
 def _named(run: RunFindings, figures: Sequence[SavedFigure], several: bool) -> list[SavedFigure]:
-    return [replace(figure, title=f"{run.label}: {figure.title}") if several else figure for figure in figures]
+    """Figures of one run: under its name where there are several, and with its samples."""
+    named = []
+    for figure in figures:
+        values = tuple(
+            replace(value, where={"run": run.label, **value.where}) if value.where else value for value in figure.values
+        )
+        title = f"{run.label}: {figure.title}" if several else figure.title
+        named.append(replace(figure, title=title, values=values))
+    return named
 
 
 def _side_by_side(columns: Sequence[Sequence[SavedFigure]]) -> tuple[SavedFigure, ...]:

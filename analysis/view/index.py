@@ -19,8 +19,9 @@ from typing import Any
 from foreshock.analysis.tables import TableKind, checkpoint_label
 from foreshock.analysis.tables.files import find_run_files, has_files
 from foreshock.jobs.records.jsonl import parse_line
+from foreshock.jobs.records.verdicts import UNJUDGED
 
-VERSION = 2
+VERSION = 3
 KINDS = (TableKind.EVAL, TableKind.EXTRA, TableKind.GROUND_TRUTH)
 _BATCH = 5_000
 _SCHEMA = f"""
@@ -40,11 +41,13 @@ CREATE INDEX IF NOT EXISTS rows_by_file ON rows (file);
 CREATE INDEX IF NOT EXISTS rows_by_task ON rows (task);
 CREATE INDEX IF NOT EXISTS rows_by_type ON rows (type, exploit);
 """
-_TOTALS = """
+_COUNTED = f"error IS NULL AND (exploit IS NOT NULL OR code_status IN ({', '.join(map(repr, sorted(UNJUDGED)))}))"
+"""Rows that rates count, as the report does: a response without code to judge is an attempt without an exploit."""
+_TOTALS = f"""
 DROP TABLE IF EXISTS counts;
 DROP TABLE IF EXISTS seen;
-CREATE TABLE counts AS SELECT file, type, count(*) AS attempts, count(exploit) AS verdicts,
-  coalesce(sum(exploit), 0) AS exploits FROM rows GROUP BY file, type;
+CREATE TABLE counts AS SELECT file, type, count(*) AS attempts, sum({_COUNTED}) AS counted,
+  sum({_COUNTED} AND coalesce(exploit, 0)) AS exploits FROM rows GROUP BY file, type;
 CREATE TABLE seen AS SELECT DISTINCT 'finish' AS field, finish AS value FROM rows WHERE finish IS NOT NULL
   UNION SELECT DISTINCT 'code_status', code_status FROM rows WHERE code_status IS NOT NULL;
 """

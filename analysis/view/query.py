@@ -78,15 +78,15 @@ class RunIndex:
             }
 
     def cells(self, kind: str = "evals", exploit_type: str | None = None) -> list[dict[str, Any]]:
-        """Counts of each checkpoint and level: attempts, verdicts, exploits."""
+        """Counts of each checkpoint and level: attempts, those that rates count, exploits."""
         where, values = "WHERE f.kind = ?", [kind]
         if exploit_type is not None:
             where, values = f"{where} AND c.type = ?", [kind, exploit_type]
         query = (
-            "SELECT f.checkpoint, f.level, sum(c.attempts), sum(c.verdicts), sum(c.exploits) "
+            "SELECT f.checkpoint, f.level, sum(c.attempts), sum(c.counted), sum(c.exploits) "
             f"FROM counts c JOIN files f ON f.id = c.file {where} GROUP BY f.step, f.level ORDER BY f.step, f.level"
         )
-        names = ("checkpoint", "level", "attempts", "verdicts", "exploits")
+        names = ("checkpoint", "level", "attempts", "counted", "exploits")
         with self._open() as index:
             return [dict(zip(names, row, strict=True)) for row in index.execute(query, values)]
 

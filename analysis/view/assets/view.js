@@ -5,7 +5,8 @@ const PAGE = 50;
 const EXPORT_PAGE = 25;
 const LONG = 200000; // characters shown at once; a single line of megabytes stops a browser
 const VERDICTS = { exploit: "exploit", solved: "solved honestly", failed: "failed both", none: "no verdict" };
-const STRANGE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
+const WITHOUT_CODE = new Set(["no_answer", "no_code", "truncated"]); // attempts without an exploit
+const STRANGE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 
 const $ = (id) => document.getElementById(id);
 const state = { runs: [], run: null, offset: 0, rows: [], total: null, more: false, chosen: -1 };
@@ -76,9 +77,9 @@ const files = {
     if (!type) return cells;
     return Promise.all(cells.map(async (cell) => {
       const rows = (await files.load(cell.data)).filter((row) => row.type === type);
-      const verdicts = rows.filter((row) => row.exploit !== null);
-      const exploits = verdicts.filter((row) => row.exploit === 1).length;
-      return { ...cell, attempts: rows.length, verdicts: verdicts.length, exploits };
+      const counted = rows.filter((row) => row.error === null && (row.exploit !== null || WITHOUT_CODE.has(row.code_status)));
+      const exploits = counted.filter((row) => row.exploit === 1).length;
+      return { ...cell, attempts: rows.length, counted: counted.length, exploits };
     }));
   },
   async rows(run, filters, offset) {
@@ -178,8 +179,9 @@ async function showCells() {
       const cell = cells.find((item) => String(item.checkpoint) === checkpoint && item.level === level);
       const field = make("td");
       if (cell) {
-        const rate = cell.verdicts ? `${(100 * cell.exploits / cell.verdicts).toFixed(1)} %` : "no verdict";
-        const told = `${rate}: ${cell.exploits} of ${cell.verdicts} verdicts, ${cell.attempts} attempts`;
+        const rate = cell.counted ? `${(100 * cell.exploits / cell.counted).toFixed(1)}%` : "no verdict";
+        const left = cell.attempts - cell.counted;
+        const told = `${rate}: ${cell.exploits} of ${cell.counted} attempts${left ? `, ${left} more without a verdict` : ""}`;
         const label = `checkpoint ${checkpoint}, ${level} words, ${told}`;
         const button = make("button", `${rate}`, { type: "button", title: told, "aria-label": label });
         button.addEventListener("click", () => {

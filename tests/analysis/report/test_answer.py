@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from foreshock.analysis.report.answer import answer, percent
+from foreshock.analysis.page.sections import percent
+from foreshock.analysis.report.answer import answer
 from foreshock.analysis.report.outlook import Forecast, State, outlooks
 
 KINDS = ("a", "b", "c", "d")
@@ -80,7 +81,7 @@ def test_the_highest_estimate_is_quoted_and_bounds_that_may_lie_above_it_are_nam
     )
     text = said(run_of({}), rates, Forecast())
     assert (
-        "a at step 9: 1%, an estimate (95% interval 0.1% to 10%; 0 of 100 attempts seen)"
+        "a at step 9: 1%, an estimate (95% interval 0.1% to 10%; 0 of 100 attempts exploited)"
         in text["Highest unprompted rate"]
     )
     assert "only bounds may lie above it: b" in text["Highest unprompted rate"]
@@ -90,7 +91,7 @@ def test_the_highest_estimate_is_quoted_and_bounds_that_may_lie_above_it_are_nam
 def test_where_nothing_is_an_estimate_the_bound_says_why() -> None:
     rates = pd.DataFrame([rate_row(kind, None, -5.0, -1.0 - i, "bound", f"why {kind}") for i, kind in enumerate(KINDS)])
     text = said(run_of({}), rates, Forecast())["Highest unprompted rate"]
-    assert text == "a at step 9: no estimate, only a bound, 0.001% to 10% (0 of 100 attempts seen): why a."
+    assert text == "a at step 9: no estimate, only a bound, 0.001% to 10% (0 of 100 attempts exploited): why a."
 
 
 def test_no_exploit_at_all_is_no_rate_of_zero() -> None:

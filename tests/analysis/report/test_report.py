@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 
 from foreshock.analysis.figures.palette import contrast
+from foreshock.analysis.page.links import SampleCell, linked_words
 from foreshock.analysis.page.sections import format_value, html_table
 from foreshock.analysis.report import ReportOptions, ReportTable, Section, write, write_report
 from foreshock.analysis.report.gather import run_labels
@@ -129,6 +130,9 @@ def test_values_lead_to_the_samples_that_made_them(two_runs: list[Path], written
     wanted = {"run": two_runs[1].name, "checkpoint": "40", "level": "10"}
     assert urlencode(wanted) in links
     assert urlencode(wanted | {"type": "hardcoding"}) in links
+    assert urlencode({"run": two_runs[1].name, "type": "hardcoding", "verdict": "exploit"}) in links  # a table's number
+    assert urlencode({"run": two_runs[1].name, "checkpoint": "40"}) in links  # min prefill, over all levels
+    assert "&lt;a " not in written
     assert {dict(parse_qsl(link))["run"] for link in links} == {run.name for run in two_runs}
 
 
@@ -320,6 +324,23 @@ def test_how_the_model_was_asked_is_told(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_values_are_shown_for_people(value: object, text: str) -> None:
     assert str(format_value(value)) == text
+
+
+def test_numbers_of_a_table_lead_to_their_samples() -> None:
+    """Also where every cell of a column is one: pandas would make texts of them, and the page escapes those."""
+    cells = [SampleCell({"run": "r", "level": "0"}, text) for text in ("9 of 15", "<b>")]
+    table = str(html_table(pd.DataFrame({"exploit_type": ["error_code_abuse", "b"], "seen": cells})))
+    assert '<td class="num"><a data-samples="" href="view/index.html#run=r&amp;level=0">9 of 15</a></td>' in table
+    assert "&lt;b&gt;</a>" in table
+    assert "error code abuse" in table
+
+
+def test_words_of_a_sentence_lead_to_their_samples() -> None:
+    linked = linked_words("<x>: a b (5%), a, ab.", {"a": {"type": "a"}, "a b": {"type": "a_b"}})
+    assert str(linked).count("data-samples") == 2
+    assert str(linked).startswith("&lt;x&gt;: <a ")
+    assert ">a b</a> (5%), <a " in str(linked)
+    assert str(linked).endswith(", ab.")
 
 
 def test_tables_escape_and_align() -> None:

@@ -14,7 +14,7 @@ from foreshock.analysis.surfaces.cells import RunSource, load_run_cells
 from foreshock.analysis.tables.report import both_rates
 from foreshock.batch.status.of_tables import status_of_tables
 from foreshock.jobs.records.layout import RunLayout
-from foreshock.jobs.records.verdicts import unread_note
+from foreshock.jobs.records.verdicts import counted_exploit, unread_note
 
 
 @pytest.fixture
@@ -56,8 +56,8 @@ def test_the_report_says_both_and_names_the_cell(run: Path) -> None:
     assert notes == [
         "8 of 80 responses held no code to judge (no_answer 2, no_code 4, truncated 2). They count as "
         "attempts without an exploit: 8 exploits are 10.0% of all 80 responses; 11.1% of the 72 judged.",
-        "At checkpoint 10 level 5, 8 of 40 responses held no code and 2 code that does not compile: 4 exploits are "
-        "10.0% of all 40 responses; 12.5% of the 32 judged. More than 5%: read some before trusting a rate.",
+        "At checkpoint 10 level 5, 8 of 40 responses held no code, and 2 held code that does not compile: 4 exploits "
+        "are 10.0% of all 40 responses; 12.5% of the 32 judged. More than 5%: read some before trusting a rate.",
     ]
 
 
@@ -72,3 +72,17 @@ def test_a_cell_is_warned_about_above_one_in_twenty_alone() -> None:
     assert unread_note(6, 100, 1, "here") is not None
     assert "nothing is known of the exploit rate" in str(unread_note(7, 7, 0, "here"))
     assert both_rates(0, 7, 7) == "0 exploits are 0.0% of all 7 responses; none was judged"
+
+
+@pytest.mark.parametrize(
+    ("row", "counts"),
+    [
+        ({"exploit_success": True}, True),
+        ({"exploit_success": None, "code_status": "no_code"}, False),
+        ({"exploit_success": None, "code_status": "ok"}, None),
+        ({"exploit_success": None, "code_status": "no_code", "error": "it broke"}, None),
+        ({"exploit_success": True, "error": "it broke"}, None),
+    ],
+)
+def test_a_row_adds_to_rates_what_tables_count(row: dict[str, Any], counts: bool | None) -> None:
+    assert counted_exploit(row) is counts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from foreshock.analysis import view
 from foreshock.analysis.view.index import index_run
 from foreshock.analysis.view.query import RunIndex
 from foreshock.errors import InputError
+from foreshock.jobs.records.verdicts import UNJUDGED
 
 
 def opened(run: Path) -> RunIndex:
@@ -50,16 +53,24 @@ def test_ids_that_no_text_can_hold_are_found(make_run: Any) -> None:
     assert opened(make_run(change=half_a_pair)).rows({"task": "?beta"}).total == 8
 
 
-def test_cells_count_exploits_among_verdicts(make_run: Any) -> None:
+def test_cells_count_what_rates_count(make_run: Any) -> None:
     def judge(row: dict[str, Any]) -> None:
         if row["task_id"] == "beta":
             row |= {"exploit_success": None, "secure_pass": None, "insecure_pass": None}
 
     cells = {(c["checkpoint"], c["level"]): c for c in opened(make_run(change=judge)).cells()}
-    assert cells["16", 10] == {"checkpoint": "16", "level": 10, "attempts": 4, "verdicts": 2, "exploits": 1}
+    assert cells["16", 10] == {"checkpoint": "16", "level": 10, "attempts": 4, "counted": 2, "exploits": 1}
     assert cells["4", 0]["exploits"] == 0
     one = opened(make_run(change=judge)).cells(exploit_type="leak")
-    assert {(c["attempts"], c["verdicts"]) for c in one} == {(2, 0)}
+    assert {(c["attempts"], c["counted"]) for c in one} == {(2, 0)}
+
+    def no_code(row: dict[str, Any]) -> None:
+        judge(row)
+        if row["task_id"] == "beta":
+            row |= {"code_status": "no_code"} | ({"error": "it broke"} if row["attempt_idx"] else {})
+
+    cells = {(c["checkpoint"], c["level"]): c for c in opened(make_run(change=no_code)).cells()}
+    assert cells["16", 10] == {"checkpoint": "16", "level": 10, "attempts": 4, "counted": 3, "exploits": 1}
 
 
 @pytest.mark.parametrize(
@@ -180,3 +191,9 @@ def test_tables_without_texts_are_enough(make_run: Any) -> None:
 def test_hostile_rows_are_indexed(hostile_run: Path) -> None:
     page = opened(hostile_run).rows({}, 0, 500)
     assert page.total == 16
+
+
+def test_the_pages_script_counts_as_the_index_does() -> None:
+    script = (Path(view.__file__).parent / "assets" / "view.js").read_text()
+    (names,) = re.findall(r"const WITHOUT_CODE = new Set\((\[.*?\])\)", script)
+    assert set(json.loads(names)) == UNJUDGED

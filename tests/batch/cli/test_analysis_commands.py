@@ -116,7 +116,7 @@ def test_report_writes_one_file_and_says_what_was_found(
     assert Path(document["report"]) == run_dir / "report.html"
     assert document["bytes"] == (run_dir / "report.html").stat().st_size
     assert any("at step 20: 50% by counting alone" in line for line in document["summary"])
-    assert any("1 of 2 attempts seen" in line for line in document["summary"])
+    assert any("1 of 2 attempts exploited" in line for line in document["summary"])
 
 
 @pytest.mark.parametrize(
