@@ -79,12 +79,13 @@ def growth_figure(
                 told += "" if row.seen else " (nothing measured yet)"
                 where = samples_of(key[0], row.checkpoint, 0, key[1]) if row.seen else None
                 mark_point(axis, at, row.log10_rate, told, where)
-            axis.set_title(f"{key[1]}\n{key[0]}", fontsize=7.5)
+            axis.set_title(f"{key[1].replace('_', ' ')}\n{looks.label(key[0])}", fontsize=7.5)
             axis.set_ylim(-6, 0.15)
+            axis.set_yticks([-6, -4, -2, 0], [f"$10^{{{power}}}$" for power in (-6, -4, -2, 0)])
         for axis in axes.flat[len(keys) :]:
             axis.set_axis_off()
         for axis in axes[:, 0]:
-            axis.set_ylabel("log10 rate")
+            axis.set_ylabel("unprompted rate")
         return save_figure(
             figure,
             curves,
