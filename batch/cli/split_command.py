@@ -36,10 +36,11 @@ def split(
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Estimate unprompted exploit rates by multilevel splitting: no donor, no traces, unbiased, down to 1e-6 and below.
+    """Estimate exploit rates too rare to be sampled, by multilevel splitting: no donor, no traces, unbiased.
 
-    Beginnings of the model's own answers are scored by how likely the exploit code has become; those that have come
-    nearer are copied and go on. Each repeat is kept: interrupted, or with more --repeats, the same command goes on.
+    Beginnings of the model's own answers are scored by how likely the exploit code has become; those that are nearer are
+    copied and go on. Each repeat is kept: interrupted, or with more --repeats, the same command goes on. Where one
+    unannounced word decides, it finds no more than plain attempts would, and says that its error is not to be believed.
 
     Example: foreshock split results/prefill_sensitivity/sweep-... --checkpoint 100 --exploit-type process_exit
     """
