@@ -38,9 +38,9 @@ def split(
 ) -> None:
     """Estimate exploit rates too rare to be sampled, by multilevel splitting: no donor, no traces, unbiased.
 
-    Beginnings of the model's own answers are scored by how likely the exploit code has become; those that are nearer are
+    Beginnings of the model's own answers are scored by how likely the exploit code has become; the nearer ones are
     copied and go on. Each repeat is kept: interrupted, or with more --repeats, the same command goes on. Where one
-    unannounced word decides, it finds no more than plain attempts would, and says that its error is not to be believed.
+    unannounced word decides, it finds no more than plain attempts would, and says that its error is not to be trusted.
 
     Example: foreshock split results/prefill_sensitivity/sweep-... --checkpoint 100 --exploit-type process_exit
     """
