@@ -90,6 +90,8 @@ def make_plan(
     notes = () if growing else find_checkpoints(config.checkpoints).notes
     admission = admit_checkpoints(config, settings, facts, notes, remembered)
     prompt_format = run_format(settings, checkpoints[0])
+    if prompt_format.layout.doubt:
+        admission["notes"].append(f"reasoning: {prompt_format.layout.doubt}")
     trace_notes: list[str] = []
     traces = _renderable(config, prompt_format, load_traces(config, problems, trace_notes))
     inputs = RunInputs(problems, traces.kept, config.prefill.assignment, config.sampling.attempts)

@@ -51,13 +51,14 @@ class Layout:
     """How a format's prompts and answers are laid out, for people.
 
     opening: text that opens the reasoning, None if prompts open none. closing: text that ends it. source: where both
-    were found. answer: where the answer is looked for.
+    were found. answer: where the answer is looked for. doubt: why it is not certain that the model reasons at all.
     """
 
     opening: str | None
     closing: str | None
     source: str
     answer: str
+    doubt: str = ""
 
 
 class PromptFormat(Protocol):

@@ -26,13 +26,18 @@ from foreshock.jobs.prompts.markers import (
     tag_closing,
 )
 from foreshock.jobs.prompts.settings import PromptSettings
-from foreshock.jobs.prompts.template_arguments import identifiers
+from foreshock.jobs.prompts.template_arguments import identifiers, read_arguments
 from foreshock.jobs.prompts.tokenizer import Tokenizer, template_sources
 from foreshock.jobs.prompts.turns import PlainTurn, ReasonedTurn, Turns
 
 WHAT_TO_SET = (
     "set prompt.opening and prompt.closing to the texts around the model's reasoning (in YAML, for example, opening: "
     '"<think>\\n" and closing: "</think>"), or prompt.format: chat for a model that does not reason'
+)
+_DOUBT = (
+    "its template writes down reasoning that it is given, but neither opens a section for the model nor has a switch: "
+    "models that reason and models that do not (Qwen3-Instruct-2507) come with such ones. Prompts open the section; "
+    "set prompt.format: chat if the model was not trained to reason, think if it was"
 )
 _SPOKEN_OF = re.compile(r"[<\[]/?\|?/?[\w:|]*(?:" + REASONING_WORDS + r")[\w:|]*[>\]]", re.I)
 
@@ -43,7 +48,8 @@ class Section:
 
     opening: text between the assistant's header and the reasoning. closing: the marker that ends it, without the
     whitespace around it. answer_header: what the model writes between closing and answer, stripped. source: where this
-    was found, in words. closed: the generation prompt already holds the section, empty.
+    was found, in words. closed: the generation prompt already holds the section, empty. doubt: why it is not certain
+    that the model reasons where it is not shown a section.
     """
 
     opening: str
@@ -53,6 +59,7 @@ class Section:
     closed: bool = False
     between: str = ""
     """What stands between reasoning and answer, whitespace included, where an answered turn shows it."""
+    doubt: str = ""
 
     @property
     def ending(self) -> str:
@@ -77,7 +84,8 @@ def derive_section(tokenizer: Tokenizer, settings: PromptSettings, system: str |
     )
     if found is not None:
         header = found.answer_header or (_bare_header(plain.before, prompt, found.closing) if plain is not None else "")
-        return replace(found, answer_header=header, closed=found.closed or turns.switched_off())
+        doubt = _DOUBT if plain is not None and _is_history_alone(tokenizer, turns, plain, found) else ""
+        return replace(found, answer_header=header, closed=found.closed or turns.switched_off(), doubt=doubt)
     spoken_of = _spoken_of(template_sources(tokenizer))
     if spoken_of is not None and not turns.switched_off():
         raise InputError(
@@ -86,6 +94,17 @@ def derive_section(tokenizer: Tokenizer, settings: PromptSettings, system: str |
             fix=WHAT_TO_SET,
         )
     return None
+
+
+def _is_history_alone(tokenizer: Tokenizer, turns: Turns, plain: PlainTurn, found: Section) -> bool:
+    """Whether a template writes down the reasoning that it is given, and nothing more of it: its prompt opens none, no
+    argument switches it, an answer without it has no empty section, and no system message asks for it."""
+    if not found.opening or found.closing in plain.before:
+        return False
+    if found.opening.strip() in turns.conversation_head():
+        return False
+    arguments = read_arguments(template_sources(tokenizer))
+    return not any(turns.is_switched_by(name) for name in sorted(arguments) if is_about_reasoning(name))
 
 
 def _spoken_of(source: str) -> str | None:

@@ -74,6 +74,7 @@ class ThinkFormat:
             closing=section.closing,
             source=section.source,
             answer=f"after the first {section.closing!r}",
+            doubt=section.doubt,
         )
 
     @cached_property

@@ -75,6 +75,18 @@ class Turns:
     def _switched(self, on: bool) -> PromptSettings:
         return replace(self._settings, template_args={**self._settings.template_args, **dict.fromkeys(SWITCHES, on)})
 
+    def is_switched_by(self, name: str) -> bool:
+        """Whether the generation prompt, or the conversation before it, depends on an argument of the template."""
+        before = self._render([_USER], self._settings, generate=True)
+        for value in (False, True, 0, 1, "none", "high"):
+            given = replace(self._settings, template_args={**self._settings.template_args, name: value})
+            try:
+                if self._render([_USER], given, generate=True) != before:
+                    return True
+            except TemplateError:
+                return True
+        return False
+
     def conversation_head(self) -> str:
         """What stands before the question: system messages that the template writes itself, and the run's."""
         return self._render([_USER], self._settings, generate=True).partition(QUESTION)[0]

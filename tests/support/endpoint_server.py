@@ -125,6 +125,7 @@ class Server:
     heeds_stop_ids: bool = True
     biases: bool = False
     suppresses_eos: bool = False  # llama.cpp's ignore_eos: the end of a turn is never drawn
+    repeats_message: bool = False  # llama.cpp's chat: the message that is continued stands before its continuation
     score_error: float = 0.0  # nats by which a prompt's log-probabilities are wrong
     most_logprobs: int | None = None
     not_finite: bool = False
@@ -342,7 +343,7 @@ def _completion(state: Server, path: str, body: dict[str, Any], ids: list[int]) 
         )
     )
     assert result.error is None, result.error
-    result = _biased(state, body, result, stops, tokenizer.eos_token_id)
+    result = _biased(state, body, result, stops)
     skip = body.get("skip_special_tokens", True) or state.ids_by_logprobs
     text = tokenizer.decode(list(result.token_ids), skip_special_tokens=skip)
     place = find_stop(text, strings)
@@ -355,7 +356,8 @@ def _completion(state: Server, path: str, body: dict[str, Any], ids: list[int]) 
     document["usage"] = {"prompt_tokens": len(ids), "completion_tokens": len(tokens)}
     chat = path == "chat/completions"
     if chat:
-        choice["message"] = {"role": "assistant", "content": text}
+        begun = body["messages"][-1]["content"] if state.repeats_message else ""
+        choice["message"] = {"role": "assistant", "content": begun + text}
     else:
         choice["text"] = text
     if state.tells_ids and body.get("return_token_ids"):
@@ -368,14 +370,13 @@ def _completion(state: Server, path: str, body: dict[str, Any], ids: list[int]) 
     return document
 
 
-def _biased(
-    state: Server, body: dict[str, Any], result: GenerationResult, stops: list[int], eos: int
-) -> GenerationResult:
+def _biased(state: Server, body: dict[str, Any], result: GenerationResult, stops: list[int]) -> GenerationResult:
     """What a server that knows biases draws under one: that token, over and over, unless it ends the continuation."""
     if not state.biases or not body.get("logit_bias"):
         return result
     token = int(next(iter(body["logit_bias"])))
-    if token == eos and state.suppresses_eos and body.get("ignore_eos"):
+    ends = load_tokenizer(state.checkpoint.path).all_special_ids  # llama.cpp takes <|endoftext|> and its like for ends
+    if token in ends and state.suppresses_eos and body.get("ignore_eos"):
         return result
     if token in stops:
         return GenerationResult(0, (), "", FinishReason.STOP)

@@ -99,6 +99,7 @@ async def judge_behaviour(
     said = asker.ids(plain)
     if not said:
         return Behaviour(unproven=("the probe's continuation is empty, so no stop token could be forced",))
+    _require_continuation(client, plain, asked)
     begun = Behaviour(ignore_eos=wide, first=said[0], unproven=_other_prompt(plain, asked))
     how = await _stops(asker, begun, said, ids_told=plain.token_ids is not None)
     return await _end_of_turn(asker, how, said)
@@ -113,6 +114,18 @@ def _other_prompt(told: Completion, asked: Question) -> tuple[str, ...]:
     except ValueError as error:
         return (f"chat/completions: of a message to be continued {error}; such rows are refused one by one",)
     return ()
+
+
+def _require_continuation(client: EndpointClient, told: Completion, asked: Question) -> None:
+    """Raise InputError for a server that answers with the message that it was to continue in front (llama.cpp's), and
+    tells no ids by which the continuation could be read alone."""
+    messages = asked.fields.get("messages")
+    if messages and told.token_ids is None and told.text.startswith(messages[-1]["content"]):
+        raise InputError(
+            f"{client.base_url}: the server repeats the message that it continues and tells no token ids, so where its "
+            "continuation begins is a guess",
+            fix="use engine.options.mode: completions, or serve the checkpoint with vLLM",
+        )
 
 
 async def _stops(asker: _Asker, how: Behaviour, said: tuple[int, ...], *, ids_told: bool) -> Behaviour:
@@ -141,7 +154,9 @@ def _stopped_at_once(asker: _Asker, found: Completion, said: tuple[int, ...]) ->
 async def _end_of_turn(asker: _Asker, how: Behaviour, said: tuple[int, ...]) -> Behaviour:
     """The end of a turn, forced by a bias, where the server knows biases."""
     end = asker.tokenizer.eos_token_id
-    other = next((token for token in range(asker.tokenizer.vocab_size) if token not in (end, said[0])), None)
+    control = {*asker.tokenizer.all_special_ids, *asker.tokenizer.added_tokens_decoder}  # some servers' ends, too
+    ordinary = (token for token in range(asker.tokenizer.vocab_size) if token not in control)
+    other = next((token for token in ordinary if token not in (end, said[0])), None)
     unproven = "the end of a turn cannot be forced (no logit_bias), so that it ends one is taken on trust"
     if end is None or other is None:
         return replace(how, unproven=(*how.unproven, "the tokenizer names no end of a turn"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from template_families import FAMILIES, QWEN3
-from template_family import Family
+from template_family import Family, chatml
 from tiny_tokenizer import train_tokenizer
 
 from foreshock.errors import InputError
@@ -43,6 +43,30 @@ def test_the_prompt_opens_the_reasoning_as_the_template_does(family: Family) -> 
     prompt = list(rendered.token_ids[: rendered.prefill_start])
     assert prompt == tokenizer.encode(rendered.text.removesuffix("I see"), add_special_tokens=False)
     assert decode(tokenizer, rendered.token_ids[rendered.prefill_start :]) == "I see"
+
+
+HISTORY = "{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}{{ m.content }}"
+
+
+@pytest.mark.parametrize(
+    ("body", "generation", "head", "certain"),
+    [
+        (HISTORY, "", "", False),  # Qwen3-Instruct-2507, which does not reason
+        (HISTORY, "<think>\n", "", True),
+        (HISTORY, "{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}", "", True),
+        (f"{{% if not m.reasoning_content %}}<think></think>{{% endif %}}{HISTORY}", "", "", True),
+        (HISTORY, "", "Reason within <think> and </think>. ", True),
+    ],
+)
+def test_a_template_that_only_keeps_reasoning_leaves_a_doubt_that_the_run_can_settle(
+    body: str, generation: str, head: str, certain: bool
+) -> None:
+    tokens = ["<pad>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
+    tokenizer = train_tokenizer(tokens, chatml(body, generation, head), "<|im_end|>")
+    found = select_format("auto", tokenizer)
+    assert found.name == "think"
+    assert (found.layout.doubt == "") == certain
+    assert select_format("think", tokenizer).layout.doubt == ""
 
 
 def test_the_closing_is_the_templates(family: Family) -> None:

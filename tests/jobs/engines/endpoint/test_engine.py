@@ -376,6 +376,13 @@ def test_a_server_that_renders_a_conversation_in_another_way_is_told_at_load(tin
     assert "other token ids than the run's own" in (found.error or "")
 
 
+def test_a_server_that_repeats_the_message_and_tells_no_ids_is_refused(tiny: Checkpoint) -> None:
+    served = Server(tiny, FakeBackend(tiny), repeats_message=True, tells_ids=False)
+    told = pytest.raises(InputError, match="repeats the message that it continues")
+    with served as server, connected(server, mode="chat") as engine, told:
+        engine.load(tiny)
+
+
 def test_chat_mode_without_a_template_that_begins_a_message_is_refused(tiny: Checkpoint, tmp_path: Path) -> None:
     point = Checkpoint("run", tiny.step, Path(shutil.copytree(tiny.path, tmp_path / tiny.path.name)))
     (point.path / "chat_template.jinja").unlink()
