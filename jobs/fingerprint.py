@@ -18,6 +18,7 @@ from typing import Any
 from foreshock.errors import InputError
 from foreshock.jobs.adapters import base_of, is_adapter
 from foreshock.jobs.model_folder import sharded_format, tokenizer_folder
+from foreshock.jobs.safetensors_headers import same_numbers, stored_tensors
 from foreshock.jobs.weight_files import CheckpointError as CheckpointError
 from foreshock.jobs.weight_files import read_config as read_config
 from foreshock.jobs.weight_files import weight_files
@@ -99,10 +100,23 @@ def _check(path: Path, *, require_tokenizer: bool) -> tuple[Path, ...]:
             f"{path}: not a usable checkpoint; missing {' and '.join(missing)}; it holds {held}. Save it with "
             "model.save_pretrained and tokenizer.save_pretrained"
         )
+    held_by: dict[str, Path] = {}
     for file in weights:
-        if file.suffix == ".safetensors":
-            _check_safetensors(file)
+        for name in _check_safetensors(file) if file.suffix == ".safetensors" else ():
+            if held_by.setdefault(name, file) != file:
+                _require_same(name, held_by[name], file)
     return weights
+
+
+def _require_same(name: str, one: Path, other: Path) -> None:
+    """Raise CheckpointError for a tensor that two files hold with other numbers: loaders differ in which they take."""
+    if not same_numbers(stored_tensors([one])[name], stored_tensors([other])[name]):
+        raise CheckpointError(
+            f"tensor {name!r} is in {one.name} and in {other.name} with other numbers, so which is the model's is not "
+            "known",
+            path=one.parent,
+            fix="save the checkpoint anew into an empty directory",
+        )
 
 
 def _beside(path: Path) -> str:
@@ -146,8 +160,8 @@ def stated_context_length(path: Path) -> int | None:
     return given if isinstance(given, int) and given > 0 else None
 
 
-def _check_safetensors(file: Path) -> None:
-    """Raise CheckpointError if the file is truncated or its header cannot be read."""
+def _check_safetensors(file: Path) -> tuple[str, ...]:
+    """Names of the file's tensors. Raises CheckpointError if it is truncated or its header cannot be read."""
     size = file.stat().st_size
     with file.open("rb") as stream:
         head = stream.read(8)
@@ -164,6 +178,7 @@ def _check_safetensors(file: Path) -> None:
         raise CheckpointError(
             f"{file}: {size} bytes where its header promises {8 + n_header + end}; copy the checkpoint again"
         )
+    return tuple(tensors)
 
 
 def _hash_content(file: Path, digest: hashlib._Hash) -> None:

@@ -34,6 +34,7 @@ _NAMED_SCALE = re.compile(r"[._](weight_scale|weight_scale_inv|qzeros|absmax|SCB
 """Names that nothing but a quantised weight's companions have, whatever their data type."""
 
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
+_IN_LAYER = re.compile(r"\.(\d+|N)\.")
 _BUFFER = re.compile(r"(masked_bias|attn\.bias|attention\.bias|position_ids|causal_mask)$")
 _MATRIX = re.compile(r"(weight|qweight|weight_packed|_blocks|gate_up_proj|down_proj|gate_proj|up_proj)$")
 
@@ -55,6 +56,10 @@ _MARKS: Mapping[str, tuple[str, re.Pattern[str]]] = {
 _LISTS = ("modules_to_not_convert", "ignore", "ignored_layers", "exclude", "exclude_modules", "llm_int8_skip_modules")
 _BY_MODULE = ("dynamic", "extra_config", "config_groups", "quant_type", "layer_quant_config", "module_quant_configs")
 """Keys that give modules rules of their own, which are not followed here."""
+
+
+Groups = dict[tuple[str, str], list[str]]
+"""Names of stored tensors by kind and data type."""
 
 
 def statement(config: Mapping[str, Any], folder: Path | None = None) -> Any:
@@ -80,24 +85,36 @@ def quantisation_problem(
         return f"quantization_config is {stated!r}; valid: an object with quant_method, or none"
     if not stored:
         return None
-    found = sorted(name for name, tensor in stored.items() if is_quantised(name, tensor.dtype))
+    groups = _grouped(stored)
+    found = {group: names for group, names in groups.items() if is_quantised(*group)}
     if stated is None or not quantises_weights(stated):
-        return _unstated(found, stored)
+        return _unstated(found)
     method = str(stated.get("quant_method") or "by a method that is not named")
     if not found:
-        return None if _quantises_itself(stated) else _plain(method, stored)
+        return None if _quantises_itself(stated) else _plain(method, groups)
     mark = _MARKS.get(method)
-    if mark is not None and not any(mark[1].search(f"{n} {stored[n].dtype}") for n in found):
-        return (
-            f"config.json says {method}, which stores {mark[0]}; none are stored, and {found[0]!r} is "
-            f"{stored[found[0]].dtype}"
-        )
-    return _lost_scales(found, stored) or _partly_plain(config, stated, stored)
+    if mark is not None and not any(mark[1].search(" ".join(group)) for group in found):
+        name, dtype = _first(found)
+        return f"config.json says {method}, which stores {mark[0]}; none are stored, and {name!r} is {dtype}"
+    return _lost_scales(found, groups) or _partly_plain(config, stated, found, groups)
+
+
+def _grouped(stored: Mapping[str, StoredTensor]) -> Groups:
+    """Names by kind (every number in them is N) and data type: experts make 100,000 tensors of a few dozen kinds."""
+    groups: Groups = {}
+    for name, tensor in stored.items():
+        groups.setdefault((_NUMBER.sub("N", name), tensor.dtype), []).append(name)
+    return groups
+
+
+def _first(groups: Groups) -> tuple[str, str]:
+    """The first name of all, and its data type."""
+    return min((min(names), dtype) for (_, dtype), names in groups.items())
 
 
 def is_quantised(name: str, dtype: str) -> bool:
     """Whether a stored tensor is a quantised weight or one of its companions, by safetensors' data type and name."""
-    if _BUFFER.search(name) is not None or (_NUMBER.search(name) is None and _MATRIX.search(name) is None):
+    if _BUFFER.search(name) is not None or (_IN_LAYER.search(name) is None and _MATRIX.search(name) is None):
         return False
     if _PACKED.search(name) is not None or _NAMED_SCALE.search(name) is not None:
         return True
@@ -120,35 +137,48 @@ def _quantises_itself(stated: Mapping[str, Any]) -> bool:
     )
 
 
-def _unstated(found: list[str], stored: Mapping[str, StoredTensor]) -> str | None:
+def _unstated(found: Groups) -> str | None:
     if not found:
         return None
+    name, dtype = _first(found)
     return (
-        f"{len(found)} tensors are those of quantised weights, first {found[0]!r} ({stored[found[0]].dtype}), and "
+        f"{sum(map(len, found.values()))} tensors are those of quantised weights, first {name!r} ({dtype}), and "
         "config.json names no quantisation that says how they are scaled"
     )
 
 
-def _plain(method: str, stored: Mapping[str, StoredTensor]) -> str | None:
-    weights = [n for n, t in sorted(stored.items()) if _NUMBER.search(n) and _MATRIX.search(n) and len(t.shape) > 1]
+def _plain(method: str, groups: Groups) -> str | None:
+    weights = {g: names for g, names in groups.items() if _IN_LAYER.search(g[0]) and _MATRIX.search(g[0])}
     if not weights:
         return None
+    name, dtype = _first(weights)
     return (
-        f"config.json says that the weights are quantised ({method}), but all {len(weights)} of its layers are stored "
-        f"plain, first {weights[0]!r} ({stored[weights[0]].dtype}), with no scale beside any: loaders differ in what "
-        "they make of that"
+        f"config.json says that the weights are quantised ({method}), but all {sum(map(len, weights.values()))} of its "
+        f"layers' are stored plain, first {name!r} ({dtype}), with no scale beside any: loaders differ in what they "
+        "make of that"
     )
 
 
-def _lost_scales(found: list[str], stored: Mapping[str, StoredTensor]) -> str | None:
+def _lost_scales(found: Groups, groups: Groups) -> str | None:
     """Weights in few bits without the numbers that they were divided by."""
-    scaled = {_stem(name) for name in stored if _SCALE.search(name)}
-    lost = [n for n in found if _MATRIX.search(n) and not _SCALE.search(n) and _stem(n) not in scaled]
+    scaled: dict[str, set[str]] = {}
+    for (kind, _), names in groups.items():
+        if _SCALE.search(kind):
+            scaled.setdefault(_stem(kind), set()).update(_stems(kind, names))
+    lost: Groups = {}
+    for (kind, dtype), names in found.items():
+        if _MATRIX.search(kind) is None or _SCALE.search(kind) is not None:
+            continue
+        beside = scaled.get(_stem(kind), set())
+        without = [name for name, stem in zip(names, _stems(kind, names), strict=True) if stem not in beside]
+        if without:
+            lost[kind, dtype] = without
     if not lost:
         return None
+    name, dtype = _first(lost)
     return (
-        f"{len(lost)} quantised weights have no scale stored beside them, first {lost[0]!r} "
-        f"({stored[lost[0]].dtype}): without it they are not the trained ones"
+        f"{sum(map(len, lost.values()))} quantised weights have no scale stored beside them, first {name!r} ({dtype}): "
+        "without it they are not the trained ones"
     )
 
 
@@ -157,30 +187,29 @@ def _stem(name: str) -> str:
     return _ENDINGS.sub("", name)
 
 
-def _partly_plain(
-    config: Mapping[str, Any], stated: Mapping[str, Any], stored: Mapping[str, StoredTensor]
-) -> str | None:
+def _stems(kind: str, names: list[str]) -> list[str]:
+    """The same of names of one kind, which all end alike."""
+    ending = len(kind) - len(_stem(kind))
+    return [name[: len(name) - ending] for name in names]
+
+
+def _partly_plain(config: Mapping[str, Any], stated: Mapping[str, Any], found: Groups, groups: Groups) -> str | None:
     """Weights that are plain where those of other layers are quantised, and that no list names."""
     if any(stated.get(key) for key in _BY_MODULE):
         return None
     kept = [str(entry) for key in _LISTS for entry in stated.get(key) or ()]
     layers = config.get("num_hidden_layers")
-    quantised = {_kind(_stem(n)) for n, t in stored.items() if _MATRIX.search(n) and is_quantised(n, t.dtype)}
-    for name, tensor in sorted(stored.items()):
-        stem = _stem(name)
-        if not name.endswith("weight") or is_quantised(name, tensor.dtype) or _kind(stem) not in quantised:
+    quantised = {_stem(kind) for kind, _ in found if _MATRIX.search(kind)}
+    for (kind, dtype), names in sorted(groups.items()):
+        if (kind, dtype) in found or not kind.endswith("weight") or _stem(kind) not in quantised:
             continue
-        if _names(kept, stem) or _is_beyond(name, layers):
-            continue
-        return (
-            f"{name!r} is stored as {tensor.dtype}, where those of other layers are quantised, and nothing in "
-            "quantization_config leaves it out"
-        )
+        for name in sorted(names):
+            if not _names(kept, _stem(name)) and not _is_beyond(name, layers):
+                return (
+                    f"{name!r} is stored as {dtype}, where those of other layers are quantised, and nothing in "
+                    "quantization_config leaves it out"
+                )
     return None
-
-
-def _kind(stem: str) -> str:
-    return _NUMBER.sub("N", f"{stem}.")
 
 
 def _is_beyond(name: str, layers: Any) -> bool:

@@ -99,6 +99,11 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizers: dict[s
             transformers.GptOssForCausalLM,
             {"head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 8},
         ),
+        "qwen3_moe": (
+            transformers.Qwen3MoeConfig,
+            transformers.Qwen3MoeForCausalLM,
+            {"head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
+        ),
         "gemma2": (transformers.Gemma2Config, transformers.Gemma2ForCausalLM, {"head_dim": 16, "sliding_window": 8}),
         "gpt2": (transformers.GPT2Config, transformers.GPT2LMHeadModel, {}),
     }

@@ -20,7 +20,7 @@ from foreshock.jobs.admission.file_notes import (
 from foreshock.jobs.admission.remembered import HERE, Remembered
 from foreshock.jobs.admission.tokenizer_test import reference_file, tokenizer_problem
 from foreshock.jobs.engines.registry import ENGINES
-from foreshock.jobs.engines.rope import rope_switch
+from foreshock.jobs.engines.rope import rope_switch, unknown_rope
 from foreshock.jobs.fingerprint import check_weights, model_fingerprint, read_config
 from foreshock.jobs.prompts.tokenizer import load_tokenizer, tokenizer_digest
 from foreshock.jobs.quantisation import FIX, quantisation_problem
@@ -228,9 +228,9 @@ def _ties(path: Path) -> Iterator[Finding]:
 
 
 def _rope(path: Path) -> Finding:
-
     try:
-        switch = rope_switch(transformers_config(path).get_text_config())
+        config = transformers_config(path).get_text_config()
+        switch, unknown = rope_switch(config), unknown_rope(config)
     except (OSError, ValueError, KeyError) as error:
         reason = f"transformers cannot read it: {' '.join(str(error).split())[:300]}"
         if "auto_map" in read_config(path / "config.json"):
@@ -238,6 +238,9 @@ def _rope(path: Path) -> Finding:
                 "its model is code of its own (auto_map), which transformers does not hold and foreshock does not run"
             )
         return Finding("refused", "config.json", reason, "serve it, and use engine openai")
+    if unknown is not None:
+        reason = f"rope_type {unknown!r} is not known to this transformers, so no model can be made of it"
+        return Finding("refused", "positions", reason, "update transformers, or correct config.json")
     if switch is None:
         return Finding("ok", "positions", "rotary frequencies do not change with length")
     return Finding("note", "positions", f"{switch.kind} frequencies beyond {switch.at} tokens; such rows batch apart")

@@ -16,20 +16,26 @@ from foreshock.jobs.prompts.tokenizer import Tokenizer, template_sources
 _NEUTRAL: Mapping[str, Any] = {
     "bad_words_ids": None,
     "begin_suppress_tokens": None,
+    "constraints": None,
+    "dola_layers": None,
     "encoder_no_repeat_ngram_size": 0,
     "encoder_repetition_penalty": 1.0,
     "exponential_decay_length_penalty": None,
+    "force_words_ids": None,
     "forced_bos_token_id": None,
     "forced_eos_token_id": None,
     "guidance_scale": None,
     "min_length": 0,
     "min_new_tokens": None,
     "no_repeat_ngram_size": 0,
+    "num_beams": 1,
+    "penalty_alpha": None,
     "repetition_penalty": 1.0,
     "sequence_bias": None,
     "stop_strings": None,
     "suppress_tokens": None,
     "token_healing": False,
+    "watermarking_config": None,
 }
 """Rules of transformers' generation configuration that change what a model says at any temperature, and their values
 where they do nothing. Rates and log-probabilities are those of the model, so none is applied."""

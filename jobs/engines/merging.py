@@ -79,6 +79,12 @@ def merged_tensors(adapter: Adapter, dtype: torch.dtype | None = None) -> Iterat
         )
 
 
+def changed_tensors(adapter: Adapter) -> frozenset[str]:
+    """Names of the base's tensors that the adapter changes or replaces."""
+    deltas, replaced = _read(adapter)
+    return frozenset({f"{module}.weight" for module in deltas} | replaced.keys())
+
+
 def _require_same_ties(
     adapter: Adapter, ties: Ties, deltas: dict[str, Delta], replaced: dict[str, torch.Tensor]
 ) -> None:

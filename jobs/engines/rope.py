@@ -7,6 +7,7 @@ model has seen before; here every row is computed as it is alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,17 @@ def rope_switch(config: Any) -> RopeSwitch | None:
             factor = parameters.get("factor") or 1.0
             return RopeSwitch(DYNAMIC, room, int(room * factor))
     return found
+
+
+def unknown_rope(config: Any) -> str | None:
+    """A kind of rotary frequencies that transformers does not know, so that no model can be made of the configuration;
+    None if it knows all (or is a version that does not say)."""
+    known = [name for name in dir(config) if re.fullmatch(r"_validate_\w+_rope_parameters", name)]
+    for parameters in _parameters(getattr(config, "rope_parameters", None)):
+        kind = str(parameters.get("rope_type") or "default")
+        if known and f"_validate_{kind}_rope_parameters" not in known:
+            return kind
+    return None
 
 
 def _parameters(rope: Any) -> Iterator[Mapping[str, Any]]:

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 
 from foreshock.errors import InputError
-from foreshock.jobs.adapters import is_adapter
 from foreshock.jobs.closing import Closing
 from foreshock.jobs.engines.admission import (
     ModelLimits,
@@ -43,7 +42,7 @@ from foreshock.jobs.engines.invariance import rows_are_independent
 from foreshock.jobs.engines.stopping import ends_here, finished
 from foreshock.jobs.engines.weights import (
     build_model,
-    matches_files,
+    is_swappable,
     read_model_config,
     same_architecture,
     swap_weights,
@@ -134,8 +133,7 @@ class TransformersEngine(Closing):
         else:
             old = None  # freed before the next model is built
             built = build_model(checkpoint.path, config, dtype, self.device)
-            # A built adapter was swapped into its base, which was seen to match its files.
-            self._swappable = is_adapter(checkpoint.path) or matches_files(built, checkpoint.path)
+            self._swappable = is_swappable(built, checkpoint.path)
             self._model = LogitsModel(built, self.device)
             self._prepare(self._model)
             self.builds += 1

@@ -12,7 +12,7 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from foreshock.jobs.adapters import AdapterError, base_of, is_adapter, read_adap
 from foreshock.jobs.engines.exhausted import is_exhaustion
 from foreshock.jobs.engines.known_quantisation import require_known_quantisation
 from foreshock.jobs.engines.library import AutoModelForCausalLM
-from foreshock.jobs.engines.merging import merged_tensors
+from foreshock.jobs.engines.merging import changed_tensors, merged_tensors
 from foreshock.jobs.fingerprint import CheckpointError, check_weights, read_config
 from foreshock.jobs.quantisation import FIX, quantisation_problem
 from foreshock.jobs.quiet_bars import no_library_bars
@@ -92,9 +92,10 @@ def build_model(path: Path, config: Any, dtype: torch.dtype, device: torch.devic
     if is_adapter(path):
         base = base_of(path)
         model = build_model(base, config, dtype, device)
-        if not matches_files(model, base) or not swap_weights(model, path):
+        if not (swap_weights(model, path) if matches_files(model, base) else _fold_in(model, path)):
             raise AdapterError(
-                "its base is quantised or laid out unlike the model's own tensors, so nothing can be folded in",
+                "its base is quantised, or lays out what the adapter changes unlike the model does, so nothing can be "
+                "folded in",
                 path=path,
                 fix="use engine vllm, or give the base in bfloat16 safetensors",
             )
@@ -176,8 +177,32 @@ def swap_weights(model: Any, path: Path) -> bool:
     return True
 
 
-def matches_files(model: Any, path: Path) -> bool:
-    """Whether a model just built from `path` holds the files' tensors as they are stored, told by some rows of each.
+def _fold_in(model: Any, path: Path) -> bool:
+    """Fold an adapter into a model just built from its base, which holds some tensors otherwise than the files (experts
+    joined into one): enough that those which the adapter changes are as they are stored. Returns False if not."""
+    adapter = read_adapter(path)
+    names = changed_tensors(adapter)
+    if not matches_files(model, adapter.base, names):
+        return False
+    merged = merged_tensors(adapter, model.dtype)
+    _copy(((name, tensor) for name, tensor in merged if name in names), model.state_dict())
+    return True
+
+
+def is_swappable(model: Any, path: Path) -> bool:
+    """Whether other weights of its architecture can be copied into a model just built from `path`: it holds tensors as
+    its files store them. Those that an adapter changed were looked at before it was folded in."""
+    if not is_adapter(path):
+        return matches_files(model, path)
+    adapter = read_adapter(path)
+    return matches_files(
+        model, adapter.base, stored_tensors(check_weights(adapter.base)).keys() - changed_tensors(adapter)
+    )
+
+
+def matches_files(model: Any, path: Path, names: Set[str] | None = None) -> bool:
+    """Whether a model just built from `path` holds the files' tensors (of these names) as they are stored, told by some
+    rows of each.
 
     A loader that permutes, joins or scales tensors keeps their names at times; such a model is never swapped.
     """
@@ -188,6 +213,8 @@ def matches_files(model: Any, path: Path) -> bool:
     for file in files:
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.offset_keys():
+                if names is not None and name not in names:
+                    continue
                 stored = tensors.get_slice(name)
                 shape = stored.get_shape()
                 if name not in held or list(held[name].shape) != shape:

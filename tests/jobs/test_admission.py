@@ -252,6 +252,13 @@ def test_layers_and_quantisations_that_would_be_left_out_are_refused(tiny: Check
         look(point).require()
 
 
+def test_rotary_frequencies_of_an_unknown_kind_are_refused_when_planned(tiny: Checkpoint, tmp_path: Path) -> None:
+    point = copy(tiny, tmp_path)
+    edit(point.path / "config.json", rope_parameters={"rope_type": "newer", "rope_theta": 1e4})
+    with pytest.raises(InputError, match="rope_type 'newer' is not known"):
+        look(point).require()
+
+
 def test_another_process_does_not_look_again(tiny: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     point, looks = copy(tiny, tmp_path), []
     look_at = admit_module._look

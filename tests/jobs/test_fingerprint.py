@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from foreshock.jobs import fingerprint
 from foreshock.jobs.adapters import is_adapter
@@ -131,6 +132,10 @@ def test_a_shard_missing_from_the_index_is_named(checkpoint: Path) -> None:
         model_fingerprint(checkpoint)
     shutil.copy(checkpoint / "model-1.safetensors", checkpoint / "model-2.safetensors")
     assert [p.name for p in check_checkpoint(checkpoint)] == ["model-1.safetensors", "model-2.safetensors"]
+    tensors = load_file(checkpoint / "model-2.safetensors")
+    save_file({name: 2 * tensor for name, tensor in tensors.items()}, checkpoint / "model-2.safetensors")
+    with pytest.raises(CheckpointError, match=r"is in model-1\.safetensors and in model-2\.safetensors with other"):
+        check_checkpoint(checkpoint)
 
 
 def test_a_broken_configuration_is_named_with_its_line(checkpoint: Path) -> None:

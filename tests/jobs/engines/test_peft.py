@@ -74,6 +74,22 @@ def test_what_is_served_is_exact_alone_and_after_a_full_model(
 
 
 @pytest.mark.filterwarnings("ignore")  # peft's own
+def test_a_base_whose_experts_are_joined_on_loading_takes_an_adapter_of_other_modules(
+    make_checkpoint: Callable[..., Checkpoint], tmp_path: Path
+) -> None:
+    base = make_checkpoint("qwen3_moe", seed=2)
+    adapter, expected = trained(base, tmp_path, target_modules=["q_proj", "v_proj", "lm_head"])
+    with TransformersEngine(device="cpu", threads=1) as engine:
+        found = []
+        for checkpoint in (adapter, base, adapter):
+            engine.load(checkpoint)
+            found.append(next(iter(engine.score([ScoreRequest(0, IDS, 5)], 1.0))).logprobs)
+        assert engine.swaps == 0
+    assert found[0] == found[2] == pytest.approx(expected, abs=1e-4)
+    assert found[1] != pytest.approx(expected, abs=0.1)
+
+
+@pytest.mark.filterwarnings("ignore")  # peft's own
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_not_is_refused(make_checkpoint: Callable[..., Checkpoint], tmp_path: Path, name: str) -> None:
     adapter, _ = trained(make_checkpoint(seed=2), tmp_path, **REFUSED[name])
