@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foreshock.jobs.safetensors_headers import same_numbers, stored_tensors
+from foreshock.jobs.safetensors_headers import StoredTensor, same_numbers, stored_tensors
 from foreshock.jobs.transformers_config import transformers_config
 
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|embed_in|word_embeddings|tok_embeddings|tokens_embed)\.weight$")
@@ -75,10 +75,24 @@ def read_ties(path: Path, weights: Iterable[Path], config: Mapping[str, Any]) ->
     stored = stored_tensors(files)
     embedding = next(filter(is_embedding, sorted(stored, key=len)), None)
     output = next(filter(is_output, sorted(stored, key=len)), None)
+    if output is None and embedding is not None:
+        output = _by_shape(stored, embedding)
     equal = None
     if embedding is not None and output is not None:
         equal = same_numbers(stored[embedding], stored[output])
     return Ties(flag, embedding, output, equal)
+
+
+def _by_shape(stored: Mapping[str, StoredTensor], embedding: str) -> str | None:
+    """An output layer under a name that is not known (DeepSeek V4's `head.weight`): the one further tensor of the
+    embeddings' shape that is no part of a layer."""
+    shape = stored[embedding].shape
+    found = [
+        name
+        for name, tensor in stored.items()
+        if tensor.shape == shape and name != embedding and not re.search(r"\.\d+\.|embed|wpe|position", name)
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def stated_tie(path: Path, config: Mapping[str, Any]) -> bool:

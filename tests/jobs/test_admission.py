@@ -165,6 +165,18 @@ def test_ties_are_held_against_the_stored_tensors(make_checkpoint: Make, tmp_pat
         look(tied, "vllm").require()
 
 
+def test_an_output_layer_of_another_name_is_told_by_its_shape(tiny: Checkpoint, tmp_path: Path) -> None:
+    point = copy(tiny, tmp_path)
+    file = point.path / "model.safetensors"
+    tensors = load_file(file)
+    head = tensors.pop("lm_head.weight")
+    save_file(tensors | {"head.weight": head}, file, metadata={"format": "pt"})
+    assert [f.found for f in look(point).findings if f.what == "output layer"] == ["its own"]
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(InputError, match="no output layer is stored"):
+        look(point).require()
+
+
 def test_small_files_say_what_a_run_should_know(tiny: Checkpoint, tmp_path: Path) -> None:
     point = copy(tiny, tmp_path)
     template = load_tokenizer(point.path).chat_template
