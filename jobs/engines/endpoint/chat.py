@@ -7,8 +7,6 @@ server would continue another text than the one planned.
 
 from __future__ import annotations
 
-from typing import Any
-
 from foreshock.errors import InputError
 from foreshock.jobs.engines.endpoint.protocol import CHAT, Question, prompt_fields
 from foreshock.jobs.prompts.base import Conversation
@@ -18,6 +16,7 @@ from foreshock.jobs.prompts.tokenizer import Tokenizer, decode, encode_prompt
 
 _BEGUN = "One, two,"
 _COUNT = "Count from one to ten."
+_ASKED = {"role": "user", "content": _COUNT}
 _MARK = "\u2063MESSAGE\u2063"
 
 
@@ -48,15 +47,13 @@ def probe_question(tokenizer: Tokenizer, path: str) -> Question:
     if path != CHAT:
         ids = encode_prompt(tokenizer, f"{_COUNT[:-1]}: {_BEGUN.lower()}") or (0, 1, 2)
         return Question(ids, prompt_fields(ids, None))
-    conversation = Conversation(None, _COUNT, PromptSettings().arguments())
-    header = _header(tokenizer, [{"role": "user", "content": _COUNT}], PromptSettings())
+    header = _header(tokenizer, [_ASKED], PromptSettings())
     if header is None:
         raise InputError(
             "mode chat needs a chat template that begins an assistant's message, and this tokenizer has none",
             fix="use engine.options.mode: completions, or name the tokenizer with checkpoints.tokenizer",
         )
-    ids = encode_prompt(tokenizer, header + _BEGUN)
-    return Question(ids, _continued(tokenizer, conversation, ids), conversation)
+    return _continuing(encode_prompt(tokenizer, header + _BEGUN), _BEGUN)
 
 
 def further_question(tokenizer: Tokenizer, asked: Question, token: int) -> Question | None:
@@ -64,13 +61,16 @@ def further_question(tokenizer: Tokenizer, asked: Question, token: int) -> Quest
     ids = (*asked.ids, token)
     if asked.conversation is None:
         return Question(ids, prompt_fields(ids, None))
-    if encode_prompt(tokenizer, decode(tokenizer, ids)) != ids:
+    header, text = _header(tokenizer, [_ASKED], PromptSettings()), decode(tokenizer, ids)
+    if header is None or not text.startswith(header) or encode_prompt(tokenizer, text) != ids:
         return None
-    return Question(ids, _continued(tokenizer, asked.conversation, ids), asked.conversation)
+    return _continuing(ids, text[len(header) :])
 
 
-def _continued(tokenizer: Tokenizer, conversation: Conversation, ids: tuple[int, ...]) -> dict[str, Any]:
-    return prompt_fields(ids, continued_messages(tokenizer, conversation, ids), conversation.template_args)
+def _continuing(ids: tuple[int, ...], begun: str) -> Question:
+    conversation = Conversation(None, _COUNT, PromptSettings().arguments())
+    messages = [_ASKED, {"role": "assistant", "content": begun}]
+    return Question(ids, prompt_fields(ids, messages, conversation.template_args), conversation)
 
 
 def _header(tokenizer: Tokenizer, messages: list[dict[str, str]], settings: PromptSettings) -> str | None:
