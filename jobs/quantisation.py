@@ -130,6 +130,12 @@ def quantises_weights(stated: Mapping[str, Any]) -> bool:
     return True
 
 
+def states_weights(config: Mapping[str, Any], folder: Path) -> bool:
+    """Whether a model's files say that its weights are quantised."""
+    stated = statement(config, folder)
+    return isinstance(stated, Mapping) and quantises_weights(stated)
+
+
 def _quantises_itself(stated: Mapping[str, Any]) -> bool:
     """Whether plain weights belong to the statement: models that round them in each forward pass, as in training."""
     return stated.get("quantization_mode") == "online" or bool(

@@ -9,6 +9,7 @@ from typing import Any
 from foreshock.jobs.adapter_config import is_set
 from foreshock.jobs.adapters import Adapter
 from foreshock.jobs.fingerprint import check_weights, read_config
+from foreshock.jobs.quantisation import states_weights
 from foreshock.jobs.safetensors_headers import stored_tensors
 from foreshock.jobs.ties import is_embedding, is_output, read_ties
 from foreshock.jobs.weight_files import ADAPTER_CONFIG
@@ -48,7 +49,7 @@ def adapter_problem(adapter: Adapter) -> str | None:
             shown = ", ".join(f"{side}: {rank}" for side, rank in sorted(sides.items()))
             return f"module {module!r} has factors of rank {shown}; its configuration says {expected}"
     config = read_config(adapter.base / "config.json")
-    if not base or config.get("quantization_config"):
+    if not base or states_weights(config, adapter.base):
         return None  # not folded in; the engine that serves it says what it cannot do
     ends = sorted(name for name in changed if is_embedding(name) or is_output(name))
     if ends and read_ties(adapter.base, files, config).tied and not _both(ends):

@@ -23,7 +23,7 @@ from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.engines.rope import rope_switch, unknown_rope
 from foreshock.jobs.fingerprint import check_weights, model_fingerprint, read_config
 from foreshock.jobs.prompts.tokenizer import load_tokenizer, tokenizer_digest
-from foreshock.jobs.quantisation import FIX, quantisation_problem
+from foreshock.jobs.quantisation import FIX, quantisation_problem, states_weights
 from foreshock.jobs.safetensors_headers import stored_tensors
 from foreshock.jobs.spec import Checkpoint
 from foreshock.jobs.stored_layers import layer_problem
@@ -107,7 +107,7 @@ def _look(checkpoint: Checkpoint, engine: str, options: Mapping[str, Any]) -> It
         if isinstance(adapter, Finding):
             yield adapter
             return
-        yield _adapter(adapter)
+        yield _adapter(adapter, engine)
         full = adapter.base
     yield from _rows(checkpoint, full)
     yield from _ties(full)
@@ -195,7 +195,14 @@ def _read(path: Path) -> Adapter | Finding:
         return Finding("refused", "adapter", reason, fix)
 
 
-def _adapter(adapter: Adapter) -> Finding:
+def _adapter(adapter: Adapter, engine: str) -> Finding:
+    if ENGINES.get(engine).folds_adapters and states_weights(read_config(adapter.base / "config.json"), adapter.base):
+        return Finding(
+            "refused",
+            "adapter",
+            f"its base {adapter.base} is quantised, so engine {engine} can add nothing to the stored weights",
+            "name the base in bfloat16 in base_model_name_or_path, or use engine vllm, which serves it unmerged",
+        )
     problem = adapter_problem(adapter)
     if problem is not None:
         return Finding(

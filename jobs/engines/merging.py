@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from foreshock.jobs.adapter_config import MERGE, AdapterError
 from foreshock.jobs.adapters import Adapter
 from foreshock.jobs.fingerprint import check_weights, read_config
+from foreshock.jobs.quantisation import states_weights
 from foreshock.jobs.ties import Ties, is_embedding, is_output, read_ties
 
 _PREFIX = "base_model.model."
@@ -45,7 +46,7 @@ def merged_tensors(adapter: Adapter, dtype: torch.dtype | None = None) -> Iterat
     tensor, for adapter tensors that have no place in the base.
     """
     config = read_config(adapter.base / "config.json")
-    if config.get("quantization_config"):
+    if states_weights(config, adapter.base):
         raise AdapterError(
             f"its base {adapter.base} is quantised, so nothing can be added to the stored weights",
             path=adapter.path,

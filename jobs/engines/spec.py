@@ -46,6 +46,8 @@ class EngineSpec:
     """Names of its options, for an engine whose import takes seconds; else they are its constructor's parameters."""
     preload: tuple[str, ...] = ()
     """Modules that such a process imports besides the worker's own."""
+    folds_adapters: bool = False
+    """It adds a LoRA adapter to its base's weights, which quantised ones do not take."""
     require_model: Callable[[Path, Mapping[str, Any]], None] | None = None
     """Raises InputError for a full model's directory that the engine, with its options, would compute otherwise than
     transformers does."""

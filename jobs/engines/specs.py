@@ -77,6 +77,7 @@ TRANSFORMERS = EngineSpec(
     "Hugging Face transformers in process",
     _transformers,
     halved=("batch_size", "max_batch_tokens"),
+    folds_adapters=True,
     require_model=_transformers_model,
     own_options=("device", "dtype", "batch_size", "max_batch_tokens", "max_logits", "threads"),
     preload=("foreshock.jobs.engines.transformers",),

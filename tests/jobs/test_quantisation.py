@@ -115,6 +115,21 @@ def test_statements_that_do_not_fit_are_refused_with_the_reason(stated: Any, ten
     assert why in str(found)
 
 
+def test_an_adapter_over_quantised_weights_is_refused_by_the_engine_that_folds_it_in(
+    make_checkpoint: Callable[..., Checkpoint], make_adapter: Callable[..., Checkpoint]
+) -> None:
+    base = make_checkpoint(seed=12)
+    config, weights = base.path / "config.json", base.path / "model.safetensors"
+    adapter = make_adapter(base)
+    tensors = {n: t.to(torch.float8_e4m3fn) if "_proj" in n else t for n, t in load_file(weights).items()}
+    scales = {f"{n}_scale_inv": torch.ones(1, 1) for n in tensors if "_proj" in n}
+    save_file(tensors | scales, weights, metadata={"format": "pt"})
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"quantization_config": FP8}))
+    admit(adapter, "vllm", {}).require()
+    with pytest.raises(InputError, match="is quantised, so engine transformers can add nothing"):
+        admit(adapter, "transformers", {}).require()
+
+
 def test_plan_and_load_refuse_for_the_same_reason(make_checkpoint: Callable[..., Checkpoint]) -> None:
     point = make_checkpoint(seed=11)
     config, weights = point.path / "config.json", point.path / "model.safetensors"
