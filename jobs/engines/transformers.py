@@ -36,6 +36,7 @@ from foreshock.jobs.engines.base import (
     never,
 )
 from foreshock.jobs.engines.batching import generation_chunks, length_sorted_chunks
+from foreshock.jobs.engines.causality import require_causal
 from foreshock.jobs.engines.decoding import DecodeMode, Decoder, choose_mode, pad_prompts, require_finite
 from foreshock.jobs.engines.forward import LogitsModel
 from foreshock.jobs.engines.invariance import rows_are_independent
@@ -279,6 +280,7 @@ class TransformersEngine(Closing):
     def _prepare(self, model: LogitsModel) -> None:
         """Find out how this architecture can be batched; a model that cannot be decoded is not kept."""
         try:
+            require_causal(model)
             self._mode = choose_mode(model)
         except ValueError:
             self._release()
