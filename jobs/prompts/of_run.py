@@ -39,7 +39,7 @@ def rendering(settings: WorkerSettings, prompt_format: PromptFormat, tokenizer: 
         "date": f"{own.date:%Y-%m-%d}",
         "opening": layout.opening,
         "closing": layout.closing,
-        "derived_from": layout.source,
+        "derived_from": layout.source + ("; whether the model reasons is not certain" if layout.doubt else ""),
         "answer": layout.answer,
         "stop_tokens": named(prompt_format.stop_token_ids),
         "stop_tokens_in_the_answer": [
