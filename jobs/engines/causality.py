@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from foreshock.jobs.engines.exhausted import is_exhaustion
 from foreshock.jobs.engines.forward import LogitsModel
 from foreshock.jobs.fingerprint import CheckpointError
 
@@ -30,6 +31,10 @@ def require_causal(model: LogitsModel) -> None:
     at = torch.arange(half, device=model.device)
     try:
         first, second = (model.prompt_logits(ids, torch.zeros_like(at), at).float() for ids in (one, other))
+    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError) as error:
+        if is_exhaustion(error):
+            raise
+        return  # a model that cannot be run is refused with its reason where its steps are tried
     finally:
         model.calls = before
     size = float(first.abs().nan_to_num(posinf=0.0).max()) + 1.0
