@@ -95,7 +95,7 @@ def test_a_rare_rate_is_found_where_as_many_attempts_would_not(run: RunLayout, e
     assert found["unread"] == 0
     request = Request((run.root,), run.root)
     assert ANALYSIS.applies(request)
-    assert "process_exit" in ANALYSIS.show(request, ANALYSIS.find(request)).body_html
+    assert "process" in ANALYSIS.show(request, ANALYSIS.find(request)).body_html
 
 
 def test_stopped_resumed_and_extended_equals_uninterrupted(run: RunLayout, engine: ScriptedEngine) -> None:
