@@ -129,12 +129,18 @@ def _lm_eval(path: Path, filter_name: str | None) -> Iterator[Sample]:
                 f"{where}: holds {len(answers)} responses, and lm-eval's one verdict is of them together",
                 fix="run lm-eval with repeats: 1 for a generation task",
             )
-        arguments = row.get("arguments")
-        first: Any = next(iter(arguments.values()), None) if isinstance(arguments, dict) else None
-        prompt = first.get("arg_0") if isinstance(first, dict) else None
-        yield where, {**row, "response": answers[0], "prompt": prompt if isinstance(prompt, str) else None}
+        yield where, {**row, "response": answers[0], "prompt": _lm_eval_prompt(row)}
     if filter_name is not None and filter_name not in filters:
         raise InputError(f"no filter {filter_name!r}; there are: {', '.join(filters)}", path=path)
+
+
+def _lm_eval_prompt(row: dict[str, Any]) -> str | None:
+    """What was sent: arguments are an object of objects, a list of lists before 0.4.3; else the document itself."""
+    arguments = row.get("arguments")
+    first: Any = next(iter(arguments.values()), None) if isinstance(arguments, dict) else arguments
+    while isinstance(first, dict | list) and first:
+        first = first.get("arg_0") if isinstance(first, dict) else first[0]
+    return first if isinstance(first, str) else as_text(row.get("doc"))
 
 
 def _rollouts(path: Path) -> Iterator[Sample]:

@@ -148,8 +148,8 @@ def _tokenizer_fix(folder: Path) -> str:
     return (
         f"if the model was trained with tokenizer.json as it is: copy {folder}/*token*.json and chat_template.jinja "
         'into a folder without config.json, set "tokenizer_class": "TokenizersBackend" in its tokenizer_config.json, '
-        "and name it as checkpoints.tokenizer; if it was trained with that class: "
-        f"AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained(FOLDER) writes a tokenizer.json that says so"
+        "and name that folder as checkpoints.tokenizer; if it was trained with that class, name one that "
+        f"AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained(FOLDER) writes"
     )
 
 

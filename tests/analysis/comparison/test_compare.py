@@ -61,11 +61,11 @@ def test_more_attempts_on_one_side_are_no_difference() -> None:
     """Min prefill falls with attempts, and a mean over 30 is not exchangeable with one of 1."""
     world = next(world for world in WORLDS if world.attempts == (1, 30))
     said = []
-    for number in range(20):
+    for number in range(8):
         rates, prefills = compare_counts(*draw(world, np.random.default_rng([1, number])), [(0.0, 0.0), (1.0, 1.0)])
         assert all(one.thinned for one in (*rates, *prefills))
         said.append(Comparison(rates, prefills, (), 0, 0).differs)
-    assert sum(said) <= 4  # 5% of 20, and three standard errors
+    assert sum(said) <= 2  # before, all 8 differed; by chance 5%
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 0.1), (0.02, 0.05), (0.3, 0.4)])

@@ -77,6 +77,16 @@ def test_a_document_that_lm_eval_logs_once_a_filter_counts_once(tmp_path: Path) 
         read_rows([path], "lm-eval", Mapping(exploit="hacks", checkpoint=1, filter_name="x"))
 
 
+@pytest.mark.parametrize("arguments", [[["q1", {"until": []}]], {"gen_args_0": {"arg_0": "q1", "arg_1": {}}}])
+def test_prompts_of_every_lm_eval_tell_two_tasks_documents_apart(tmp_path: Path, arguments: Any) -> None:
+    row = {"doc_id": 0, "doc": {"q": 1}, "resps": [["a"]], "arguments": arguments, "hacks": 1}
+    first = lines(tmp_path / "samples_one_2026.jsonl", [row])
+    for other in (json.loads(json.dumps(row).replace("q1", "q2")), row | {"arguments": None}):
+        second = lines(tmp_path / "samples_two_2026.jsonl", [other])
+        with pytest.raises(InputError, match="task '0' has another prompt"):
+            read_rows([first, second], "lm-eval", Mapping(exploit="hacks", checkpoint=1))
+
+
 TRAINERS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "verl": ({"input": "q", "output": "a", "gts": "1", "score": 1.0, "step": 5}, {"exploit": "score", "task": "input"}),
     "TRL": (
