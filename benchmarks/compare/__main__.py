@@ -1,7 +1,7 @@
 """Two runs drawn independently from the same rates, compared as `foreshock compare` does: python -m benchmarks.compare
 
 Each world draws every task's rates once and both runs' attempts from them. Printed: the share of worlds of which the
-first line says "no difference", with its Monte-Carlo standard error.
+first line says "no difference", with the exact 95% interval of that many worlds.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy.special import expit
+from scipy.stats import binomtest
 
 from foreshock.analysis.comparison.compare import Comparison, compare_counts
 
@@ -72,18 +73,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
     parser.add_argument("--worlds", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=2026)
+    parser.add_argument("--only", default="", help="part of a row's name")
     options = parser.parse_args()
-    print("| runs | tests | pairs of runs | no difference | s.e. |\n|---|---|---|---|---|")
+    print("| runs | tests | pairs of runs | no difference | 95% interval |\n|---|---|---|---|---|")
     for place, world in enumerate(WORLDS):
+        if options.only not in world.name:
+            continue
         same, tests = 0, 0
         for number in range(options.worlds):
             a, b = draw(world, np.random.default_rng([options.seed, place, number]))
             rates, prefills = compare_counts(a, b, [(float(step), float(step)) for step in range(world.checkpoints)])
             same += not Comparison(rates, prefills, (), 0, 0).differs
             tests = len(rates) + len(prefills)
-        share = same / options.worlds
-        error = np.sqrt(share * (1 - share) / options.worlds)
-        print(f"| {world.name} | {tests} | {options.worlds:,} | {share:.1%} | {error:.1%} |", flush=True)
+        low, high = binomtest(same, options.worlds).proportion_ci(method="exact")
+        share = f"{same / options.worlds:.1%} | {low:.1%} to {high:.1%}"
+        print(f"| {world.name} | {tests} | {options.worlds:,} | {share} |", flush=True)
 
 
 if __name__ == "__main__":
