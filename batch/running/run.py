@@ -226,8 +226,8 @@ def _carry_out(
 ) -> RunResult:
     """See `run` and `resume`; `before` is the status so far of a run that a job finishes."""
     with alone_here(layout, site), recorded_status(layout) as status:
-        sweep_temporaries(layout.root)
-        sweep_temporaries(layout.root / "packs")
+        for folder in (layout.root, layout.root / "packs", layout.progress, layout.admission, layout.root / "ran"):
+            sweep_temporaries(folder)
         with hooks.display(f"sweep {layout.name}") as on_snapshot:
             execution = execute(layout, plan, site, on_snapshot)
         if before is not None and not (execution.submitted or execution.missing):
