@@ -115,7 +115,7 @@ def _fine_tune(phase: Phase, layout: ResultsLayout) -> _Builder:
 
     def write(folder: Path, recipe: Recipe, report: TrainProgress) -> None:
         from foreshock.batch.demo.training import train
-        from foreshock.jobs.engines.library import AutoModelForCausalLM, AutoTokenizer
+        from foreshock.jobs.engines.model_classes import AutoModelForCausalLM, AutoTokenizer
 
         start = _base_checkpoint(layout, recipe)
         tokenizer = AutoTokenizer.from_pretrained(start)

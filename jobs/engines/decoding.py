@@ -23,7 +23,7 @@ import torch
 from foreshock.jobs.engines.base import NOT_FINITE, FinishReason, GenerationRequest
 from foreshock.jobs.engines.exhausted import is_exhaustion
 from foreshock.jobs.engines.forward import MIN_ROWS, LogitsModel
-from foreshock.jobs.engines.library import DynamicCache
+from foreshock.jobs.engines.model_classes import DynamicCache
 from foreshock.jobs.engines.ragged_cache import RaggedCache, decode_mask
 from foreshock.jobs.engines.rope import LONGROPE, recomputes_at_switch
 from foreshock.jobs.engines.sampling import UniformStreams, pick_tokens

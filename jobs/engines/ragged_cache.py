@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from foreshock.jobs.engines.library import Cache, CacheLayerMixin
+from foreshock.jobs.engines.model_classes import Cache, CacheLayerMixin
 
 
 class RaggedLayer(CacheLayerMixin):

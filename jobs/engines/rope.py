@@ -99,7 +99,7 @@ def forget_lengths(model: Any, device: torch.device) -> None:
 
 def recomputes_at_switch(model: Any) -> bool:
     """Whether the model's own `generate` reads everything anew when a row passes the switch (Phi-3 and its kin)."""
-    from foreshock.jobs.engines.library import GenerationMixin
+    from foreshock.jobs.engines.model_classes import GenerationMixin
 
     own = type(model).prepare_inputs_for_generation is not GenerationMixin.prepare_inputs_for_generation
     return own and hasattr(model.config, "original_max_position_embeddings")
