@@ -23,8 +23,8 @@ from foreshock.errors import ForeshockError
 from foreshock.jobs.adapters import AdapterError, base_of, is_adapter, read_adapter
 from foreshock.jobs.engines.exhausted import is_exhaustion
 from foreshock.jobs.engines.known_quantisation import require_known_quantisation
-from foreshock.jobs.engines.model_classes import AutoModelForCausalLM
 from foreshock.jobs.engines.merging import changed_tensors, merged_tensors
+from foreshock.jobs.engines.model_classes import AutoModelForCausalLM
 from foreshock.jobs.fingerprint import CheckpointError, check_weights, read_config
 from foreshock.jobs.quantisation import FIX, quantisation_problem
 from foreshock.jobs.quiet_bars import no_library_bars
