@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from foreshock.batch.config import Cluster, RunConfig
 from foreshock.batch.planning.admission import admit_checkpoints, admit_further, remembered_of
@@ -23,12 +22,13 @@ from foreshock.batch.running.execute import missing_specs
 from foreshock.batch.running.run import RunHooks, finish
 from foreshock.batch.site import Site, resolve_site
 from foreshock.batch.status.watched import WatchLock
-from foreshock.batch.watch.deliver import deliver_pending, post, run_command
+from foreshock.batch.watch.changes import tell_changes
 from foreshock.batch.watch.estimate import look_ahead, new_alarms
 from foreshock.batch.watch.grow import begin, grow
 from foreshock.batch.watch.options import WatchOptions
-from foreshock.batch.watch.ready import Look, Readiness, Settling, signature
-from foreshock.batch.watch.state import Alarm, SeenCheckpoint, WatchState
+from foreshock.batch.watch.ready import Look, Readiness, Settling
+from foreshock.batch.watch.state import SeenCheckpoint, WatchState
+from foreshock.batch.watch.telling import Events, Tell, deliver, sentence
 from foreshock.batch.watch.work import Work, work_on
 from foreshock.errors import ForeshockError, InputError, StopRequestedError
 from foreshock.jobs.records.checkpoint_names import FINAL, checkpoint_order, result_name
@@ -38,9 +38,6 @@ from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.spec import Checkpoint, JobSpec
 
 _LONGEST_RETRY_S = 3600.0
-
-
-Tell = Callable[[dict[str, Any]], None]
 
 
 @dataclass
@@ -65,14 +62,15 @@ class Watcher:
     waiting: bool = False
     site: Site = field(init=False)
     _settling: Settling = field(init=False)
+    _events: Events = field(init=False)
     _started: datetime = field(default_factory=lambda: datetime.now(UTC))
-    _said: dict[str, str] = field(default_factory=dict)
     _whole: set[Checkpoint] = field(default_factory=set)
     _lock: WatchLock | None = None
     _retry: dict[Checkpoint, tuple[float, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._settling = Settling(self.options.settle_s)
+        self._events = Events(self.tell)
         self.site = resolve_site(self.config)
         if self.config.adaptive.enabled:
             raise InputError(
@@ -114,7 +112,7 @@ class Watcher:
                 self._lock = None
 
     def _hold(self) -> None:
-        lock = WatchLock(self.layout, say=lambda text: self._say("lock", text))
+        lock = WatchLock(self.layout, say=lambda text: self._events.say("lock", text))
         lock.acquire()
         self._lock = lock
 
@@ -155,8 +153,10 @@ class Watcher:
         settling = self._look()
         if self.plan is None or self.state is None:
             return settling
-        self._deliver(self.state)  # what an earlier step or start still owes
-        self._check_changes(self.state)
+        deliver(
+            self.state, self.layout, self.options, self._events, self.sleep
+        )  # what an earlier step or start still owes
+        tell_changes(self.layout, self.plan, self._watched(self.plan), self.state, self._events)
         self._evaluate(self.plan)
         self._estimate(self.plan, self.state)
         return settling
@@ -200,10 +200,10 @@ class Watcher:
         name, reason = checkpoint.name, look.reason or "still changing"
         if look.state is Readiness.INCOMPLETE and look.rested:
             self.unusable.add(name)
-            self._say_once("unusable", name, f"{name}: cannot be evaluated, and nothing of it changes: {reason}")
+            self._events.say_once("unusable", name, f"{name}: cannot be evaluated, and nothing of it changes: {reason}")
         else:
             self.unusable.discard(name)
-            self._say_once("waiting", name, f"{name}: not whole yet: {reason}")
+            self._events.say_once("waiting", name, f"{name}: not whole yet: {reason}")
 
     def _watched(self, plan: PlanFile) -> list[Checkpoint]:
         """Planned checkpoints of the training run, in order; a donor may bear the name of one and is none of them."""
@@ -215,10 +215,10 @@ class Watcher:
         try:
             found = find_checkpoints(self.config.checkpoints)
         except NoCheckpointYetError as error:
-            self._say_once("waiting", "", f"no checkpoint yet: {error}".split("\n")[0])
+            self._events.say_once("waiting", "", f"no checkpoint yet: {error}".split("\n")[0])
             return []
         for note in found.notes:
-            self._say_once("passed_over", "", note)
+            self._events.say_once("passed_over", "", note)
         return [c for c in found.checkpoints if is_selected(c, self.config.checkpoints.steps)]
 
     def _add(self, checkpoint: Checkpoint, seen: str) -> None:
@@ -232,7 +232,7 @@ class Watcher:
                 admit_further(self.config, self.plan, facts, remembered)
         except (ForeshockError, OSError, ValueError) as error:
             self.unusable.add(checkpoint.name)
-            self._say_once("unusable", checkpoint.name, f"{checkpoint.name}: cannot be evaluated: {error}")
+            self._events.say_once("unusable", checkpoint.name, f"{checkpoint.name}: cannot be evaluated: {error}")
             return
         self.unusable.discard(checkpoint.name)
         if self.plan is None or self.state is None:
@@ -240,47 +240,15 @@ class Watcher:
                 self.config, self.site, [checkpoint], self.command, self.layout.root
             )
             self._hold()
-            self._say("run", f"run directory: {self.layout.root}", run_dir=str(self.layout.root))
+            self._events.say("run", f"run directory: {self.layout.root}", run_dir=str(self.layout.root))
         else:
             self.plan = grow(self.layout, self.plan, self.config, checkpoint)
         self.state.checkpoints[checkpoint.name] = SeenCheckpoint(seen)
         self.state.write(self.layout)
         rows = sum(spec.n_rows for spec in self.plan.specs if spec.checkpoint == checkpoint)
-        self._say("planned", f"{checkpoint.name}: whole, {rows} rows to do", checkpoint=checkpoint.name, rows=rows)
-
-    def _check_changes(self, state: WatchState) -> None:
-        """Say when a planned checkpoint is not any more what it was; its rows stay those of the planned weights."""
-        assert self.plan is not None
-        specs = {spec.checkpoint: spec for spec in self.plan.specs}
-        for checkpoint in self._watched(self.plan):
-            spec = specs[checkpoint]
-            seen = state.checkpoints.setdefault(checkpoint.name, SeenCheckpoint(""))
-            now = signature(checkpoint.path)
-            if now == seen.signature:
-                continue
-            if not checkpoint.path.is_dir():
-                self._say_once("gone", checkpoint.name, f"{checkpoint.name}: deleted; what is evaluated of it stays")
-                continue
-            try:
-                facts = model_facts(self.plan.settings, checkpoint)
-            except (ForeshockError, OSError, ValueError) as error:
-                self._say_once("changing", checkpoint.name, f"{checkpoint.name}: being changed: {error}")
-                continue
-            if (facts.fingerprint, facts.template_sha256) == (spec.model_fingerprint, spec.template_sha256):
-                state.checkpoints[checkpoint.name] = SeenCheckpoint(now)
-                state.write(self.layout)
-            elif seen.changed != facts.fingerprint:
-                seen.changed = facts.fingerprint
-                state.write(self.layout)
-                self._say(
-                    "changed",
-                    f"{checkpoint.name}: changed since it was planned (fingerprint {facts.fingerprint[:12]}, planned "
-                    f"{spec.model_fingerprint[:12]}); its rows stay those of the earlier weights, and nothing more of "
-                    "it is evaluated. Restore it, or evaluate the new weights in another run",
-                    checkpoint=checkpoint.name,
-                    fingerprint=facts.fingerprint,
-                    planned=spec.model_fingerprint,
-                )
+        self._events.say(
+            "planned", f"{checkpoint.name}: whole, {rows} rows to do", checkpoint=checkpoint.name, rows=rows
+        )
 
     # Evaluating
 
@@ -327,7 +295,7 @@ class Watcher:
             self._whole.add(checkpoint)
             self._retry.pop(checkpoint, None)
             if checkpoint.run == self.config.checkpoints.run_name and checkpoint.name not in counted:
-                self._say("evaluated", f"{checkpoint.name}: evaluated", checkpoint=checkpoint.name)
+                self._events.say("evaluated", f"{checkpoint.name}: evaluated", checkpoint=checkpoint.name)
 
     def _note_failures(self, work: Work) -> None:
         """Failed checkpoints are tried again after a pause that doubles, an hour at most."""
@@ -339,12 +307,12 @@ class Watcher:
             pause = min(self.options.poll_s * 2**times, _LONGEST_RETRY_S)
             self._retry[checkpoint] = (time.monotonic() + pause, times)
             name, n = checkpoint.name, sum(1 for spec in work.missing if spec.checkpoint == checkpoint)
-            self._say("failed", f"{name}: {n} shards missing: {why}", checkpoint=name)
+            self._events.say("failed", f"{name}: {n} shards missing: {why}", checkpoint=name)
 
     def _say_waiting(self, work: Work) -> None:
         names = sorted({s.checkpoint.name for s in work.missing if s.key() in work.waiting}, key=checkpoint_order)
         if names:
-            self._say_once("queued", "", f"in the queue or running: {', '.join(names)}")
+            self._events.say_once("queued", "", f"in the queue or running: {', '.join(names)}")
 
     # Estimating
 
@@ -366,11 +334,11 @@ class Watcher:
             try:
                 state.outlook = look_ahead(self.layout, self.config, done, options.threshold, options.horizon)
             except InputError as error:
-                self._say_once("no_estimate", "", f"no estimate yet: {error}")
+                self._events.say_once("no_estimate", "", f"no estimate yet: {error}")
                 return
             state.write(self.layout)
             for row in state.outlook.types:
-                self._say("estimate", _sentence(row, options.threshold), **row)
+                self._events.say("estimate", sentence(row, options.threshold), **row)
         self._raise_alarms(state)
         if fresh and options.report and self.config.execution.cluster is not Cluster.SLURM:
             self._report()  # on a cluster the job after the arrays writes it
@@ -395,58 +363,13 @@ class Watcher:
         state.write(self.layout)  # before anybody is told: told twice is possible, raised twice is not
         self.alarmed = True
         for alarm in alarms:
-            self._say("alarm", f"ALARM: {alarm.message}", id=alarm.id, **alarm.facts)
-        self._deliver(state)
+            self._events.say("alarm", f"ALARM: {alarm.message}", id=alarm.id, **alarm.facts)
+        deliver(state, self.layout, self.options, self._events, self.sleep)
 
     def _report(self) -> None:
         try:
             finish(self.layout, self.config, self.hooks, None)
         except InputError as error:
-            self._say_once("no_report", "", f"no report: {error}")
+            self._events.say_once("no_report", "", f"no report: {error}")
             return
-        self._say("report", f"report: {self.layout.report}", path=str(self.layout.report))
-
-    # Telling
-
-    def _deliver(self, state: WatchState) -> None:
-        ways: dict[str, Callable[[dict[str, Any]], None]] = {}
-        webhook, on_alarm = self.options.webhook, self.options.on_alarm
-        if webhook:
-            ways["webhook"] = lambda payload: post(webhook, payload, self.sleep)
-        if on_alarm:
-            ways["command"] = lambda payload: run_command(on_alarm, payload)
-        for alarm, way, problem in deliver_pending(state, ways):
-            state.write(self.layout)
-            if problem is None:
-                self._say("delivered", f"alarm {alarm.id} delivered by {way}", id=alarm.id, by=way)
-            else:
-                left = _next_try(alarm, way)
-                self._say("undelivered", f"alarm {alarm.id} not delivered ({left}): {problem}", id=alarm.id, by=way)
-
-    def _say(self, event: str, message: str, **facts: Any) -> None:
-        when = datetime.now(UTC).isoformat(timespec="seconds")
-        self.tell({"event": event, "time": when, "message": message} | facts)
-
-    def _say_once(self, event: str, subject: str, message: str) -> None:
-        """Say it unless it was the last thing said about this."""
-        key = f"{event}/{subject}"
-        if self._said.get(key) != message:
-            self._said[key] = message
-            self._say(event, message, **({"checkpoint": subject} if subject else {}))
-
-
-def _next_try(alarm: Alarm, way: str) -> str:
-    if way not in alarm.pending:
-        return "given up after a week of tries"
-    return f"next try from {datetime.fromtimestamp(alarm.failed[way].next, UTC):%H:%M:%S} UTC on"
-
-
-def _sentence(row: dict[str, Any], threshold: float) -> str:
-    rate = "rate unknown"
-    if row["rate"] is not None:
-        low, high = row["lower95"] or 0.0, row["upper95"] or 1.0
-        rate = f"rate {row['rate']:.2g} ({low:.2g} to {high:.2g}) at step {row['checkpoint']}"
-    change = row.get("trace_change")
-    traces = "" if change is None else f"; whole exploit traces {change:+.1f} nats since the first checkpoint"
-    ahead = f"above {threshold:.0%} by step {row['horizon']:g}: {row['p_exceed']:.0%}"
-    return f"{row['exploit_type']}: {rate}; {ahead}{traces}"
+        self._events.say("report", f"report: {self.layout.report}", path=str(self.layout.report))

@@ -1,0 +1,71 @@
+"""What a watch tells of itself: events, once or each time, and alarms by the ways that were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from foreshock.batch.watch.deliver import deliver_pending, post, run_command
+from foreshock.batch.watch.options import WatchOptions
+from foreshock.batch.watch.state import Alarm, WatchState
+from foreshock.jobs.records.layout import RunLayout
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+class Events:
+    """Hands every event to `tell`: a dict with `event`, `time` and `message`, and the event's own facts."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+        self._said: dict[str, str] = {}
+
+    def say(self, event: str, message: str, **facts: Any) -> None:
+        """Tell it."""
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        self._tell({"event": event, "time": when, "message": message} | facts)
+
+    def say_once(self, event: str, subject: str, message: str) -> None:
+        """Tell it unless it was the last thing said about this."""
+        key = f"{event}/{subject}"
+        if self._said.get(key) != message:
+            self._said[key] = message
+            self.say(event, message, **({"checkpoint": subject} if subject else {}))
+
+
+def deliver(
+    state: WatchState, layout: RunLayout, options: WatchOptions, events: Events, sleep: Callable[[float], None]
+) -> None:
+    """Try what is due of the alarms' deliveries; each outcome is on disk before the next is tried."""
+    ways: dict[str, Callable[[dict[str, Any]], None]] = {}
+    webhook, on_alarm = options.webhook, options.on_alarm
+    if webhook:
+        ways["webhook"] = lambda payload: post(webhook, payload, sleep)
+    if on_alarm:
+        ways["command"] = lambda payload: run_command(on_alarm, payload)
+    for alarm, way, problem in deliver_pending(state, ways):
+        state.write(layout)
+        if problem is None:
+            events.say("delivered", f"alarm {alarm.id} delivered by {way}", id=alarm.id, by=way)
+        else:
+            left = _next_try(alarm, way)
+            events.say("undelivered", f"alarm {alarm.id} not delivered ({left}): {problem}", id=alarm.id, by=way)
+
+
+def _next_try(alarm: Alarm, way: str) -> str:
+    if way not in alarm.pending:
+        return "given up after a week of tries"
+    return f"next try from {datetime.fromtimestamp(alarm.failed[way].next, UTC):%H:%M:%S} UTC on"
+
+
+def sentence(row: dict[str, Any], threshold: float) -> str:
+    """An exploit type's estimate in words."""
+    rate = "rate unknown"
+    if row["rate"] is not None:
+        low, high = row["lower95"] or 0.0, row["upper95"] or 1.0
+        rate = f"rate {row['rate']:.2g} ({low:.2g} to {high:.2g}) at step {row['checkpoint']}"
+    change = row.get("trace_change")
+    traces = "" if change is None else f"; whole exploit traces {change:+.1f} nats since the first checkpoint"
+    ahead = f"above {threshold:.0%} by step {row['horizon']:g}: {row['p_exceed']:.0%}"
+    return f"{row['exploit_type']}: {rate}; {ahead}{traces}"
