@@ -69,6 +69,7 @@ def build(
     import os
 
     from foreshock.containers import build as building
+    from foreshock.containers.build_plan import BuildRequest
     from foreshock.containers.engines import Engine, ImageKind, look
     from foreshock.containers.errors import ImageError
     from foreshock.containers.pins import Variant, read_pins
@@ -93,7 +94,7 @@ def build(
     if wanted is ImageKind.SIF and Path(name).exists() and not force:
         raise ImageError(f"{name} exists; choose another --output or replace it with --force")
     checkout = building.find_source(source)
-    request = building.BuildRequest(
+    request = BuildRequest(
         variant=chosen,
         kind=wanted,
         engine=using,

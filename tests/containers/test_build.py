@@ -10,15 +10,9 @@ from pathlib import Path
 import pytest
 
 from foreshock.containers import build as building
-from foreshock.containers.build import (
-    BuildRequest,
-    Step,
-    clean_environment,
-    plan,
-    run_plan,
-    source_date_epoch,
-    stage_context,
-)
+from foreshock.containers import build_plan
+from foreshock.containers.build import clean_environment, run_plan, source_date_epoch, stage_context
+from foreshock.containers.build_plan import BuildRequest, Step, check_request, plan
 from foreshock.containers.engines import Engine, ImageKind, Machine
 from foreshock.containers.errors import ImageError, explain
 from foreshock.containers.launch import Flavour
@@ -155,23 +149,23 @@ def test_refusals_come_before_the_work_and_name_the_next_step(tmp_path: Path, mo
         "is not a checkout of djinn; run containers/ci/djinn.sh": request(djinn=empty),
         "--pip-config /nowhere does not exist": request(pip_config=Path("/nowhere")),
     }
-    monkeypatch.setattr(building, "NEEDED_BYTES", {Variant.CPU: 0, Variant.GPU: 10**18})
+    monkeypatch.setattr(build_plan, "NEEDED_BYTES", {Variant.CPU: 0, Variant.GPU: 10**18})
     for message, wrong in refused.items():
         with pytest.raises(ImageError) as caught:
-            building.check_request(wrong, MACHINE, tmp_path)
+            check_request(wrong, MACHINE, tmp_path)
         assert message in str(caught.value)
     with pytest.raises(ImageError, match=r"GB free at .*, a gpu image needs 1000000000 GB .*set TMPDIR"):
-        building.check_request(request(variant=Variant.GPU), MACHINE, tmp_path)
+        check_request(request(variant=Variant.GPU), MACHINE, tmp_path)
 
 
 def test_missing_subordinate_ids_are_told_before_an_unprivileged_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(building, "NEEDED_BYTES", {Variant.CPU: 0, Variant.GPU: 0})
+    monkeypatch.setattr(build_plan, "NEEDED_BYTES", {Variant.CPU: 0, Variant.GPU: 0})
     poor = replace(MACHINE, has_subordinate_ids=False)
     wanted = request(kind=ImageKind.SIF, engine=Engine.APPTAINER)
-    assert "usermod --add-subuids" in building.check_request(wanted, poor, tmp_path)[0]
-    assert building.check_request(wanted, replace(poor, is_root=True), tmp_path) == []
+    assert "usermod --add-subuids" in check_request(wanted, poor, tmp_path)[0]
+    assert check_request(wanted, replace(poor, is_root=True), tmp_path) == []
 
 
 # Real last lines of the builders, found by making each failure happen or in their public trackers.
