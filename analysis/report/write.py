@@ -13,11 +13,9 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
 
@@ -26,13 +24,13 @@ from foreshock.analysis.figures import SavedFigure
 from foreshock.analysis.figures.answer import answer_figure
 from foreshock.analysis.figures.palette import RunLooks
 from foreshock.analysis.figures.runs import overview_figure, overview_table
-from foreshock.analysis.figures.save import VALUES, inline_svg, natural_width, value_markup, with_values
-from foreshock.analysis.page.links import linked_words, sample_href, sample_link
+from foreshock.analysis.page.links import sample_link
 from foreshock.analysis.page.sections import Part, ReportTable, Section, bullets, html_table, paragraph
 from foreshock.analysis.report.answer import Answer, answer
 from foreshock.analysis.report.gather import ReportOptions, RunFindings, gather, run_labels
 from foreshock.analysis.report.narrative import Sentence, cards, sentences
 from foreshock.analysis.report.outlook import Forecast, Outlook, find_forecast, outlooks
+from foreshock.analysis.report.rendering import environment
 from foreshock.analysis.report.runs_section import runs_section
 from foreshock.analysis.report.samples_section import samples_section
 from foreshock.analysis.report.survival_text import waiting_notes, waiting_rows
@@ -42,9 +40,6 @@ from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
 
 _HERE = Path(__file__).parent
-_EMBED_BYTES = 1 << 20
-_WIDE = 560.0
-"""Points beyond which a figure is not set beside another."""
 BEHAVIOUR = "checkpoints"
 """The anchor of the section on the checkpoints' behaviour."""
 _OWN_ANCHORS = (
@@ -130,7 +125,7 @@ def render_report(
     )
     sections = _sections(runs, extra_sections, options, rates, looks)
     script = (_HERE / "report.js").read_text()
-    page = _environment(looks).get_template("template.html.j2").render(
+    page = environment(looks).get_template("template.html.j2").render(
         title=options.title,
         labels=[run.label for run in runs],
         answers=answers,
@@ -224,53 +219,6 @@ def _linked(sentence: Sentence) -> Markup:
     """A sentence, with links to the samples that it counts."""
     links = Markup(", ").join(sample_link(where, name) for name, where in sentence.links)
     return Markup("{} <small>Samples: {}</small>").format(sentence.text, links) if links else escape(sentence.text)
-
-
-def _environment(looks: RunLooks) -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    numbers = count()
-    environment.filters["svg"] = lambda figure: _svg(figure, f"f{next(numbers)}", looks)
-    environment.filters["is_wide"] = _is_wide
-    environment.filters["csv_link"] = _csv_link
-    environment.filters["html_table"] = html_table
-    environment.filters["sample_href"] = sample_href
-    environment.filters["linked_words"] = linked_words
-    environment.filters["body"] = Markup
-    return environment
-
-
-def _is_wide(figure: SavedFigure) -> bool:
-    """Whether a figure needs a row for itself."""
-    return natural_width(figure.svg.read_text()) > _WIDE
-
-
-def _svg(figure: SavedFigure, prefix: str, looks: RunLooks) -> Markup:
-    """A figure's drawing as part of the page, its values linked to their samples."""
-    drawn = figure.svg.read_text()
-    bare = drawn[: drawn.index(VALUES)] + "</svg>" if VALUES in drawn else drawn
-    marks = []
-    for value in figure.values:
-        where = dict(value.where)
-        if where:
-            where["run"] = looks.name(where["run"])
-        marks.append(value_markup(value, sample_href(where) if where else None))
-    # matplotlib escapes the texts it draws, and what is laid on top is escaped here.
-    return Markup(inline_svg(with_values(bare, marks), prefix, f"{figure.title}. {figure.caption}"))
-
-
-def _csv_link(path: Path) -> Markup:
-    """A download link that carries the file, or its path where the file is large."""
-    size = path.stat().st_size
-    if size > _EMBED_BYTES:
-        return Markup("<span>{} ({:.0f} MB, beside the run)</span>").format(path.name, size / 1e6)
-    data = base64.b64encode(path.read_bytes()).decode()
-    return Markup('<a download="{}" href="data:text/csv;base64,{}">{}</a>').format(path.name, data, path.name)
 
 
 def check_anchors(sections: Sequence[Section]) -> None:
