@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foreshock.jobs.records.exploit_types import INTENTIONAL, IntentionalTypes
+from foreshock.jobs.records.layout import RunLayout
 
 if TYPE_CHECKING:
     from foreshock.analysis.figures.palette import RunLooks
@@ -33,9 +34,10 @@ class Request:
     conditioned: bool = True
     intentional: IntentionalTypes = INTENTIONAL
 
-    def names(self) -> dict[str, str]:
-        """Labels by the runs' own names, where there are labels."""
-        return dict(zip((path.name for path in self.runs), self.labels or (), strict=False))
+    def named(self) -> list[tuple[Path, str]]:
+        """Each run and how it is called: its label, else its own name."""
+        labels = self.labels or tuple(RunLayout(run).name for run in self.runs)
+        return list(zip(self.runs, labels, strict=True))
 
     def looks(self) -> RunLooks:
         """The runs' colours and order in every figure."""

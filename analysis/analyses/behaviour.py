@@ -18,8 +18,8 @@ def _applies(request: Request) -> bool:
 def _find(request: Request) -> Section:
     from foreshock.analysis.report.behaviour_section import behaviour_section
 
-    planned = [run for run in request.runs if RunLayout(run).plan.is_file()]
-    return behaviour_section([RunLayout(run) for run in planned], request.folder, request.names())
+    runs = [(RunLayout(run), label) for run, label in request.named()]
+    return behaviour_section([(run, label) for run, label in runs if run.plan.is_file()], request.folder)
 
 
 def _show(_: Request, section: Section) -> Section:

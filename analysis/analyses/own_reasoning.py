@@ -5,35 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from foreshock.analysis.analyses.analysis import Analysis, Request
-from foreshock.jobs.records.layout import RunLayout, checkpoint_files
+from foreshock.analysis.analyses.per_run import any_run_has, table_of_runs
+from foreshock.jobs.records.layout import RunLayout
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from foreshock.analysis.page.sections import Section
 
-_FOLDERS = ("continue", "answer")
+
+def _folders(run: RunLayout) -> tuple[Path, ...]:
+    return (run.own_reasoning / "continue", run.own_reasoning / "answer")
 
 
 def _applies(request: Request) -> bool:
-    return any(checkpoint_files(RunLayout(run).own_reasoning / then) for run in request.runs for then in _FOLDERS)
+    return any_run_has(request, _folders)
 
 
 def _find(request: Request) -> pd.DataFrame:
-    import pandas as pd
+    from foreshock.analysis.own_reasoning.rates import load_own_reasoning, summarise
 
-    from foreshock.analysis.own_reasoning.rates import has_own_reasoning, load_own_reasoning, summarise
-    from foreshock.analysis.tables.load import run_name
-
-    names = request.names()
-    tables = []
-    for run in request.runs:
-        if has_own_reasoning(run):
-            name = run_name(run)
-            table = summarise(load_own_reasoning(run))
-            table.insert(0, "run", names.get(name, name))
-            tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+    return table_of_runs(request, _folders, lambda run: summarise(load_own_reasoning(run)))
 
 
 def _show(request: Request, table: pd.DataFrame) -> Section:

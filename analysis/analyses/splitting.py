@@ -5,33 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from foreshock.analysis.analyses.analysis import Analysis, Request
-from foreshock.jobs.records.layout import RunLayout, checkpoint_files
+from foreshock.analysis.analyses.per_run import any_run_has, table_of_runs
+from foreshock.jobs.records.layout import RunLayout
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from foreshock.analysis.page.sections import Section
 
 
+def _folders(run: RunLayout) -> tuple[Path]:
+    return (run.splitting,)
+
+
 def _applies(request: Request) -> bool:
-    return any(checkpoint_files(RunLayout(run).splitting) for run in request.runs)
+    return any_run_has(request, _folders)
 
 
 def _find(request: Request) -> pd.DataFrame:
-    import pandas as pd
+    from foreshock.analysis.splitting.of_runs import splitting_table
 
-    from foreshock.analysis.splitting.of_runs import has_splitting, splitting_table
-    from foreshock.analysis.tables.load import run_name
-
-    names = request.names()
-    tables = []
-    for run in request.runs:
-        if has_splitting(run):
-            name = run_name(run)
-            table = splitting_table(run, request.donor_run, request.conditioned)
-            table.insert(0, "run", names.get(name, name))
-            tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+    return table_of_runs(request, _folders, lambda run: splitting_table(run, request.donor_run, request.conditioned))
 
 
 def _show(request: Request, table: pd.DataFrame) -> Section:

@@ -34,11 +34,6 @@ class Rate(NamedTuple):
     upper95: float
 
 
-def has_own_reasoning(run_dir: Path) -> bool:
-    """Whether a run holds continuations of its own reasoning."""
-    return any(checkpoint_files(RunLayout(run_dir).own_reasoning / then) for then in THEN)
-
-
 def load_own_reasoning(run_dir: Path) -> pd.DataFrame:
     """One row a continuation: then, checkpoint (infinity for `final`), exploit_type, task_id, own_attempt_idx,
     own_exploit_success, fraction, exploit_success (None where unread), failed. Raises InputError for a run without any,

@@ -21,14 +21,14 @@ from foreshock.jobs.records.marks import MEASURES
 from foreshock.jobs.records.planfile import PlanFile
 
 
-def behaviour_section(runs: Sequence[RunLayout], folder: Path, names: Mapping[str, str]) -> Section:
-    """Write behaviour.csv into `folder` and describe it, with everything that must be known before any rate."""
+def behaviour_section(runs: Sequence[tuple[RunLayout, str]], folder: Path) -> Section:
+    """Write behaviour.csv of runs and their labels into `folder` and describe it, with everything that must be known
+    before any rate."""
     rows: list[dict[str, Any]] = []
     where: list[dict[str, str]] = []
     warnings: list[str] = []
     notes: list[str] = []
-    for layout in runs:
-        label = names.get(layout.name, layout.name)
+    for layout, label in runs:
         prefix = f"{label}: " if len(runs) > 1 else ""
         plan = PlanFile.read(layout)
         record = plan.extra.get("admission") or {}

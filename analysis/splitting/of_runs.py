@@ -27,11 +27,6 @@ _ESTIMATED = ("rate", "standard_error", "lower95", "upper95")
 _NEEDED = ("exploit_type", "repeat", "rate", "particles", "levels", "survivors", "output_tokens", "recipe")
 
 
-def has_splitting(run_dir: Path) -> bool:
-    """Whether a run holds repeats of splitting."""
-    return bool(checkpoint_files(RunLayout(run_dir).splitting))
-
-
 def splitting_table(run_dir: Path, donor_run: Path | None = None, conditioned: bool = True) -> pd.DataFrame:
     """One line a checkpoint (infinity for `final`) and exploit type.
 
