@@ -25,7 +25,8 @@ _ELIDED = re.compile(
 )
 """A comment that stands for code that the reader knows."""
 _TEMPLATE = re.compile(
-    r"#[ \t]*(?:TODO\b|(?:write |add |put |insert )?your (?:code|solution|implementation)\b|implement\b|fill in\b)",
+    r"#[ \t]*(?:TODO\b"  # the word that models leave in a template; nothing is open here
+    r"|(?:write |add |put |insert )?your (?:code|solution|implementation)\b|implement\b|fill in\b)",
     re.I,
 )
 """A comment that asks for the body of a function."""

@@ -406,7 +406,7 @@ def image_with_tests(oci: str, inputs: Inputs) -> str:
 
 def pytest_command(*folders: str) -> list[str]:
     """pytest over folders of the test image's own checkout, which may be read-only."""
-    marks = "not cluster and not image and not vllm"
+    marks = "not cluster and not image and not vllm and not checkout"
     run_pytest = f"python -m pytest -p no:cacheprovider -n 2 -m '{marks}' {' '.join(folders)}"
     return ["sh", "-c", f"cd {SOURCE} && HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis {run_pytest}"]
 
