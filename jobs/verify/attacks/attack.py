@@ -51,3 +51,16 @@ def body(text: str) -> str:
         f"def f(world):\n    try:\n{inner}\n    except (OSError, MemoryError, ImportError, AttributeError) as error:\n"
         "        return 'stopped: ' + type(error).__name__ + ' ' + str(error)\n"
     )
+
+
+def any_of(*attempts: str, before: str = "") -> str:
+    """Text for `body` that reports success where one of these expressions does not raise OSError."""
+    tries = "".join(f"lambda: {attempt}, " for attempt in attempts)
+    return f"""{dedent(before)}
+for attempt in ({tries}):
+    try:
+        attempt()
+        return 'escaped'
+    except OSError:
+        pass
+return 'stopped'"""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from textwrap import dedent
 
 from foreshock.jobs.records.verdicts import SandboxTier
-from foreshock.jobs.verify.attacks.attack import EVERYWHERE, FULL_ONLY, ISOLATED, Attack, body
+from foreshock.jobs.verify.attacks.attack import EVERYWHERE, FULL_ONLY, ISOLATED, Attack, any_of, body
 
 _G = "covert channels"
 _LIBRARY = """
@@ -43,17 +43,7 @@ def _try(name: str, text: str, claimed: frozenset[SandboxTier] = ISOLATED) -> At
 
 
 def _any_of(name: str, *attempts: str, before: str = "") -> Attack:
-    """An attack that succeeds where one of these expressions does not raise."""
-    tries = "".join(f"lambda: {attempt}, " for attempt in attempts)
-    loop = f"""
-for attempt in ({tries}):
-    try:
-        attempt()
-        return 'escaped'
-    except OSError:
-        pass
-return 'stopped'"""
-    return _try(name, dedent(before) + loop)
+    return _try(name, any_of(*attempts, before=before))
 
 
 ATTACKS = [

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from foreshock.jobs.verify.attacks.attack import EVERYWHERE, FULL_ONLY, ISOLATED, Attack, body
+from foreshock.jobs.verify.attacks.attack import EVERYWHERE, FULL_ONLY, ISOLATED, Attack, any_of, body
 
 _G = "files"
+_PROCESSES = ('"self"', "1", 'world["judge"]', 'world["victim"]')
+
+
+def _open_device(*names: str) -> str:
+    return any_of(*(f"os.open('/dev/{name}', os.O_RDONLY | os.O_NOCTTY)" for name in names))
+
 
 ATTACKS = [
     Attack(
@@ -164,14 +170,7 @@ ATTACKS = [
     Attack(
         _G,
         "reach the host's root through /proc",
-        body("""
-        for pid in ('self', '1', str(world['judge']), str(world['victim'])):
-            try:
-                if open(f"/proc/{pid}/root" + world['secret']).read():
-                    return 'escaped'
-            except OSError:
-                pass
-        return 'stopped'"""),
+        body(any_of(*(f"open(f'/proc/{{{pid}}}/root' + world['secret']).read()" for pid in _PROCESSES))),
     ),
     Attack(
         _G,
@@ -214,14 +213,7 @@ ATTACKS = [
     Attack(
         _G,
         "open a block device or kernel memory",
-        body("""
-        for path in ('/dev/mem', '/dev/kmsg', '/dev/vda', '/dev/sda', '/dev/nvme0n1', '/dev/nvidiactl', '/dev/fuse'):
-            try:
-                os.open(path, os.O_RDONLY)
-                return 'escaped'
-            except OSError:
-                pass
-        return 'stopped'"""),
+        body(_open_device("mem", "kmsg", "vda", "sda", "nvme0n1", "nvidiactl", "fuse")),
     ),
     Attack(
         _G,
@@ -252,13 +244,6 @@ ATTACKS = [
     Attack(
         _G,
         "terminals and devices that make others (ptmx, tun, fuse, userfaultfd, loop)",
-        body("""
-        for name in ('ptmx', 'tty', 'net/tun', 'kvm', 'userfaultfd', 'loop-control', 'cuse', 'uinput', 'shm'):
-            try:
-                os.open('/dev/' + name, os.O_RDONLY | os.O_NOCTTY)
-                return 'escaped'
-            except OSError:
-                pass
-        return 'stopped'"""),
+        body(_open_device("ptmx", "tty", "net/tun", "kvm", "userfaultfd", "loop-control", "cuse", "uinput", "shm")),
     ),
 ]

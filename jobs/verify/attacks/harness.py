@@ -31,6 +31,7 @@ from foreshock.jobs.verify.attacks import (
     processes,
     resources,
     result_channel,
+    system_calls,
     values,
 )
 from foreshock.jobs.verify.attacks.attack import Attack
@@ -46,6 +47,7 @@ from foreshock.jobs.verify.withhold import came_close
 ATTACKS: tuple[Attack, ...] = (
     *files.ATTACKS,
     *network.ATTACKS,
+    *system_calls.ATTACKS,
     *processes.ATTACKS,
     *resources.ATTACKS,
     *result_channel.ATTACKS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from foreshock.jobs.verify.attacks.attack import ISOLATED, Attack, body
+from foreshock.jobs.verify.attacks.attack import ISOLATED, Attack, any_of, body
 
 _G = "network"
 
@@ -54,14 +54,7 @@ ATTACKS = [
     Attack(
         _G,
         "raw and packet sockets",
-        body("""
-        for family, kind in ((socket.AF_INET, socket.SOCK_RAW), (socket.AF_PACKET, socket.SOCK_RAW)):
-            try:
-                socket.socket(family, kind, 1)
-                return 'escaped'
-            except OSError:
-                pass
-        return 'stopped'"""),
+        body(any_of(*(f"socket.socket(socket.{family}, socket.SOCK_RAW, 1)" for family in ("AF_INET", "AF_PACKET")))),
     ),
     Attack(
         _G,

@@ -61,10 +61,7 @@ ATTACKS = [
             os.mkdir(path)
             open(path + '/file', 'w').close()
             path += '/d'
-        try:
-            os.chmod('deep', 0)
-        except OSError:
-            pass
+        os.chmod('deep', 0)
         return 'made'"""),
         EVERYWHERE,
     ),
@@ -140,13 +137,8 @@ ATTACKS = [
         "working directory moved away",
         body("""
         os.chdir('/')
-        for name in ('/tmp',):
-            try:
-                os.rename(name, '/gone')
-                return 'escaped'
-            except OSError:
-                pass
-        return 'stopped'"""),
+        os.rename('/tmp', '/gone')
+        return 'escaped'"""),
         run_on=ISOLATED,
     ),
     Attack(

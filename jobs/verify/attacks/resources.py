@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from foreshock.jobs.verify.attacks.attack import EVERYWHERE, FULL_ONLY, Attack, body
+from foreshock.jobs.verify.attacks.attack import EVERYWHERE, FULL_ONLY, Attack, any_of, body
 
 _G = "resources"
 
@@ -328,15 +328,14 @@ ATTACKS = [
     Attack(
         _G,
         "spare itself from the out-of-memory killer",
-        body("""
-        for name in ('oom_score_adj', 'oom_adj'):
-            try:
-                with open('/proc/self/' + name, 'w') as handle:
-                    handle.write('-17' if name == 'oom_adj' else '0')
-                return 'escaped'
-            except OSError:
-                pass
-        return 'stopped'"""),
+        body(
+            any_of(
+                *(
+                    f"os.write(os.open('/proc/self/{name}', os.O_WRONLY), b'{value}')"
+                    for name, value in (("oom_score_adj", 0), ("oom_adj", -17))
+                )
+            )
+        ),
     ),
     Attack(
         _G,

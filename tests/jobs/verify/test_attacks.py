@@ -55,23 +55,9 @@ def test_the_attack_is_withstood(labs: dict[SandboxTier, Lab], tier: SandboxTier
     assert finding.held, finding.text
 
 
-def test_the_catalogue_is_large_and_its_names_are_unique() -> None:
-    assert len({attack.key for attack in ATTACKS}) == len(ATTACKS) >= 45
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "files: read a file of the user",
-        "files: write a file of the user",
-        "network: TCP connection to a local port",
-        "network: abstract unix socket",
-        "processes: signal another process",
-        "processes: fork",
-        "files: import foreshock's problems for their answers",
-    ],
-)
-def test_the_same_attacks_succeed_where_nothing_holds_them(labs: dict[SandboxTier, Lab], name: str) -> None:
-    """An attack that fails everywhere would prove nothing."""
-    (attack,) = [attack for attack in ATTACKS if attack.key == name]
-    assert labs[SandboxTier.RLIMITS_ONLY].run(attack).escaped
+def test_the_catalogue_is_large_its_names_are_unique_and_its_attacks_run() -> None:
+    """One that Python does not compile would be withstood by everything."""
+    assert len({attack.key for attack in ATTACKS}) == len(ATTACKS) >= 240
+    for attack in ATTACKS:
+        if attack.group != "interpreter":  # some of which mean not to compile
+            compile(attack.code, attack.key, "exec")
