@@ -7,7 +7,6 @@ finished is on disk before the process leaves with 75, which asks to be requeued
 from __future__ import annotations
 
 import os
-import platform
 import signal
 import time
 import traceback
@@ -20,11 +19,16 @@ from typing import Any
 from foreshock.code_version import running_commit
 from foreshock.errors import ForeshockError
 from foreshock.jobs.admission.load_record import record_load
+from foreshock.jobs.as_planned import (
+    require_gpus,
+    require_planned_model,
+    require_planned_place,
+    require_planned_verifier,
+)
 from foreshock.jobs.device_name import device_of
 from foreshock.jobs.engines.base import Engine
 from foreshock.jobs.evaluate import Evaluator, Timings, WorkItem
 from foreshock.jobs.exploit_code import score_code_spec
-from foreshock.jobs.fingerprint import model_fingerprint
 from foreshock.jobs.inputs import RunInputs
 from foreshock.jobs.progress import ProgressReporter
 from foreshock.jobs.prompts.base import PromptFormat
@@ -36,7 +40,6 @@ from foreshock.jobs.records.rows import ERROR_KEY, SCHEMA_VERSION, Row, RowIdent
 from foreshock.jobs.records.shards import Origin, ShardStore, ShardWriter
 from foreshock.jobs.score import score_spec
 from foreshock.jobs.spec import SAMPLED_KINDS, ArrayTask, Checkpoint, JobKind, JobSpec
-from foreshock.jobs.torch_build import torch_build, visible_gpus
 from foreshock.jobs.verify.base import Verifier
 from foreshock.ran import Recorder
 
@@ -311,31 +314,6 @@ def counted_since(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str
     }
 
 
-def require_planned_model(checkpoint: Checkpoint, planned: str) -> None:
-    """Raise ForeshockError unless the weights are those that the run was planned with: a queued job may start days
-    later."""
-    try:
-        now = model_fingerprint(checkpoint.path)
-    except ValueError as error:
-        raise ForeshockError(str(error)) from None
-    if now != planned:
-        raise ForeshockError(
-            f"{checkpoint.path}: the model has changed since the run was planned "
-            f"(fingerprint {now[:12]}, planned {planned[:12]})"
-        )
-
-
-def require_planned_verifier(verifier: Verifier, specs: Sequence[JobSpec]) -> None:
-    """Raise ForeshockError when verdicts would not be those of the verifier that the specs were planned with."""
-    own = f"{verifier.identity()}:"
-    planned = next((spec.verifier for spec in specs if spec.verifier and not spec.verifier.startswith(own)), None)
-    if planned is not None:
-        raise ForeshockError(
-            f"this machine's verifier is {verifier.identity()}; the run was planned with {planned}: its verdicts must "
-            "not be mixed with the others\n  -> install the planned version here, or start a new run: foreshock run"
-        )
-
-
 def engine_options(planned: Mapping[str, Any], halvings: int, halved: Sequence[str]) -> dict[str, Any]:
     """The planned engine options; those that are `halved`, once for each time that this task was killed for memory.
 
@@ -359,33 +337,6 @@ def make_verifier(settings: WorkerSettings, specs: Sequence[JobSpec]) -> Verifie
         verifier.close()
         raise
     return MemoVerifier(verifier) if settings.reuse_verdicts else verifier
-
-
-def require_gpus(planned: int) -> None:
-    """Raise ForeshockError where the job was given GPUs and torch sees none: it would compute on the CPU, and be named
-    a GPU's work."""
-    if planned and not visible_gpus():
-        build = torch_build()
-        built = build.get("cuda") or build.get("hip")
-        why = (
-            f"torch {build.get('__version__')} is built without CUDA or ROCm"
-            if built is None
-            else "no driver is visible"
-        )
-        raise ForeshockError(
-            f"this worker was planned for {planned} GPU{'' if planned == 1 else 's'} and sees none on "
-            f"{platform.node()}: {why}\n  -> use the gpu image, and leave `nv` of the profile's container unset; "
-            "to compute on CPUs: a profile without GPUs, or device: cpu under engine"
-        )
-
-
-def require_planned_place(recorder: Recorder, *, strict: bool) -> None:
-    """Say how this process differs from its plan; with `strict`, raise ForeshockError instead of computing anything."""
-    if strict and (found := recorder.deviations()):
-        raise ForeshockError(
-            f"this worker is not what the run was planned for: {'; '.join(found)}\n  -> use the planned commit and "
-            "image, or go on without: foreshock resume --no-strict"
-        )
 
 
 def run_array_task(

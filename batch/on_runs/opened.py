@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foreshock.errors import InputError
+from foreshock.jobs.as_planned import require_planned_model
 from foreshock.jobs.engines.base import Engine
 from foreshock.jobs.engines.registry import create_engine
 from foreshock.jobs.inputs import RunInputs
@@ -16,7 +17,7 @@ from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.spec import JobKind, JobSpec
 from foreshock.jobs.verify.base import Verifier
-from foreshock.jobs.worker import make_verifier, require_planned_model
+from foreshock.jobs.worker import make_verifier
 
 
 @dataclass(frozen=True)

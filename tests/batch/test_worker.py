@@ -15,6 +15,7 @@ from foreshock.batch.planning.make_plan import make_plan
 from foreshock.batch.running.run import create_run
 from foreshock.batch.site import resolve_site
 from foreshock.errors import ForeshockError
+from foreshock.jobs.as_planned import require_planned_verifier
 from foreshock.jobs.engines.base import FinishReason, GenerationRequest, GenerationResult, Stop, never
 from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.engines.transformers import TransformersEngine
@@ -36,7 +37,6 @@ from foreshock.jobs.worker import (
     StopFlag,
     Worker,
     engine_options,
-    require_planned_verifier,
 )
 
 MakeConfig = Callable[..., RunConfig]
