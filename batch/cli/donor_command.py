@@ -25,7 +25,7 @@ def donor(
         Path | None,
         typer.Option("--output", "-o", help="Directory of the donor; default: RESULTS/donors/RUN-CHECKPOINT."),
     ] = None,
-    method: Annotated[str, typer.Option("--method", help="lora (needs peft: foreshock[train]), or full.")] = "lora",
+    method: Annotated[str, typer.Option("--method", help="lora (needs the extra `train`), or full.")] = "lora",
     learning_rate: Annotated[
         float | None, typer.Option("--learning-rate", help="Default: 2e-4 for lora, 1e-5 for full.")
     ] = None,
