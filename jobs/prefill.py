@@ -215,8 +215,6 @@ def _trace(
 ) -> PrefillTrace | None:
     """The row's trace, or None for one that is left out on purpose."""
     task_id = row.get("task_id")
-    if isinstance(task_id, int) and not isinstance(task_id, bool):
-        task_id = str(task_id)  # as the ids of problems are read
     if not isinstance(task_id, str) or not task_id:
         raise PrefillSourceError(f"{where}: task_id is {task_id!r}; it must be a non-empty string or a whole number")
     if row.get("error"):

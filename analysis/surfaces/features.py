@@ -86,5 +86,6 @@ def make_features(
 
 def _line(x: Array, y: Array) -> tuple[float, float]:
     centred = x - x.mean()
-    slope = float((centred * y).sum() / (centred**2).sum())
-    return slope, float(y.mean() - slope * x.mean())
+    rise = y - y[0]  # exactly 0 where nothing changes: slopes of rounding alone would rank surfaces at random
+    slope = float((centred * rise).sum() / (centred**2).sum())
+    return slope, float(y[0] + rise.mean() - slope * x.mean())

@@ -150,7 +150,8 @@ def _parse_line(path: Path, number: int, line: bytes, fields: pa.Schema, require
             fix="add the keys where the file was written, or, in a run of foreshock's own, `foreshock aggregate RUN`",
         )
     if not isinstance(row[required[0]], str):
-        raise InputError(f"{required[0]} is {_short(row[required[0]])}; it must be a string", path=path, line=number)
+        problem = f"{required[0]} is {_short(row[required[0]])}; it must be a string or a whole number"
+        raise InputError(problem, path=path, line=number)
     return {field.name: _coerce(path, number, field, row.get(field.name)) for field in fields}
 
 

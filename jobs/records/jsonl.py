@@ -77,7 +77,8 @@ def read_maybe_gzip(path: Path) -> bytes:
 def parse_line(line: bytes, path: Path, number: int, error: type[InputError] = InputError) -> Row:
     """The row of one line, `number` of `path`; every reader of JSONL, whoever wrote it, ends here.
 
-    Raises `error` naming file and line for anything that is not one JSON object.
+    A `task_id` that is a whole number becomes its digits, since other tools number their tasks. Raises `error` naming
+    file and line for anything that is not one JSON object.
     """
     try:
         row = json.loads(line.decode("utf-8-sig"))
@@ -94,6 +95,9 @@ def parse_line(line: bytes, path: Path, number: int, error: type[InputError] = I
             path=path,
             line=number,
         )
+    task = row.get("task_id")
+    if isinstance(task, int) and not isinstance(task, bool):
+        row["task_id"] = str(task)
     return row
 
 

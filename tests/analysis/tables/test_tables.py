@@ -165,6 +165,13 @@ def test_rollouts_and_distinct_prefixes_are_not_repeats(factory: ModuleType, tmp
     assert len(tables.load_evals(tmp_path)) == 4
 
 
+def test_tasks_that_are_numbers_are_their_digits(factory: ModuleType, tmp_path: Path) -> None:
+    factory.write_rows(tmp_path / "evals" / "checkpoint-1_prefill5.jsonl", [factory.eval_row(task_id=7)])
+    factory.write_rows(tmp_path / "logprob" / "checkpoint-1_prefill5.jsonl", [factory.logprob_row(task_id="7")])
+    loaded = [tables.load_evals(tmp_path), tables.read_table(tmp_path, tables.TableKind.LOGPROB).frame]
+    assert [frame["task_id"].tolist() for frame in loaded] == [["7"], ["7"]]
+
+
 def test_the_same_cell_in_two_files_is_one_cell(factory: ModuleType, tmp_path: Path) -> None:
     for name in ("checkpoint-1_prefill5.jsonl", "checkpoint-1_prefill5_logprobs.jsonl"):
         factory.write_rows(tmp_path / "logprob" / name, [factory.logprob_row()])
@@ -181,7 +188,7 @@ def test_the_same_cell_in_two_files_is_one_cell(factory: ModuleType, tmp_path: P
         ('{"task_id": "a", "exploit_success": true}{"task_id": "b", "exploit_success": true}\n\n', 1, "more than one"),
         ('{"task_id": "a", "exploit_success": true}\n[1, 2]\n', 2, "expected a JSON object, found list"),
         ('{"task_id": "a", "exploit_success": "yes"}\n', 1, "exploit_success is 'yes'; valid: true, false or null"),
-        ('{"task_id": 7, "exploit_success": true}\n', 1, "task_id is 7; it must be a string"),
+        ('{"task_id": 7.5, "exploit_success": true}\n', 1, "task_id is 7.5; it must be a string or a whole number"),
         ('{"task_id": "a\\ud800", "exploit_success": true}\n', 1, "half of a surrogate pair"),
         ('{"question": "x"}\n', 1, "lacks 'task_id', 'exploit_success'; it has 'question'"),
         ('{"task_id": "a", "reward": 1}\n', 1, "lacks 'exploit_success'"),
