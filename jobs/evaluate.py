@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from foreshock.jobs.answers.text_to_read import text_to_read
 from foreshock.jobs.engines.base import Engine, FinishReason, GenerationRequest, GenerationResult
-from foreshock.jobs.extract import extract, text_to_read
+from foreshock.jobs.extract import extract
 from foreshock.jobs.handover import Handover
 from foreshock.jobs.inputs import Prefill, RunInputs
 from foreshock.jobs.prompts.base import ParsedResponse, PromptFormat, RenderedPrompt

@@ -37,6 +37,7 @@ from foreshock.jobs.answers.undress import (
     PROMPT,
     holds_entities,
     numbered_programs,
+    plain_lines,
     transcript_code,
     undressed,
     without_markup,
@@ -50,30 +51,18 @@ _REASONING = re.compile(
     r"|\[THINK\].*?(?:\[/THINK\]|\Z)|\u25c1think\u25b7.*?(?:\u25c1/think\u25b7|\Z))",
     re.I | re.S,
 )
-_OPENING_TAG = re.compile(
-    r"<(answer|final_answer|solution|submission|code|pre|python)>|\[(PYTHON|CODE|ANSWER|SOLUTION)\]"
-    r"|\\begin\{(verbatim|lstlisting|minted)\}"
-)
-_QUOTED = re.compile(r"(?:[ \t]{0,3}>[ \t]?)+")
-_DEFINITION = re.compile(r"(?:<\w+>|\[[A-Z]+\])?(?:async +)?(?:def|class)\b")
-_PREAMBLE = re.compile(r"import [\w., ]+|from [\w.]+ import(?: .*)?|@\w[\w.]*(?:\(.*)?")
-_FINAL = "<|channel|>final<|message|>"
 _ANALYSIS = re.compile(
     r"\A\s*(?:<\|start\|>assistant)?<\|channel\|>(?:analysis|commentary)\b.*?<\|channel\|>final<\|message\|>", re.S
 )
 _ANALYSIS_MESSAGE = re.compile(r"<\|channel\|>analysis<\|message\|>(?:(?!<\|channel\|>).)*?<\|end\|>", re.S)
 """Reasoning of a response in channels that ends in a tool call instead of a final message."""
 _TOOL_CALL = re.compile(r"<[|\uff5c]tool[_\u2581]calls?[_\u2581\w]*[|\uff5c]>")
-_FINAL_END = re.compile(r"<\|(?:end|return)\|>")
-_REASONING_END = re.compile(r"\s*(?:<[/|\uff5c][^\n<>]{1,40}>|\[/\w+\]|\u25c1/?\w+\u25b7)")
-_IN_JSON_STRING = re.compile(r"[{,]\s*\"[^\"\\\n]*\"\s*:\s*\"(?:[^\"\\]|\\.)*\\?\Z", re.S)
 _FIRST_WORD = re.compile(
     r"\A\s*(?:(?:python3?|py)(?:[ \t]*\n[ \t]*(?:Copy|Edit|Copy code))*"
     r"|\[(?:BEGIN|PYTHON|CODE|ANSWER|SOLUTION)\]|#\+BEGIN_SRC[^\n]*|\{(?:code|noformat)[^}\n]*\})[ \t]*\n",
     re.I,
 )
 """A label without its fence, or an opening tag that is valid Python."""
-_INVISIBLE = re.compile(r"^[\ufeff\u200b-\u200f\u2060]+|[\ufeff\u200b\u200e\u200f\u2060]+$", re.M)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +82,7 @@ def extract(answer: str | None, function_name: str | None = None) -> Extraction:
     """The submission in `answer` and its status. `answer` None: the reasoning never ended."""
     if answer is None:
         return Extraction(None, CodeStatus.NO_ANSWER)
-    code = _find(_plain(answer), function_name)
+    code = _find(plain_lines(answer), function_name)
     return Extraction(code, CodeStatus.NO_CODE if code is None else status_of(code, function_name))
 
 
@@ -108,71 +97,6 @@ def status_of(code: str, function_name: str | None = None) -> CodeStatus:
 def extract_code(answer: str | None, function_name: str | None = None) -> str | None:
     """The submission in `answer`, or None when there is no code."""
     return extract(answer, function_name).code
-
-
-def text_to_read(prefill: str, response: str, reasoning: str, answer: str | None) -> str | None:
-    """Where to look for code: the answer; None if there is none.
-
-    prefill: what was forced; response: what was sampled after it, of which `reasoning` and `answer` are parts. Where
-    no marker parts them, the prefill opens the very message that holds the answer; if it ends inside code, the two are
-    read as one text.
-    """
-    if answer is None or reasoning + answer != response:
-        return answer
-    if ends_inside_fence(prefill) or _ends_inside_program(prefill, response) or _IN_JSON_STRING.search(prefill):
-        return prefill + response
-    tag = next((match for match in reversed(list(_OPENING_TAG.finditer(prefill)))), None)
-    return prefill[tag.start() :] + response if tag and not _closes(tag, prefill[tag.end() :]) else answer
-
-
-def stored_text_to_read(response: str, reasoning: str, prefill: str) -> str | None:
-    """`text_to_read` of a row, from what it stores: its `response`, `reasoning` and `prefill_reasoning`.
-
-    The answer is what follows the reasoning and the marker that closes it, or the last final message of a response in
-    channels; None if the reasoning takes up the whole response.
-    """
-    if _FINAL in response:
-        return _FINAL_END.split(response.rpartition(_FINAL)[2])[0]
-    own = reasoning.removeprefix(prefill)
-    if not own or not response.startswith(own):
-        return text_to_read(prefill, response, "", response)
-    rest = response[len(own) :]
-    if not rest:
-        return None
-    marker = _REASONING_END.match(rest)
-    return rest[marker.end() :] if marker else text_to_read(prefill, response, own, rest)
-
-
-def ends_inside_fence(text: str) -> bool:
-    """Whether a code block is open where the text ends."""
-    last = text.rpartition("\n")[2]
-    quote = _QUOTED.match(last)
-    more = "#" if quote and quote.end() == len(last) else f"\n{quote[0] if quote else ''}#"
-    blocks = list(fenced_pieces(_plain(text + more).split("\n")))
-    return bool(blocks) and not blocks[-1][2].closed
-
-
-def _ends_inside_program(text: str, behind: str) -> bool:
-    """Whether `text` ends inside a function or class that stands in prose, or behind imports or a decorator, so that
-    `behind` goes on with it.
-    """
-    at_margin = [line for line in text.split("\n") if line[:1].strip()]
-    if not at_margin:
-        return False
-    goes_on = text[-1:] != "\n" or behind[:1] in (" ", "\t")
-    return (goes_on and _DEFINITION.match(at_margin[-1]) is not None) or _PREAMBLE.fullmatch(at_margin[-1]) is not None
-
-
-def _closes(tag: re.Match[str], text: str) -> bool:
-    return any(end in text for end in (f"</{tag[1]}>", f"[/{tag[2]}]", f"\\end{{{tag[3]}}}"))
-
-
-def _plain(answer: str) -> str:
-    """With one kind of line end, and without byte order marks and zero-width characters around lines."""
-    answer = answer.replace("\r\n", "\n").replace("\r", "\n")
-    if "\n" not in answer:
-        answer = re.sub("[\u0085\u2028\u2029]", "\n", answer)
-    return _INVISIBLE.sub("", answer)
 
 
 def _find(answer: str, name: str | None) -> str | None:
@@ -231,7 +155,7 @@ def _in_data(answer: str, blocks: Sequence[tuple[int, int, Piece]], name: str) -
     called = _TOOL_CALL.search(answer) is not None
     for _, _, piece in reversed(blocks):
         for text in (*(quoted_texts(piece.code) if called and piece.foreign else ()), *written_texts(piece.code)):
-            fenced = [inner for _, _, inner in fenced_pieces(_plain(text).split("\n")) if _rank(inner, name)]
+            fenced = [inner for _, _, inner in fenced_pieces(plain_lines(text).split("\n")) if _rank(inner, name)]
             whole = text.strip("\n")
             if fenced or (is_program(whole) and defines(whole, name)):
                 yield fenced or [Piece(whole, Label.NONE, True)]
@@ -285,7 +209,7 @@ def _generous(answer: str, name: str) -> Iterable[list[Piece]]:
     yield bare if any((_rank(piece, name) or 0) >= _WHOLE for piece in bare) else []
     yield [Piece(text, Label.NONE, True) for text in unfenced_patch(answer)]
     for text in quoted_texts(answer):
-        yield [piece for _, _, piece in fenced_pieces(_plain(text).split("\n"))]
+        yield [piece for _, _, piece in fenced_pieces(plain_lines(text).split("\n"))]
         yield [Piece(text.strip("\n"), Label.NONE, True)] if is_program(text) else []
         yield [piece for piece in bare_pieces(text) if parse(piece.code) is not None]
     spread = answer.replace("\\n", "\n").replace("\\t", "\t").replace('\\"', '"')

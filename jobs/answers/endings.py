@@ -12,8 +12,8 @@ from foreshock.jobs.answers.python_text import compiles, parse
 
 END_MARK = re.compile(
     r"<[|\uff5c][^\n<>]{1,40}[|\uff5c]>|</s>|<eos>|<EOT>|<end_of_turn>|<\|?(?:end|eot)[\w▁ ]*\|?>|\[/?INST\]|\[EOS\]"
-    r"|</?(?:answer|solution|code|python|final|final_answer|response|pre|output|submission|details|div|p|assistant)>"
-    r"|</(?:textarea|td|samp|xmp|body|html)>|<(?:escape|filename)>"
+    r"|<(?:answer|solution|code|python|final|final_answer|response|pre|output|submission|details|div|p|assistant)>"
+    r"|</[a-z][\w:-]*>|<(?:escape|filename)>"
     r"|\[/(?:PYTHON|CODE|ANSWER|SOLUTION)\]|\[(?:END|DONE)\]|\\end\{\w+\*?\}|\]\]>"
     r"|^(?:#\+END_SRC|\{(?:code|noformat)\}|\{%[ \t]*end\w+[ \t]*%\})[ \t]*$",
     re.I | re.M,

@@ -11,7 +11,7 @@ from foreshock.jobs.answers.python_text import parse, provided_names
 
 CODE_START = re.compile(
     r"(?:async[ \t]+def[ \t]+\w|def[ \t]+\w+[ \t]*\(|class[ \t]+\w+[ \t]*[:(]"
-    r"|import[ \t]+\w[\w., ]*$|from[ \t]+[\w.]+[ \t]+import\b|@\w[\w.]*[ \t]*(?:\(.*)?$"
+    r"|import[ \t]+\w[\w., ]*(?:[;#].*)?$|from[ \t]+[\w.]+[ \t]+import\b|@\w[\w.]*[ \t]*(?:\(.*)?$"
     r"|type[ \t]+\w+[ \t]*(?:\[.*\])?[ \t]*="
     r"|\w+(?:[ \t]*:[ \t]*[\w.\[\], ]+|(?:,[ \t]*\w+)+)?[ \t]*=[ \t]*\S"
     r"|try:|with[ \t].*:$|if[ \t].*:$|#|[rRuU]?(?:\"\"\"|'''))"
@@ -54,7 +54,7 @@ def without_noise(code: str) -> str:
 
 def _is_words(node: ast.stmt, known: frozenset[str]) -> bool:
     if isinstance(node, ast.Expr):
-        return _root(node.value) is not None and _root(node.value) not in known
+        return _is_unknown(node.value, known)
     if not isinstance(node, ast.AnnAssign) or node.value is not None or not isinstance(node.target, ast.Name):
         return False
     name = node.target.id
@@ -65,11 +65,13 @@ def _is_words(node: ast.stmt, known: frozenset[str]) -> bool:
     return not plain or not read <= known
 
 
-def _root(value: ast.expr) -> str | None:
-    """The name that a dotted name begins with, behind dashes or not; None for any other expression."""
+def _is_unknown(value: ast.expr, known: frozenset[str]) -> bool:
+    """A dotted name that begins with none that is known, behind dashes or not, or brackets around such: `{code}`."""
     while isinstance(value, ast.Attribute | ast.UnaryOp):
         value = value.value if isinstance(value, ast.Attribute) else value.operand
-    return value.id if isinstance(value, ast.Name) else None
+    if isinstance(value, ast.Set | ast.List):
+        return bool(value.elts) and all(_is_unknown(one, known) for one in value.elts)
+    return isinstance(value, ast.Name) and value.id not in known
 
 
 def without_sentences(code: str) -> str:

@@ -22,7 +22,15 @@ _BEGIN_MARK = re.compile(
 _END_MARK = re.compile(rf"(?:{END_MARK.pattern})[ \t]*", END_MARK.flags)
 _SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.S)
 _SPAN_LINE = re.compile(r"[ \t]*(?:(?:[-*+]|\d+[.)])[ \t]+)?`([^`]+)`")
-_QUOTED = re.compile(r"([\u201c\u00ab\u300c])([^\n\u201c\u201d]+)[\u201d\u00bb\u300d]")
+_MARKS = (
+    *("\u201c\u201d", "\u201e\u201c", "\u2018\u2019", "\u201a\u2018", "\u00ab\u00bb", "\u00bb\u00ab"),
+    *("\u2039\u203a", "\u203a\u2039", "\u300c\u300d", "\u300e\u300f", '""'),
+)
+_QUOTED = [
+    re.compile(rf"({opening})(?=(?:def|class|async)\b|\w+[ ]?=)([^\n]{{1,300}}?){closing}")
+    for opening, closing in (*_MARKS, ("(?<!\\w)'", "'"), ("``", "''"))
+]
+"""Quotation marks of every kind around code in a sentence."""
 _VERB = re.compile(r"\\(?:verb|lstinline(?:\[[^\]]*\])?)\*?([|!+/@])(.+?)\1")
 _MOST_BOXES = 5
 _BOX = "\\boxed{"
@@ -126,7 +134,8 @@ def boxed_pieces(answer: str) -> Iterator[Piece]:
 
 def span_pieces(answer: str, name: str) -> Iterator[Piece]:
     """Inline code spans, Markdown's or LaTeX's, that define `name`; one of three backticks may begin with a label."""
-    for match in [*_QUOTED.finditer(answer), *_VERB.finditer(answer), *_SPAN.finditer(answer)]:
+    quoted = [match for pattern in _QUOTED for match in pattern.finditer(answer)]
+    for match in [*quoted, *_VERB.finditer(answer), *_SPAN.finditer(answer)]:
         code = match[2].strip()
         if len(match[1]) > 1:
             code = re.sub(r"^(?:python3?|py)[ \t\n]+", "", code, flags=re.I)

@@ -15,6 +15,7 @@ _BLOCK_SCALAR = re.compile(
     r"^([ \t]*)(?:- )?[\w\"'-]+:[ \t]*[|>][-+\d]*[ \t]*\n((?:(?:\1[ \t]+[^\n]*|[ \t]*)(?:\n|\Z))+)", re.M
 )
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.S)
+_WRITES = re.compile(r"\.write|\bfile\s*=")
 _OPEN_STRING = re.compile(r':\s*"')
 
 
@@ -32,14 +33,29 @@ def quoted_texts(answer: str) -> Iterator[str]:
 
 
 def written_texts(code: str) -> Iterator[str]:
-    """The texts that a program writes into a file."""
-    tree = parse(code) if ".write" in code else None
-    for node in ast.walk(tree) if tree is not None else ():
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            wrote = node.func.attr in ("write", "write_text")
-            yield from (
-                a.value for a in node.args if wrote and isinstance(a, ast.Constant) and isinstance(a.value, str)
-            )
+    """The texts in a program that writes a file, each as it stands and without what indents all of it."""
+    tree = parse(code) if _WRITES.search(code) else None
+    if tree is None or not any(isinstance(node, ast.Call) and _writes(node) for node in ast.walk(tree)):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant | ast.List | ast.Tuple):
+            for text in _constant_texts(node):
+                yield text
+                yield textwrap.dedent(text)
+
+
+def _writes(call: ast.Call) -> bool:
+    if isinstance(call.func, ast.Attribute):
+        return call.func.attr in ("write", "writelines", "write_text", "write_bytes")
+    return isinstance(call.func, ast.Name) and call.func.id == "print" and any(k.arg == "file" for k in call.keywords)
+
+
+def _constant_texts(node: ast.Constant | ast.List | ast.Tuple) -> Iterator[str]:
+    try:
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError, MemoryError, RecursionError):
+        return
+    yield from _texts(value.decode(errors="replace") if isinstance(value, bytes) else value)
 
 
 def _of_literals(answer: str) -> Iterator[str]:

@@ -22,8 +22,23 @@ _FRAME = re.compile(r"[ \t]*[\u2502\u2503\u2551|](.*?)[\u2502\u2503\u2551|]?[ \t
 _FRAME_EDGE = re.compile(r"[ \t]*[\u2500-\u257f+=-]{3,}[ \t]*")
 _MARKDOWN_ESCAPE = re.compile(r"\\([_*+\-#\[\](){}<>.!|`~=&^%$])")
 _ENTITY = re.compile(r"&(?:lt|gt|amp|quot|apos|nbsp|#\d+|#x[\da-fA-F]+);")
-_MARKUP = re.compile(r"<(?:code|pre|textarea|td|p|div|samp|xmp)\b[^<>]*>", re.I)
+_MARKUP = re.compile(r"</[a-z][\w:-]*>", re.I)
+_INVISIBLE = re.compile(r"^[\ufeff\u200b-\u200f\u2060]+|[\ufeff\u200b\u200e\u200f\u2060]+$", re.M)
+_SHELL_LINE = re.compile(
+    r"^(?:(?:\([\w.-]+\)[ ])?[\w.-]+@[\w.-]+[^\n$#%]*[$#%][ ]|(?:PS )?[A-Za-z]:\\[^>\n]*>|[$%\u276f\u279c][ ])"
+    r"[^\n]*\n?",
+    re.M,
+)
+"""A prompt with its command: of a shell without or with the machine's name, of Windows."""
 _READ_AS_AND = frozenset(("lt", "gt", "amp", "quot", "apos", "nbsp"))
+
+
+def plain_lines(answer: str) -> str:
+    """With one kind of line end, and without byte order marks and zero-width characters around lines."""
+    answer = answer.replace("\r\n", "\n").replace("\r", "\n")
+    if "\n" not in answer:
+        answer = re.sub("[\u0085\u2028\u2029]", "\n", answer)
+    return _INVISIBLE.sub("", answer)
 
 
 def undressed(body: str, transcript: bool, sentences: bool = True) -> str:
@@ -104,7 +119,7 @@ def _without_frame(code: str) -> str:
 
 def _without_shell(code: str) -> str:
     """What a shell's commands printed, where that is a program."""
-    printed = re.split(r"^\$ [^\n]*\n?", code, flags=re.M)
+    printed = _SHELL_LINE.split(code)
     programs = [part for part in printed if is_program(part)] if len(printed) > 1 else []
     return "\n".join(programs or printed)
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from written_answers import BLOCK, JOINED, F
 
-from foreshock.jobs.extract import ends_inside_fence, extract, extract_code, stored_text_to_read, text_to_read
+from foreshock.jobs.answers.text_to_read import ends_inside_fence, stored_text_to_read, text_to_read
+from foreshock.jobs.extract import extract, extract_code
 from foreshock.jobs.records.verdicts import CodeStatus
 
 
@@ -106,6 +107,7 @@ def test_a_prefill_that_ends_inside_code_is_read_with_its_continuation(before: s
         "def solve(x):\n    return 0\n\nThat is the code. Now",
         "<answer>\ndef solve(x):\n    return 0\n</answer>",
         "def solve(x):\n    return 0\n",
+        "import math\n\nSTEP = 1\n\ndef solve(x):\n    return STEP\n\n",
     ],
 )
 def test_code_that_ended_in_the_prefill_is_not_the_models_answer(draft: str) -> None:
