@@ -28,7 +28,7 @@ _MARKS = (
 )
 _QUOTED = [
     re.compile(rf"({opening})(?=(?:def|class|async)\b|\w+[ ]?=)([^\n]{{1,300}}?){closing}")
-    for opening, closing in (*_MARKS, ("(?<!\\w)'", "'"), ("``", "''"))
+    for opening, closing in (*((pair[0], pair[1]) for pair in _MARKS), ("(?<!\\w)'", "'"), ("``", "''"))
 ]
 """Quotation marks of every kind around code in a sentence."""
 _VERB = re.compile(r"\\(?:verb|lstinline(?:\[[^\]]*\])?)\*?([|!+/@])(.+?)\1")
