@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+_N_BLOCKS, _BLOCK = 512, 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +39,21 @@ def stored_tensors(files: Iterable[Path]) -> dict[str, StoredTensor]:
     return found
 
 
-def same_numbers(one: StoredTensor, other: StoredTensor, n_blocks: int = 512, block: int = 4096) -> bool:
+def same_numbers(one: StoredTensor, other: StoredTensor) -> bool:
     """Whether two stored tensors hold the same bytes, told by blocks spread over them; all of small ones."""
-    size = one.end - one.start
-    if (one.dtype, one.shape) != (other.dtype, other.shape) or size != other.end - other.start:
+    if (one.dtype, one.shape) != (other.dtype, other.shape) or one.end - one.start != other.end - other.start:
         return False
-    with one.file.open("rb") as a, other.file.open("rb") as b:
-        for i in range(n_blocks):
-            at = max(0, size - block) * i // (n_blocks - 1)
-            a.seek(one.start + at)
-            b.seek(other.start + at)
-            if a.read(min(block, size)) != b.read(min(block, size)):
-                return False
-            if size <= block:
-                break
-    return True
+    return all(a == b for a, b in zip(_blocks(one), _blocks(other), strict=True))
+
+
+def is_zero(tensor: StoredTensor) -> bool:
+    """Whether a stored tensor holds zeros alone, told in the same way; False of an empty one."""
+    return tensor.end > tensor.start and not any(any(block) for block in _blocks(tensor))
+
+
+def _blocks(tensor: StoredTensor) -> Iterator[bytes]:
+    size = tensor.end - tensor.start
+    with tensor.file.open("rb") as stream:
+        for i in range(_N_BLOCKS if size > _BLOCK else 1):
+            stream.seek(tensor.start + max(0, size - _BLOCK) * i // (_N_BLOCKS - 1))
+            yield stream.read(min(_BLOCK, size))

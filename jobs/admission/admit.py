@@ -24,7 +24,7 @@ from foreshock.jobs.engines.rope import rope_switch, unknown_rope
 from foreshock.jobs.fingerprint import check_weights, model_fingerprint, read_config
 from foreshock.jobs.prompts.tokenizer import load_tokenizer, tokenizer_digest
 from foreshock.jobs.quantisation import FIX, quantisation_problem, states_weights
-from foreshock.jobs.safetensors_headers import stored_tensors
+from foreshock.jobs.safetensors_headers import is_zero, stored_tensors
 from foreshock.jobs.spec import Checkpoint
 from foreshock.jobs.stored_layers import layer_problem
 from foreshock.jobs.ties import read_ties
@@ -218,6 +218,7 @@ def _ties(path: Path) -> Iterator[Finding]:
         ties = read_ties(path, files, config)
         stored = stored_tensors(files)
         layers, quantised = layer_problem(config, stored), quantisation_problem(config, stored, path)
+        empty = [name for name in (ties.embedding, ties.output) if name is not None and is_zero(stored[name])]
     except (OSError, ValueError, KeyError) as error:
         yield Finding("refused", "weights", " ".join(str(error).split()))
         return
@@ -225,6 +226,10 @@ def _ties(path: Path) -> Iterator[Finding]:
         yield Finding("refused", "layers", layers, "save config.json and weights of one model together")
     if quantised is not None:
         yield Finding("refused", "quantisation", quantised, FIX)
+    if empty:
+        reason = f"{' and '.join(empty)} hold{'' if len(empty) > 1 else 's'} zeros alone, so all tokens are alike to it"
+        fix = "save the checkpoint again; sharded trainers must gather the weights before they save"
+        yield Finding("refused", "weights", reason, fix)
     problem, contradiction = ties.problem(), ties.contradiction()
     if problem is not None:
         yield Finding("refused", "output layer", problem, "save the model with its output layer, or correct the flag")

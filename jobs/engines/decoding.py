@@ -245,19 +245,26 @@ def _survivors(alive: np.ndarray) -> np.ndarray:
 
 @torch.inference_mode()
 def require_finite(model: LogitsModel, path: Path) -> None:
-    """Raise CheckpointError if the model's logits after a short prompt are NaN or infinite: every row's would be."""
+    """Raise CheckpointError if the model's logits after a short prompt are NaN or infinite, or the same for all tokens:
+    every row's would be."""
     before = model.calls
     ids = torch.tensor([[1 + 7 * i % max(1, model.vocab_size - 1) for i in range(8)]], device=model.device)
     at = torch.arange(8, device=model.device)
     try:
         logits = model.prompt_logits(ids.clamp_(max=model.vocab_size - 1), torch.zeros_like(at), at)
-        finite = bool(torch.isfinite(logits.float().amax(-1)).all())
+        most, least = logits.float().amax(-1), logits.float().amin(-1)
     finally:
         model.calls = before
-    if not finite:
+    if not bool(torch.isfinite(most).all()):
         raise CheckpointError(
             f"{path}: {NOT_FINITE} after any prompt (NaN or infinity): training has diverged, or the weights overflow "
             f"in {str(model.dtype).removeprefix('torch.')}; try engine.dtype: float32"
+        )
+    if model.vocab_size > 1 and bool((most == least).all()):
+        raise CheckpointError(
+            "the model gives every token the same logit after any prompt, as one whose weights were never filled",
+            path=path,
+            fix="save the checkpoint again; sharded trainers must gather the weights before they save",
         )
 
 

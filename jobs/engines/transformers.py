@@ -10,6 +10,7 @@ requests of different batch keys share chunks.
 from __future__ import annotations
 
 import gc
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -40,6 +41,7 @@ from foreshock.jobs.engines.causality import require_causal
 from foreshock.jobs.engines.decoding import DecodeMode, Decoder, choose_mode, pad_prompts, require_finite
 from foreshock.jobs.engines.forward import LogitsModel
 from foreshock.jobs.engines.invariance import rows_are_independent
+from foreshock.jobs.engines.odd_numbers import odd_numbers
 from foreshock.jobs.engines.stopping import ends_here, finished
 from foreshock.jobs.engines.weights import (
     build_model,
@@ -51,6 +53,7 @@ from foreshock.jobs.engines.weights import (
 from foreshock.jobs.prompts.tokenizer import decode, load_tokenizer
 from foreshock.jobs.spec import Checkpoint
 
+_log = logging.getLogger(__name__)
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -101,6 +104,8 @@ class TransformersEngine(Closing):
         self._independent = False
         self._swappable = False
         self._path: Path | None = None
+        self.notes: list[str] = []
+        """What is worth knowing of the weights now loaded."""
 
     @property
     def forward_count(self) -> int:
@@ -140,11 +145,14 @@ class TransformersEngine(Closing):
             self.builds += 1
         try:
             require_finite(self._model, checkpoint.path)
+            self.notes = odd_numbers(self._model.model)
             self._tokenizer = load_tokenizer(checkpoint.tokenizer_path)
         except BaseException:
             self._release()
             raise
         self._config, self._path = config, checkpoint.path
+        for note in self.notes:
+            _log.warning("%s: %s", checkpoint.path, note)
 
     def close(self) -> None:
         """Free the model and the GPU memory it held."""

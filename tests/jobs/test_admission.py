@@ -177,6 +177,20 @@ def test_an_output_layer_of_another_name_is_told_by_its_shape(tiny: Checkpoint, 
         look(point).require()
 
 
+@pytest.mark.parametrize("name", ["model.embed_tokens.weight", "lm_head.weight"])
+def test_weights_that_were_never_filled_are_refused(tiny: Checkpoint, tmp_path: Path, name: str) -> None:
+    point = copy(tiny, tmp_path)
+    file = point.path / "model.safetensors"
+    tensors = load_file(file)
+    tensors[name] = torch.zeros_like(tensors[name])
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=f"weights: {name} holds zeros alone"):
+        look(point).require()
+    tensors[name][-1, -1] = 1.0
+    save_file(tensors, file, metadata={"format": "pt"})
+    look(point).require()
+
+
 def test_small_files_say_what_a_run_should_know(tiny: Checkpoint, tmp_path: Path) -> None:
     point = copy(tiny, tmp_path)
     template = load_tokenizer(point.path).chat_template
