@@ -9,7 +9,6 @@ temperatures other than 1) is found out, said, and never replaced by a guess.
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -33,11 +32,11 @@ from foreshock.jobs.engines.base import (
     Stop,
     never,
 )
-from foreshock.jobs.engines.endpoint.behaviour import judge_behaviour, require_finite_tokens
-from foreshock.jobs.engines.endpoint.chat import continued_messages, further_question, probe_question
-from foreshock.jobs.engines.endpoint.http import EndpointClient, RefusedError, UnreachableError
-from foreshock.jobs.engines.endpoint.identity import ServedModel, Watch, choose_model, fill_placeholders, read_models
-from foreshock.jobs.engines.endpoint.probe import probe_generation, probe_scoring
+from foreshock.jobs.engines.endpoint.behaviour import require_finite_tokens
+from foreshock.jobs.engines.endpoint.chat import continued_messages, further_question
+from foreshock.jobs.engines.endpoint.connection import Connection
+from foreshock.jobs.engines.endpoint.http import RefusedError, UnreachableError
+from foreshock.jobs.engines.endpoint.probe import probe_scoring
 from foreshock.jobs.engines.endpoint.protocol import (
     CHAT,
     COMPLETIONS,
@@ -53,9 +52,8 @@ from foreshock.jobs.engines.endpoint.scoring import Scorer
 from foreshock.jobs.engines.endpoint.served import Served, explain, require_control
 from foreshock.jobs.engines.endpoint.stream import LoopThread, Stream
 from foreshock.jobs.engines.stopping import finished
-from foreshock.jobs.fingerprint import stated_vocab_size
 from foreshock.jobs.prompts.base import Conversation
-from foreshock.jobs.prompts.tokenizer import Tokenizer, decode, encode_prompt, load_tokenizer
+from foreshock.jobs.prompts.tokenizer import decode, encode_prompt, load_tokenizer
 from foreshock.jobs.spec import Checkpoint
 
 _log = logging.getLogger(__name__)
@@ -122,11 +120,19 @@ class OpenAIEngine(Closing):
                 raise InputError(f"engine 'openai': {option} is {value}; it must be at least {least:g}")
         if score_top_k is not None and score_top_k < 1 and score_top_k != -1:
             raise InputError(f"engine 'openai': score_top_k is {score_top_k}; valid: 1 and above, or -1 for all tokens")
-        self._base_url, self._model_name, self._path = base_url.rstrip("/"), model, _PATHS[mode]
-        self._api_key_env = api_key_env
-        self.concurrency = concurrency
-        self._timeout_s, self._retries, self._backoff_s = timeout, retries, backoff
-        self._top_k, self._max_uncertainty, self._interval_s = score_top_k, max_uncertainty, identity_interval
+        self._path, self.concurrency = _PATHS[mode], concurrency
+        self._connection = Connection(
+            base_url.rstrip("/"),
+            model,
+            self._path,
+            api_key_env,
+            concurrency,
+            timeout,
+            retries,
+            backoff,
+            identity_interval,
+        )
+        self._top_k, self._max_uncertainty = score_top_k, max_uncertainty
         self.forward_count = self.scored_sequences = self.generated_tokens = self.builds = self.swaps = 0
         self.notes: list[str] = []
         self._loop: LoopThread | None = None
@@ -149,9 +155,9 @@ class OpenAIEngine(Closing):
         self._drop()
         tokenizer = load_tokenizer(checkpoint.tokenizer_path)
         self._loop = self._loop or LoopThread()
-        client = self._loop.call(self._connect(checkpoint))
+        client = self._loop.call(self._connection.connect(checkpoint))
         try:
-            self._served = self._loop.call(self._recognise(client, checkpoint, tokenizer))
+            self._served = self._loop.call(self._connection.recognise(client, checkpoint, tokenizer))
         except BaseException as error:
             self._loop.call(client.close())
             if isinstance(error, UnreachableError):
@@ -163,58 +169,17 @@ class OpenAIEngine(Closing):
         for note in self.notes:
             _log.warning("%s: %s", client.base_url, note)
 
-    async def _connect(self, checkpoint: Checkpoint) -> EndpointClient:
-        return EndpointClient(
-            fill_placeholders(self._base_url, checkpoint),
-            os.environ.get(self._api_key_env) or None,
-            self.concurrency,
-            self._timeout_s,
-            self._retries,
-            self._backoff_s,
-        )
-
     def served_context(self, checkpoint: Checkpoint) -> int | None:
         """Tokens of one request as the server limits them, None if it does not say. Raises as `load` does; asks for
         the model list alone."""
         self._loop = self._loop or LoopThread()
-        client = self._loop.call(self._connect(checkpoint))
+        client = self._loop.call(self._connection.connect(checkpoint))
         try:
-            return self._loop.call(self._listed(client, checkpoint)).max_model_len
+            return self._loop.call(self._connection.listed(client, checkpoint)).max_model_len
         except UnreachableError as error:
             raise EndpointError(str(error)) from None
         finally:
             self._loop.call(client.close())
-
-    async def _listed(self, client: EndpointClient, checkpoint: Checkpoint) -> ServedModel:
-        wanted = None if self._model_name is None else fill_placeholders(self._model_name, checkpoint)
-        try:
-            models = await client.get("models", read_models)
-        except RefusedError as error:
-            raise InputError(
-                f"{client.base_url}/models: {error}; the model behind the URL cannot be told",
-                fix="give the URL up to and with /v1",
-            ) from None
-        return choose_model(models, wanted, checkpoint, client.base_url)
-
-    async def _recognise(self, client: EndpointClient, checkpoint: Checkpoint, tokenizer: Tokenizer) -> Served:
-        model = await self._listed(client, checkpoint)
-        asked = probe_question(tokenizer, self._path)
-        abilities = await probe_generation(client, self._path, model.id, asked)
-        behaviour = await judge_behaviour(
-            client,
-            self._path,
-            model.id,
-            asked,
-            tokenizer,
-            wide=abilities.wide,
-            logprobs=abilities.distribution is not None,
-        )
-        abilities = replace(abilities, behaviour=behaviour)
-        watch = Watch(client, model, abilities, self._path, self._interval_s)
-        client.on_fault = watch.fault
-        return Served(
-            client, model, abilities, watch, tokenizer, stated_vocab_size(checkpoint.path) or len(tokenizer), asked
-        )
 
     def covers(self, n_tokens: int, longer: int) -> bool:
         """Taken to be so: what the server does about rotary frequencies is not told."""
