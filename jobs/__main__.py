@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in foreshock.__main__, for workers that Slurm starts
     from foreshock.errors import ForeshockError
     from foreshock.jobs.records.layout import RunLayout
-    from foreshock.jobs.worker import StopFlag, run_array_task
+    from foreshock.jobs.stop_flag import StopFlag
+    from foreshock.jobs.worker import run_array_task
 
     stop = StopFlag()
     stop.install()

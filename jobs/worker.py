@@ -7,13 +7,11 @@ finished is on disk before the process leaves with 75, which asks to be requeued
 from __future__ import annotations
 
 import os
-import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
-from types import FrameType
 from typing import Any
 
 from foreshock.code_version import running_commit
@@ -40,6 +38,7 @@ from foreshock.jobs.records.rows import ERROR_KEY, SCHEMA_VERSION, Row, RowIdent
 from foreshock.jobs.records.shards import Origin, ShardStore, ShardWriter
 from foreshock.jobs.score import score_spec
 from foreshock.jobs.spec import SAMPLED_KINDS, ArrayTask, Checkpoint, JobKind, JobSpec
+from foreshock.jobs.stop_flag import StopFlag
 from foreshock.jobs.verify.base import Verifier
 from foreshock.ran import Recorder
 
@@ -50,27 +49,6 @@ EXIT_STOPPED = 75
 
 _PASSES = 2
 """Times a spec's error rows are tried in one task before they are left for the next resume."""
-
-
-@dataclass
-class StopFlag:
-    """Set by a signal, asked between batches."""
-
-    requested: bool = False
-
-    def __call__(self) -> bool:
-        return self.requested
-
-    def install(self) -> None:
-        """Set the flag on SIGTERM, SIGINT and SIGUSR2; a second SIGINT leaves at once."""
-
-        def handle(number: int, frame: FrameType | None) -> None:
-            if self.requested and number == signal.SIGINT:
-                raise KeyboardInterrupt
-            self.requested = True
-
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
-            signal.signal(number, handle)
 
 
 @dataclass

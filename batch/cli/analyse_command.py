@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from foreshock.batch.cli.options import JsonOption, listed
+
 if TYPE_CHECKING:
     from foreshock.batch.reanalysis.run import PlannedRun, Request
 
@@ -78,7 +80,7 @@ def analyse(
         str | None, typer.Option("--without", help=f"Analyses to leave out: {', '.join(_STAGES)}; with commas.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Analyse existing runs: trajectory, missing scores, integration, rates, GP, forecast, emergence, report.
 
@@ -97,7 +99,7 @@ def analyse(
     if skip_logprob and rescore:
         _refuse("--skip-logprob and --rescore contradict each other; give one of them")
     left_out = LeftOut(
-        read_ids(exclude_ids) if exclude_ids is not None else frozenset(), frozenset(_list(exclude_exploit_types))
+        read_ids(exclude_ids) if exclude_ids is not None else frozenset(), frozenset(listed(exclude_exploit_types))
     )
     request = Request(
         runs=tuple(RunLayout(folder) for folder in folders),
@@ -112,7 +114,7 @@ def analyse(
             without=_without(without),
             all_below=True,
         ),
-        labels=tuple(_list(labels)) or None,
+        labels=tuple(listed(labels)) or None,
         logprobs=tuple(logprob_dirs or ()),
         checkpoint_dirs=tuple(checkpoint_dir or ()),
         temperature=temperature,
@@ -155,12 +157,8 @@ def _refuse(problem: str) -> None:
     raise InputError(problem)
 
 
-def _list(text: str | None) -> list[str]:
-    return [part.strip() for part in (text or "").split(",") if part.strip()]
-
-
 def _without(text: str | None) -> frozenset[str]:
-    names = _list(text)
+    names = listed(text)
     unknown = sorted(set(names) - set(_STAGES))
     if unknown:
         _refuse(f"--without names {', '.join(unknown)}; valid: {', '.join(_STAGES)}")

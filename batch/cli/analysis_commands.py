@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from foreshock.batch.cli.options import JsonOption, listed
+
 if TYPE_CHECKING:
     from foreshock.analysis.integration import IntegrationRun
     from foreshock.analysis.trajectory import TrajectoryRun
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 FiguresOption = Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the figures.")]
 ThresholdOption = Annotated[
     int, typer.Option("--threshold", min=0, help="Words at or below which a task is easily exploitable.")
@@ -251,7 +252,7 @@ def _split_values(values: Sequence[str]) -> tuple[list[Path], list[str]]:
 def _levels(values: Sequence[str]) -> tuple[int, ...] | None:
     from foreshock.errors import InputError
 
-    parts = [part.strip() for value in values for part in value.split(",") if part.strip()]
+    parts = [part for value in values for part in listed(value)]
     for part in parts:
         if not part.isdigit():
             raise InputError(f"prefill level {part!r} is not a number of words; write --prefill-levels 5,10,20")

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from foreshock.batch.cli.options import JsonOption
+
 
 def calibration(
     run_dir: Annotated[list[Path], typer.Option("--run-dir", help="Run directory; repeat for several runs.")],
@@ -22,7 +24,7 @@ def calibration(
             help="Whether the prefill source kept only traces that ended in an exploit.",
         ),
     ] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Set estimates of the unprompted rate against sampled rates, and fit a map that corrects each method.
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from foreshock.batch.cli.options import JsonOption
 from foreshock.batch.cli.verifier_options import VerifierOption, VerifierOptionsOption, parse_options
 
 
@@ -26,7 +27,7 @@ def check(
     allow_weak_sandbox: Annotated[
         bool, typer.Option("--allow-weak-sandbox", help="Run even where the full sandbox does not work.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Run each problem's own code through both verifiers, in the real sandbox.
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from foreshock.batch.cli.options import JsonOption
+
 if TYPE_CHECKING:
     from foreshock.analysis.comparison.compare import Comparison
 
@@ -17,7 +19,6 @@ GateOption = Annotated[
     list[str] | None,
     typer.Option("--fail-if", help='Leave with exit code 3 if this holds, e.g. "rate.increase > 0.02"; repeatable.'),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
 
 def compare(a: SideArgument, b: SideArgument, fail_if: GateOption = None, as_json: JsonOption = False) -> None:

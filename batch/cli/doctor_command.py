@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from foreshock.batch.cli.options import JsonOption
+
 
 def doctor(
     checkpoint: Annotated[
@@ -31,7 +33,7 @@ def doctor(
     ] = None,
     wait: Annotated[float, typer.Option("--wait", min=1, help="With --slurm: seconds to wait at most.")] = 240,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --slurm: print the jobs' scripts instead.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show what this machine offers and what is missing: packages, GPUs, sandbox, Slurm, containers.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foreshock.batch.cli.part_commands import JsonOption
+from foreshock.batch.cli.options import JsonOption, one_of
 from foreshock.batch.cli.run_commands import OverridesArgument
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ def donor(
     ] = 4,
     rank: Annotated[int, typer.Option("--rank", min=1, help="LoRA's rank.")] = 16,
     alpha: Annotated[int, typer.Option("--alpha", min=1, help="LoRA's scale: alpha / rank.")] = 32,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1)] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of the split and the order of examples.")
+    ] = 0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, show what would be trained on; start nothing.")
     ] = False,
@@ -56,12 +58,10 @@ def donor(
     from foreshock.batch.config_file import load_config, with_overrides
     from foreshock.batch.donor.plan import plan_donor
     from foreshock.batch.donor.settings import Method, TrainingSettings
-    from foreshock.errors import InputError
 
-    if method not in list(Method):
-        raise InputError(f"unknown --method {method!r}; valid: {', '.join(Method)}")
+    how = one_of("--method", method, Method)
     settings = TrainingSettings(
-        Method(method), learning_rate, epochs, batch_size, micro_batch, patience, held_out, seed, rank, alpha
+        how, learning_rate, epochs, batch_size, micro_batch, patience, held_out, seed, rank, alpha
     )
     made = plan_donor(with_overrides(load_config(config), overrides or []), settings, checkpoint, output)
     if dry_run:
@@ -76,9 +76,9 @@ def donor(
 
 def _train(plan: DonorPlan) -> dict[str, Any]:
     from foreshock.batch.cli.display import count_bar, say
-    from foreshock.batch.cli.stop_flag import stop_flag
     from foreshock.batch.donor.loop import LoopHooks
     from foreshock.batch.donor.make import finished_recipe, make_donor
+    from foreshock.jobs.stop_flag import StopFlag
 
     if finished_recipe(plan) is not None:
         say("this donor is there already, made from the same model, data and settings; it is kept")
@@ -88,8 +88,8 @@ def _train(plan: DonorPlan) -> dict[str, Any]:
         trained = "" if entry["train_loss"] is None else f", training {entry['train_loss']:.4f}"
         say(f"epoch {entry['epoch']}, step {entry['step']}: held-out loss {entry['held_out_loss']:.4f}{trained}")
 
-    with stop_flag() as stop, count_bar("training", "steps") as bar:
-        return make_donor(plan, LoopHooks(bar, evaluated, lambda: bool(stop)), say)
+    with StopFlag().installed() as stop, count_bar("training", "steps") as bar:
+        return make_donor(plan, LoopHooks(bar, evaluated, stop), say)
 
 
 def _say_plan(plan: DonorPlan, tell: Any) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from foreshock.batch.cli.options import JsonOption, listed, one_of
+
 if TYPE_CHECKING:
     from foreshock.analysis.emergence.run import EmergenceRun
     from foreshock.analysis.forecast.run import ForecastRun
@@ -45,7 +47,6 @@ Intentional = Annotated[
     ),
 ]
 Figures = Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the figures.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of permutations and posterior draws.")]
 
 
@@ -74,7 +75,7 @@ def emergence(
     intentional: Intentional = None,
     figures: Figures = True,
     seed: Seed = 0,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Which exploit types will pass the threshold later? Every metric, model and cutoff, with honest significance.
 
@@ -82,12 +83,9 @@ def emergence(
     """
     from foreshock.analysis.emergence.original import Definitions
     from foreshock.analysis.emergence.run import EmergenceOptions, run_emergence
-    from foreshock.errors import InputError
 
-    if definitions not in list(Definitions):
-        raise InputError(f"--definitions is {definitions!r}; valid: {', '.join(Definitions)}")
     options = EmergenceOptions(
-        definitions=Definitions(definitions),
+        definitions=one_of("--definitions", definitions, Definitions),
         threshold=threshold,
         permutations=permutations,
         rate_models=rate_models,
@@ -121,7 +119,7 @@ def forecast(
     intentional: Intentional = None,
     figures: Figures = True,
     seed: Seed = 0,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """P(unprompted rate passes the threshold by a step), time to threshold, and how good such forecasts were.
 
@@ -147,7 +145,7 @@ def _gp_means(text: str | None) -> tuple[MeanKind, ...]:
     from foreshock.analysis.gp.means import MeanKind
     from foreshock.errors import InputError
 
-    names = [part.strip() for part in (text or "").split(",") if part.strip()]
+    names = listed(text)
     unknown = sorted(set(names) - set(MeanKind))
     if unknown:
         raise InputError(f"--gp names {', '.join(unknown)}; valid: {', '.join(MeanKind)}")

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from foreshock.batch.cli.options import JsonOption
+
 
 def rates(
     run_dir: Annotated[list[Path], typer.Option("--run-dir", help="Run directory; repeat to pool several runs.")],
@@ -25,7 +27,7 @@ def rates(
             help="Whether the prefill source kept only traces that ended in an exploit.",
         ),
     ] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """The unprompted exploit rate of every run, type and checkpoint, with intervals, also where 0 of n were seen.
 

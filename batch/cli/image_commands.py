@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from foreshock.batch.cli.options import JsonOption
+
 app = typer.Typer(name="image", help="Build, check and identify container images.", no_args_is_help=True)
 
 
@@ -127,7 +129,7 @@ def check(
     allow_weak_sandbox: Annotated[
         bool, typer.Option("--allow-weak-sandbox", help="Accept a sandbox that runs refuse without the same consent.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Run the self-test inside an image, without network. Exits with 1 if a check fails.
 

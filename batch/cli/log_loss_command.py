@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from foreshock.batch.cli.endpoint_options import BaseUrlOption, ServedModelOption
-from foreshock.batch.cli.part_commands import BatchOption, DeviceOption, DtypeOption, ForceOption, FormatOption
+from foreshock.batch.cli.options import ForceOption, JsonOption, listed
+from foreshock.batch.cli.part_commands import BatchOption, DeviceOption, DtypeOption, FormatOption
 
 
 def log_loss(
@@ -30,7 +31,7 @@ def log_loss(
     base_url: BaseUrlOption = None,
     served_model: ServedModelOption = None,
     force: ForceOption = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Mean negative log-probability per token of given answers: what else training has changed in the model.
 
@@ -42,7 +43,7 @@ def log_loss(
     from foreshock.batch.planning.checkpoints import list_checkpoints, one_checkpoint
     from foreshock.errors import InputError
 
-    parts = [part.strip() for part in levels.split(",") if part.strip()]
+    parts = listed(levels)
     if not parts or not all(part.isdigit() for part in parts):
         raise InputError(f"--levels is {levels!r}; valid: numbers of words, such as 0,10,50")
     if (sft_run_dir is None) == (checkpoint is None):

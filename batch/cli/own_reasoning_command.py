@@ -8,14 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foreshock.batch.cli.part_commands import ForceOption, JsonOption
+from foreshock.batch.cli.options import CheckpointsOption, ForceOption, JsonOption, listed, one_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-CheckpointsOption = Annotated[
-    list[str] | None, typer.Option("--checkpoint", help="Only this one: name or step; repeatable. Default: all.")
-]
 
 
 def own_reasoning(
@@ -45,17 +41,14 @@ def own_reasoning(
     Example: foreshock own-reasoning results/prefill_sensitivity/sweep-... --fractions 0,0.5,1 --checkpoint 100
     """
     from foreshock.batch.cli.display import say
-    from foreshock.batch.cli.stop_flag import stop_flag
     from foreshock.batch.on_runs.opened import OpenedRun
     from foreshock.batch.on_runs.own_reasoning import Cuts, OwnReasoning, Then
-    from foreshock.errors import InputError
+    from foreshock.jobs.stop_flag import StopFlag
 
-    if then not in list(Then):
-        raise InputError(f"unknown --then {then!r}; valid: {', '.join(Then)}")
-    cuts = Cuts(_percents(fractions), Then(then), repeats, per_type)
+    cuts = Cuts(_percents(fractions), one_of("--then", then, Then), repeats, per_type)
     opened = OpenedRun.read(run, checkpoint or ())
-    with stop_flag() as stop:
-        work = OwnReasoning(opened, cuts, lambda: bool(stop), say)
+    with StopFlag().installed() as stop:
+        work = OwnReasoning(opened, cuts, stop, say)
         if dry_run:
             planned = work.planned()
             typer.echo(
@@ -74,14 +67,14 @@ def _percents(text: str) -> tuple[int, ...]:
     from foreshock.errors import InputError
 
     try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = [float("nan")]
-    if not all(abs(100 * value - round(100 * value)) < 1e-6 for value in values if value == value) or any(
-        value != value or abs(value) > 1 for value in values
-    ):
-        raise InputError(f"--fractions is {text!r}; valid: from 0 to 1 in steps of 0.01, such as 0,0.25,0.5,0.75,1")
-    return tuple(round(100 * value) for value in values)
+        percents = [100 * float(part) for part in listed(text)]
+        if any(abs(value - round(value)) > 1e-6 for value in percents):
+            raise ValueError
+    except (ValueError, OverflowError):  # no number; nan and infinity have no nearest one
+        raise InputError(
+            f"--fractions is {text!r}; valid: from 0 to 1 in steps of 0.01", fix="give --fractions 0,0.25,0.5,0.75,1"
+        ) from None
+    return tuple(map(round, percents))
 
 
 def _show(run: Path, then: str, n_failed: int, files: list[str], left_out: dict[str, int], as_json: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from foreshock.batch.cli.endpoint_options import BaseUrlOption, ServedModelOption
+from foreshock.batch.cli.options import ForceOption, JsonOption
 from foreshock.batch.cli.prompt_options import (
     ClosingOption,
     OpeningOption,
@@ -19,10 +20,8 @@ from foreshock.batch.cli.prompt_options import (
 )
 from foreshock.batch.cli.verifier_options import VerifierOption, VerifierOptionsOption, parse_options
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 DtypeOption = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace output that is there.")]
 FormatOption = Annotated[str, typer.Option("--prompt-format", help="auto, chat, harmony, think or plain.")]
 BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Rows per batch.")]
 

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from foreshock.batch.cli.options import JsonOption, one_of
+
 
 def pivots(
     traces: Annotated[Path, typer.Argument(help="Prefill source, or *.samples.jsonl: task_id, reasoning, ...")],
@@ -26,7 +28,7 @@ def pivots(
         list[str] | None,
         typer.Option("--pattern", help="Regular expression in place of the built-in markers; repeatable."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Find where in each trace the exploit idea first appears, and cut prefills there.
 
@@ -39,15 +41,12 @@ def pivots(
     from foreshock.errors import InputError
     from foreshock.jobs.records.jsonl import write_jsonl
 
-    if keep not in list(Part):
-        raise InputError(f"--keep is {keep!r}; valid: {', '.join(Part)}")
-    if method not in list(Method):
-        raise InputError(f"--method is {method!r}; valid: {', '.join(Method)}")
+    part, how = one_of("--keep", keep, Part), one_of("--method", method, Method)
     try:
         patterns = [re.compile(text, re.I) for text in pattern or []]
     except re.error as error:
         raise InputError(f"--pattern is no regular expression: {error}") from None
-    report = find_pivots(traces, Part(keep), Method(method), patterns)
+    report = find_pivots(traces, part, how, patterns)
     if output is not None:
         write_jsonl(output, report.source)
     if places is not None:

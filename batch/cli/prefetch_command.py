@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
+from foreshock.batch.cli.options import JsonOption
+
 
 def prefetch(
     config: Annotated[Path, typer.Argument(help="Run configuration in YAML (docs/configuration.md).")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Fetch what a run takes from the internet: its problems' data set, and base models that adapters name.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from foreshock.batch.cli.part_commands import JsonOption
+from foreshock.batch.cli.options import JsonOption
 from foreshock.batch.cli.run_commands import OverridesArgument
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from foreshock.batch.cli.options import JsonOption
 from foreshock.batch.cli.verifier_options import VerifierOption, VerifierOptionsOption, parse_options
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def rescore(
     fail_on_change: Annotated[
         bool, typer.Option("--fail-on-change", help="End with status 1 when any verdict changed.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Verify a run's stored completions again, without generating, and report which verdicts changed.
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foreshock.batch.cli.own_reasoning_command import CheckpointsOption
-from foreshock.batch.cli.part_commands import ForceOption, JsonOption
+from foreshock.batch.cli.options import CheckpointsOption, ForceOption, JsonOption, listed
 
 if TYPE_CHECKING:
     from foreshock.batch.on_runs.splitting import Splitting
@@ -45,18 +44,20 @@ def split(
     Example: foreshock split results/prefill_sensitivity/sweep-... --checkpoint 100 --exploit-type process_exit
     """
     from foreshock.batch.cli.display import say
-    from foreshock.batch.cli.stop_flag import stop_flag
     from foreshock.batch.on_runs.opened import OpenedRun
     from foreshock.batch.on_runs.splitting import SplitSettings, Splitting
     from foreshock.errors import InputError
+    from foreshock.jobs.stop_flag import StopFlag
 
     try:
-        places = tuple(int(part) for part in levels.split(",")) if levels else ()
+        places = tuple(int(part) for part in listed(levels))
     except ValueError:
-        raise InputError(f"--levels is {levels!r}; valid: numbers of tokens, such as 16,32,64") from None
+        raise InputError(
+            f"--levels is {levels!r}; valid: ascending numbers of tokens", fix="give --levels 16,32,64"
+        ) from None
     settings = SplitSettings(particles, repeats, places, power, tuple(exploit_type or ()))
-    with stop_flag() as stop:
-        work = Splitting(OpenedRun.read(run, checkpoint or ()), settings, lambda: bool(stop), say)
+    with StopFlag().installed() as stop:
+        work = Splitting(OpenedRun.read(run, checkpoint or ()), settings, stop, say)
         if dry_run:
             _show_plan(work, settings.particles * settings.repeats, as_json)
             return

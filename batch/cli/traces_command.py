@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from foreshock.batch.cli.options import JsonOption
+
 
 def traces(
     runs: Annotated[list[Path], typer.Argument(help="Run directories, or files of samples (JSONL).")],
@@ -24,7 +26,7 @@ def traces(
         bool, typer.Option("--unconditioned", help="Keep every draw, exploit or not: weights need no pi/a then.")
     ] = False,
     per_task: Annotated[int | None, typer.Option("--per-task", min=1, help="Most traces a task.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Gather exploit traces for prefills from unprompted samples of a donor, a prompted model or any run.
 

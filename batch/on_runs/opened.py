@@ -44,7 +44,11 @@ class OpenedRun:
         wanted = [name if name in found else f"checkpoint-{name}" for name in checkpoints] or list(found)
         unknown = [name for name in wanted if name not in found]
         if unknown:
-            raise InputError(f"no {unknown[0]} in this run; valid: {', '.join(found)}", path=folder)
+            raise InputError(
+                f"no {unknown[0]} in this run; valid: {', '.join(found)}",
+                path=folder,
+                fix=f"give --checkpoint {next(iter(found))}, or none for all",
+            )
         inputs = RunInputs.read(layout, plan.settings.assignment, plan.n_attempts)
         return cls(layout, plan, inputs, tuple(found[name] for name in dict.fromkeys(wanted)))
 

@@ -63,7 +63,10 @@ class Cuts:
     def __post_init__(self) -> None:
         ascending = list(self.percents) == sorted(set(self.percents))
         if not self.percents or not ascending or not all(0 <= percent <= 100 for percent in self.percents):
-            raise InputError("--fractions must ascend from 0 to 1, such as 0,0.25,0.5,0.75,1, in steps of 0.01 or more")
+            raise InputError(
+                "--fractions must ascend from 0 to 1, in steps of 0.01 or more",
+                fix="give --fractions 0,0.25,0.5,0.75,1",
+            )
         if self.repeats < 1 or self.per_type < 1:
             raise InputError("--repeats and --per-type must be at least 1")
 

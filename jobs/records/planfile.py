@@ -25,6 +25,9 @@ EXPLOIT_CODE = "exploit_code"
 """Key of a plan's `extra`: how many tokens of each exploit code make its truncated score."""
 
 
+_PLANNED = "give a run directory that foreshock planned; `foreshock ls` lists them"
+
+
 @dataclass(frozen=True, slots=True)
 class SkippedTasks:
     """Tasks left out of one cell, and why."""
@@ -102,11 +105,7 @@ class PlanFile:
     def read(cls, layout: RunLayout) -> PlanFile:
         """Raises InputError if the run has no readable plan."""
         if not layout.plan.is_file():
-            raise InputError(
-                "this run has no plan.json",
-                path=layout.root,
-                fix="give a run directory that foreshock planned; `foreshock ls` lists them",
-            )
+            raise InputError(_no_plan(layout), path=layout.root, fix=_PLANNED)
         data = read_json(layout.plan)
         try:
             return cls(
@@ -118,7 +117,17 @@ class PlanFile:
                 extra=data["extra"],
             )
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise InputError(f"not a foreshock plan: {error!r}", path=layout.plan) from None
+            raise InputError(f"not a foreshock plan: {error!r}", path=layout.plan, fix=_PLANNED) from None
+
+
+def _no_plan(layout: RunLayout) -> str:
+    if not layout.root.exists():
+        return "no such run directory"
+    if not layout.root.is_dir():
+        return "is a file; a run is a directory"
+    if layout.evals.is_dir():
+        return "this run has no plan.json: it was imported, or is not whole, so its model and prompts are not known"
+    return "this run has no plan.json"
 
 
 def _settings(data: dict[str, Any]) -> WorkerSettings:

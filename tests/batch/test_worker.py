@@ -27,6 +27,7 @@ from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.shards import ShardStore
 from foreshock.jobs.records.verdicts import UNJUDGED, CodeStatus, SandboxTier
 from foreshock.jobs.spec import ArrayTask, JobKind
+from foreshock.jobs.stop_flag import StopFlag
 from foreshock.jobs.verify.base import Outcome, Verdict, Verification
 from foreshock.jobs.verify.builtin.verifier import BuiltinVerifier
 from foreshock.jobs.verify.fake import FakeVerifier
@@ -34,7 +35,6 @@ from foreshock.jobs.worker import (
     EXIT_COMPLETE,
     EXIT_FAILED,
     EXIT_STOPPED,
-    StopFlag,
     Worker,
     engine_options,
 )

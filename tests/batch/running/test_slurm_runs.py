@@ -31,7 +31,8 @@ from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, write_pack
 from foreshock.jobs.spec import ArrayTask, Checkpoint
-from foreshock.jobs.worker import StopFlag, run_array_task
+from foreshock.jobs.stop_flag import StopFlag
+from foreshock.jobs.worker import run_array_task
 from foreshock.slurm.commands import SiteLimits
 from foreshock.slurm.journal import Journal, Submission
 from foreshock.slurm.states import JobState

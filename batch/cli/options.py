@@ -1,0 +1,30 @@
+"""Options that several commands have, and choices and lists read from their text."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, TypeVar
+
+import typer
+
+from foreshock.errors import InputError
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace output that is there.")]
+CheckpointsOption = Annotated[
+    list[str] | None, typer.Option("--checkpoint", help="Only this one: name or step; repeatable. Default: all.")
+]
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+def one_of(option: str, value: str, choices: type[Choice]) -> Choice:
+    """The choice that an option's text names. Raises InputError for any other."""
+    if value not in list(choices):
+        raise InputError(f"{option} is {value!r}; valid: {', '.join(choices)}", fix=f"give {option} one of these")
+    return choices(value)
+
+
+def listed(text: str | None) -> list[str]:
+    """The parts of a list with commas, without blanks and empty ones."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
