@@ -133,6 +133,8 @@ def fenced_pieces(lines: Sequence[str], depth: int = 0) -> Iterator[tuple[int, i
         end, body, closed = _body(lines, at, opening)
         if opening.label is Label.MARKDOWN or (opening.label is Label.NONE and len(opening.fence) > 3):
             inner = [piece for _, _, piece in fenced_pieces(body.split("\n"), depth + 1)] if depth < 3 else []
+            if _cuts_a_block(inner) and closed and opening.quote is None:
+                end, inner = _longer_frame(lines, at, opening, depth) or (end, inner)
             if inner:
                 yield from ((at, end, piece) for piece in inner)
                 at = max(end, at + 1)
@@ -141,6 +143,21 @@ def fenced_pieces(lines: Sequence[str], depth: int = 0) -> Iterator[tuple[int, i
             if code.strip():
                 yield at, end, Piece(_trim(without_end_word(code) if parse(code) else code), opening.label, closed)
         at = max(end, at + 1)
+
+
+def _longer_frame(lines: Sequence[str], at: int, opening: _Opening, depth: int) -> tuple[int, list[Piece]] | None:
+    """A frame of Markdown up to the first closing that cuts no block, for one that seemed to end inside a
+    block; None if there is none. (line behind the frame, its pieces)."""
+    rest = lines[at + 1 :]
+    for closing in list(_closings(rest, opening.fence))[1:MOST_SENTENCES]:
+        inner = [piece for _, _, piece in fenced_pieces(rest[: closing.line], depth + 1)]
+        if not closing.column and inner and not _cuts_a_block(inner):
+            return at + 2 + closing.line, inner
+    return None
+
+
+def _cuts_a_block(pieces: Sequence[Piece]) -> bool:
+    return any(not piece.closed and parse(piece.code) is None for piece in pieces)
 
 
 def _programs(body: str, opening: _Opening) -> list[str]:
