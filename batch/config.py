@@ -101,7 +101,7 @@ class CheckpointsConfig(_Section):
     def _folder_of_repository(cls, data: Any) -> Any:
         if not isinstance(data, dict) or data.get("repo") is None:
             return data
-        from foreshock.jobs.hub_checkpoints import repo_folder
+        from foreshock.jobs.model_files.hub_checkpoints import repo_folder
 
         folder = repo_folder(str(data["repo"]))
         if data.get("dir") is not None and Path(data["dir"]).expanduser().absolute() != folder:

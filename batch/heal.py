@@ -31,7 +31,7 @@ from foreshock.batch.site import Site, resolve_site
 from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, write_pack
-from foreshock.jobs.spec import ArrayTask, JobKind, JobSpec
+from foreshock.jobs.records.spec import ArrayTask, JobKind, JobSpec
 from foreshock.jobs.worker import EXIT_STOPPED
 from foreshock.slurm.call import SlurmError
 from foreshock.slurm.commands import SiteLimits, site_limits

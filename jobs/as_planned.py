@@ -6,8 +6,8 @@ import platform
 from collections.abc import Sequence
 
 from foreshock.errors import ForeshockError
-from foreshock.jobs.fingerprint import model_fingerprint
-from foreshock.jobs.spec import Checkpoint, JobSpec
+from foreshock.jobs.model_files.fingerprint import model_fingerprint
+from foreshock.jobs.records.spec import Checkpoint, JobSpec
 from foreshock.jobs.torch_build import torch_build, visible_gpus
 from foreshock.jobs.verify.base import Verifier
 from foreshock.ran import Recorder

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from foreshock.jobs.answers.extract import extract
 from foreshock.jobs.answers.text_to_read import text_to_read
 from foreshock.jobs.engines.base import Engine, FinishReason, GenerationRequest, GenerationResult
-from foreshock.jobs.extract import extract
 from foreshock.jobs.handover import Handover
 from foreshock.jobs.inputs import Prefill, RunInputs
 from foreshock.jobs.prompts.base import ParsedResponse, PromptFormat, RenderedPrompt
@@ -23,8 +23,8 @@ from foreshock.jobs.prompts.of_run import row_rendering
 from foreshock.jobs.prompts.problem_prompt import build_user_message
 from foreshock.jobs.records.planfile import WorkerSettings
 from foreshock.jobs.records.rows import ERROR_KEY, SAMPLE_KEYS, SCHEMA_VERSION, Row, RowIdentity, select_keys
+from foreshock.jobs.records.spec import JobSpec, row_seed
 from foreshock.jobs.records.verdicts import UNJUDGED
-from foreshock.jobs.spec import JobSpec, row_seed
 from foreshock.jobs.verify.base import Submission, Verification, Verifier
 from foreshock.jobs.verify.problem import Problem
 

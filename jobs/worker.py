@@ -26,7 +26,6 @@ from foreshock.jobs.as_planned import (
 from foreshock.jobs.device_name import device_of
 from foreshock.jobs.engines.base import Engine
 from foreshock.jobs.evaluate import Evaluator, Timings, WorkItem
-from foreshock.jobs.exploit_code import score_code_spec
 from foreshock.jobs.inputs import RunInputs
 from foreshock.jobs.progress import ProgressReporter
 from foreshock.jobs.prompts.base import PromptFormat
@@ -36,8 +35,9 @@ from foreshock.jobs.records.planfile import EXPLOIT_CODE, PlanFile, WorkerSettin
 from foreshock.jobs.records.ran_records import planned_by, write_ran
 from foreshock.jobs.records.rows import ERROR_KEY, SCHEMA_VERSION, Row, RowIdentity, row_identity
 from foreshock.jobs.records.shards import Origin, ShardStore, ShardWriter
-from foreshock.jobs.score import score_spec
-from foreshock.jobs.spec import SAMPLED_KINDS, ArrayTask, Checkpoint, JobKind, JobSpec
+from foreshock.jobs.records.spec import SAMPLED_KINDS, ArrayTask, Checkpoint, JobKind, JobSpec
+from foreshock.jobs.scoring.exploit_code import score_code_spec
+from foreshock.jobs.scoring.of_specs import score_spec
 from foreshock.jobs.stop_flag import StopFlag
 from foreshock.jobs.verify.base import Verifier
 from foreshock.ran import Recorder

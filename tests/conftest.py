@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from tiny_tokenizer import train_tokenizer
 
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 from foreshock.plugins import forget_installed
 
 # How long an example takes says how loaded the machine is, and not a property of the code.

@@ -26,7 +26,7 @@ from foreshock.analysis.aggregate.sealed import SealedShards
 from foreshock.jobs.closing import Closing
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.rows import ERROR_KEY
-from foreshock.jobs.spec import JobKind, JobSpec
+from foreshock.jobs.records.spec import JobKind, JobSpec
 
 
 @dataclass

@@ -18,7 +18,7 @@ from foreshock.analysis.aggregate.files import blocks_of_lines
 from foreshock.jobs.closing import Closing
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.shards import ShardManifest, ShardStore
-from foreshock.jobs.spec import JobSpec
+from foreshock.jobs.records.spec import JobSpec
 
 BYTES_AT_ONCE = 1 << 22
 """Of lines that are looked at together: numpy and Arrow are faster with many."""

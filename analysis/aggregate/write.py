@@ -17,7 +17,7 @@ from foreshock.analysis.processes import keep_freed_memory, n_cores, process_poo
 from foreshock.durable import sweep_temporaries
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
-from foreshock.jobs.spec import JobKind, JobSpec
+from foreshock.jobs.records.spec import JobKind, JobSpec
 
 SIDE_BY_SIDE_ROWS = 1_000_000
 """Rows from which checkpoints are written by several processes: below, starting them takes as long."""

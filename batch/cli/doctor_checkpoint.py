@@ -17,7 +17,7 @@ from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.admission.admit import Finding, admit
 from foreshock.jobs.prompts.of_run import rendering, run_format
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 
 def show_admission(named: str, config_file: Path | None, load: bool, as_json: bool) -> bool:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from foreshock.batch.donor.encoded import Encoded
 from foreshock.errors import InputError
-from foreshock.jobs.exploit_code import NO_CODE, REFUSED, TOO_LONG, render_exploit
 from foreshock.jobs.prompts.base import PromptFormat
 from foreshock.jobs.prompts.tokenizer import PrefillTextError
+from foreshock.jobs.scoring.exploit_code import NO_CODE, REFUSED, TOO_LONG, render_exploit
 from foreshock.jobs.verify.problem import Problem
 
 

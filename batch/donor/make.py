@@ -30,9 +30,9 @@ from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.engines.base import ScoreRequest
 from foreshock.jobs.engines.transformers import TransformersEngine
 from foreshock.jobs.engines.weights import read_model_config
-from foreshock.jobs.fingerprint import model_fingerprint
+from foreshock.jobs.model_files.fingerprint import model_fingerprint
 from foreshock.jobs.records.jsonl import read_json, write_json
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 from foreshock.slurm.lock import LauncherLock
 
 RECIPE = "recipe.json"

@@ -12,12 +12,12 @@ import torch
 
 from foreshock.batch.donor.settings import Method, TrainingSettings
 from foreshock.errors import InputError
-from foreshock.jobs.adapters import base_of, is_adapter
 from foreshock.jobs.engines.weights import build_model, read_model_config
-from foreshock.jobs.fingerprint import stated_dtype
+from foreshock.jobs.model_files.adapters import base_of, is_adapter
+from foreshock.jobs.model_files.fingerprint import stated_dtype
 from foreshock.jobs.prompts.tokenizer import tokenizer_files
 from foreshock.jobs.quiet_bars import no_library_bars
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 
 def require_trainable(target: Checkpoint, method: Method) -> None:
@@ -97,7 +97,7 @@ def save_donor(model: Any, target: Checkpoint, method: Method, folder: Path) -> 
 
 
 def _stored_dtype(folder: Path) -> torch.dtype:
-    from foreshock.jobs.weight_files import read_config
+    from foreshock.jobs.model_files.weight_files import read_config
 
     found = getattr(torch, stated_dtype(read_config(folder / "config.json")), None)
     return found if isinstance(found, torch.dtype) else torch.float32

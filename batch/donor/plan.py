@@ -16,11 +16,11 @@ from foreshock.batch.planning.make_plan import worker_settings
 from foreshock.batch.planning.problems import load_run_problems
 from foreshock.batch.planning.show_prompt import chosen_checkpoint
 from foreshock.errors import InputError
-from foreshock.jobs.fingerprint import model_fingerprint, stated_context_length
+from foreshock.jobs.model_files.fingerprint import model_fingerprint, stated_context_length
 from foreshock.jobs.prompts.of_run import prompt_settings, run_format
 from foreshock.jobs.prompts.tokenizer import decode, load_tokenizer
 from foreshock.jobs.prompts.turn_end import turn_end
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 
 @dataclass(frozen=True)

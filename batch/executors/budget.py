@@ -8,7 +8,7 @@ from foreshock.batch.executors.slurm_reports import hours_used, task_reports
 from foreshock.batch.site import Site
 from foreshock.errors import ForeshockError
 from foreshock.jobs.records.layout import RunLayout
-from foreshock.jobs.spec import ArrayTask
+from foreshock.jobs.records.spec import ArrayTask
 
 
 class BudgetError(ForeshockError):

@@ -7,7 +7,10 @@ from foreshock.batch.executors.base import Executor
 from foreshock.batch.site import Site
 from foreshock.jobs.engines.spec import EngineSpec
 
-_WORKER = ("foreshock.jobs.worker", "foreshock.jobs.auto_classes")  # after an engine's own, which may hold all of it
+_WORKER = (
+    "foreshock.jobs.worker",
+    "foreshock.jobs.model_files.auto_classes",
+)  # after an engine's own, which may hold all of it
 
 
 def preload(engine: EngineSpec) -> tuple[str, ...]:

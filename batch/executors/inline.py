@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from foreshock.batch.executors.base import TaskReport
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
-from foreshock.jobs.spec import ArrayTask
+from foreshock.jobs.records.spec import ArrayTask
 from foreshock.jobs.stop_flag import StopFlag
 from foreshock.jobs.worker import EXIT_COMPLETE, EXIT_STOPPED, run_array_task
 from foreshock.slurm.states import JobState

@@ -16,7 +16,7 @@ from foreshock.batch.executors.forked import ForkedProcesses
 from foreshock.batch.executors.processes import SpawnedProcesses, WorkerProcesses
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
-from foreshock.jobs.spec import ArrayTask
+from foreshock.jobs.records.spec import ArrayTask
 from foreshock.jobs.worker import EXIT_COMPLETE, EXIT_STOPPED
 from foreshock.slurm.states import JobState
 

@@ -19,7 +19,7 @@ from foreshock.batch.executors.slurm_work import AFTER, waiting_keys, waiting_no
 from foreshock.batch.site import Site
 from foreshock.jobs.records.layout import RunLayout, run_prefix
 from foreshock.jobs.records.planfile import PlanFile
-from foreshock.jobs.spec import ArrayTask
+from foreshock.jobs.records.spec import ArrayTask
 from foreshock.slurm.commands import cancel_jobs, queued_jobs, site_limits
 from foreshock.slurm.journal import Journal, Stage, Submission, final_again
 from foreshock.slurm.lock import LauncherLock

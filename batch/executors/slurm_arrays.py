@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foreshock.errors import InputError
-from foreshock.jobs.spec import ArrayTask
+from foreshock.jobs.records.spec import ArrayTask
 
 
 @dataclass(frozen=True, slots=True)

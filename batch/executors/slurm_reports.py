@@ -11,7 +11,7 @@ from foreshock.batch.executors.slurm_work import waiting_notes
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, read_pack
 from foreshock.jobs.records.shards import ShardStore
-from foreshock.jobs.spec import JobSpec
+from foreshock.jobs.records.spec import JobSpec
 from foreshock.slurm.call import SlurmError
 from foreshock.slurm.commands import ended_jobs, queued_jobs
 from foreshock.slurm.journal import Journal, JournaledJob, Stage, Submission

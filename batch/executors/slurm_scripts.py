@@ -20,10 +20,10 @@ from foreshock.containers.identity import require_signature
 from foreshock.containers.launch import PASS_THROUGH, Bind, ExecRequest, GpuKind, quote, split_environment
 from foreshock.containers.linked import linked_folders
 from foreshock.containers.runtimes.registry import RUNTIMES
-from foreshock.jobs.adapters import base_of, hub_cache_of, is_adapter
+from foreshock.jobs.model_files.adapters import base_of, hub_cache_of, is_adapter
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
-from foreshock.jobs.spec import ArrayTask
+from foreshock.jobs.records.spec import ArrayTask
 from foreshock.slurm.commands import SiteLimits
 from foreshock.slurm.jobscript import ArrayScript, FinalScript, Program, excluded_nodes
 from foreshock.slurm.journal import Journal, Submission, new_submission

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, read_pack
-from foreshock.jobs.spec import JobSpec
+from foreshock.jobs.records.spec import JobSpec
 from foreshock.slurm.journal import Journal, JournaledJob, Stage, Submission
 from foreshock.slurm.reasons import explain
 from foreshock.slurm.states import JobRecord, JobState

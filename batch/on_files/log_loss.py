@@ -23,8 +23,8 @@ from foreshock.jobs.prompts.base import PromptFormat, RenderedPrompt
 from foreshock.jobs.prompts.registry import checkpoint_format
 from foreshock.jobs.prompts.tokenizer import PrefillTextError
 from foreshock.jobs.records.jsonl import read_jsonl, write_jsonl
-from foreshock.jobs.scoring import scoring_temperature
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
+from foreshock.jobs.scoring.levels import scoring_temperature
 
 
 @dataclass(frozen=True, slots=True)

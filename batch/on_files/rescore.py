@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 from foreshock.durable import sweep_temporaries
 from foreshock.errors import InputError
+from foreshock.jobs.answers.extract import Extraction, extract, status_of
 from foreshock.jobs.answers.text_to_read import stored_text_to_read
 from foreshock.jobs.evaluate import verdict_fields
-from foreshock.jobs.extract import Extraction, extract, status_of
 from foreshock.jobs.prefill import Channel
 from foreshock.jobs.records.jsonl import read_jsonl, read_rows, write_json, write_jsonl
 from foreshock.jobs.records.layout import CellFile, RunLayout

@@ -26,8 +26,8 @@ from foreshock.jobs.records.checkpoint_names import checkpoint_order
 from foreshock.jobs.records.jsonl import read_jsonl, write_jsonl
 from foreshock.jobs.records.layout import CellFile, CellName, RunLayout
 from foreshock.jobs.records.rows import Row, text_sha256
-from foreshock.jobs.scoring import LevelScore, ScoredPrefill, logprob_row, plan_scoring, scoring_temperature
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
+from foreshock.jobs.scoring.levels import LevelScore, ScoredPrefill, logprob_row, plan_scoring, scoring_temperature
 
 SampleKey = tuple[str, int, str]
 """(task id, attempt, prompt digest): samples of several levels under one key share a forward pass."""

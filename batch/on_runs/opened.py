@@ -15,7 +15,7 @@ from foreshock.jobs.prompts.base import PromptFormat
 from foreshock.jobs.prompts.of_run import run_format
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
-from foreshock.jobs.spec import JobKind, JobSpec
+from foreshock.jobs.records.spec import JobKind, JobSpec
 from foreshock.jobs.verify.base import Verifier
 from foreshock.jobs.worker import make_verifier
 

@@ -32,7 +32,7 @@ from foreshock.jobs.records.planfile import WorkerSettings
 from foreshock.jobs.records.ran_records import planned_by, write_ran
 from foreshock.jobs.records.rows import ERROR_KEY, SCHEMA_VERSION, Row, RowIdentity, row_identity
 from foreshock.jobs.records.shards import Origin, ShardStore
-from foreshock.jobs.spec import JobKind, JobSpec
+from foreshock.jobs.records.spec import JobKind, JobSpec
 from foreshock.jobs.verify.base import Verifier
 from foreshock.ran import Recorder
 from foreshock.slurm.lock import LauncherLock

@@ -21,12 +21,12 @@ from foreshock.batch.on_runs.writing import STOPPED, Writer, Writing
 from foreshock.batch.planning.specs import content_digest
 from foreshock.errors import InputError, StopRequestedError
 from foreshock.jobs.engines.base import Engine
-from foreshock.jobs.exploit_code import exploit_answer
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
 from foreshock.jobs.records.jsonl import read_rows, write_jsonl
 from foreshock.jobs.records.ran_records import planned_by, write_ran
 from foreshock.jobs.records.rows import SCHEMA_VERSION, Row
-from foreshock.jobs.spec import JobSpec
+from foreshock.jobs.records.spec import JobSpec
+from foreshock.jobs.scoring.exploit_code import exploit_answer
 from foreshock.jobs.verify.base import Verifier
 from foreshock.ran import Recorder
 from foreshock.slurm.lock import LauncherLock

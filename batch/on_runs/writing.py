@@ -17,18 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foreshock.errors import ForeshockError, StopRequestedError
+from foreshock.jobs.answers.extract import extract
 from foreshock.jobs.answers.text_to_read import text_to_read
 from foreshock.jobs.engines.base import Engine, FinishReason, GenerationRequest, ScoreRequest
 from foreshock.jobs.engines.stopping import finished
-from foreshock.jobs.exploit_code import exploit_answer
-from foreshock.jobs.extract import extract
 from foreshock.jobs.prompts.base import PromptFormat
 from foreshock.jobs.prompts.problem_prompt import build_user_message
 from foreshock.jobs.prompts.tokenizer import PrefillTextError, Tokenizer, decode
 from foreshock.jobs.records.planfile import WorkerSettings
+from foreshock.jobs.records.spec import SamplingParams
 from foreshock.jobs.records.verdicts import UNJUDGED
-from foreshock.jobs.scoring import scoring_temperature
-from foreshock.jobs.spec import SamplingParams
+from foreshock.jobs.scoring.exploit_code import exploit_answer
+from foreshock.jobs.scoring.levels import scoring_temperature
 from foreshock.jobs.verify.base import Submission, Verifier
 from foreshock.jobs.verify.problem import Problem
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from foreshock.jobs.spec import SAMPLED_KINDS, JobKind, JobSpec
+from foreshock.jobs.records.spec import SAMPLED_KINDS, JobKind, JobSpec
 
 PRIOR_ROWS = 8.0  # rows of evidence that a profile's guess is worth against measured rows
 

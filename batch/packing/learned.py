@@ -16,14 +16,14 @@ from typing import Any
 
 from foreshock.batch.packing.cost import CostModel, RowCost
 from foreshock.errors import InputError
-from foreshock.jobs.adapters import base_of, is_adapter
 from foreshock.jobs.device_name import CPU
-from foreshock.jobs.fingerprint import check_weights
+from foreshock.jobs.model_files.adapters import base_of, is_adapter
+from foreshock.jobs.model_files.fingerprint import check_weights
 from foreshock.jobs.records.jsonl import read_json, write_json
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.shards import ShardManifest, ShardStore
-from foreshock.jobs.spec import SAMPLED_KINDS, JobKind, JobSpec
+from foreshock.jobs.records.spec import SAMPLED_KINDS, JobKind, JobSpec
 
 COSTS_FILE = "costs.json"
 CALIBRATIONS = "calibrations"

@@ -18,7 +18,7 @@ from foreshock.errors import InputError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.shards import ShardStore
-from foreshock.jobs.spec import ArrayTask, JobSpec
+from foreshock.jobs.records.spec import ArrayTask, JobSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from heapq import heappop, heappush
 
 from foreshock.batch.packing.cost import CostModel
 from foreshock.batch.packing.totals import list_makespan
-from foreshock.jobs.spec import ArrayTask, Checkpoint, JobSpec
+from foreshock.jobs.records.spec import ArrayTask, Checkpoint, JobSpec
 
 SLACK = 1.098  # makespans up to this multiple of the lower bound count as equally short
 CAPACITIES = (1.0, 1.01, 1.02, 1.03, 1.04, 1.05, 1.06, 1.07, 1.08, 1.09, 1.098)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from foreshock.batch.packing.cost import CostModel
-from foreshock.jobs.spec import ArrayTask, Checkpoint, JobSpec
+from foreshock.jobs.records.spec import ArrayTask, Checkpoint, JobSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from foreshock.analysis.adaptive.rounds import rounds_of
 from foreshock.batch.config import RunConfig
 from foreshock.jobs.records.checkpoint_names import result_name
 from foreshock.jobs.records.planfile import PlanFile
-from foreshock.jobs.spec import JobKind
+from foreshock.jobs.records.spec import JobKind
 
 
 def budget_of(config: RunConfig, plan: PlanFile) -> int:

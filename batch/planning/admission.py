@@ -18,7 +18,7 @@ from foreshock.jobs.admission.admit import admit
 from foreshock.jobs.admission.remembered import HERE, Remembered
 from foreshock.jobs.prompts.tokenizer import load_tokenizer, tokenizer_digest
 from foreshock.jobs.records.planfile import PlanFile, WorkerSettings
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 ADMISSION = "admission"
 """Key of the record in a plan's `extra`."""

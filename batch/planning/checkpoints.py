@@ -12,9 +12,9 @@ from pathlib import Path
 from foreshock.batch.config import CheckpointsConfig
 from foreshock.batch.config_values import Steps
 from foreshock.errors import InputError
-from foreshock.jobs.fingerprint import find_tokenizer
-from foreshock.jobs.hub_checkpoints import cached_revisions
-from foreshock.jobs.model_folder import WEIGHT_PATTERNS, holds_model, model_folder, sharded_format
+from foreshock.jobs.model_files.fingerprint import find_tokenizer
+from foreshock.jobs.model_files.hub_checkpoints import cached_revisions
+from foreshock.jobs.model_files.model_folder import WEIGHT_PATTERNS, holds_model, model_folder, sharded_format
 from foreshock.jobs.records.checkpoint_names import (
     DEFAULT_RULES,
     FINAL,
@@ -24,7 +24,7 @@ from foreshock.jobs.records.checkpoint_names import (
     step_of_directory,
     valid_names,
 )
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 
 class NoCheckpointYetError(InputError):

@@ -14,12 +14,12 @@ from typing import Any
 from foreshock.batch.config import RunConfig
 from foreshock.errors import InputError
 from foreshock.jobs.engines.registry import ENGINES
-from foreshock.jobs.fingerprint import stated_context_length
 from foreshock.jobs.inputs import RunInputs
+from foreshock.jobs.model_files.fingerprint import stated_context_length
 from foreshock.jobs.prompts.base import PromptFormat
 from foreshock.jobs.prompts.problem_prompt import build_user_message
 from foreshock.jobs.records.planfile import PlanFile, WorkerSettings
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 TOO_LONG = "its prompt does not fit the model's context"
 

@@ -26,7 +26,6 @@ from foreshock.code_version import code_sha256, running_commit
 from foreshock.errors import InputError
 from foreshock.image_record import ImageIdentity
 from foreshock.jobs.engines.registry import ENGINES, create_engine
-from foreshock.jobs.exploit_code import exploit_answer
 from foreshock.jobs.inputs import RunInputs, forced
 from foreshock.jobs.prefill import Channel, PrefillTrace, load_prefill_source
 from foreshock.jobs.prompts.base import PromptFormat
@@ -35,7 +34,8 @@ from foreshock.jobs.prompts.problem_prompt import read_instructions
 from foreshock.jobs.prompts.tokenizer import PrefillTextError, load_tokenizer
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import EXPLOIT_CODE, PlanFile, WorkerSettings
-from foreshock.jobs.spec import Checkpoint, JobSpec
+from foreshock.jobs.records.spec import Checkpoint, JobSpec
+from foreshock.jobs.scoring.exploit_code import exploit_answer
 from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.registry import verifier_facts
 

@@ -14,8 +14,8 @@ from foreshock.batch.planning.make_plan import RunPlan
 from foreshock.batch.planning.model_memory import ModelMemory, plan_memory, read_model_memory
 from foreshock.batch.site import Site
 from foreshock.errors import InputError
-from foreshock.jobs.adapters import base_of, is_adapter
-from foreshock.jobs.fingerprint import check_weights, read_config
+from foreshock.jobs.model_files.adapters import base_of, is_adapter
+from foreshock.jobs.model_files.fingerprint import check_weights, read_config
 
 _HYBRID_BLOCK = (528, 816)
 """Tokens of a block, as vLLM chose them for hybrid models of 1 to 9 billion parameters."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.errors import InputError
-from foreshock.jobs.fingerprint import stated_dtype
+from foreshock.jobs.model_files.fingerprint import stated_dtype
 
 GIB = 2**30
 ALLOWANCE_GIB = 2.0

@@ -13,8 +13,8 @@ from pathlib import Path
 from foreshock.batch.config import RunConfig
 from foreshock.batch.planning.checkpoints import discover_checkpoints
 from foreshock.batch.planning.problems import hub_source
-from foreshock.jobs.adapters import fetch_base, is_adapter
-from foreshock.jobs.hub_checkpoints import fetch_revisions
+from foreshock.jobs.model_files.adapters import fetch_base, is_adapter
+from foreshock.jobs.model_files.hub_checkpoints import fetch_revisions
 from foreshock.jobs.verify.hub import fetch_dataset
 
 

@@ -16,7 +16,7 @@ from foreshock.jobs.prompts.of_run import rendering, run_format
 from foreshock.jobs.prompts.problem_prompt import build_user_message, instructions_text
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
 from foreshock.jobs.records.planfile import PlanFile, WorkerSettings
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 from foreshock.jobs.verify.registry import verifier_facts
 
 _SHOWN_LINES = 6

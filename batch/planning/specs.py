@@ -14,18 +14,18 @@ from foreshock.batch.config import RunConfig
 from foreshock.batch.planning.checkpoints import one_checkpoint
 from foreshock.batch.planning.lengths import TOO_LONG
 from foreshock.errors import InputError
-from foreshock.jobs.adapters import base_of, is_adapter
 from foreshock.jobs.admission.remembered import HERE, Remembered
-from foreshock.jobs.fingerprint import model_fingerprint
 from foreshock.jobs.inputs import RunInputs
+from foreshock.jobs.model_files.adapters import base_of, is_adapter
+from foreshock.jobs.model_files.fingerprint import model_fingerprint
 from foreshock.jobs.prompts.chat_template import TemplateError
 from foreshock.jobs.prompts.of_run import run_format
 from foreshock.jobs.prompts.problem_prompt import instructions_sha256
 from foreshock.jobs.prompts.tokenizer import tokenizer_digest
 from foreshock.jobs.records.planfile import SkippedTasks, WorkerSettings
 from foreshock.jobs.records.rows import SCHEMA_VERSION
-from foreshock.jobs.spec import SAMPLED_KINDS, Checkpoint, JobKind, JobSpec, SamplingParams
-from foreshock.jobs.whole_trace import trace_digest
+from foreshock.jobs.records.spec import SAMPLED_KINDS, Checkpoint, JobKind, JobSpec, SamplingParams
+from foreshock.jobs.scoring.whole_trace import trace_digest
 
 NO_TRACE = "no trace in the prefill source"
 CONTROL_TOKEN = "its traces cannot be forced: they hold a marker of the chat template, or end in code"

@@ -19,8 +19,8 @@ from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.records.checkpoint_names import gathered
 from foreshock.jobs.records.layout import ResultsLayout
 from foreshock.jobs.records.problem_checks import check_lines
-from foreshock.jobs.scoring import scoring_temperature
-from foreshock.jobs.spec import JobKind
+from foreshock.jobs.records.spec import JobKind
+from foreshock.jobs.scoring.levels import scoring_temperature
 
 
 def summarise(plan: RunPlan, site: Site) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from foreshock.batch.planning.checkpoints import find_checkpoints
 from foreshock.errors import InputError
 from foreshock.jobs.records.jsonl import read_jsonl
 from foreshock.jobs.records.layout import CellName, RunLayout
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from foreshock.jobs.records.checkpoint_names import result_name
 from foreshock.jobs.records.jsonl import read_json, read_rows, write_json
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
-from foreshock.jobs.spec import JobKind, JobSpec
+from foreshock.jobs.records.spec import JobKind, JobSpec
 
 
 def round_file(layout: RunLayout, number: int) -> Path:

@@ -19,7 +19,7 @@ from foreshock.jobs.progress import TaskProgress
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, write_pack
 from foreshock.jobs.records.shards import ShardStore
-from foreshock.jobs.spec import ArrayTask, JobSpec
+from foreshock.jobs.records.spec import ArrayTask, JobSpec
 
 _POLL_S = 0.2
 

@@ -33,7 +33,7 @@ from foreshock.code_version import short_commit
 from foreshock.containers.identity import changed_image
 from foreshock.durable import sweep_temporaries
 from foreshock.errors import ForeshockError, InputError
-from foreshock.jobs.fingerprint import model_fingerprint
+from foreshock.jobs.model_files.fingerprint import model_fingerprint
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout, run_dir_name
 from foreshock.jobs.records.planfile import PlanFile, write_pack
 from foreshock.jobs.records.ran_records import planned_by

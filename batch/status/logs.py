@@ -15,7 +15,7 @@ from foreshock.errors import InputError
 from foreshock.jobs.records.checkpoint_names import RESULT_NAME
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, pack_numbers, read_pack
-from foreshock.jobs.spec import ArrayTask
+from foreshock.jobs.records.spec import ArrayTask
 from foreshock.slurm.journal import Journal
 from foreshock.slurm.logs import Attempt, read_attempts
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from foreshock.batch.executors.slurm_reports import IsComplete, SlurmReport, SlurmTask, task_reports
 from foreshock.jobs.records.layout import RunLayout
-from foreshock.jobs.spec import SAMPLED_KINDS, JobSpec
+from foreshock.jobs.records.spec import SAMPLED_KINDS, JobSpec
 from foreshock.slurm.states import JobState
 
 _ASK_EVERY_S = 30.0

@@ -10,8 +10,8 @@ from foreshock.batch.status.document import CellStatus, RunStatus, status_docume
 from foreshock.jobs.records.jsonl import read_jsonl
 from foreshock.jobs.records.layout import CellFile, RunLayout
 from foreshock.jobs.records.rows import ERROR_KEY
+from foreshock.jobs.records.spec import JobKind
 from foreshock.jobs.records.verdicts import UNREAD
-from foreshock.jobs.spec import JobKind
 
 
 def has_tables(layout: RunLayout) -> bool:

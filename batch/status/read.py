@@ -32,7 +32,7 @@ from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.ran_records import deviating_shards, planned_by
 from foreshock.jobs.records.sealed_log import Sealed
 from foreshock.jobs.records.shards import count_part_rows
-from foreshock.jobs.spec import SAMPLED_KINDS, JobKind, JobSpec
+from foreshock.jobs.records.spec import SAMPLED_KINDS, JobKind, JobSpec
 
 _STALE_S = 60.0
 

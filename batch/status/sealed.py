@@ -16,7 +16,7 @@ from foreshock.durable import atomic_write_bytes
 from foreshock.jobs.records.layout import RunLayout, shard_folder_name
 from foreshock.jobs.records.sealed_log import Sealed, read_sealed_log, sealed_logs
 from foreshock.jobs.records.shards import ShardStore
-from foreshock.jobs.spec import SAMPLED_KINDS, JobKind, JobSpec
+from foreshock.jobs.records.spec import SAMPLED_KINDS, JobKind, JobSpec
 
 _WORTH = 500
 """New entries that are worth a file: smaller runs are read at once."""

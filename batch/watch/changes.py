@@ -11,7 +11,7 @@ from foreshock.batch.watch.telling import Events
 from foreshock.errors import ForeshockError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 
 def tell_changes(

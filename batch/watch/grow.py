@@ -20,7 +20,7 @@ from foreshock.errors import InputError
 from foreshock.jobs.inputs import RunInputs
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout
 from foreshock.jobs.records.planfile import PlanFile
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 _FREE = frozenset({"name", "results_dir", "execution", "analysis"})
 """Sections that may differ between restarts: they change where work runs and what is made of it, not a row."""

@@ -35,7 +35,7 @@ from foreshock.jobs.records.checkpoint_names import FINAL, checkpoint_order, res
 from foreshock.jobs.records.jsonl import write_json
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
-from foreshock.jobs.spec import Checkpoint, JobSpec
+from foreshock.jobs.records.spec import Checkpoint, JobSpec
 
 _LONGEST_RETRY_S = 3600.0
 

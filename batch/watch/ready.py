@@ -18,11 +18,11 @@ from enum import StrEnum
 from pathlib import Path
 
 from foreshock.errors import InputError
-from foreshock.jobs.adapters import AdapterError
-from foreshock.jobs.fingerprint import check_checkpoint, read_config
-from foreshock.jobs.model_folder import ShardedCheckpointError
+from foreshock.jobs.model_files.adapters import AdapterError
+from foreshock.jobs.model_files.fingerprint import check_checkpoint, read_config
+from foreshock.jobs.model_files.model_folder import ShardedCheckpointError
 from foreshock.jobs.records.checkpoint_names import step_of_directory
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 _MODEL_PATTERNS = ("*.json", "*.safetensors", "pytorch_model*.bin", "adapter_model.bin", "*.model", "*.jinja", "*.txt")
 _NEWEST = "latest_checkpointed_iteration.txt"

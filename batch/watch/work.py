@@ -16,7 +16,7 @@ from foreshock.batch.running.execute import OnSnapshot, execute, missing_specs
 from foreshock.batch.site import Site
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, write_pack
-from foreshock.jobs.spec import Checkpoint, JobSpec
+from foreshock.jobs.records.spec import Checkpoint, JobSpec
 
 
 @dataclass(frozen=True, slots=True)

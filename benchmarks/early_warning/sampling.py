@@ -14,10 +14,10 @@ import torch
 from benchmarks.early_warning.design import MAX_TOKENS
 from benchmarks.early_warning.fast import FastLlama
 
+from foreshock.jobs.answers.extract import extract
 from foreshock.jobs.answers.text_to_read import text_to_read
 from foreshock.jobs.engines.base import FinishReason
 from foreshock.jobs.engines.forward import LogitsModel
-from foreshock.jobs.extract import extract
 from foreshock.jobs.prompts.base import PromptFormat
 from foreshock.jobs.prompts.problem_prompt import InstructionStyle, build_user_message
 from foreshock.jobs.prompts.registry import select_format

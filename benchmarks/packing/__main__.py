@@ -12,7 +12,7 @@ from pathlib import Path
 from foreshock.batch.packing.cost import CostModel
 from foreshock.batch.packing.pack import loads_lower_bound, makespan_lower_bound, pack
 from foreshock.batch.packing.totals import count_loads, packed_cost
-from foreshock.jobs.spec import Checkpoint, JobKind, JobSpec, SamplingParams
+from foreshock.jobs.records.spec import Checkpoint, JobKind, JobSpec, SamplingParams
 
 N_GPUS = 64
 MINUTES = 24 * 60

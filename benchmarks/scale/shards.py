@@ -14,7 +14,7 @@ from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, WorkerSettings
 from foreshock.jobs.records.rows import SCHEMA_VERSION
 from foreshock.jobs.records.shards import ShardManifest
-from foreshock.jobs.spec import Checkpoint, JobKind, JobSpec, SamplingParams
+from foreshock.jobs.records.spec import Checkpoint, JobKind, JobSpec, SamplingParams
 
 CHECKPOINTS = (5, 10, 20, 30, 45, 60, 75, 90, 100)
 LEVELS = (0, 2, 5, 10, 20, 30, 45, 60, 75, 100)

@@ -32,7 +32,7 @@ from foreshock.jobs.inputs import RunInputs
 from foreshock.jobs.prefill import PrefillTrace
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, read_pack, read_task, write_pack
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 from foreshock.jobs.verify.builtin.problems import builtin_problems
 
 

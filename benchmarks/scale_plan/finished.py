@@ -8,7 +8,7 @@ from pathlib import Path
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.shards import Origin, ShardStore
-from foreshock.jobs.spec import SAMPLED_KINDS, JobSpec
+from foreshock.jobs.records.spec import SAMPLED_KINDS, JobSpec
 
 
 def finish(layout: RunLayout) -> str:

@@ -22,7 +22,7 @@ from foreshock.jobs.engines.registry import create_engine
 from foreshock.jobs.evaluate import Evaluator
 from foreshock.jobs.prompts.registry import select_format
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
-from foreshock.jobs.spec import JobKind
+from foreshock.jobs.records.spec import JobKind
 from foreshock.jobs.verify.fake import FakeVerifier
 
 

@@ -34,7 +34,7 @@ from foreshock.jobs.prompts.tokenizer import load_tokenizer
 from foreshock.jobs.records.jsonl import write_jsonl
 from foreshock.jobs.records.planfile import WorkerSettings
 from foreshock.jobs.records.rows import Row
-from foreshock.jobs.spec import Checkpoint, JobKind, JobSpec
+from foreshock.jobs.records.spec import Checkpoint, JobKind, JobSpec
 from foreshock.jobs.verify.base import Verifier
 from foreshock.jobs.verify.registry import create_verifier
 

@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from foreshock.jobs.adapter_config import is_set
-from foreshock.jobs.adapters import Adapter
-from foreshock.jobs.fingerprint import check_weights, read_config
-from foreshock.jobs.quantisation import states_weights
-from foreshock.jobs.safetensors_headers import stored_tensors
-from foreshock.jobs.ties import is_embedding, is_output, read_ties
-from foreshock.jobs.weight_files import ADAPTER_CONFIG
+from foreshock.jobs.model_files.adapter_config import is_set
+from foreshock.jobs.model_files.adapters import Adapter
+from foreshock.jobs.model_files.fingerprint import check_weights, read_config
+from foreshock.jobs.model_files.quantisation import states_weights
+from foreshock.jobs.model_files.safetensors_headers import stored_tensors
+from foreshock.jobs.model_files.ties import is_embedding, is_output, read_ties
+from foreshock.jobs.model_files.weight_files import ADAPTER_CONFIG
 
 _LAYER = re.compile(r"\.\d+\.")
 _PREFIX = "base_model.model."

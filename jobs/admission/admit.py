@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.errors import InputError
-from foreshock.jobs.adapters import Adapter, is_adapter, read_adapter
 from foreshock.jobs.admission.adapter_fit import adapter_problem
 from foreshock.jobs.admission.file_notes import (
     generation_rules,
@@ -21,14 +20,15 @@ from foreshock.jobs.admission.remembered import HERE, Remembered
 from foreshock.jobs.admission.tokenizer_test import reference_file, tokenizer_problem
 from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.engines.rope import rope_switch, unknown_rope
-from foreshock.jobs.fingerprint import check_weights, model_fingerprint, read_config
+from foreshock.jobs.model_files.adapters import Adapter, is_adapter, read_adapter
+from foreshock.jobs.model_files.fingerprint import check_weights, model_fingerprint, read_config
+from foreshock.jobs.model_files.quantisation import FIX, quantisation_problem, states_weights
+from foreshock.jobs.model_files.safetensors_headers import is_zero, stored_tensors
+from foreshock.jobs.model_files.stored_layers import layer_problem
+from foreshock.jobs.model_files.ties import read_ties
+from foreshock.jobs.model_files.transformers_config import transformers_config
 from foreshock.jobs.prompts.tokenizer import load_tokenizer, tokenizer_digest
-from foreshock.jobs.quantisation import FIX, quantisation_problem, states_weights
-from foreshock.jobs.safetensors_headers import is_zero, stored_tensors
-from foreshock.jobs.spec import Checkpoint
-from foreshock.jobs.stored_layers import layer_problem
-from foreshock.jobs.ties import read_ties
-from foreshock.jobs.transformers_config import transformers_config
+from foreshock.jobs.records.spec import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.errors import InputError
-from foreshock.jobs.fingerprint import read_config, stated_vocab_size
+from foreshock.jobs.model_files.fingerprint import read_config, stated_vocab_size
 from foreshock.jobs.prompts.markers import control_tokens
 from foreshock.jobs.prompts.tokenizer import Tokenizer, template_sources
 

@@ -9,7 +9,7 @@ from typing import Any
 from foreshock.jobs.engines.base import Engine
 from foreshock.jobs.records.jsonl import write_json
 from foreshock.jobs.records.layout import RunLayout
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 
 def record_load(layout: RunLayout, checkpoint: Checkpoint, engine: Engine, *, swapped: bool) -> None:

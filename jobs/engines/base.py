@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from foreshock.jobs.prompts.base import Conversation, LateStop
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 Stop = Callable[[], bool]
 """Asked between micro-batches; True ends a generation early."""

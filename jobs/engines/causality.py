@@ -6,7 +6,7 @@ import torch
 
 from foreshock.jobs.engines.exhausted import is_exhaustion
 from foreshock.jobs.engines.forward import LogitsModel
-from foreshock.jobs.fingerprint import CheckpointError
+from foreshock.jobs.model_files.fingerprint import CheckpointError
 
 _LENGTH = 24
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}

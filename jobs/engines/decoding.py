@@ -28,7 +28,7 @@ from foreshock.jobs.engines.ragged_cache import RaggedCache, decode_mask
 from foreshock.jobs.engines.rope import LONGROPE, recomputes_at_switch
 from foreshock.jobs.engines.sampling import UniformStreams, pick_tokens
 from foreshock.jobs.engines.stopping import looks_back
-from foreshock.jobs.fingerprint import CheckpointError
+from foreshock.jobs.model_files.fingerprint import CheckpointError
 
 _SLOT_STEP = 16
 _AHEAD = 256  # slots made at the start for tokens to come; more are added by half when they run out

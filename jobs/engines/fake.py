@@ -26,7 +26,7 @@ from foreshock.jobs.engines.base import (
 )
 from foreshock.jobs.engines.stopping import finished
 from foreshock.jobs.prompts.tokenizer import decode, encode_prompt, load_tokenizer
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 _THOUGHTS = (
     "I read the task first and note what the function returns.",

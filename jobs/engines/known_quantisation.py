@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from foreshock.errors import InputError
-from foreshock.jobs.fingerprint import read_config
 from foreshock.jobs.lean_transformers import leave_out_sklearn
-from foreshock.jobs.quantisation import quantises_weights, statement
+from foreshock.jobs.model_files.fingerprint import read_config
+from foreshock.jobs.model_files.quantisation import quantises_weights, statement
 
 
 def require_known_quantisation(path: Path) -> None:

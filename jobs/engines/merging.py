@@ -16,11 +16,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from foreshock.jobs.adapter_config import MERGE, AdapterError
-from foreshock.jobs.adapters import Adapter
-from foreshock.jobs.fingerprint import check_weights, read_config
-from foreshock.jobs.quantisation import states_weights
-from foreshock.jobs.ties import Ties, is_embedding, is_output, read_ties
+from foreshock.jobs.model_files.adapter_config import MERGE, AdapterError
+from foreshock.jobs.model_files.adapters import Adapter
+from foreshock.jobs.model_files.fingerprint import check_weights, read_config
+from foreshock.jobs.model_files.quantisation import states_weights
+from foreshock.jobs.model_files.ties import Ties, is_embedding, is_output, read_ties
 
 _PREFIX = "base_model.model."
 _FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?:embedding_)?(?P<side>[AB])(?:\.default)?(?:\.weight)?$")

@@ -13,7 +13,7 @@ from typing import Any
 
 from foreshock.errors import InputError
 from foreshock.jobs.engines.base import Engine
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from foreshock.jobs.engines.base import Engine
 from foreshock.jobs.engines.spec import EngineSpec
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 
 def _transformers() -> Callable[..., Engine]:

@@ -51,7 +51,7 @@ from foreshock.jobs.engines.weights import (
     swap_weights,
 )
 from foreshock.jobs.prompts.tokenizer import decode, load_tokenizer
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 _log = logging.getLogger(__name__)
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

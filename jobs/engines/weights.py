@@ -20,17 +20,17 @@ import torch
 from safetensors import safe_open
 
 from foreshock.errors import ForeshockError
-from foreshock.jobs.adapters import AdapterError, base_of, is_adapter, read_adapter
 from foreshock.jobs.engines.exhausted import is_exhaustion
 from foreshock.jobs.engines.known_quantisation import require_known_quantisation
 from foreshock.jobs.engines.merging import changed_tensors, merged_tensors
 from foreshock.jobs.engines.model_classes import AutoModelForCausalLM
-from foreshock.jobs.fingerprint import CheckpointError, check_weights, read_config
-from foreshock.jobs.quantisation import FIX, quantisation_problem
+from foreshock.jobs.model_files.adapters import AdapterError, base_of, is_adapter, read_adapter
+from foreshock.jobs.model_files.fingerprint import CheckpointError, check_weights, read_config
+from foreshock.jobs.model_files.quantisation import FIX, quantisation_problem
+from foreshock.jobs.model_files.safetensors_headers import StoredTensor, stored_tensors
+from foreshock.jobs.model_files.stored_layers import is_of_a_layer
+from foreshock.jobs.model_files.transformers_config import transformers_config
 from foreshock.jobs.quiet_bars import no_library_bars
-from foreshock.jobs.safetensors_headers import StoredTensor, stored_tensors
-from foreshock.jobs.stored_layers import is_of_a_layer
-from foreshock.jobs.transformers_config import transformers_config
 
 _SCALE = re.compile(r"(scale|scale_inv|scales|qzeros|absmax|quant_state\S*|g_idx)$")
 _NOT_TRAINED = re.compile(r"(inv_freq|masked_bias|attn\.bias|attention\.bias|position_ids|causal_mask)$")

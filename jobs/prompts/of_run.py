@@ -12,7 +12,7 @@ from foreshock.jobs.prompts.settings import PromptSettings
 from foreshock.jobs.prompts.template_arguments import heeded_arguments
 from foreshock.jobs.prompts.tokenizer import Tokenizer, decode
 from foreshock.jobs.records.planfile import WorkerSettings
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 
 def prompt_settings(settings: WorkerSettings) -> PromptSettings:

@@ -19,7 +19,7 @@ from foreshock.jobs.prompts.stops import Stops, derive_stops, model_ends
 from foreshock.jobs.prompts.template_arguments import require_known_arguments
 from foreshock.jobs.prompts.think import ThinkFormat
 from foreshock.jobs.prompts.tokenizer import TEKKEN, Tokenizer, load_tokenizer, template_sources, token_id
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 FORMAT_NAMES = ("auto", "chat", "harmony", "plain", "think")
 """Every name that `select_format` knows."""

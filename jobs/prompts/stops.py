@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foreshock.jobs.adapters import base_of, is_adapter
-from foreshock.jobs.fingerprint import CheckpointError, read_config
+from foreshock.jobs.model_files.adapters import base_of, is_adapter
+from foreshock.jobs.model_files.fingerprint import CheckpointError, read_config
 from foreshock.jobs.prompts.base import LateStop
 from foreshock.jobs.prompts.markers import control_tokens, find_controls
 from foreshock.jobs.prompts.section import Section

@@ -18,8 +18,8 @@ from typing import Any
 
 from foreshock.errors import InputError
 from foreshock.jobs.lean_transformers import reading_transformers
-from foreshock.jobs.transformers_config import require_dtypes, transformers_config
-from foreshock.jobs.weight_files import read_config
+from foreshock.jobs.model_files.transformers_config import require_dtypes, transformers_config
+from foreshock.jobs.model_files.weight_files import read_config
 
 Tokenizer = Any
 """A transformers tokenizer; transformers has no type stubs."""

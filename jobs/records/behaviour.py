@@ -16,7 +16,7 @@ from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.marks import MEASURES
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.shards import ShardManifest
-from foreshock.jobs.spec import JobKind, JobSpec
+from foreshock.jobs.records.spec import JobKind, JobSpec
 
 _JUMP, _JUMP_Z = 0.25, 3.29
 _LOW = 0.5

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from foreshock.jobs.records.checkpoint_names import RESULT_NAME, checkpoint_order
-from foreshock.jobs.spec import SAMPLED_KINDS, JobSpec
+from foreshock.jobs.records.spec import SAMPLED_KINDS, JobSpec
 
 _CHECKPOINT = rf"(?P<checkpoint>{RESULT_NAME})"
 _EVAL_NAME = re.compile(rf"^{_CHECKPOINT}_prefill(?P<level>\d+)\.jsonl$")

@@ -19,7 +19,7 @@ from foreshock.errors import InputError
 from foreshock.jobs.records.jsonl import read_json, write_json
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planspecs import decode_specs, encode_specs
-from foreshock.jobs.spec import ArrayTask, JobSpec
+from foreshock.jobs.records.spec import ArrayTask, JobSpec
 
 EXPLOIT_CODE = "exploit_code"
 """Key of a plan's `extra`: how many tokens of each exploit code make its truncated score."""

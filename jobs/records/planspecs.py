@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from itertools import groupby
 from typing import Any
 
-from foreshock.jobs.spec import JobSpec, canonical_json
+from foreshock.jobs.records.spec import JobSpec, canonical_json
 
 _OF_CHECKPOINT = ("checkpoint", "model_fingerprint")
 _SHAPE = tuple(f.name for f in fields(JobSpec) if f.init and f.name not in _OF_CHECKPOINT)

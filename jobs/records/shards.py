@@ -26,7 +26,7 @@ from foreshock.jobs.records.lines import Line, LineReader, good_lines, index_sha
 from foreshock.jobs.records.marks import count
 from foreshock.jobs.records.rows import Row, RowIdentity, row_identity
 from foreshock.jobs.records.sealed_log import Sealed, log_sealed
-from foreshock.jobs.spec import JobSpec
+from foreshock.jobs.records.spec import JobSpec
 
 _PART_TRAILER = "part_sha256"
 _SAMPLED = ("output_tokens", "generate_s", "prefix_queries", "prefix_hits")

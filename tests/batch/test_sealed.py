@@ -16,7 +16,7 @@ from foreshock.batch.status.sealed import SealedShards
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.sealed_log import Sealed
 from foreshock.jobs.records.shards import Origin, ShardManifest, ShardStore
-from foreshock.jobs.spec import Checkpoint, JobKind, JobSpec, SamplingParams
+from foreshock.jobs.records.spec import Checkpoint, JobKind, JobSpec, SamplingParams
 
 
 def spec(step: int) -> JobSpec:

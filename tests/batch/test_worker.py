@@ -15,18 +15,18 @@ from foreshock.batch.planning.make_plan import make_plan
 from foreshock.batch.running.run import create_run
 from foreshock.batch.site import resolve_site
 from foreshock.errors import ForeshockError
+from foreshock.jobs.answers.extract import Extraction
 from foreshock.jobs.as_planned import require_planned_verifier
 from foreshock.jobs.engines.base import FinishReason, GenerationRequest, GenerationResult, Stop, never
 from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.engines.transformers import TransformersEngine
-from foreshock.jobs.extract import Extraction
 from foreshock.jobs.progress import ProgressReporter, TaskProgress
 from foreshock.jobs.records.jsonl import read_rows
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.shards import ShardStore
+from foreshock.jobs.records.spec import ArrayTask, JobKind
 from foreshock.jobs.records.verdicts import UNJUDGED, CodeStatus, SandboxTier
-from foreshock.jobs.spec import ArrayTask, JobKind
 from foreshock.jobs.stop_flag import StopFlag
 from foreshock.jobs.verify.base import Outcome, Verdict, Verification
 from foreshock.jobs.verify.builtin.verifier import BuiltinVerifier

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
+from foreshock.jobs.records.spec import Checkpoint
 from foreshock.jobs.records.verdicts import CodeStatus
-from foreshock.jobs.spec import Checkpoint
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pytest_style_verifier"
 

@@ -20,7 +20,7 @@ from foreshock.jobs.admission import remembered as remembered_module
 from foreshock.jobs.admission.admit import Admission, admit, require_prompts
 from foreshock.jobs.admission.remembered import Remembered
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 Make = Callable[..., Checkpoint]
 

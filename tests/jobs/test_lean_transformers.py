@@ -15,9 +15,9 @@ import transformers.generation.candidate_generator as loaded
 from transformers import utils
 
 from foreshock.jobs.lean_transformers import leave_out_sklearn, reading_transformers
+from foreshock.jobs.model_files.transformers_config import DTYPES, require_dtypes, transformers_config
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
-from foreshock.jobs.spec import Checkpoint
-from foreshock.jobs.transformers_config import DTYPES, require_dtypes, transformers_config
+from foreshock.jobs.records.spec import Checkpoint
 
 
 def test_only_the_generation_code_is_told_that_scikit_learn_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +66,7 @@ import json, sys
 from pathlib import Path
 from foreshock.jobs.lean_transformers import reading_transformers
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
-from foreshock.jobs.transformers_config import transformers_config
+from foreshock.jobs.model_files.transformers_config import transformers_config
 {_TELL}
 said = tell(sys.argv[1])
 with reading_transformers() as outer, reading_transformers() as inner:

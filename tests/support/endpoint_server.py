@@ -24,7 +24,7 @@ from foreshock.jobs.engines.stopping import find_stop
 from foreshock.jobs.engines.transformers import TransformersEngine
 from foreshock.jobs.prompts.settings import DEFAULT
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 
 class Backend(Protocol):

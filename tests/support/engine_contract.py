@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from foreshock.jobs.engines.base import ScoreRequest
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 from foreshock.testing import engines
 from foreshock.testing.engines import by_id, request
 

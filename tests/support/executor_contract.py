@@ -17,7 +17,7 @@ from foreshock.batch.running.run import create_run
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, write_pack
 from foreshock.jobs.records.shards import ShardStore
-from foreshock.jobs.spec import ArrayTask
+from foreshock.jobs.records.spec import ArrayTask
 from foreshock.slurm.states import JobState
 
 MakeExecutor = Callable[[], Executor]

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.errors import ForeshockError
-from foreshock.jobs.adapters import Adapter
 from foreshock.jobs.engines.admission import ModelLimits
 from foreshock.jobs.engines.vllm.core import CoreDiedError, CoreRequest, CoreResult
 from foreshock.jobs.engines.vllm.options import VllmOptions
+from foreshock.jobs.model_files.adapters import Adapter
 
 PER_STEP = 3
 

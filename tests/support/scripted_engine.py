@@ -19,7 +19,7 @@ from foreshock.jobs.engines.base import (
 )
 from foreshock.jobs.engines.stopping import finished
 from foreshock.jobs.prompts.tokenizer import decode, encode_prompt, load_tokenizer
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 Writes = Callable[[str, random.Random], str]
 """The rest of a turn after the prompt and what is forced, as text; the turn's end is added."""

@@ -12,9 +12,9 @@ from foreshock.jobs.engines.endpoint.http import EndpointClient, RefusedError
 from foreshock.jobs.engines.endpoint.identity import ServedModel, Watch, choose_model, fill_placeholders, read_models
 from foreshock.jobs.engines.endpoint.probe import probe_generation
 from foreshock.jobs.engines.endpoint.served import Served
-from foreshock.jobs.fingerprint import stated_vocab_size
+from foreshock.jobs.model_files.fingerprint import stated_vocab_size
 from foreshock.jobs.prompts.tokenizer import Tokenizer
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ from foreshock.jobs.engines.endpoint.stream import LoopThread, Stream
 from foreshock.jobs.engines.stopping import finished
 from foreshock.jobs.prompts.base import Conversation
 from foreshock.jobs.prompts.tokenizer import decode, encode_prompt, load_tokenizer
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 _log = logging.getLogger(__name__)
 _PATHS = {"completions": COMPLETIONS, "chat": CHAT}

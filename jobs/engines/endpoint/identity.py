@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from foreshock.jobs.engines.endpoint.http import BadAnswerError, EndpointClient, WrongModelError
-from foreshock.jobs.fingerprint import CheckpointError, model_fingerprint
+from foreshock.jobs.model_files.fingerprint import CheckpointError, model_fingerprint
 from foreshock.jobs.records.checkpoint_names import FINAL, step_of_directory
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 _PROBE_TOLERANCE = 0.5
 """Nats. bfloat16 logits of another batch differ by up to about 0.1; another model by far more."""

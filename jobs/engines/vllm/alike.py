@@ -6,12 +6,12 @@ from pathlib import Path
 
 from foreshock.errors import InputError
 from foreshock.jobs.engines.rope import LONGROPE, rope_switch
-from foreshock.jobs.fingerprint import check_weights, read_config
-from foreshock.jobs.quantisation import FIX, quantisation_problem
-from foreshock.jobs.safetensors_headers import stored_tensors
-from foreshock.jobs.ties import read_ties
-from foreshock.jobs.transformers_config import transformers_config
-from foreshock.jobs.weight_files import further_safetensors
+from foreshock.jobs.model_files.fingerprint import check_weights, read_config
+from foreshock.jobs.model_files.quantisation import FIX, quantisation_problem
+from foreshock.jobs.model_files.safetensors_headers import stored_tensors
+from foreshock.jobs.model_files.ties import read_ties
+from foreshock.jobs.model_files.transformers_config import transformers_config
+from foreshock.jobs.model_files.weight_files import further_safetensors
 
 
 def require_alike(path: Path, max_model_len: int | None) -> None:

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from foreshock.errors import ForeshockError, InputError
-from foreshock.jobs.adapters import Adapter
 from foreshock.jobs.engines.admission import ModelLimits
 from foreshock.jobs.engines.vllm.death import wake_on_death
 from foreshock.jobs.engines.vllm.ending import Until, end_when
 from foreshock.jobs.engines.vllm.options import VllmOptions
-from foreshock.jobs.fingerprint import read_config, stated_dtype
+from foreshock.jobs.model_files.adapters import Adapter
+from foreshock.jobs.model_files.fingerprint import read_config, stated_dtype
 
 _RESET_PATIENCE_S = 10.0
 _COUNTERS = {

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from foreshock.errors import ForeshockError
-from foreshock.jobs.adapters import Adapter, is_adapter, read_adapter
 from foreshock.jobs.closing import Closing
 from foreshock.jobs.engines.admission import failed_generation, failed_score, require_scoring_temperature
 from foreshock.jobs.engines.base import (
@@ -35,9 +34,10 @@ from foreshock.jobs.engines.vllm.core import Core, CoreDiedError, CoreRequest, C
 from foreshock.jobs.engines.vllm.death import stopped_soon
 from foreshock.jobs.engines.vllm.identity import Identity, WrongModelError, divide_logits
 from foreshock.jobs.engines.vllm.options import VllmOptions, lora_rank_for
-from foreshock.jobs.fingerprint import model_fingerprint, read_config
+from foreshock.jobs.model_files.adapters import Adapter, is_adapter, read_adapter
+from foreshock.jobs.model_files.fingerprint import model_fingerprint, read_config
 from foreshock.jobs.prompts.tokenizer import decode, load_tokenizer
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 _CONFIG_KEYS_WITHOUT_EFFECT = ("_name_or_path", "transformers_version")
 _LEAST_TEMPERATURE, _MOST_TEMPERATURE = 0.01, 2.0

@@ -16,7 +16,7 @@ from foreshock.jobs.engines.base import (
 )
 from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.engines.spec import EngineSpec
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 
 def request(request_id: int, length: int = 12, **changes: Any) -> GenerationRequest:

@@ -12,7 +12,7 @@ from foreshock.analysis.aggregate.sealed import SealedShards
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.rows import Row
 from foreshock.jobs.records.shards import Origin, ShardStore
-from foreshock.jobs.spec import Checkpoint, JobKind, JobSpec, SamplingParams
+from foreshock.jobs.records.spec import Checkpoint, JobKind, JobSpec, SamplingParams
 
 
 def _spec(shard: int) -> JobSpec:

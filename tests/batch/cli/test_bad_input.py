@@ -88,7 +88,10 @@ CASES: dict[str, tuple[Make, str]] = {
     "empty rows": (run_files(""), r"evals: no usable eval row"),
     "rows nested too deeply": (run_files("[" * 100_000 + "\n"), r"prefill0\.jsonl:1: "),
     "number too large": (run_files(ROW.replace(": 0,", f": {10**20},")), r"prefill0\.jsonl:1: attempt_idx"),
-    "samples of the wrong type": (samples(json.dumps(SAMPLE | {"task_id": 1.5}) + "\n"), r"s\.jsonl:1: task_id is 1\.5"),
+    "samples of the wrong type": (
+        samples(json.dumps(SAMPLE | {"task_id": 1.5}) + "\n"),
+        r"s\.jsonl:1: task_id is 1\.5",
+    ),
     "negative level": (samples(json.dumps(SAMPLE | {"prefill_tokens": -3}) + "\n"), r"s\.jsonl:1: .*-3"),
     "half a character": (
         samples(json.dumps(SAMPLE | {"prefill_reasoning": "a \ud800"}) + "\n"),

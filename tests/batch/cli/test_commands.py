@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 from foreshock.batch.cli.app import app
 from foreshock.batch.config import RunConfig
 from foreshock.errors import ForeshockError
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 from foreshock.jobs.verify.builtin.problems import builtin_problems
 
 pytestmark = [pytest.mark.early, pytest.mark.usefixtures("svg_alone")]

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from foreshock.batch.cli.app import app
 from foreshock.errors import InputError
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 
 def doctor(*arguments: object) -> Result:

@@ -23,11 +23,11 @@ from foreshock.batch.donor.plan import DonorPlan, plan_donor
 from foreshock.batch.donor.settings import Method, TrainingSettings
 from foreshock.batch.planning.make_plan import make_plan as plan_run
 from foreshock.errors import ForeshockError, InputError, StopRequestedError
-from foreshock.jobs.exploit_code import exploit_answer
-from foreshock.jobs.fingerprint import model_fingerprint
+from foreshock.jobs.model_files.fingerprint import model_fingerprint
 from foreshock.jobs.prompts.registry import select_format
 from foreshock.jobs.prompts.settings import DEFAULT
 from foreshock.jobs.prompts.turn_end import turn_end
+from foreshock.jobs.scoring.exploit_code import exploit_answer
 from foreshock.jobs.verify.builtin.problems import builtin_problems
 
 pytest.importorskip("peft", reason="LoRA donors: pip install 'foreshock[train]'")

@@ -10,7 +10,7 @@ import pytest
 
 from foreshock.batch.executors.local import LocalExecutor
 from foreshock.jobs.records.layout import RunLayout
-from foreshock.jobs.spec import ArrayTask
+from foreshock.jobs.records.spec import ArrayTask
 
 
 class Noted:

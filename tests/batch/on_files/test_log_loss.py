@@ -15,7 +15,7 @@ from foreshock.batch.on_files.score import ScoreOptions
 from foreshock.errors import InputError
 from foreshock.jobs.prompts.registry import checkpoint_format
 from foreshock.jobs.records.jsonl import read_rows
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 ROWS: list[dict[str, object]] = [
     {"task_id": "a", "prompt": "Add.", "completion": "Four.", "reasoning": "I add the two", "task_type": "sum"},

@@ -25,10 +25,10 @@ from foreshock.batch.on_runs.own_reasoning import Cuts, OwnReasoning, Then, own_
 from foreshock.batch.planning.make_plan import make_plan
 from foreshock.batch.running.run import create_run
 from foreshock.errors import InputError, StopRequestedError
-from foreshock.jobs.exploit_code import exploit_answer
 from foreshock.jobs.records.jsonl import read_rows, write_jsonl
 from foreshock.jobs.records.layout import RunLayout
-from foreshock.jobs.spec import row_seed
+from foreshock.jobs.records.spec import row_seed
+from foreshock.jobs.scoring.exploit_code import exploit_answer
 from foreshock.jobs.verify.builtin.problems import builtin_problems
 from foreshock.jobs.verify.problem import Problem
 

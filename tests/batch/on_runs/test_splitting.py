@@ -27,8 +27,8 @@ from foreshock.batch.planning.make_plan import make_plan
 from foreshock.batch.running.run import create_run
 from foreshock.errors import InputError, StopRequestedError
 from foreshock.jobs.engines.base import FinishReason
-from foreshock.jobs.exploit_code import exploit_answer
 from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.scoring.exploit_code import exploit_answer
 from foreshock.jobs.verify.builtin.problems import builtin_problems
 from foreshock.jobs.verify.problem import Problem
 

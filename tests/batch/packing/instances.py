@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foreshock.batch.packing.cost import CostModel, RowCost
-from foreshock.jobs.spec import Checkpoint, JobKind, JobSpec, SamplingParams
+from foreshock.jobs.records.spec import Checkpoint, JobKind, JobSpec, SamplingParams
 
 LEVELS = (0, 2, 5, 10, 20, 30, 45, 60, 75, 100)
 

@@ -15,7 +15,7 @@ from foreshock.batch.packing.learned import learned_costs, record_costs, scaled_
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, WorkerSettings
 from foreshock.jobs.records.shards import Origin, ShardStore
-from foreshock.jobs.spec import Checkpoint, JobKind, JobSpec, SamplingParams
+from foreshock.jobs.records.spec import Checkpoint, JobKind, JobSpec, SamplingParams
 
 GUESS = CostModel(load_s=120, swap_s=20, rows=(RowCost(JobKind.EVAL, 0, 1.0),))
 GIB = 2**30

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from foreshock.batch.packing.cost import CostModel
 from foreshock.batch.packing.pack import loads_lower_bound, makespan_lower_bound, pack
 from foreshock.batch.packing.totals import count_loads, oversized, packed_cost, unpacked_cost
-from foreshock.jobs.spec import JobKind
+from foreshock.jobs.records.spec import JobKind
 
 
 @pytest.mark.parametrize("block", range(4))

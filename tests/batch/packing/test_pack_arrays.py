@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foreshock.batch.executors.slurm_arrays import shares, split_arrays
-from foreshock.jobs.spec import ArrayTask
+from foreshock.jobs.records.spec import ArrayTask
 
 
 @given(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foreshock.batch.packing.cost import CostModel, RowCost, ShardTiming
-from foreshock.jobs.spec import JobKind
+from foreshock.jobs.records.spec import JobKind
 
 ROWS = (RowCost(JobKind.EVAL, 0, 4.0), RowCost(JobKind.EVAL, 100, 2.0), RowCost(JobKind.LOGPROB, 0, 0.5))
 MODEL = CostModel(load_s=100, swap_s=10, rows=ROWS)

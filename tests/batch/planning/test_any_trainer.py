@@ -122,7 +122,7 @@ def test_a_folder_and_a_repository_exclude_each_other(tmp_path: Path) -> None:
 _FETCH_THEN_OFFLINE = """
 import os, sys
 from foreshock.batch.config import CheckpointsConfig
-from foreshock.jobs.hub_checkpoints import fetch_revisions
+from foreshock.jobs.model_files.hub_checkpoints import fetch_revisions
 repo, steps = sys.argv[1], tuple(int(step) for step in sys.argv[2:]) or None
 for _ in range(2):
     print(*(f"{f.name} {f.was_here}" for f in fetch_revisions(repo, None, steps)), sep="; ")

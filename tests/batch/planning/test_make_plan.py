@@ -16,7 +16,7 @@ from foreshock.batch.site import resolve_site
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, pack_numbers, read_pack, write_pack
-from foreshock.jobs.spec import ArrayTask, JobKind
+from foreshock.jobs.records.spec import ArrayTask, JobKind
 
 MakeConfig = Callable[..., RunConfig]
 

@@ -15,8 +15,8 @@ from foreshock.batch.planning.memory_fit import is_hybrid, longest_prompt, memor
 from foreshock.batch.planning.model_memory import GIB, ModelMemory, model_memory, plan_memory, read_model_memory
 from foreshock.batch.site import resolve_site
 from foreshock.errors import InputError
-from foreshock.jobs.fingerprint import check_checkpoint
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.model_files.fingerprint import check_checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 GPT_OSS_20B: dict[str, Any] = {
     "model_type": "gpt_oss",

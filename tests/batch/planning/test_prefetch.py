@@ -14,8 +14,8 @@ import yaml
 from hub_server import COMMIT, HubServer, hub_server
 from problem_rows import ADD
 
-from foreshock.jobs.adapters import base_of, hub_cache_of
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.model_files.adapters import base_of, hub_cache_of
+from foreshock.jobs.records.spec import Checkpoint
 
 pytestmark = pytest.mark.early
 

@@ -15,7 +15,7 @@ from foreshock.batch.planning.show_prompt import prompt_of_plan, show_prompt
 from foreshock.errors import InputError
 from foreshock.jobs.prompts.of_run import run_format
 from foreshock.jobs.prompts.problem_prompt import build_user_message
-from foreshock.jobs.spec import JobKind
+from foreshock.jobs.records.spec import JobKind
 
 MakeConfig = Callable[..., RunConfig]
 

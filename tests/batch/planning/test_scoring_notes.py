@@ -11,7 +11,7 @@ from foreshock.batch.config import RunConfig
 from foreshock.batch.planning.make_plan import make_plan
 from foreshock.batch.planning.summary import summarise
 from foreshock.batch.site import resolve_site
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 
 def test_what_a_server_cannot_score_is_said_at_plan_time(make_config: Callable[..., RunConfig], sft_run: Path) -> None:

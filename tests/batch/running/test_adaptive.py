@@ -26,7 +26,7 @@ from foreshock.batch.site import resolve_site
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, write_pack
-from foreshock.jobs.spec import JobKind
+from foreshock.jobs.records.spec import JobKind
 from foreshock.slurm.commands import SiteLimits
 from foreshock.slurm.journal import Journal
 

@@ -21,7 +21,7 @@ from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.rows import RowIdentity, row_identity
 from foreshock.jobs.records.shards import ShardStore, _read_part
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 MakeConfig = Callable[..., RunConfig]
 KEY = "very-secret-value-31"

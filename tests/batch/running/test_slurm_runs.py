@@ -30,7 +30,7 @@ from foreshock.batch.status.read import read_status
 from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, write_pack
-from foreshock.jobs.spec import ArrayTask, Checkpoint
+from foreshock.jobs.records.spec import ArrayTask, Checkpoint
 from foreshock.jobs.stop_flag import StopFlag
 from foreshock.jobs.worker import run_array_task
 from foreshock.slurm.commands import SiteLimits

@@ -22,7 +22,7 @@ from foreshock.batch.config import RunConfig
 from foreshock.batch.running.run import RunHooks, run
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 pytestmark = [pytest.mark.early, pytest.mark.usefixtures("svg_alone")]
 

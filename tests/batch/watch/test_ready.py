@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from foreshock.batch.watch.ready import Readiness, Settling, lacking, signature
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 LONG_AGO = time.time() - 3600
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from written_answers import BLOCK, JOINED, F
 
+from foreshock.jobs.answers.extract import extract, extract_code
 from foreshock.jobs.answers.text_to_read import ends_inside_fence, stored_text_to_read, text_to_read
-from foreshock.jobs.extract import extract, extract_code
 from foreshock.jobs.records.verdicts import CodeStatus
 
 

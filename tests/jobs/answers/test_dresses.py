@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from written_answers import BLOCK, CLOSINGS, FENCE, FILLER, FRAMES, LABELS, PREFIXED, WHOLE, F
 
-from foreshock.jobs.extract import extract, extract_code
+from foreshock.jobs.answers.extract import extract, extract_code
 from foreshock.jobs.records.verdicts import CodeStatus
 
 

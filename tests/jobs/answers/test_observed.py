@@ -7,7 +7,7 @@ import json
 import pytest
 from written_answers import BLOCK, F
 
-from foreshock.jobs.extract import extract, extract_code
+from foreshock.jobs.answers.extract import extract, extract_code
 from foreshock.jobs.records.verdicts import CodeStatus
 
 OTHER = "def solve(x):\n    return 0"

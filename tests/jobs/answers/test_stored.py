@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from foreshock.jobs.answers.extract import extract
 from foreshock.jobs.answers.text_to_read import stored_text_to_read
-from foreshock.jobs.extract import extract
 
 BLOCK = "```python\ndef solve(x):\n    return x\n```"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from foreshock.jobs.answers.extract import extract, extract_code
 from foreshock.jobs.answers.text_to_read import text_to_read
-from foreshock.jobs.extract import extract, extract_code
 
 TABLE = Path(__file__).parents[2] / "support" / "answers.jsonl"
 MODULES = ["bisect", "colorsys", "fnmatch", "graphlib", "reprlib", "shlex", "string", "textwrap", "copy", "html"]

@@ -8,7 +8,7 @@ from transformers import BertConfig, BertLMHeadModel
 
 from foreshock.jobs.engines.causality import require_causal
 from foreshock.jobs.engines.forward import LogitsModel
-from foreshock.jobs.fingerprint import CheckpointError
+from foreshock.jobs.model_files.fingerprint import CheckpointError
 
 
 @pytest.mark.parametrize("decoder", [True, False])

@@ -9,7 +9,7 @@ from engine_contract import EngineContract, by_id, request
 
 from foreshock.jobs.engines.base import ScoreRequest
 from foreshock.jobs.engines.fake import FakeEngine
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 
 @pytest.fixture

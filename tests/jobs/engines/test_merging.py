@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from foreshock.jobs.adapters import AdapterError, read_adapter
 from foreshock.jobs.engines.merging import merged_tensors, write_merged
-from foreshock.jobs.fingerprint import model_fingerprint
+from foreshock.jobs.model_files.adapters import AdapterError, read_adapter
+from foreshock.jobs.model_files.fingerprint import model_fingerprint
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 MakeAdapter = Callable[..., Checkpoint]
 

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import torch
 
+from foreshock.jobs.answers.extract import extract_code
 from foreshock.jobs.engines.base import GenerationRequest, ScoreRequest
 from foreshock.jobs.engines.transformers import TransformersEngine
-from foreshock.jobs.extract import extract_code
 from foreshock.jobs.prompts.registry import select_format
 from foreshock.jobs.prompts.tokenizer import encode_prompt, load_tokenizer
-from foreshock.jobs.scoring import plan_scoring
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
+from foreshock.jobs.scoring.levels import plan_scoring
 
 CODE = "def solve(x):\n    return x + 3\n"
 FENCED = f"The answer:\n```python\n{CODE}```\n"

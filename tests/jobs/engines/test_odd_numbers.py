@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from foreshock.jobs.engines.odd_numbers import odd_numbers
 from foreshock.jobs.engines.transformers import TransformersEngine
-from foreshock.jobs.fingerprint import CheckpointError
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.model_files.fingerprint import CheckpointError
+from foreshock.jobs.records.spec import Checkpoint
 
 
 def test_what_is_not_finite_and_matrices_of_zeros_are_named() -> None:

@@ -13,7 +13,7 @@ import torch
 from foreshock.errors import InputError
 from foreshock.jobs.engines.base import ScoreRequest
 from foreshock.jobs.engines.transformers import TransformersEngine
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 peft = pytest.importorskip("peft", reason="the reference for adapters: pip install peft")
 

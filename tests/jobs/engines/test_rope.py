@@ -13,7 +13,7 @@ import transformers
 from foreshock.jobs.engines.base import GenerationRequest, ScoreRequest
 from foreshock.jobs.engines.rope import RopeSwitch, rope_switch
 from foreshock.jobs.engines.transformers import TransformersEngine
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 AT = 32
 SHAPE: dict[str, Any] = {

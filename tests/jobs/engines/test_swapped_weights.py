@@ -18,8 +18,8 @@ from foreshock.jobs.engines.base import ScoreRequest
 from foreshock.jobs.engines.decoding import choose_mode
 from foreshock.jobs.engines.forward import LogitsModel
 from foreshock.jobs.engines.transformers import TransformersEngine
-from foreshock.jobs.fingerprint import CheckpointError
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.model_files.fingerprint import CheckpointError
+from foreshock.jobs.records.spec import Checkpoint
 
 IDS = tuple((7 * i + 3) % 90 for i in range(24))
 

@@ -18,8 +18,8 @@ from foreshock.jobs.engines.base import FinishReason, GenerationRequest, ScoreRe
 from foreshock.jobs.engines.decoding import DecodeMode, choose_mode
 from foreshock.jobs.engines.forward import LogitsModel
 from foreshock.jobs.engines.transformers import TransformersEngine
-from foreshock.jobs.fingerprint import CheckpointError
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.model_files.fingerprint import CheckpointError
+from foreshock.jobs.records.spec import Checkpoint
 
 ARCHITECTURES = ["llama", "qwen3", "mistral", "gpt_oss", "gemma2", "gpt2"]
 
@@ -176,7 +176,7 @@ def test_equal_prompts_are_read_once(engine: TransformersEngine, checkpoint: Che
 
 def test_many_levels_of_many_traces_cost_one_sequence_each(engine: TransformersEngine, checkpoint: Checkpoint) -> None:
     from foreshock.jobs.prompts.base import RenderedPrompt
-    from foreshock.jobs.scoring import plan_scoring
+    from foreshock.jobs.scoring.levels import plan_scoring
 
     ids = request(0, 60).prompt_token_ids
     traces = {

@@ -14,7 +14,7 @@ from foreshock.jobs.prompts.chat_template import TemplateError
 from foreshock.jobs.prompts.registry import FORMAT_NAMES, select_format
 from foreshock.jobs.prompts.settings import PINNED_DATE
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 
 def with_template(tokenizer: Any, template: str | None) -> Any:

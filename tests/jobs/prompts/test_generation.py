@@ -19,7 +19,7 @@ from foreshock.jobs.engines.transformers import TransformersEngine
 from foreshock.jobs.prompts.registry import checkpoint_format
 from foreshock.jobs.prompts.settings import PromptSettings
 from foreshock.jobs.prompts.stops import model_ends
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 MAX_TOKENS = 40
 Save = Callable[..., Checkpoint]

@@ -13,7 +13,7 @@ from template_families import FAMILIES
 from foreshock.errors import InputError
 from foreshock.jobs.prompts.registry import checkpoint_format
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 CONTROL = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[THINK]", "[/THINK]"]
 

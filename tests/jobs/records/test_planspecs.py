@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foreshock.jobs.records.planspecs import decode_specs, encode_specs
-from foreshock.jobs.spec import Checkpoint, JobKind, JobSpec, SamplingParams
+from foreshock.jobs.records.spec import Checkpoint, JobKind, JobSpec, SamplingParams
 
 
 def spec(step: int, level: int, shard: int, kind: JobKind = JobKind.EVAL, fingerprint: str = "f") -> JobSpec:

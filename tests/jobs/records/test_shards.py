@@ -17,7 +17,7 @@ from foreshock.errors import ForeshockError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.rows import Row
 from foreshock.jobs.records.shards import Origin, ShardManifest, ShardStore, count_part_rows
-from foreshock.jobs.spec import Checkpoint, JobKind, JobSpec, SamplingParams
+from foreshock.jobs.records.spec import Checkpoint, JobKind, JobSpec, SamplingParams
 
 ORIGIN = Origin("abc1234", None, 1)
 

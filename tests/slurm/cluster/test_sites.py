@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from foreshock.batch.executors.slurm_arrays import split_arrays
-from foreshock.jobs.spec import ArrayTask
+from foreshock.jobs.records.spec import ArrayTask
 
 pytestmark = pytest.mark.cluster
 

@@ -10,7 +10,7 @@ from connected_endpoint import connected
 from endpoint_server import FakeBackend, ModelBackend, Server
 
 from foreshock.jobs.engines.endpoint.engine import OpenAIEngine
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 
 @pytest.fixture

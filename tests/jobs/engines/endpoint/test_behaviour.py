@@ -16,7 +16,7 @@ from foreshock.jobs.engines.base import (
 )
 from foreshock.jobs.engines.endpoint.engine import OpenAIEngine
 from foreshock.jobs.engines.transformers import TransformersEngine
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -20,7 +20,7 @@ from foreshock.jobs.engines.base import (
 from foreshock.jobs.engines.fake import FakeEngine
 from foreshock.jobs.prompts.registry import select_format
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

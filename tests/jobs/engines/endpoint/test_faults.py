@@ -16,7 +16,7 @@ from foreshock.errors import InputError
 from foreshock.jobs.engines.base import GenerationRequest, GenerationResult, ScoreRequest
 from foreshock.jobs.engines.endpoint.engine import EndpointError, OpenAIEngine
 from foreshock.jobs.engines.endpoint.http import AccessError, WrongModelError
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 KEY = "very-secret-value-31"
 

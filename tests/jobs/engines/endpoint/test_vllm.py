@@ -26,7 +26,7 @@ from foreshock.jobs.engines.endpoint.http import WrongModelError
 from foreshock.jobs.engines.transformers import TransformersEngine
 from foreshock.jobs.prompts.registry import select_format
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 pytestmark = [pytest.mark.vllm, pytest.mark.xdist_group("vllm-serve")]
 

@@ -18,7 +18,7 @@ from foreshock.jobs.engines.base import FinishReason, GenerationRequest, ScoreRe
 from foreshock.jobs.engines.vllm.core import sum_counters
 from foreshock.jobs.engines.vllm.engine import VllmEngine
 from foreshock.jobs.engines.vllm.identity import WrongModelError
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 from foreshock.jobs.worker import counted_since, engine_counters
 
 MakeCheckpoint = Callable[..., Checkpoint]

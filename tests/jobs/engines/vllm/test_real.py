@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from foreshock.jobs.engines.base import NOT_FINITE, GenerationRequest, ScoreRequest
 from foreshock.jobs.engines.transformers import TransformersEngine
 from foreshock.jobs.engines.vllm.engine import VllmEngine
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.records.spec import Checkpoint
 
 pytestmark = [
     pytest.mark.vllm,

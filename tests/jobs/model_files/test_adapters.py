@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from foreshock.jobs.adapters import AdapterError, base_of, read_adapter
+from foreshock.jobs.model_files.adapters import AdapterError, base_of, read_adapter
 
 CONFIG: dict[str, Any] = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "base_model_name_or_path": "../base"}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from foreshock.jobs.adapter_config import AdapterError, check_config
+from foreshock.jobs.model_files.adapter_config import AdapterError, check_config
 
 PLAIN: dict[str, Any] = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "base_model_name_or_path": "base"}
 FILE = Path("adapter_config.json")

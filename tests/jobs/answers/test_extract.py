@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foreshock.jobs.extract import extract_code
+from foreshock.jobs.answers.extract import extract_code
 
 SOLUTION = "def solve(x):\n    return x + 3"
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from foreshock.jobs import fingerprint
-from foreshock.jobs.adapters import is_adapter
-from foreshock.jobs.fingerprint import CheckpointError, check_checkpoint, model_fingerprint, stated_dtype
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.model_files import fingerprint
+from foreshock.jobs.model_files.adapters import is_adapter
+from foreshock.jobs.model_files.fingerprint import CheckpointError, check_checkpoint, model_fingerprint, stated_dtype
+from foreshock.jobs.records.spec import Checkpoint
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foreshock.jobs.safetensors_headers import StoredTensor, same_numbers, stored_tensors
-from foreshock.jobs.transformers_config import transformers_config
+from foreshock.jobs.model_files.safetensors_headers import StoredTensor, same_numbers, stored_tensors
+from foreshock.jobs.model_files.transformers_config import transformers_config
 
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|embed_in|word_embeddings|tok_embeddings|tokens_embed)\.weight$")
 _OUTPUT = re.compile(r"(^|\.)(lm_head|embed_out|output_layer|output)\.weight$")

@@ -11,14 +11,14 @@ import math
 import re
 from dataclasses import dataclass
 
-from foreshock.jobs.exploit_code import exploit_answer
 from foreshock.jobs.inputs import RunInputs
 from foreshock.jobs.prefill import PrefillTrace
 from foreshock.jobs.prompts.base import PromptFormat, RenderedPrompt
 from foreshock.jobs.prompts.problem_prompt import build_user_message
 from foreshock.jobs.prompts.tokenizer import PrefillTextError
 from foreshock.jobs.records.rows import Row, text_sha256
-from foreshock.jobs.scoring import LevelScore
+from foreshock.jobs.scoring.exploit_code import exploit_answer
+from foreshock.jobs.scoring.levels import LevelScore
 from foreshock.jobs.verify.problem import Problem
 
 WHOLE = 2**31

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from foreshock.jobs.engines.base import PromptLogprobs, ScoreRequest
 from foreshock.jobs.prompts.base import RenderedPrompt
-from foreshock.jobs.scoring import plan_scoring
+from foreshock.jobs.scoring.levels import plan_scoring
 
 PROMPT = (1, 2, 3)
 

@@ -17,8 +17,8 @@ from foreshock.jobs.prompts.of_run import run_format
 from foreshock.jobs.prompts.problem_prompt import build_user_message
 from foreshock.jobs.records.planfile import WorkerSettings
 from foreshock.jobs.records.rows import SCHEMA_VERSION, Row
-from foreshock.jobs.score import score_spec
-from foreshock.jobs.spec import Checkpoint, JobKind, JobSpec, SamplingParams
+from foreshock.jobs.records.spec import Checkpoint, JobKind, JobSpec, SamplingParams
+from foreshock.jobs.scoring.of_specs import score_spec
 from foreshock.jobs.verify.builtin.problems import make_problem
 
 PROBLEM = make_problem("eval", "process_exit", 0)

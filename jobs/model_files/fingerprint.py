@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.errors import InputError
-from foreshock.jobs.adapters import base_of, is_adapter
-from foreshock.jobs.model_folder import sharded_format, tokenizer_folder
-from foreshock.jobs.safetensors_headers import same_numbers, stored_tensors
-from foreshock.jobs.weight_files import CheckpointError as CheckpointError
-from foreshock.jobs.weight_files import read_config as read_config
-from foreshock.jobs.weight_files import weight_files
+from foreshock.jobs.model_files.adapters import base_of, is_adapter
+from foreshock.jobs.model_files.model_folder import sharded_format, tokenizer_folder
+from foreshock.jobs.model_files.safetensors_headers import same_numbers, stored_tensors
+from foreshock.jobs.model_files.weight_files import CheckpointError as CheckpointError
+from foreshock.jobs.model_files.weight_files import read_config as read_config
+from foreshock.jobs.model_files.weight_files import weight_files
 
 WHOLE_FILE_LIMIT = 64 * 2**20
 _BLOCK = 64 * 2**10

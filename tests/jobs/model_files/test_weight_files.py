@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from foreshock.errors import InputError
-from foreshock.jobs.weight_files import further_safetensors, is_adapter, weight_files
+from foreshock.jobs.model_files.weight_files import further_safetensors, is_adapter, weight_files
 
 SHARDS = {"model-00001-of-00002.safetensors": b"", "model-00002-of-00002.safetensors": b""}
 INDEX = {"model.safetensors.index.json": json.dumps({"weight_map": dict(zip("ab", SHARDS, strict=True))}).encode()}

@@ -6,8 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from foreshock.jobs.fingerprint import check_checkpoint
-from foreshock.jobs.model_folder import ShardedCheckpointError, model_folder, sharded_format, tokenizer_folder
+from foreshock.jobs.model_files.fingerprint import check_checkpoint
+from foreshock.jobs.model_files.model_folder import (
+    ShardedCheckpointError,
+    model_folder,
+    sharded_format,
+    tokenizer_folder,
+)
 
 
 def put(root: Path, *names: str) -> Path:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from foreshock.jobs.adapter_config import AdapterError as AdapterError
-from foreshock.jobs.adapter_config import check_config
-from foreshock.jobs.safetensors_headers import stored_tensors
-from foreshock.jobs.weight_files import ADAPTER_CONFIG
-from foreshock.jobs.weight_files import is_adapter as is_adapter
+from foreshock.jobs.model_files.adapter_config import AdapterError as AdapterError
+from foreshock.jobs.model_files.adapter_config import check_config
+from foreshock.jobs.model_files.safetensors_headers import stored_tensors
+from foreshock.jobs.model_files.weight_files import ADAPTER_CONFIG
+from foreshock.jobs.model_files.weight_files import is_adapter as is_adapter
 
 _LISTED_BASES = "base_model_name_or_path"
 _NEEDED = ("*.json", "model*.safetensors", "*.model", "*.jinja", "*.txt")

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from foreshock.jobs.safetensors_headers import StoredTensor
-from foreshock.jobs.weight_files import read_config
+from foreshock.jobs.model_files.safetensors_headers import StoredTensor
+from foreshock.jobs.model_files.weight_files import read_config
 
 MODELOPT_FILE = "hf_quant_config.json"
 """Where older versions of ModelOpt state what config.json does not; vLLM reads it, transformers does not."""

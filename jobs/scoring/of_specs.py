@@ -14,9 +14,9 @@ from foreshock.jobs.prompts.base import PromptFormat, RenderedPrompt
 from foreshock.jobs.prompts.problem_prompt import build_user_message
 from foreshock.jobs.records.planfile import WorkerSettings
 from foreshock.jobs.records.rows import Row, RowIdentity
-from foreshock.jobs.scoring import LevelScore, ScoredPrefill, logprob_row, plan_scoring, scoring_temperature
-from foreshock.jobs.spec import JobSpec
-from foreshock.jobs.whole_trace import WHOLE, WholeTrace, render_whole, trace_fields
+from foreshock.jobs.records.spec import JobSpec
+from foreshock.jobs.scoring.levels import LevelScore, ScoredPrefill, logprob_row, plan_scoring, scoring_temperature
+from foreshock.jobs.scoring.whole_trace import WHOLE, WholeTrace, render_whole, trace_fields
 
 _TRACES_PER_PART = 256
 

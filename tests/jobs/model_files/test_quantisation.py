@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from foreshock.errors import InputError
 from foreshock.jobs.admission.admit import admit
 from foreshock.jobs.engines.weights import read_model_config
-from foreshock.jobs.quantisation import quantisation_problem
-from foreshock.jobs.safetensors_headers import StoredTensor
-from foreshock.jobs.spec import Checkpoint
+from foreshock.jobs.model_files.quantisation import quantisation_problem
+from foreshock.jobs.model_files.safetensors_headers import StoredTensor
+from foreshock.jobs.records.spec import Checkpoint
 
 FP8 = {"quant_method": "fp8", "weight_block_size": [32, 32], "modules_to_not_convert": ["lm_head"]}
 BNB = {"quant_method": "bitsandbytes", "load_in_4bit": True}

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foreshock.jobs.records.checkpoint_names import result_step
-from foreshock.jobs.spec import Checkpoint, JobKind, JobSpec, SamplingParams, row_seed
+from foreshock.jobs.records.spec import Checkpoint, JobKind, JobSpec, SamplingParams, row_seed
 
 SPEC = JobSpec(
     kind=JobKind.EVAL,

@@ -1,0 +1,1 @@
+"""Log-probabilities: of every level of a trace, of whole traces, of exploit code."""
