@@ -1,10 +1,13 @@
 """Verification side by side: foreshock's verifier, a plain one-shot subprocess, and djinn's own service.
 
     python -m benchmarks.verification [--count 200] [--soak 20000] [--djinn CHECKOUT]
+    python -m benchmarks.verification --against CHECKOUT [--rounds 6] [--count 60]
 
 The candidates take turns in one run, so that a busy machine slows all of them alike. Latency is of one warm
 verification (both verdicts) of a trivial problem; throughput is over --workers workers; --soak watches the judge's
-resident memory. Results go to standard output as markdown, with the machine's load beside them.
+resident memory. --against compares this code with another commit's instead, in every tier, on submissions that are
+right, wrong, raise or take 10 ms (`git worktree add CHECKOUT COMMIT` makes the checkout). Results go to standard output
+as markdown, with the machine's load beside them.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+from benchmarks.verification.cost import compare
 
 from foreshock.jobs.records.verdicts import SandboxTier
 from foreshock.jobs.verify.base import Submission
@@ -175,13 +180,27 @@ def soak(tier: SandboxTier, workers: int, count: int) -> Iterator[tuple[int, flo
 def main() -> None:
     """Run everything that was asked for and print markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=200, help="timed verifications of each candidate")
+    parser.add_argument("--count", type=int, help="timed verifications of each candidate (200), or of a round (60)")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--soak", type=int, default=0, metavar="N", help="watch memory over N verifications")
     parser.add_argument("--djinn", type=Path, metavar="CHECKOUT", help="also time djinn's own service")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="compare with the foreshock of a checkout")
+    parser.add_argument("--rounds", type=int, default=6, help="rounds of --against")
     options = parser.parse_args()
+    if options.against is not None and not (options.against / "src" / "foreshock").is_dir():
+        parser.error(f"--against {options.against}: no checkout of foreshock (it has no src/foreshock)")
     print(f"{platform.system()} {platform.release()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print(f"load before: {os.getloadavg()[0]:.1f}\n")
+    if options.against is None:
+        _beside_others(options)
+    else:
+        compare(options.against, options.rounds, options.count or 60)
+    print(f"\nload after: {os.getloadavg()[0]:.1f}")
+
+
+def _beside_others(options: argparse.Namespace) -> None:
+    """The tables of latency, throughput and, where asked for, memory."""
+    count = options.count or 200
     with ExitStack() as stack:
         candidates: dict[str, Callable[[], object]] = {"one-shot subprocess, no isolation": one_shot}
         tiers = [tier for tier in SandboxTier if probe_tier(tier).available]
@@ -198,7 +217,7 @@ def main() -> None:
         for once in candidates.values():
             once()
         times: dict[str, list[float]] = {name: [] for name in candidates}
-        for _ in range(options.count):
+        for _ in range(count):
             for name, once in candidates.items():
                 times[name].append(timed(once))
     print("| both verdicts of one submission | median ms | p10 ms | p90 ms | best ms |\n|---|---|---|---|---|")
@@ -208,13 +227,12 @@ def main() -> None:
         print(f"| {name} | " + " | ".join(f"{1e3 * value:.1f}" for value in figures) + " |")
     print(f"\n| throughput, {options.workers} workers | verifications/s | CPU ms each |\n|---|---|---|")
     for tier in tiers:
-        rate, cpu_ms = throughput(tier, options.workers, 5 * options.count)
+        rate, cpu_ms = throughput(tier, options.workers, 5 * count)
         print(f"| {tier.value} | {rate:.0f} | {cpu_ms:.1f} |")
     if options.soak:
         print("\n| verifications | judge's resident MB |\n|---|---|")
         for done, memory in soak(tiers[0], options.workers, options.soak):
             print(f"| {done} | {memory:.1f} |", flush=True)
-    print(f"\nload after: {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":
