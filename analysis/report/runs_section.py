@@ -11,7 +11,7 @@ from markupsafe import Markup
 from foreshock.analysis.page.links import SampleCell
 from foreshock.analysis.page.sections import Part, Section, column_of, html_table
 from foreshock.analysis.report.gather import RunFindings
-from foreshock.analysis.tables.report import both_rates
+from foreshock.analysis.tables.read_report import both_rates
 from foreshock.analysis.tables.schema import checkpoint_label
 from foreshock.jobs.records.verdicts import UNJUDGED, UNREAD_SHARE
 

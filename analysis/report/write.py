@@ -28,14 +28,14 @@ from foreshock.analysis.page.links import sample_link
 from foreshock.analysis.page.sections import Part, ReportTable, Section, bullets, html_table, paragraph
 from foreshock.analysis.report.answer import Answer, answer
 from foreshock.analysis.report.gather import ReportOptions, RunFindings, gather, run_labels
+from foreshock.analysis.report.ground_truth_section import find_rates, truth_section
 from foreshock.analysis.report.narrative import Sentence, cards, sentences
 from foreshock.analysis.report.outlook import Forecast, Outlook, find_forecast, outlooks
 from foreshock.analysis.report.rendering import environment
 from foreshock.analysis.report.runs_section import runs_section
 from foreshock.analysis.report.samples_section import samples_section
 from foreshock.analysis.report.survival_text import waiting_notes, waiting_rows
-from foreshock.analysis.report.truth import find_rates, truth_section
-from foreshock.analysis.report.validity import validity_section
+from foreshock.analysis.report.validity_section import validity_section
 from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
 

@@ -27,7 +27,7 @@ from foreshock.analysis.tables.load import (
     read_sampled,
     read_table,
 )
-from foreshock.analysis.tables.report import CellRead, ReadReport
+from foreshock.analysis.tables.read_report import CellRead, ReadReport
 from foreshock.analysis.tables.schema import FINAL, TableKind, checkpoint_label
 
 __all__ = [

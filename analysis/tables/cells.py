@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from foreshock.analysis.tables.columns import read_columns
 from foreshock.analysis.tables.files import CellFiles
 from foreshock.analysis.tables.jsonl import line_of_row, numbered_lines, read_jsonl
-from foreshock.analysis.tables.report import CellRead
+from foreshock.analysis.tables.read_report import CellRead
 from foreshock.analysis.tables.schema import DESCRIPTIVE_KEYS, IDENTITY_KEYS, RowSchema
 from foreshock.errors import InputError
 from foreshock.jobs.records.rows import CODE_STATUS

@@ -25,8 +25,8 @@ from foreshock.analysis.tables.load import (
     run_name,
     to_categorical,
 )
+from foreshock.analysis.tables.read_report import ReadReport
 from foreshock.analysis.tables.reading import read_cells
-from foreshock.analysis.tables.report import ReadReport
 from foreshock.analysis.tables.schema import COUNT_COLUMNS, SCHEMAS, TableKind
 from foreshock.errors import InputError
 

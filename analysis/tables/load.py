@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from foreshock.analysis.tables.cells import CellTable
 from foreshock.analysis.tables.files import CellFiles, find_run_files, has_files
+from foreshock.analysis.tables.read_report import CellRead, ReadReport
 from foreshock.analysis.tables.reading import State, file_states, read_cells
-from foreshock.analysis.tables.report import CellRead, ReadReport
 from foreshock.analysis.tables.schema import COUNT_COLUMNS, TableKind
 
 Codes = npt.NDArray[np.signedinteger[Any]]

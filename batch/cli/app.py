@@ -19,7 +19,7 @@ from foreshock.batch.cli import (
     donor_command,
     emergence_commands,
     estimate_commands,
-    exploit_command,
+    exploit_logprob_command,
     export_command,
     image_commands,
     import_command,
@@ -30,7 +30,7 @@ from foreshock.batch.cli import (
     pivots_command,
     prefetch_command,
     prompt_command,
-    rescore,
+    rescore_command,
     run_commands,
     slurm_commands,
     split_command,
@@ -75,7 +75,7 @@ app.command("demo", rich_help_panel=_RUNS)(demo_command.demo)
 app.command("eval", cls=VerifierCommand, rich_help_panel=_PARTS)(part_commands.evaluate)
 app.command("check", cls=VerifierCommand, rich_help_panel=_PARTS)(check_command.check)
 app.command("logprob", rich_help_panel=_PARTS)(part_commands.logprob)
-app.command("exploit-logprob", rich_help_panel=_PARTS)(exploit_command.exploit_logprob)
+app.command("exploit-logprob", rich_help_panel=_PARTS)(exploit_logprob_command.exploit_logprob)
 app.command("log-loss", rich_help_panel=_PARTS)(log_loss_command.log_loss)
 app.command("pivots", rich_help_panel=_PARTS)(pivots_command.pivots)
 app.command("own-reasoning", rich_help_panel=_PARTS)(own_reasoning_command.own_reasoning)
@@ -83,7 +83,7 @@ app.command("split", rich_help_panel=_PARTS)(split_command.split)
 app.command("donor", rich_help_panel=_PARTS)(donor_command.donor)
 app.command("traces", rich_help_panel=_PARTS)(traces_command.traces)
 app.command("aggregate", rich_help_panel=_PARTS)(part_commands.aggregate)
-app.command("rescore", cls=VerifierCommand, rich_help_panel=_PARTS)(rescore.rescore)
+app.command("rescore", cls=VerifierCommand, rich_help_panel=_PARTS)(rescore_command.rescore)
 app.command("analyse", rich_help_panel=_ANALYSIS)(analyse_command.analyse)
 app.command("trajectory", rich_help_panel=_ANALYSIS)(analysis_commands.trajectory)
 app.command("integrate", rich_help_panel=_ANALYSIS)(analysis_commands.integrate)

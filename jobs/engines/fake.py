@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from foreshock.jobs.closing import Closing
-from foreshock.jobs.engines.admission import require_scoring_temperature
 from foreshock.jobs.engines.base import (
     FinishReason,
     GenerationRequest,
@@ -24,6 +23,7 @@ from foreshock.jobs.engines.base import (
     Stop,
     never,
 )
+from foreshock.jobs.engines.request_checks import require_scoring_temperature
 from foreshock.jobs.engines.stopping import finished
 from foreshock.jobs.prompts.tokenizer import decode, encode_prompt, load_tokenizer
 from foreshock.jobs.records.spec import Checkpoint

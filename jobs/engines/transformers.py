@@ -21,12 +21,6 @@ import torch
 
 from foreshock.errors import InputError
 from foreshock.jobs.closing import Closing
-from foreshock.jobs.engines.admission import (
-    ModelLimits,
-    failed_generation,
-    failed_score,
-    require_scoring_temperature,
-)
 from foreshock.jobs.engines.base import (
     NOT_FINITE,
     GenerationRequest,
@@ -42,6 +36,12 @@ from foreshock.jobs.engines.decoding import DecodeMode, Decoder, choose_mode, pa
 from foreshock.jobs.engines.forward import LogitsModel
 from foreshock.jobs.engines.invariance import rows_are_independent
 from foreshock.jobs.engines.odd_numbers import odd_numbers
+from foreshock.jobs.engines.request_checks import (
+    ModelLimits,
+    failed_generation,
+    failed_score,
+    require_scoring_temperature,
+)
 from foreshock.jobs.engines.stopping import ends_here, finished
 from foreshock.jobs.engines.weights import (
     build_model,

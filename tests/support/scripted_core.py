@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.errors import ForeshockError
-from foreshock.jobs.engines.admission import ModelLimits
+from foreshock.jobs.engines.request_checks import ModelLimits
 from foreshock.jobs.engines.vllm.core import CoreDiedError, CoreRequest, CoreResult
 from foreshock.jobs.engines.vllm.options import VllmOptions
 from foreshock.jobs.model_files.adapters import Adapter

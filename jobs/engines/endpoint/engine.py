@@ -17,11 +17,6 @@ from typing import Any, TypeVar
 
 from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.closing import Closing
-from foreshock.jobs.engines.admission import (
-    failed_generation,
-    failed_score,
-    require_scoring_temperature,
-)
 from foreshock.jobs.engines.base import (
     FinishReason,
     GenerationRequest,
@@ -51,6 +46,11 @@ from foreshock.jobs.engines.endpoint.protocol import (
 from foreshock.jobs.engines.endpoint.scoring import Scorer
 from foreshock.jobs.engines.endpoint.served import Served, explain, require_control
 from foreshock.jobs.engines.endpoint.stream import LoopThread, Stream
+from foreshock.jobs.engines.request_checks import (
+    failed_generation,
+    failed_score,
+    require_scoring_temperature,
+)
 from foreshock.jobs.engines.stopping import finished
 from foreshock.jobs.prompts.base import Conversation
 from foreshock.jobs.prompts.tokenizer import decode, encode_prompt, load_tokenizer

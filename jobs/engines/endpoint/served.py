@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from foreshock.jobs.engines.admission import ModelLimits
 from foreshock.jobs.engines.endpoint.http import EndpointClient, RefusedError, WrongModelError
 from foreshock.jobs.engines.endpoint.identity import ServedModel, Watch
 from foreshock.jobs.engines.endpoint.probe import Abilities
 from foreshock.jobs.engines.endpoint.protocol import Question
+from foreshock.jobs.engines.request_checks import ModelLimits
 from foreshock.jobs.prompts.tokenizer import Tokenizer, decode
 
 

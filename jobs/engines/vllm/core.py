@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from foreshock.errors import ForeshockError, InputError
-from foreshock.jobs.engines.admission import ModelLimits
+from foreshock.jobs.engines.request_checks import ModelLimits
 from foreshock.jobs.engines.vllm.death import wake_on_death
 from foreshock.jobs.engines.vllm.ending import Until, end_when
 from foreshock.jobs.engines.vllm.options import VllmOptions

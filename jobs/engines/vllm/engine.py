@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 
 from foreshock.errors import ForeshockError
 from foreshock.jobs.closing import Closing
-from foreshock.jobs.engines.admission import failed_generation, failed_score, require_scoring_temperature
 from foreshock.jobs.engines.base import (
     NOT_FINITE,
     FinishReason,
@@ -28,6 +27,7 @@ from foreshock.jobs.engines.base import (
     Stop,
     never,
 )
+from foreshock.jobs.engines.request_checks import failed_generation, failed_score, require_scoring_temperature
 from foreshock.jobs.engines.stopping import ends_here, finished, looks_back
 from foreshock.jobs.engines.vllm.alike import require_alike
 from foreshock.jobs.engines.vllm.core import Core, CoreDiedError, CoreRequest, CoreResult, StartCore, start_core

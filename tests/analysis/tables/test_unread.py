@@ -11,7 +11,7 @@ import pytest
 from foreshock.analysis import tables
 from foreshock.analysis.report.runs_section import code_notes
 from foreshock.analysis.surfaces.cells import RunSource, load_run_cells
-from foreshock.analysis.tables.report import both_rates
+from foreshock.analysis.tables.read_report import both_rates
 from foreshock.batch.status.of_tables import status_of_tables
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.verdicts import counted_exploit, unread_note

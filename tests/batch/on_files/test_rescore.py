@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from foreshock.batch.cli.rescore import rescore
+from foreshock.batch.cli.rescore_command import rescore
 from foreshock.batch.on_files.rescore import rescore_problems, rescore_run
 from foreshock.errors import InputError
 from foreshock.jobs.records.jsonl import read_rows, write_jsonl

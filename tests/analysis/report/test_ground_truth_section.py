@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from foreshock.analysis.report import truth
-from foreshock.analysis.report.truth import predictive_coverage
+from foreshock.analysis.report import ground_truth_section
+from foreshock.analysis.report.ground_truth_section import predictive_coverage
 
 
 def cells(count: int, sd: float, seed: int, shift: float = 0.0, claimed_sd: float | None = None) -> pd.DataFrame:
@@ -45,6 +45,6 @@ def test_bounds_without_a_median_are_judged_by_their_limit() -> None:
     estimates = cells(5, 0.3, 3).assign(status="estimate", measured_rate=0.1)
     limits = {"log10_rate": np.nan, "lower95": np.nan, "upper95": -2.0, "measured_n": 400, "status": "bound"}
     bounds = pd.DataFrame([limits | {"measured_k": k} for k in (0, 3, 40)])
-    text = str(truth._agreement(pd.concat([estimates, bounds], ignore_index=True)))
+    text = str(ground_truth_section._agreement(pd.concat([estimates, bounds], ignore_index=True)))
     assert "Of 5 cells labelled estimate" in text
     assert "Of 3 cells labelled a bound, 2 measured counts are compatible with the upper limit" in text
