@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from benchmarks.calibration.gather import FAMILIES
-from benchmarks.calibration.worlds import chains, courses, dressed, paths, phrases, registers, traits
+from benchmarks.calibration.worlds import chains, courses, dressed, paths, phrases, register_chain, traits
 from benchmarks.calibration.worlds.sweep import TypeTruth, draw_sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from foreshock.analysis.evidence.evidence import DonorKind
 
 
-def tiny_chain(seed: int, copies: int) -> registers._Chain:
+def tiny_chain(seed: int, copies: int) -> register_chain.Chain:
     rng = np.random.default_rng(seed)
     hazard = np.repeat(rng.uniform(0, 0.6, (1, 1, 2, 2)), copies, 1)
-    return registers._Chain(
+    return register_chain.Chain(
         hazard, np.array([0.5, 0.3, 0.2]), np.array([0.4]), np.array([0.1, 0.05]),
         rng.dirichlet(np.ones(3), (1, 2, 3)), np.array([[0.02, 0.7, 0.9]]),
     )  # fmt: skip
