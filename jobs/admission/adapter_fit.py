@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
-from foreshock.jobs.model_files.adapter_config import is_set
+from foreshock.jobs.admission.adapter_targets import target_problem
+from foreshock.jobs.model_files.adapter_tensors import places
 from foreshock.jobs.model_files.adapters import Adapter
 from foreshock.jobs.model_files.fingerprint import check_weights, read_config
 from foreshock.jobs.model_files.quantisation import states_weights
-from foreshock.jobs.model_files.safetensors_headers import stored_tensors
+from foreshock.jobs.model_files.safetensors_headers import StoredTensor, same_numbers, stored_tensors
 from foreshock.jobs.model_files.ties import is_embedding, is_output, read_ties
 from foreshock.jobs.model_files.weight_files import ADAPTER_CONFIG
-
-_LAYER = re.compile(r"\.\d+\.")
-_PREFIX = "base_model.model."
-_FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?:embedding_)?(?P<side>[AB])(?:\.default)?(?:\.weight)?$")
 
 
 def adapter_problem(adapter: Adapter) -> str | None:
@@ -24,25 +20,21 @@ def adapter_problem(adapter: Adapter) -> str | None:
     files, own = check_weights(adapter.base), check_weights(adapter.path)
     if len(own) != 1 or own[0].suffix != ".safetensors":
         return f"its weights are {', '.join(file.name for file in own)}; only one adapter_model.safetensors is read"
-    base = stored_tensors(files)
+    base, stored = stored_tensors(files), stored_tensors(own)
     changed: set[str] = set()
     ranks: dict[str, dict[str, int]] = {}
-    for key, tensor in stored_tensors(own).items():
-        name = key.removeprefix(_PREFIX)
-        factor = _FACTOR.match(name)
-        if factor is not None:
-            ranks.setdefault(factor["module"], {})[factor["side"]] = tensor.shape[0 if factor["side"] == "A" else -1]
-            changed.add(f"{factor['module']}.weight")
-        elif "lora_" in name:
-            return f"tensor {key!r} is not a plain LoRA factor"
-        else:
-            name = re.sub(r"\.(modules_to_save(\.default)?|base_layer|original_module)\.", ".", name)
-            if name in base and base[name].shape != tensor.shape:
-                return (
-                    f"{name} has shape {list(tensor.shape)}, the base's {list(base[name].shape)}: the vocabulary was "
-                    "resized in training, or it was trained on another model"
-                )
-            changed.add(name)
+    for key, place in places(stored, own[0]).items():
+        name, shape = place.name, stored[key].shape
+        if place.side is not None:
+            ranks.setdefault(name, {})[place.side] = shape[0 if place.side == "A" else -1]
+            changed.add(f"{name}.weight")
+            continue
+        if name in base and base[name].shape != shape:
+            return (
+                f"{name} has shape {list(shape)}, the base's {list(base[name].shape)}: the vocabulary was "
+                "resized in training, or it was trained on another model"
+            )
+        changed.add(name)
     for module, sides in sorted(ranks.items()):
         expected = adapter.rank_of(module)
         if set(sides) != {"A", "B"} or set(sides.values()) != {expected}:
@@ -51,19 +43,20 @@ def adapter_problem(adapter: Adapter) -> str | None:
     config = read_config(adapter.base / "config.json")
     if not base or states_weights(config, adapter.base):
         return None  # not folded in; the engine that serves it says what it cannot do
+    tied = read_ties(adapter.base, files, config).tied
     ends = sorted(name for name in changed if is_embedding(name) or is_output(name))
-    if ends and read_ties(adapter.base, files, config).tied and not _both(ends):
+    at_ends = [(key, p) for key, p in places(stored, own[0]).items() if {p.name, f"{p.name}.weight"} & {*ends}]
+    if tied and ends and not _are_copies([stored[key] for key, place in at_ends if place.side is None], len(at_ends)):
         return f"it changes {', '.join(ends)}, but its base ties output layer and embeddings: the trained model has two"
-    strangers = sorted(changed - base.keys() - (set(ends) if _both(ends) else set()))
+    strangers = sorted(changed - base.keys() - (set(ends) if tied else set()))
     if strangers:
         return _strange(strangers, base, adapter)
-    left_out = _left_out(adapter, ranks, base)
-    if left_out:
-        return (
-            f"{len(left_out)} modules that target_modules names have no factors, although other layers' have, first "
-            f"{left_out[0]!r}: it was not saved whole"
-        )
-    return None
+    return target_problem(read_config(adapter.path / ADAPTER_CONFIG), config, ranks.keys(), base)
+
+
+def _are_copies(tensors: list[StoredTensor], n_changes: int) -> bool:
+    """Whether all that an adapter does at the ends of a tied model is to replace both by the same numbers."""
+    return len(tensors) == n_changes == 2 and same_numbers(*tensors)
 
 
 def _strange(strangers: list[str], base: Iterable[str], adapter: Adapter) -> str:
@@ -84,30 +77,3 @@ def _strange(strangers: list[str], base: Iterable[str], adapter: Adapter) -> str
 def _tail(name: str) -> str:
     """A tensor's name from its layer on."""
     return re.sub(r"^.*?\b(?=(?:layers|h|blocks)\.\d+\.)", "", name)
-
-
-def _left_out(adapter: Adapter, ranks: Mapping[str, Any], base: Iterable[str]) -> list[str]:
-    """Modules that the configuration targets and that lack factors, where the same module of other layers has them."""
-    config = read_config(adapter.path / ADAPTER_CONFIG)
-    if is_set(config.get("layers_to_transform")):
-        return []
-
-    def named(patterns: Any, module: str) -> bool:
-        if isinstance(patterns, str):
-            return patterns == "all-linear" or re.fullmatch(patterns, module) is not None
-        return any(module == name or module.endswith(f".{name}") for name in patterns or ())
-
-    kinds = {_LAYER.sub(".N.", module) for module in ranks}
-    modules = (name.removesuffix(".weight") for name in base if name.endswith(".weight"))
-    return sorted(
-        module
-        for module in modules
-        if module not in ranks
-        and _LAYER.sub(".N.", module) in kinds
-        and named(config.get("target_modules"), module)
-        and not named(config.get("exclude_modules"), module)
-    )
-
-
-def _both(ends: list[str]) -> bool:
-    return any(map(is_embedding, ends)) and any(map(is_output, ends))

@@ -20,7 +20,7 @@ from foreshock.jobs.admission.remembered import HERE, Remembered
 from foreshock.jobs.admission.tokenizer_test import reference_file, tokenizer_problem
 from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.engines.rope import rope_switch, unknown_rope
-from foreshock.jobs.model_files.adapters import Adapter, is_adapter, read_adapter
+from foreshock.jobs.model_files.adapters import Adapter, AdapterError, is_adapter, read_adapter
 from foreshock.jobs.model_files.fingerprint import check_weights, model_fingerprint, read_config
 from foreshock.jobs.model_files.quantisation import FIX, quantisation_problem, states_weights
 from foreshock.jobs.model_files.safetensors_headers import is_zero, stored_tensors
@@ -203,7 +203,10 @@ def _adapter(adapter: Adapter, engine: str) -> Finding:
             f"its base {adapter.base} is quantised, so engine {engine} can add nothing to the stored weights",
             "name the base in bfloat16 in base_model_name_or_path, or use engine vllm, which serves it unmerged",
         )
-    problem = adapter_problem(adapter)
+    try:
+        problem = adapter_problem(adapter)
+    except AdapterError as error:
+        problem = str(error).removeprefix(f"{adapter.path}/")
     if problem is not None:
         return Finding(
             "refused", "adapter", problem, "name the base that it was trained on, or merge it where it was trained"

@@ -6,7 +6,6 @@ rounded once, and a tensor left over is an error: an adapter applied in part is 
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,13 +16,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from foreshock.jobs.model_files.adapter_config import MERGE, AdapterError
+from foreshock.jobs.model_files.adapter_tensors import places
 from foreshock.jobs.model_files.adapters import Adapter
 from foreshock.jobs.model_files.fingerprint import check_weights, read_config
 from foreshock.jobs.model_files.quantisation import states_weights
 from foreshock.jobs.model_files.ties import Ties, is_embedding, is_output, read_ties
 
-_PREFIX = "base_model.model."
-_FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?:embedding_)?(?P<side>[AB])(?:\.default)?(?:\.weight)?$")
 _CONV1D = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
 """Models whose linear layers store [in, out]."""
 
@@ -135,16 +133,12 @@ def _read(adapter: Adapter) -> tuple[dict[str, Delta], dict[str, torch.Tensor]]:
     deltas: dict[str, Delta] = {}
     replaced: dict[str, torch.Tensor] = {}
     with safe_open(file, framework="pt") as tensors:
-        for key in tensors.offset_keys():
-            name = key.removeprefix(_PREFIX)
-            found = _FACTOR.match(name)
-            if found is not None:
-                delta = deltas.setdefault(found["module"], Delta(embedding="lora_embedding" in name))
-                delta.factors[found["side"]] = tensors.get_tensor(key)
-            elif "lora_" in name:
-                raise AdapterError(f"tensor {key!r} is not a plain LoRA factor", path=file)
+        for key, place in places(tensors.offset_keys(), file).items():
+            if place.side is None:
+                replaced[place.name] = tensors.get_tensor(key)
             else:
-                replaced[re.sub(r"\.(modules_to_save(\.default)?|base_layer)\.", ".", name)] = tensors.get_tensor(key)
+                delta = deltas.setdefault(place.name, Delta(embedding=place.embedding))
+                delta.factors[place.side] = tensors.get_tensor(key)
     for module, delta in deltas.items():
         if set(delta.factors) != {"A", "B"}:
             raise AdapterError(f"module {module!r} has only factor {'/'.join(delta.factors)}", path=file)

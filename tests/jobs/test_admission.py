@@ -247,8 +247,43 @@ def test_an_adapter_that_was_not_saved_whole_is_refused(tiny: Checkpoint, make_a
     save_file(kept, file, metadata={"format": "pt"})
     with pytest.raises(InputError, match=r"'model\.layers\.1\.self_attn\.q_proj': it was not saved whole"):
         look(adapter).require()
+    save_file({name: t for name, t in kept.items() if "layers.0." in name}, file, metadata={"format": "pt"})
     edit(adapter.path / "adapter_config.json", layers_to_transform=[0])
     look(adapter).require()
+    edit(adapter.path / "adapter_config.json", target_modules=["down_proj", "k_proj", "q_proj", "v_proj"])
+    with pytest.raises(InputError, match=r"'model\.layers\.0\.self_attn\.k_proj': it was not saved whole"):
+        look(adapter).require()
+
+
+@pytest.mark.parametrize(
+    "said", [{"target_modules": ["q_proj"]}, {"exclude_modules": ["v_proj"]}, {"layers_to_transform": [0]}]
+)
+def test_factors_that_peft_would_leave_out_are_refused(
+    tiny: Checkpoint, make_adapter: Make, said: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError, match="peft would leave them out"):
+        look(make_adapter(tiny, 13, **said)).require()
+
+
+def test_layers_that_predict_further_tokens_have_no_factors(tiny: Checkpoint, make_adapter: Make) -> None:
+    adapter = make_adapter(tiny, 13)
+    file = tiny.path / "model.safetensors"
+    further = {k.replace("layers.1.", "layers.2."): t for k, t in load_file(file).items() if "layers.1." in k}
+    base = Path(shutil.copytree(tiny.path, adapter.path.parent / "base"))
+    save_file(load_file(file) | further, base / "model.safetensors", metadata={"format": "pt"})
+    edit(base / "config.json", num_nextn_predict_layers=1)
+    edit(adapter.path / "adapter_config.json", base_model_name_or_path=str(base))
+    look(adapter).require()
+
+
+def test_two_tensors_in_one_place_are_refused(tiny: Checkpoint, make_adapter: Make) -> None:
+    adapter = make_adapter(tiny, 13)
+    file = adapter.path / "adapter_model.safetensors"
+    held = load_file(file)
+    name = next(iter(held))
+    save_file(held | {name.removeprefix("base_model.model."): 2 * held[name]}, file, metadata={"format": "pt"})
+    with pytest.raises(InputError, match="belong in one place"):
+        look(adapter).require()
 
 
 def test_a_base_that_stores_other_names_is_not_called_another_model(
