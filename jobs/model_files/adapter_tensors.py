@@ -60,7 +60,7 @@ def targeted(config: Mapping[str, Any], modules: Iterable[str]) -> Iterator[str]
 
 
 def _is_wanted(config: Mapping[str, Any], module: str) -> bool:
-    wanted = config.get("target_modules")
+    wanted: Any = config.get("target_modules")
     if not is_set(wanted) or wanted == "all-linear":
         return True
     whole = isinstance(wanted, str) or module in wanted  # peft asks for its layer where a name's end is given
