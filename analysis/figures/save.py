@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import re
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,12 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 from markupsafe import escape
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure as MplFigure
 from matplotlib.transforms import Bbox
 
 from foreshock.analysis.figures.csv_file import write_csv
+from foreshock.analysis.figures.scheme import follow_the_page
 from foreshock.analysis.figures.style import SOFT_INK
 from foreshock.analysis.figures.values import Value, values_of
 from foreshock.durable import atomic_write_bytes
@@ -27,6 +31,7 @@ from foreshock.durable import atomic_write_bytes
 VALUES = '<g id="values">'
 """What opens the part of an SVG that says its values."""
 _METADATA = re.compile(r"\s*<metadata>.*?</metadata>", re.DOTALL)
+_MOST_BAR_SHAPES = 256
 _LETTERS_PER_INCH = {"title": 11.0, "caption": 16.5}
 
 
@@ -57,7 +62,8 @@ def _save_laid_out(figure: MplFigure, plot: Bbox, csv: Path, name: str, title: s
     bare = plot.padded(0.05)
     values = values_of(figure, bare)
     # No timestamps: the same data give the same bytes.
-    drawn = _METADATA.sub("", _drawn(figure, "svg", bare, {"Date": None, "Creator": None}).decode())
+    with _colour_bars_as_shapes(figure):
+        drawn = _METADATA.sub("", _drawn(figure, "svg", bare, {"Date": None, "Creator": None}).decode())
     svg, png, pdf = (csv.parent / f"{name}.{suffix}" for suffix in ("svg", "png", "pdf"))
     atomic_write_bytes(svg, with_values(drawn, [value_markup(value, None) for value in values]).encode())
     width, height = figure.get_size_inches()
@@ -95,6 +101,22 @@ def _drawn(figure: MplFigure, suffix: str, page: Bbox, stamp: dict[str, Any]) ->
     return stream.getvalue()
 
 
+@contextmanager
+def _colour_bars_as_shapes(figure: MplFigure) -> Iterator[None]:
+    """Colour bars as shapes instead of pictures, so that a dark page can turn them with the cells that they explain.
+    Where the cells themselves are a picture, both stay one."""
+    meshes = [mesh for mesh in figure.findobj(QuadMesh) if mesh.get_rasterized()]
+    if any(array is not None and array.size > _MOST_BAR_SHAPES for array in (mesh.get_array() for mesh in meshes)):
+        meshes = []
+    for mesh in meshes:
+        mesh.set_rasterized(False)
+        mesh.set_edgecolor("face")  # no seams between shapes
+    yield
+    for mesh in meshes:
+        mesh.set_rasterized(True)
+        mesh.set_edgecolor("none")
+
+
 def value_markup(value: Value, link: str | None) -> str:
     """The rectangle that answers for a value, inside a link if there is one. A link is no tab stop: there are hundreds,
     and the tables below lead to the same samples."""
@@ -116,8 +138,9 @@ def natural_width(svg: str) -> float:
 
 
 def inline_svg(svg: str, prefix: str, title: str) -> str:
-    """An SVG as part of an HTML page that holds several: ids prefixed, no prolog, named for those who cannot see it."""
-    body = svg[svg.index("<svg") :]
+    """An SVG as part of an HTML page that holds several: ids prefixed, no prolog, named for those who cannot see it,
+    and in the page's colours."""
+    body = follow_the_page(svg[svg.index("<svg") :])
     body = re.sub(r'\bid="', f'id="{prefix}-', body)
     body = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{prefix}-", body)
     head = f'<svg role="group" aria-label="{escape(title)}" style="--natural: {natural_width(svg):.0f}"'

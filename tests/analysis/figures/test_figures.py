@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from scipy.stats import binom
 from foreshock.analysis.figures import house_style, new_figure, save_figure
 from foreshock.analysis.figures.rates import rate_surface_figure, wilson
 from foreshock.analysis.figures.runs import clopper_pearson
+from foreshock.analysis.figures.save import inline_svg
 from foreshock.analysis.figures.style import _apart, checkpoint_axis, ordered_colours
 
 
@@ -146,3 +148,8 @@ def test_surface_numbers_are_the_counts(tmp_path: Path) -> None:
         [1, 0, 40, 4, 0.1],
         [2, 10, 5, 5, 1],
     ]
+    page = inline_svg(saved.svg.read_text(), "f0", "a figure")
+    assert "<image" not in page  # the colour bar turns with the cells
+    assert 'style="fill: none"' in page  # the figure has the page's background
+    assert set(re.findall(r"(?<!, )#[0-9a-f]{6}", page.rpartition("<style>")[0])) == set()
+    assert set(re.findall(r"var\((--[\w-]+), #", page)) == set(re.findall(r"(--[\w-]+):#", page))

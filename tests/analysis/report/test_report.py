@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 
 from foreshock.analysis.figures.palette import contrast
+from foreshock.analysis.figures.scheme import DARK_PAPER
 from foreshock.analysis.page.links import SampleCell, linked_words
 from foreshock.analysis.page.sections import format_value, html_table
 from foreshock.analysis.report import ReportOptions, ReportTable, Section, write, write_report
@@ -145,6 +146,7 @@ def test_the_pages_own_script_is_the_only_one_that_may_run(written: str) -> None
 def test_text_is_readable_in_light_and_dark() -> None:
     style = (Path(write.__file__).parent / "style.css").read_text()
     light, dark = (dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", part)) for part in style.split("@media")[:2])
+    assert (light | dark)["paper"] == DARK_PAPER
     for theme in (light, light | dark):
         for ink in ("ink", "soft", "accent", "fine", "warn"):
             for paper in ("paper", "wash"):
