@@ -13,16 +13,22 @@ from foreshock.jobs.answers.python_text import compiles, parse
 END_MARK = re.compile(
     r"<[|\uff5c][^\n<>]{1,40}[|\uff5c]>|</s>|<eos>|<EOT>|<end_of_turn>|<\|?(?:end|eot)[\w▁ ]*\|?>|\[/?INST\]|\[EOS\]"
     r"|<(?:answer|solution|code|python|final|final_answer|response|pre|output|submission|details|div|p|assistant)>"
-    r"|</[a-z][\w:-]*>|<(?:escape|filename)>"
+    r"|</[a-z][\w:-]*>|<(?:escape|filename|step|[a-z]+(?:_[a-z\d]+)+)>"
     r"|\[/(?:PYTHON|CODE|ANSWER|SOLUTION)\]|\[(?:END|DONE)\]|\\end\{\w+\*?\}|\]\]>"
     r"|^(?:#\+END_SRC|\{(?:code|noformat)\}|\{%[ \t]*end\w+[ \t]*%\})[ \t]*$",
     re.I | re.M,
 )
+END_MARK_AND_SPACE = re.compile(rf"(?<![ \t])[ \t]*+(?:{END_MARK.pattern})[ \t]*", END_MARK.flags)
 _SPECIAL_TOKENS = re.compile(
     r"(?:[ \t\n▁]*(?:</?[|\uff5c_a-zA-Z][^\s<>]{0,40}>|<0x[0-9A-F]{2}>|\[\|\w{1,30}\|\]|\[/?(?:EOS|BOS|PAD|INST|SEP)\]"
     r"|\[e~\[|\]~[be]\]))+[ \t\n▁]*\Z"
 )
 """Tokens at the very end, of any family: `<|im_end|>`, `<seed:eos>`, `[|endofturn|]`, `</s>`, `[e~[`."""
+_GLUED_TOKEN = re.compile(
+    r"(?<=\S)<((?:extra_id|file|repo|gh|jupyter|fim|issue|commit|pr|start|end|empty|unused|reserved|special)_?\w*|eos|bos|pad"
+    r"|filename|reponame)>"
+)
+"""Tokens that Python reads as comparisons where they stand behind code: `x + 1<extra_id_1>User`."""
 _LONGEST_TAIL = 1000
 _END_WORD = re.compile(
     r"(?:\n[ \t]*(?:`{1,2}|~{1,2})?"
@@ -31,6 +37,7 @@ _END_WORD = re.compile(
 )
 _QUOTES_END = re.compile(r"[ \t]*(?:'''|\"\"\")[ \t]*(?:END)?[ \t]*")
 _MOST_MARKS = 20
+_MOST_TOKENS = 200
 _HEADING = re.compile(r"#{2,6} +[^\n]*|\s*")
 _WORDS = re.compile(
     r"(?:[-*•]|\d+[.)])[ \t]+\S.*|[-*_=]{3,}"
@@ -48,7 +55,8 @@ _TWO_WORDS = re.compile(r"\b([^\W\d]\w*)(?= +([^\W\d]\w*))")
 _NO_WORDS = frozenset({*keyword.kwlist, *keyword.softkwlist, "print", "exec"})
 _TURN = re.compile(
     r"<[|\uff5c](?!(?:begin_of_box|end_of_box|channel|message|start|constrain)[|\uff5c])[^\s<>|\uff5c]{1,40}[|\uff5c]>"
-    r"|</s>|<end_of_turn>|<start_of_turn>|<eos>|\[INST\]|\[\|\w+\|\]|^(?:User|Human):|^### (?:Instruction|User|Human)\b"
+    r"|</s>|<end_of_turn>|<start_of_turn>|<eos>|<extra_id_\d+>|<step>|\[INST\]|\[\|\w+\|\]"
+    r"|^(?:User|Human):|^### (?:Instruction|User|Human)\b"
 )
 
 
@@ -90,6 +98,21 @@ def _before_prose(kept: list[str]) -> list[str] | None:
                 number -= 1
             return kept[:number]
     return None
+
+
+def with_tokens_apart(text: str) -> str:
+    """With tokens behind code on lines of their own, unless they stand in a string or are comparisons of names."""
+    names = {match[1] for _, match in zip(range(_MOST_MARKS), _GLUED_TOKEN.finditer(text), strict=False)}
+    used = {name for name in names if re.search(rf"(?<![<\w]){name}(?![>\w])", text)}
+
+    def apart(match: re.Match[str]) -> str:
+        line = max(
+            text.rfind("\n", max(0, match.start() - _LONGEST_TAIL), match.start()) + 1, match.start() - _LONGEST_TAIL
+        )
+        quoted = re.search(r"['\"]", _STRING.sub("", text[line : match.start()])) is not None
+        return match[0] if quoted or match[1] in used else f"\n{match[0]}\n"
+
+    return _GLUED_TOKEN.sub(apart, text, count=_MOST_TOKENS) if names else text
 
 
 def without_tokens(text: str) -> str:

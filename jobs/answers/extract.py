@@ -12,7 +12,13 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from foreshock.jobs.answers.endings import ends_turn, without_end_word, without_tokens
+from foreshock.jobs.answers.endings import (
+    END_MARK_AND_SPACE,
+    ends_turn,
+    with_tokens_apart,
+    without_end_word,
+    without_tokens,
+)
 from foreshock.jobs.answers.fences import Label, Piece, fenced_pieces, without_cut_end
 from foreshock.jobs.answers.noise import without_headings, without_noise
 from foreshock.jobs.answers.patches import unfenced_patch
@@ -32,9 +38,10 @@ from foreshock.jobs.answers.python_text import (
     provided_names,
     sets_global,
 )
-from foreshock.jobs.answers.quoted import quoted_texts, written_texts
+from foreshock.jobs.answers.quoted import is_call, quoted_texts, written_texts
 from foreshock.jobs.answers.undress import (
     PROMPT,
+    fenced_cells,
     holds_entities,
     numbered_programs,
     plain_lines,
@@ -58,11 +65,15 @@ _ANALYSIS_MESSAGE = re.compile(r"<\|channel\|>analysis<\|message\|>(?:(?!<\|chan
 """Reasoning of a response in channels that ends in a tool call instead of a final message."""
 _TOOL_CALL = re.compile(r"<[|\uff5c]tool[_\u2581]calls?[_\u2581\w]*[|\uff5c]>")
 _FIRST_WORD = re.compile(
-    r"\A\s*(?:(?:python3?|py)(?:[ \t]*\n[ \t]*(?:Copy|Edit|Copy code))*"
-    r"|\[(?:BEGIN|PYTHON|CODE|ANSWER|SOLUTION)\]|#\+BEGIN_SRC[^\n]*|\{(?:code|noformat)[^}\n]*\})[ \t]*\n",
+    r"\A\s*(?:(?:python3?|py):?[ \t]+(?=(?:async )?def \w+\(|class \w|import \w|from \w)"
+    r"|(?:(?:python3?|py)(?:[ \t]*\n[ \t]*(?:Copy|Edit|Copy code))*"
+    r"|\[(?:BEGIN|PYTHON|CODE|ANSWER|SOLUTION)\]|#\+BEGIN_SRC[^\n]*|\{(?:code|noformat)[^}\n]*\})[ \t]*\n)",
     re.I,
 )
 """A label without its fence, or an opening tag that is valid Python."""
+
+
+_DEFINITION = re.compile(r"^[ \t]*(?:async +)?(?:def|class)\b", re.M)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +116,7 @@ def _find(answer: str, name: str | None) -> str | None:
     if reasoning and name is not None:
         answer = answer[reasoning.end() :]
     answer = _ANALYSIS_MESSAGE.sub("", _ANALYSIS.sub("", answer))
+    answer = with_tokens_apart(fenced_cells(answer))
     kept = without_tokens(answer)
     if "</" not in answer[len(kept) :].replace("</s>", ""):  # tags are read with what they enclose
         answer = kept
@@ -122,7 +134,10 @@ def _find(answer: str, name: str | None) -> str | None:
         found = _choose(inner, name)
         if found is not None and parse(found) is not None:
             return found
-    found = _choose([*fenced, *_bare_behind(answer, blocks[: len(fenced)], name)], name)
+    pieces = [*fenced, *_bare_behind(answer, blocks[: len(fenced)], name)]
+    if not any((_rank(piece, name) or 0) >= _WHOLE for piece in pieces):
+        pieces = [*_bare_before(answer, blocks, name), *pieces]
+    found = _choose(_without_cut_copy(pieces), name)
     if found is not None:
         return found
     outside = _without_others(answer, blocks)
@@ -152,8 +167,9 @@ def _is_whole(answer: str, name: str) -> bool:
 
 def _in_data(answer: str, blocks: Sequence[tuple[int, int, Piece]], name: str) -> Iterable[list[Piece]]:
     """Readings of blocks that hold the program as text: a program that writes a file, the arguments of a tool call."""
-    called = _TOOL_CALL.search(answer) is not None
+    tokens = _TOOL_CALL.search(answer) is not None
     for _, _, piece in reversed(blocks):
+        called = tokens or is_call(piece.code)
         for text in (*(quoted_texts(piece.code) if called and piece.foreign else ()), *written_texts(piece.code)):
             fenced = [inner for _, _, inner in fenced_pieces(plain_lines(text).split("\n")) if _rank(inner, name)]
             whole = text.strip("\n")
@@ -179,7 +195,8 @@ def _this_turn(answer: str, blocks: Sequence[tuple[int, int, Piece]]) -> list[Pi
     pieces: list[Piece] = []
     behind = 0
     for start, end, piece in blocks:
-        if pieces and any(ends_turn(line) for line in lines[max(behind - 1, 0) : start]):
+        prose = piece.label is Label.NONE and not is_program(piece.code) and not _DEFINITION.search(piece.code)
+        if pieces and any(ends_turn(line) for line in lines[max(behind - 1, 0) : end if prose else start]):
             break
         pieces.append(piece)
         behind = end
@@ -198,6 +215,21 @@ def _bare_behind(answer: str, blocks: Sequence[tuple[int, int, Piece]], name: st
     if not mentions_definition(rest, name):
         return []
     return [piece for piece in bare_pieces(rest) if (_rank(piece, name) or 0) >= _WHOLE]
+
+
+def _bare_before(answer: str, blocks: Sequence[tuple[int, int, Piece]], name: str) -> list[Piece]:
+    """Whole versions of the function in front of the first fence: the one that would open their block was left out."""
+    head = "\n".join(answer.split("\n")[: blocks[0][0]]) if blocks else ""
+    if not mentions_definition(head, name):
+        return []
+    return [piece for piece in bare_pieces(head) if (_rank(piece, name) or 0) >= _WHOLE]
+
+
+def _without_cut_copy(pieces: list[Piece]) -> list[Piece]:
+    """Without a last piece that repeats an earlier one and was cut off."""
+    last = pieces[-1].code.rstrip() if pieces else ""
+    copied = any(piece.code.rstrip() != last and piece.code.startswith(last) for piece in pieces[:-1])
+    return pieces[:-1] if copied else pieces
 
 
 def _generous(answer: str, name: str) -> Iterable[list[Piece]]:
@@ -222,7 +254,8 @@ def _generous(answer: str, name: str) -> Iterable[list[Piece]]:
     plain = undressed(whole, False, sentences=False)
     if is_program(plain):
         yield [Piece(plain, Label.NONE, True)]
-    yield [Piece(text, Label.NONE, True) for text in numbered_programs(answer) if is_program(text)]
+    apart = END_MARK_AND_SPACE.sub("\n", answer)
+    yield [Piece(text, Label.NONE, True) for text in numbered_programs(apart) if is_program(text)]
     yield list(boxed_pieces(answer))
     yield bare_pieces(answer)
     yield list(span_pieces(answer, name))

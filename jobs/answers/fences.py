@@ -14,12 +14,16 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from foreshock.jobs.answers.endings import cut_tail, unindent, without_end_word
-from foreshock.jobs.answers.patches import here_document, patched
+from foreshock.jobs.answers.patches import patched
 from foreshock.jobs.answers.python_text import defines, parse
+from foreshock.jobs.answers.shell import here_documents, written_by_commands
 from foreshock.jobs.answers.undress import undressed
 
 MOST_BLOCKS = 200
 """Blocks read of one answer; a model that writes more repeats itself."""
+
+_MOST_LINES = 300_000
+"""Lines looked at, over all blocks: each may go on to the answer's end."""
 
 MOST_CLOSINGS = 50
 """Parses tried per block: an answer of twenty thousand fences must cost no more than one."""
@@ -123,13 +127,14 @@ def read_label(info: str) -> tuple[Label, str, bool]:
 
 def fenced_pieces(lines: Sequence[str], depth: int = 0) -> Iterator[tuple[int, int, Piece]]:
     """(first line, line behind the block, piece) of every fenced block, in order, nested Markdown opened."""
-    at = blocks = 0
-    while at < len(lines) and blocks < MOST_BLOCKS:
+    at = blocks = looked_at = 0
+    while at < len(lines) and blocks < MOST_BLOCKS and looked_at < _MOST_LINES:
         opening = _opening(lines[at])
         if opening is None or underlines(lines, at):
             at += 1
             continue
         blocks += 1
+        looked_at += len(lines) - at
         end, body, closed = _body(lines, at, opening)
         if opening.label is Label.MARKDOWN or (opening.label is Label.NONE and len(opening.fence) > 3):
             inner = [piece for _, _, piece in fenced_pieces(body.split("\n"), depth + 1)] if depth < 3 else []
@@ -161,13 +166,15 @@ def _cuts_a_block(pieces: Sequence[Piece]) -> bool:
 
 
 def _programs(body: str, opening: _Opening) -> list[str]:
-    """What a block holds: one program, or the files of a patch."""
+    """What a block holds: one program, or the files of a patch or a shell's commands."""
     if opening.label is Label.OTHER or "*** Begin Patch" in body:
-        files = patched(body)
-        written = here_document(body)
-        if files or written:
-            return files or [written or ""]
-    return [undressed(body, opening.transcript)]
+        found = patched(body) or here_documents(body)
+        if found:
+            return found
+    plain = undressed(body, opening.transcript)
+    if opening.label is Label.OTHER and parse(plain) is None:
+        return written_by_commands(body) or [plain]
+    return [plain]
 
 
 def underlines(lines: Sequence[str], at: int) -> bool:

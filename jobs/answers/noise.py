@@ -17,7 +17,11 @@ CODE_START = re.compile(
     r"|try:|with[ \t].*:$|if[ \t].*:$|#|[rRuU]?(?:\"\"\"|'''))"
 )
 """A line with which a program may begin."""
-_FIELD = re.compile(r"(?:file|filename|path|output|note|answer|time|space|complexity|explanation|result)\Z", re.I)
+_FIELD = re.compile(
+    r"(?:file|filename|path|input|output|note|answer|time|space|complexity|explanation|result|example|ex|eg|ie|usage)\Z",
+    re.I,
+)
+_ABBREVIATION = re.compile(r"(?:e\.g|i\.e)\.")
 _FOREIGN_COMMENT = re.compile(r"(?://|/\*|<!--|--[ \t])")
 
 _HEADINGS = re.compile(
@@ -66,12 +70,30 @@ def _is_words(node: ast.stmt, known: frozenset[str]) -> bool:
 
 
 def _is_unknown(value: ast.expr, known: frozenset[str]) -> bool:
-    """A dotted name that begins with none that is known, behind dashes or not, or brackets around such: `{code}`."""
+    """An expression of words none of which is known: `e.g. f({}) == {}`, `Thanks`, `Best, Bob`, `{code}`, `O(n)`."""
+    if (root := _root(value)) is not None:
+        return root not in known
+    if isinstance(value, ast.Compare | ast.Call | ast.Subscript) and _ABBREVIATION.match(ast.unparse(value)):
+        return not {"e", "i"} & known
+    if isinstance(value, ast.Call):
+        return isinstance(value.func, ast.Name) and value.func.id == "O" and "O" not in known
+    parts: list[ast.expr] = []
+    if isinstance(value, ast.Set | ast.List | ast.Tuple):
+        parts = value.elts
+    elif isinstance(value, ast.BoolOp):
+        parts = value.values
+    elif isinstance(value, ast.Compare):
+        parts = [value.left, *value.comparators]
+    elif isinstance(value, ast.BinOp):
+        parts = [value.left, value.right]
+    return bool(parts) and all(_is_unknown(one, known) for one in parts)
+
+
+def _root(value: ast.expr) -> str | None:
+    """The first name of a dotted name, behind dashes or not."""
     while isinstance(value, ast.Attribute | ast.UnaryOp):
         value = value.value if isinstance(value, ast.Attribute) else value.operand
-    if isinstance(value, ast.Set | ast.List):
-        return bool(value.elts) and all(_is_unknown(one, known) for one in value.elts)
-    return isinstance(value, ast.Name) and value.id not in known
+    return value.id if isinstance(value, ast.Name) else None
 
 
 def without_sentences(code: str) -> str:

@@ -1,4 +1,4 @@
-"""Programs that an answer gives as a change to a file: diffs, patches, merge conflicts, a shell's here-documents."""
+"""Programs that an answer gives as a change to a file: diffs, patches, merge conflicts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ _FILE = re.compile(r"^(?=diff --git |\*\*\* (?:Add|Update) File:|Index: |--- [^\
 _STARTS = re.compile(r"^(?:\*\*\* Begin Patch|diff --git |--- (?:a/|/dev/null)|@@ )", re.M)
 _CONFLICT = re.compile(r"^<{7}[^\n]*\n(.*?)^={7}[ \t]*\n(.*?)^>{7}[^\n]*(?:\n|\Z)", re.M | re.S)
 _MOST_CONFLICTS = 50
-_HERE_DOCUMENT = re.compile(r"<<-?[ \t]*(['\"]?)(\w+)\1[^\n]*\n(.*?)\n[ \t]*\2[ \t]*(?:\n|\Z)", re.S)
-
-_HERE_STRING = re.compile(r"@(['\"])\n(.*?)\n\1@", re.S)
 
 
 def patched(text: str) -> list[str]:
@@ -60,13 +57,3 @@ def added(code: str) -> str:
 def merged(code: str) -> str:
     """With the later side of every conflict or search-and-replace."""
     return _CONFLICT.sub(lambda match: match[2], code) if code.count("<<<<<<<") <= _MOST_CONFLICTS else code
-
-
-def here_document(body: str) -> str | None:
-    """The Python that a shell block writes into a file; None where it writes none."""
-    texts = [
-        *(match[3] for match in _HERE_DOCUMENT.finditer(body)),
-        *(match[2] for match in _HERE_STRING.finditer(body)),
-    ]
-    found = [text for text in texts if parse(text) is not None]
-    return found[-1] if found else None

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from foreshock.jobs.answers.endings import END_MARK, looks_like_prose
+from foreshock.jobs.answers.endings import END_MARK_AND_SPACE, looks_like_prose
 from foreshock.jobs.answers.fences import Label, Piece, underlines
 from foreshock.jobs.answers.noise import CODE_START, without_headings, without_noise
 from foreshock.jobs.answers.python_text import MOST_CHARS, is_program, mentions_definition, parse
 
 _MOST_PARSES = 400
-"""Over the whole answer."""
+_MOST_PARSED = 2_000_000
+_LINE = 20
+"""Parses, and characters of them, over the whole answer; what looking at a line counts as."""
 
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}).*$")
 _BEGIN_MARK = re.compile(
@@ -19,7 +22,6 @@ _BEGIN_MARK = re.compile(
     r"|^(?:#\+BEGIN_SRC[^\n]*|\{(?:code|noformat)[^}\n]*\}|\{%[ \t]*highlight[^\n]*%\})[ \t]*$",
     re.I | re.M,
 )
-_END_MARK = re.compile(rf"(?:{END_MARK.pattern})[ \t]*", END_MARK.flags)
 _SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.S)
 _SPAN_LINE = re.compile(r"[ \t]*(?:(?:[-*+]|\d+[.)])[ \t]+)?`([^`]+)`")
 _MARKS = (
@@ -50,7 +52,7 @@ def bare_pieces(answer: str, marked: bool = True) -> list[Piece]:
     """
     if len(answer) > MOST_CHARS:
         return []
-    text = answer if not marked else _END_MARK.sub("\n", _GLUED_TAG.sub("\n", _BEGIN_MARK.sub("\n", answer)))
+    text = answer if not marked else END_MARK_AND_SPACE.sub("\n", _GLUED_TAG.sub("\n", _BEGIN_MARK.sub("\n", answer)))
     lines = [_LEAD.sub("", line) for line in text.split("\n")]
     stretches: list[list[str]] = [[]]
     for at, line in enumerate(lines):
@@ -58,30 +60,46 @@ def bare_pieces(answer: str, marked: bool = True) -> list[Piece]:
             stretches.append([])
         else:
             stretches[-1].append(line)
-    budget = _MOST_PARSES
-    found: list[Piece] = []
-    for stretch in stretches:
-        pieces, budget = _stretch_pieces(stretch, budget)
-        found += pieces
-    return found
+    budget = _Budget()
+    return [piece for stretch in stretches for piece in _stretch_pieces(stretch, budget)]
 
 
-def _stretch_pieces(lines: list[str], budget: int) -> tuple[list[Piece], int]:
+@dataclass(slots=True)
+class _Budget:
+    """What may still be parsed of an answer."""
+
+    parses: int = _MOST_PARSES
+    characters: int = _MOST_PARSED
+
+    def allows(self, code: str) -> bool:
+        """Whether one more parse is left, of this text."""
+        self.parses -= 1
+        self.characters -= len(code)
+        return not self.spent
+
+    @property
+    def spent(self) -> bool:
+        """Whether nothing is left."""
+        return self.parses <= 0 or self.characters <= 0
+
+
+def _stretch_pieces(lines: list[str], budget: _Budget) -> list[Piece]:
     pieces: list[Piece] = []
     at = 0
-    while at < len(lines) and budget > 0:
+    while at < len(lines) and not budget.spent:
         indent = len(lines[at]) - len(lines[at].lstrip(" \t"))
         if not CODE_START.match(lines[at][indent:]):
             at += 1
             continue
         end = at
+        budget.characters -= _LINE * (len(lines) - at)
         for chunk_end in reversed(_chunks(lines, at, indent)):  # the longest program
             if looks_like_prose(lines[chunk_end - 1]):
                 continue
-            budget -= 1
-            if budget <= 0:
+            code = _dedented(lines[at:chunk_end], indent)
+            if not budget.allows(code):
                 break
-            if is_program(_dedented(lines[at:chunk_end], indent)):
+            if is_program(code):
                 end = chunk_end
                 break
         if end > at:
@@ -96,7 +114,7 @@ def _stretch_pieces(lines: list[str], budget: int) -> tuple[list[Piece], int]:
             at = until
         else:
             at += 1
-    return pieces, budget
+    return pieces
 
 
 def _chunks(lines: list[str], start: int, indent: int) -> list[int]:

@@ -85,19 +85,19 @@ def defines(code: str, name: str) -> bool:
 
 
 def _is_only_a_value(code: str, name: str) -> bool:
-    """Whether the module's only binding of `name` is to a literal: a printed result, not a function."""
+    """Whether the module's only binding of `name` is to a literal or to its own result: an example, not a function."""
     tree = parse(code)
     values = [
         node.value
         for node in (tree.body if tree is not None else ())
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets)
     ]
+    if len(values) != 1 or re.search(rf"(?:def|class) {re.escape(name)}\b", code):
+        return False
+    value = values[0]
     literals = (ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.Set, ast.UnaryOp)
-    return (
-        len(values) == 1
-        and isinstance(values[0], literals)
-        and not re.search(rf"(?:def|class) {re.escape(name)}\b", code)
-    )
+    called = value.func if isinstance(value, ast.Call) else None
+    return isinstance(value, literals) or (isinstance(called, ast.Name) and called.id == name)
 
 
 def sets_global(code: str, name: str) -> bool:

@@ -16,7 +16,16 @@ _BLOCK_SCALAR = re.compile(
 )
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.S)
 _WRITES = re.compile(r"\.write|\bfile\s*=")
+_CALL = re.compile(r"<(?:tool_call|invoke\b|function[=_]|parameter[= ]|arg_key|\w+:tool_call)")
+_CALL_NAME = re.compile(r"\"(?:name|tool|tool_name|action|function|recipient_name|command)\"\s*:")
+_CALL_ARGUMENTS = re.compile(r"\"(?:arguments|parameters|args|kwargs|action_input|tool_input|input)\"\s*:")
 _OPEN_STRING = re.compile(r':\s*"')
+
+
+def is_call(data: str) -> bool:
+    """Whether data reads as the call of a tool: it names one and its arguments."""
+    named = _CALL_NAME.search(data) is not None and _CALL_ARGUMENTS.search(data) is not None
+    return named or _CALL.search(data) is not None
 
 
 def quoted_texts(answer: str) -> Iterator[str]:

@@ -19,7 +19,13 @@ _DEFINITION = re.compile(r"(?:<\w+>|\[[A-Z]+\])?(?:async +)?(?:def|class)\b")
 _FINAL = "<|channel|>final<|message|>"
 _FINAL_END = re.compile(r"<\|(?:end|return)\|>")
 _REASONING_END = re.compile(r"\s*(?:<[/|\uff5c][^\n<>]{1,40}>|\[/\w+\]|\u25c1/?\w+\u25b7)")
-_IN_JSON_STRING = re.compile(r"[{,]\s*\"[^\"\\\n]*\"\s*:\s*\"(?:[^\"\\]|\\.)*\\?\Z", re.S)
+_OBJECT = re.compile(r"[\[{](?=\s*(?:\{\s*)?\")")
+_JSON = re.compile(
+    r"(?:\"(?:[^\"\\]|\\.)*+\"|[\[\]{},:\s]|-?\d[\d.eE+-]*+|true\b|false\b|null\b)*+(?:\"(?:[^\"\\]|\\.)*+\\?)?\Z", re.S
+)
+_STRING = re.compile(r"\"(?:[^\"\\]|\\.)*+(?:\"|\\?\Z)", re.S)
+_MOST_OBJECTS = 20
+_SPAN = re.compile(r"(?<!`)`(?!`)")
 
 
 def text_to_read(prefill: str, response: str, reasoning: str, answer: str | None) -> str | None:
@@ -34,10 +40,13 @@ def text_to_read(prefill: str, response: str, reasoning: str, answer: str | None
     if (
         ends_inside_fence(prefill)
         or _ends_inside_definition(prefill, response)
-        or _IN_JSON_STRING.search(prefill)
+        or _ends_inside_json(prefill)
         or _share_a_program(prefill, response)
     ):
         return prefill + response
+    span = _open_span(prefill, response)
+    if span is not None:
+        return prefill[span:] + response
     tag = next((match for match in reversed(list(_OPENING_TAG.finditer(prefill)))), None)
     return prefill[tag.start() :] + response if tag and not _closes(tag, prefill[tag.end() :]) else answer
 
@@ -67,6 +76,25 @@ def ends_inside_fence(text: str) -> bool:
     more = "#" if quote and quote.end() == len(last) else f"\n{quote[0] if quote else ''}#"
     blocks = list(fenced_pieces(plain_lines(text + more).split("\n")))
     return bool(blocks) and not blocks[-1][2].closed
+
+
+def _ends_inside_json(text: str) -> bool:
+    """Whether an object or a list of JSON is open where the text ends."""
+    for start in reversed([match.start() for match in _OBJECT.finditer(text)][-_MOST_OBJECTS:]):
+        if _JSON.match(text, start):
+            signs = _STRING.sub("", text[start:])
+            if signs.count("{") + signs.count("[") > signs.count("}") + signs.count("]"):
+                return True
+    return False
+
+
+def _open_span(text: str, behind: str) -> int | None:
+    """Where an inline span begins that the text's last line leaves open and `behind` closes; None: nowhere."""
+    line = text.rpartition("\n")[2]
+    marks = [match.start() for match in _SPAN.finditer(line)]
+    if len(marks) % 2 == 0 or not _SPAN.search(behind.partition("\n")[0]):
+        return None
+    return len(text) - len(line) + marks[-1]
 
 
 def _ends_inside_definition(text: str, behind: str) -> bool:

@@ -30,15 +30,40 @@ _SHELL_LINE = re.compile(
     re.M,
 )
 """A prompt with its command: of a shell without or with the machine's name, of Windows."""
+_CELL = re.compile(r"<jupyter_(\w+)>")
 _READ_AS_AND = frozenset(("lt", "gt", "amp", "quot", "apos", "nbsp"))
 
 
 def plain_lines(answer: str) -> str:
-    """With one kind of line end, and without byte order marks and zero-width characters around lines."""
+    """With one kind of line end, and without byte order marks and zero-width characters around lines.
+
+    The space that some tokenizers leave in front of the first word goes too, where the second line does not share it.
+    """
     answer = answer.replace("\r\n", "\n").replace("\r", "\n")
+    answer = _without_first_space(answer)
     if "\n" not in answer:
         answer = re.sub("[\u0085\u2028\u2029]", "\n", answer)
     return _INVISIBLE.sub("", answer)
+
+
+def _without_first_space(answer: str) -> str:
+    start = len(answer) - len(answer.lstrip("\n"))
+    if answer[start : start + 1] != " " or answer[start + 1 : start + 2].isspace():
+        return answer
+    behind = answer.find("\n", start)
+    second = re.compile(r"[ \t]*(?=[^\s])").search(answer, behind) if behind >= 0 else None
+    return answer if second is not None and len(second[0]) % 2 else answer[:start] + answer[start + 1 :]
+
+
+def fenced_cells(answer: str) -> str:
+    """With the cells of a notebook in StarCoder's tokens as fenced blocks, and without their output."""
+    parts = _CELL.split(answer)  # the text before the first token, then kind and text in turns
+    kept = [parts[0]]
+    for kind, text in zip(parts[1::2], parts[2::2], strict=True):
+        if kind in ("code", "script"):
+            text = f"```python\n{text}\n```" if text.strip() else ""
+        kept.append("" if kind in ("output", "error") else text)
+    return "\n".join(kept)
 
 
 def undressed(body: str, transcript: bool, sentences: bool = True) -> str:
