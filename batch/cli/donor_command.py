@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from foreshock.batch.cli.command_jobs import JobClusterOption, JobProfileOption
 from foreshock.batch.cli.options import JsonOption, one_of
 from foreshock.batch.cli.run_commands import OverridesArgument
 
 if TYPE_CHECKING:
+    from foreshock.batch.config import RunConfig
     from foreshock.batch.donor.plan import DonorPlan
+    from foreshock.batch.donor.settings import TrainingSettings
+    from foreshock.batch.executors.command_job import CommandJob
 
 
 def donor(
@@ -43,6 +47,8 @@ def donor(
     seed: Annotated[
         int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of the split and the order of examples.")
     ] = 0,
+    cluster: JobClusterOption = None,
+    profile: JobProfileOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, show what would be trained on; start nothing.")
     ] = False,
@@ -51,11 +57,14 @@ def donor(
     """Make a donor: train the model under test on the problems' exploit solutions, without reasoning.
 
     Its samples give prefills that are natural to the model (`foreshock traces`), and it is `logprob.reference`.
-    Interrupted, the same command goes on where it stopped.
+    Interrupted, the same command goes on where it stopped. With --cluster slurm it is a job, which goes on by itself
+    after preemption and time limits.
 
     Example: foreshock donor sweep.yaml --checkpoint 100 -o donors/early
     """
+    from foreshock.batch.cli.command_jobs import as_slurm_job, profile_name, show_script, submit_and_show
     from foreshock.batch.config_file import load_config, with_overrides
+    from foreshock.batch.donor.make import begin, finished_recipe
     from foreshock.batch.donor.plan import plan_donor
     from foreshock.batch.donor.settings import Method, TrainingSettings
 
@@ -63,9 +72,25 @@ def donor(
     settings = TrainingSettings(
         how, learning_rate, epochs, batch_size, micro_batch, patience, held_out, seed, rank, alpha
     )
-    made = plan_donor(with_overrides(load_config(config), overrides or []), settings, checkpoint, output)
+    loaded = with_overrides(load_config(config), overrides or [])
+    job: CommandJob | None = None
+    if as_slurm_job(cluster, loaded.execution):
+        loaded, name = _for_nodes(loaded, profile_name(profile, loaded.execution))
+        made = plan_donor(loaded, settings, checkpoint, output, loaded.engine.device)
+        job = _as_job(made, settings, name)
+    else:
+        made = plan_donor(loaded, settings, checkpoint, output)
     if dry_run:
         _show_plan(made, as_json)
+        if job is not None and not as_json:
+            show_script(job_folder(made), job)
+    elif job is not None and finished_recipe(made) is None:
+
+        def before() -> None:
+            begin(made)
+            _keep_config(made, loaded)
+
+        submit_and_show(job_folder(made), job, as_json, before)
     else:
         recipe = _train(made)
         if as_json:
@@ -74,9 +99,68 @@ def donor(
             _show_result(made, recipe)
 
 
+def job_folder(plan: DonorPlan) -> Path:
+    """Everything about the job that makes a donor."""
+    return plan.output.with_name(f"{plan.output.name}.job")
+
+
+def _for_nodes(config: RunConfig, profile: str) -> tuple[RunConfig, str]:
+    """The configuration as it holds on a node of that profile, which this machine need not be like."""
+    from foreshock.batch.executors.slurm_command import command_profile
+
+    found, engine = command_profile(profile), config.engine
+    device = ("cuda" if found.gpus else "cpu") if engine.device == "auto" else engine.device
+    threads = found.cpus_per_task if device == "cpu" and engine.threads is None else engine.threads
+    return config.model_copy(
+        update={"engine": engine.model_copy(update={"device": device, "threads": threads})}
+    ), profile
+
+
+def _as_job(plan: DonorPlan, settings: TrainingSettings, profile: str) -> CommandJob:
+    from dataclasses import asdict
+
+    from foreshock.batch.as_jobs.work import DONOR
+    from foreshock.batch.donor.make import training_lock
+    from foreshock.batch.executors.command_job import CommandJob
+
+    source = Path(plan.problems_source["source"]).expanduser()
+    return CommandJob(
+        DONOR,
+        {
+            "config": str(_config_file(plan)),
+            "settings": asdict(settings),
+            "checkpoint": plan.target.name,
+            "output": str(plan.output),
+            "recipe_sha256": plan.sha256(),
+            "on_gpu": not plan.device.startswith("cpu"),
+        },
+        f"donor-{plan.output.name}",
+        "steps",
+        profile,
+        models=(str(plan.target.path), str(plan.target.tokenizer_path)),
+        reads=(str(source.absolute()),) if source.exists() else (),
+        writes=(str(plan.output.parent),),
+        locks=(str(training_lock(plan.output)),),
+    )
+
+
+def _config_file(plan: DonorPlan) -> Path:
+    return job_folder(plan) / "config.yaml"
+
+
+def _keep_config(plan: DonorPlan, config: RunConfig) -> None:
+    """What the job reads, whatever becomes of the user's file."""
+    import yaml
+
+    from foreshock.durable import atomic_write_bytes
+
+    text = yaml.safe_dump(config.to_yaml_dict(), sort_keys=False)
+    atomic_write_bytes(_config_file(plan), text.encode())
+
+
 def _train(plan: DonorPlan) -> dict[str, Any]:
     from foreshock.batch.cli.display import count_bar, say
-    from foreshock.batch.donor.loop import LoopHooks
+    from foreshock.batch.donor.loop import LoopHooks, told
     from foreshock.batch.donor.make import finished_recipe, make_donor
     from foreshock.jobs.stop_flag import StopFlag
 
@@ -84,12 +168,9 @@ def _train(plan: DonorPlan) -> dict[str, Any]:
         say("this donor is there already, made from the same model, data and settings; it is kept")
     _say_plan(plan, say)
 
-    def evaluated(entry: dict[str, Any]) -> None:
-        trained = "" if entry["train_loss"] is None else f", training {entry['train_loss']:.4f}"
-        say(f"epoch {entry['epoch']}, step {entry['step']}: held-out loss {entry['held_out_loss']:.4f}{trained}")
-
     with StopFlag().installed() as stop, count_bar("training", "steps") as bar:
-        return make_donor(plan, LoopHooks(bar, evaluated, stop), say)
+        hooks = LoopHooks(on_step=bar, on_evaluation=lambda entry: say(told(entry)), stop=stop)
+        return make_donor(plan, hooks, say)
 
 
 def _say_plan(plan: DonorPlan, tell: Any) -> None:

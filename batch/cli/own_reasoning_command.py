@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from foreshock.batch.cli.command_jobs import JobClusterOption, JobProfileOption
 from foreshock.batch.cli.options import CheckpointsOption, ForceOption, JsonOption, listed, one_of
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def own_reasoning(
         int, typer.Option("--per-type", min=1, help="Most samples of each exploit type and outcome, by checkpoint.")
     ] = 20,
     checkpoint: CheckpointsOption = None,
+    cluster: JobClusterOption = None,
+    profile: JobProfileOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say how many continuations there would be; start nothing.")
     ] = False,
@@ -36,10 +39,13 @@ def own_reasoning(
     """How early does a model's own reasoning carry the exploit? Needs no donor and no traces.
 
     Cuts each checkpoint's unprompted reasoning at fractions of its words, has the same checkpoint go on from there, and
-    verifies what it writes. Interrupted, the same command goes on where it stopped. Exits with 1 if any failed.
+    verifies what it writes. Interrupted, the same command goes on where it stopped. Exits with 1 if any failed. Of a
+    run that Slurm did it is a job, which goes on by itself after preemption; then the same command shows what came of
+    it.
 
     Example: foreshock own-reasoning results/prefill_sensitivity/sweep-... --fractions 0,0.5,1 --checkpoint 100
     """
+    from foreshock.batch.cli.command_jobs import job_of_run, show_script, submit_and_show
     from foreshock.batch.cli.display import say
     from foreshock.batch.on_runs.opened import OpenedRun
     from foreshock.batch.on_runs.own_reasoning import Cuts, OwnReasoning, Then
@@ -49,6 +55,11 @@ def own_reasoning(
     opened = OpenedRun.read(run, checkpoint or ())
     with StopFlag().installed() as stop:
         work = OwnReasoning(opened, cuts, stop, say)
+        arguments = {"percents": cuts.percents, "then": cuts.then.value, "repeats": repeats, "per_type": per_type}
+        job = job_of_run(opened, "own-reasoning", arguments, work.lock, checkpoint, force, cluster, profile)
+        if job is not None and not dry_run and work.is_missing(force=force):
+            submit_and_show(work.lock.parent / "job", job, as_json)
+            return
         if dry_run:
             planned = work.planned()
             typer.echo(
@@ -56,6 +67,8 @@ def own_reasoning(
                 if as_json
                 else "\n".join(f"{name}: {n} continuations" for name, n in planned.items())
             )
+            if job is not None and not as_json:
+                show_script(work.lock.parent / "job", job)
             return
         report = work.measure(force=force)
     _show(run, then, report.n_failed, [str(path) for path in report.files], dict(report.left_out), as_json)

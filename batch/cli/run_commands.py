@@ -244,9 +244,11 @@ def resume(
     On Slurm, what was refused or never submitted is planned anew from the profile as it is now, a job aggregates and
     analyses, and a run that is complete and analysed is left alone. Example: foreshock resume RUN_DIR
     """
+    from foreshock.batch.cli.command_jobs import resubmit
     from foreshock.batch.cli.display import hooks
     from foreshock.batch.config_file import parse_config
     from foreshock.batch.earlier_runs import newest_run
+    from foreshock.batch.executors.command_job import is_command_job
     from foreshock.batch.running.run import require_complete
     from foreshock.batch.running.run import resume as resume_run
 
@@ -261,6 +263,9 @@ def resume(
         return parse_config(data)
 
     folder = run_dir if run_dir is not None else newest_run(results_dir).root
+    if is_command_job(folder):
+        resubmit(folder, as_json)
+        return
     result = resume_run(folder, hooks(), override, here=analyse)
     _show_result(result, as_json)
     require_complete(result)
@@ -276,13 +281,17 @@ def status(
 
     Example: foreshock status --watch
     """
+    from foreshock.batch.cli.command_jobs import show_job
     from foreshock.batch.cli.status_view import show_status, watch_status
     from foreshock.batch.earlier_runs import newest_run
+    from foreshock.batch.executors.command_job import is_command_job
     from foreshock.batch.status.read import read_status
     from foreshock.jobs.records.layout import RunLayout
 
     layout = RunLayout(run_dir) if run_dir is not None else newest_run(results_dir)
-    if as_json:
+    if is_command_job(layout.root):
+        show_job(layout.root, as_json)
+    elif as_json:
         typer.echo(json.dumps(read_status(layout).to_json(), indent=2))
     elif watch:
         watch_status(layout)

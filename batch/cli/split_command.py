@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from foreshock.batch.cli.command_jobs import JobClusterOption, JobProfileOption
 from foreshock.batch.cli.options import CheckpointsOption, ForceOption, JsonOption, listed
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def split(
         list[str] | None, typer.Option("--exploit-type", help="Only this one; repeatable. Default: all.")
     ] = None,
     checkpoint: CheckpointsOption = None,
+    cluster: JobClusterOption = None,
+    profile: JobProfileOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show levels and what it would cost; start nothing.")
     ] = False,
@@ -40,9 +43,11 @@ def split(
     Beginnings of the model's own answers are scored by how likely the exploit code has become; the nearer ones are
     copied and go on. Each repeat is kept: interrupted, or with more --repeats, the same command goes on. Where one
     unannounced word decides, it finds no more than plain attempts would, and says that its error is not to be trusted.
+    Of a run that Slurm did it is a job, which goes on by itself after preemption.
 
     Example: foreshock split results/prefill_sensitivity/sweep-... --checkpoint 100 --exploit-type process_exit
     """
+    from foreshock.batch.cli.command_jobs import job_of_run, show_script, submit_and_show
     from foreshock.batch.cli.display import say
     from foreshock.batch.on_runs.opened import OpenedRun
     from foreshock.batch.on_runs.splitting import SplitSettings, Splitting
@@ -57,9 +62,18 @@ def split(
         ) from None
     settings = SplitSettings(particles, repeats, places, power, tuple(exploit_type or ()))
     with StopFlag().installed() as stop:
-        work = Splitting(OpenedRun.read(run, checkpoint or ()), settings, stop, say)
+        opened = OpenedRun.read(run, checkpoint or ())
+        work = Splitting(opened, settings, stop, say)
+        arguments = {"particles": particles, "repeats": repeats, "levels": places, "power": power,
+                     "types": settings.types}  # fmt: skip
+        job = job_of_run(opened, "split", arguments, work.lock, checkpoint, force, cluster, profile)
         if dry_run:
             _show_plan(work, settings.particles * settings.repeats, as_json)
+            if job is not None and not as_json:
+                show_script(work.lock.parent / "job", job)
+            return
+        if job is not None and work.is_missing(force=force):
+            submit_and_show(work.lock.parent / "job", job, as_json)
             return
         report = work.measure(force=force)
     _show(run, [str(path) for path in report.files], report.n_kept, report.n_new, as_json)

@@ -27,11 +27,19 @@ _WARMUP_STEPS = 10
 
 @dataclass(frozen=True, slots=True)
 class LoopHooks:
-    """on_step(done, most): optimiser steps. on_evaluation: an entry of the history. stop: whether to end now."""
+    """on_step(done, most): optimiser steps. on_save(done, most): those that a kill no longer costs, first those that
+    were there. on_evaluation: an entry of the history. stop: whether to end now."""
 
     on_step: Callable[[int, int], None] = lambda done, most: None
+    on_save: Callable[[int, int], None] = lambda done, most: None
     on_evaluation: Callable[[dict[str, Any]], None] = lambda entry: None
     stop: Callable[[], bool] = lambda: False
+
+
+def told(entry: dict[str, Any]) -> str:
+    """An evaluation in a line."""
+    trained = "" if entry["train_loss"] is None else f", training {entry['train_loss']:.4f}"
+    return f"epoch {entry['epoch']}, step {entry['step']}: held-out loss {entry['held_out_loss']:.4f}{trained}"
 
 
 def why_finished(history: Sequence[dict[str, Any]], settings: TrainingSettings) -> str | None:
@@ -94,6 +102,7 @@ def train_donor(
     if not state.history:
         _evaluate(model, held_out, settings, state, files, per_epoch, hooks)
         _write(model, optimiser, state, files)
+    hooks.on_save(state.step, most)
     while why_finished(state.history, settings) is None:
         _step(model, optimiser, batch_at(state.step, train, settings), settings, state)
         hooks.on_step(state.step, most)
@@ -103,6 +112,7 @@ def train_donor(
         stop = hooks.stop()
         if evaluated or stop or time.monotonic() - saved > _SAVE_EVERY_S:
             _write(model, optimiser, state, files)
+            hooks.on_save(state.step, most)
             saved = time.monotonic()
         if stop and why_finished(state.history, settings) is None:
             raise StopRequestedError(

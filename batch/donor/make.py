@@ -69,7 +69,7 @@ def make_donor(plan: DonorPlan, hooks: LoopHooks, say: Callable[[str], None] = l
     if done is not None:
         shutil.rmtree(folder, ignore_errors=True)  # what a kill just before the end left
         return done
-    lock = LauncherLock(folder / "training.lock")
+    lock = LauncherLock(training_lock(plan.output))
     lock.acquire()
     try:
         recipe = _made(plan, folder, hooks, say)
@@ -79,13 +79,28 @@ def make_donor(plan: DonorPlan, hooks: LoopHooks, say: Callable[[str], None] = l
     return recipe
 
 
-def _made(plan: DonorPlan, folder: Path, hooks: LoopHooks, say: Callable[[str], None]) -> dict[str, Any]:
-    begun = folder / "begun.json"
-    if begun.is_file():
-        _require_same(plan, _checked_recipe(begun), folder)
+def begin(plan: DonorPlan) -> None:
+    """Note in the working folder what is trained there, before or when training begins; a job that starts days later
+    then trains what was submitted, or nothing. Raises InputError if something else has been trained there so far."""
+    begun = working_folder(plan.output) / "begun.json"
+    if begun.is_file() and StateFiles(begun.parent).began:
+        _require_same(plan, _checked_recipe(begun), begun.parent)
     else:
+        begun.parent.mkdir(parents=True, exist_ok=True)
         write_json(begun, {"recipe_sha256": plan.sha256(), **plan.identity()})
+
+
+def training_lock(output: Path) -> Path:
+    """Held while a process trains."""
+    return working_folder(output) / "training.lock"
+
+
+def _made(plan: DonorPlan, folder: Path, hooks: LoopHooks, say: Callable[[str], None]) -> dict[str, Any]:
     files = StateFiles(folder)
+    if (folder / "begun.json").is_file():
+        _require_same(plan, _checked_recipe(folder / "begun.json"), folder)
+    else:
+        begin(plan)
     state = files.read() or TrainingState()
     if state.step:
         say(f"going on after step {state.step}")

@@ -93,20 +93,22 @@ class DonorPlan:
 
 
 def plan_donor(
-    config: RunConfig, settings: TrainingSettings, checkpoint: str | None = None, output: Path | None = None
+    config: RunConfig,
+    settings: TrainingSettings,
+    checkpoint: str | None = None,
+    output: Path | None = None,
+    device: str | None = None,
 ) -> DonorPlan:
-    """Check everything that can be checked without a forward pass.
+    """Check everything that can be checked without a forward pass. `device`: of the machine that will train, where it
+    is not this one.
 
     Raises InputError for an unknown or unusable target, problems without exploit solutions, LoRA without peft, a
     device that is not there.
     """
     from foreshock.batch.donor.model import require_trainable
-    from foreshock.jobs.engines.transformers import TransformersEngine
 
     target = chosen_checkpoint(discover_checkpoints(config.checkpoints), checkpoint)
     require_trainable(target, settings.method)
-    # the one place that knows what `auto` means; nothing is loaded
-    device = TransformersEngine(config.engine.device, config.engine.dtype).device
     workers = worker_settings(config)
     prompt_format = run_format(workers, target)
     end = turn_end(prompt_format, load_tokenizer(target.tokenizer_path), prompt_settings(workers), workers.system)
@@ -134,11 +136,18 @@ def plan_donor(
             "turn_end": list(end),
         },
         problems_source={"source": config.problems.source, "split": config.problems.split},
-        device=str(device),
+        device=device or _own_device(config),
         dtype=config.engine.dtype,
         threads=config.engine.threads,
         output=_free_path(place.expanduser().absolute(), target),
     )
+
+
+def _own_device(config: RunConfig) -> str:
+    from foreshock.jobs.engines.transformers import TransformersEngine
+
+    # the one place that knows what `auto` means; nothing is loaded
+    return str(TransformersEngine(config.engine.device, config.engine.dtype).device)
 
 
 def _free_path(output: Path, target: Checkpoint) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -49,6 +50,11 @@ class TrainingSettings:
     def rate(self) -> float:
         """The learning rate: the one given, else the method's default (lora 2e-4, full 1e-5)."""
         return _LEARNING_RATES[self.method] if self.learning_rate is None else self.learning_rate
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TrainingSettings:
+        """From `dataclasses.asdict` of one."""
+        return cls(**{**data, "method": Method(data["method"])})
 
     def to_json(self) -> dict[str, Any]:
         """Every setting that plays a part."""

@@ -39,6 +39,11 @@ class StateFiles:
         self.folder = folder
         self._state = folder / "state.pt"
 
+    @property
+    def began(self) -> bool:
+        """Whether anything was saved."""
+        return self._state.is_file()
+
     def read(self) -> TrainingState | None:
         """The state; None if nothing was saved yet. Raises InputError for a damaged file."""
         sweep_temporaries(self.folder)

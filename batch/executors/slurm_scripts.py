@@ -8,7 +8,7 @@ user may have edited since.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -152,17 +152,31 @@ def next_folder(layout: RunLayout, submission: Submission) -> Path:
 
 
 def _program(layout: RunLayout, plan: PlanFile, profile: Profile, arguments: tuple[str, ...]) -> Program:
+    models = {spec.checkpoint.path for spec in plan.specs} | {spec.checkpoint.tokenizer_path for spec in plan.specs}
+    return program_on(profile, sys.executable, arguments, [layout.root], models)
+
+
+def program_on(
+    profile: Profile,
+    python: str,
+    arguments: tuple[str, ...],
+    writable: Sequence[Path],
+    models: Set[Path],
+    reads: Set[Path] = frozenset(),
+) -> Program:
+    """Python with `arguments` on the node itself, with the profile's interpreter or `python`; or in the profile's
+    image, which sees `writable` folders, and for reading `models`, their bases, and `reads`."""
     if profile.container is None:
-        return Program.from_argv((profile.python or sys.executable, *arguments))
-    models = {spec.checkpoint.path.absolute() for spec in plan.specs}
-    needed = models | {spec.checkpoint.tokenizer_path.absolute() for spec in plan.specs}
-    needed |= {base_of(path) for path in models if is_adapter(path)}
+        return Program.from_argv((profile.python or python, *arguments))
+    needed = {path.absolute() for path in models}
+    needed |= {base_of(path) for path in needed if is_adapter(path)}
     cached = {path: hub for path in needed if (hub := hub_cache_of(path)) is not None}
-    folders = {cached[path][1] if path in cached else path for path in needed}
+    folders = {cached[path][1] if path in cached else path for path in needed} | {path.absolute() for path in reads}
     cache = next((str(cache) for cache, _ in cached.values()), None)  # of all: it is this process's own
-    folders |= linked_folders(folders, [layout.root.absolute()])
-    binds = (Bind(str(layout.root.absolute()), writable=True), *(Bind(folder) for folder in sorted(map(str, folders))))
-    return image_program(profile, arguments, binds, {} if cache is None else {"HF_HUB_CACHE": cache})
+    written = [path.absolute() for path in writable]
+    folders |= linked_folders(folders, written)
+    binds = [*(Bind(str(path), writable=True) for path in written), *(Bind(str(path)) for path in sorted(folders))]
+    return image_program(profile, arguments, tuple(binds), {} if cache is None else {"HF_HUB_CACHE": cache})
 
 
 def image_program(

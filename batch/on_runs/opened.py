@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from foreshock.errors import InputError
 from foreshock.jobs.as_planned import require_planned_model
 from foreshock.jobs.engines.base import Engine
-from foreshock.jobs.engines.registry import create_engine
+from foreshock.jobs.engines.registry import ENGINES, create_engine
 from foreshock.jobs.inputs import RunInputs
 from foreshock.jobs.prompts.base import PromptFormat
 from foreshock.jobs.prompts.of_run import run_format
@@ -17,7 +18,15 @@ from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.spec import JobKind, JobSpec
 from foreshock.jobs.verify.base import Verifier
-from foreshock.jobs.worker import make_verifier
+from foreshock.jobs.worker import engine_options, make_verifier
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Told of work that is on disk: `found` before this process began, and what it `added`."""
+
+    found: Callable[[int], None] = lambda n: None
+    added: Callable[[int], None] = lambda n: None
 
 
 @dataclass(frozen=True)
@@ -57,8 +66,11 @@ class OpenedRun:
         return run_format(self.plan.settings, spec.checkpoint, spec.prompt_format)
 
     def engine(self) -> Engine:
-        """The run's engine, with nothing loaded."""
-        return create_engine(self.plan.settings.engine, self.plan.settings.engine_options)
+        """The run's engine, with nothing loaded; its batches halved as often as a job was killed for memory."""
+        settings = self.plan.settings
+        halvings = int(os.environ.get("FORESHOCK_BATCH_HALVINGS") or 0)  # the job script counts them
+        options = engine_options(settings.engine_options, halvings, ENGINES.get(settings.engine).halved)
+        return create_engine(settings.engine, options)
 
     def verifier(self) -> Verifier:
         """The run's verifier. Raises ForeshockError where this machine's is another."""

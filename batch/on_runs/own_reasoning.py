@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from foreshock.batch.on_runs.opened import OpenedRun
+from foreshock.batch.on_runs.opened import OpenedRun, Tally
 from foreshock.batch.planning.specs import content_digest
 from foreshock.errors import InputError, StopRequestedError
 from foreshock.jobs.engines.base import Engine
@@ -160,10 +160,18 @@ class _Model:
 
 
 class OwnReasoning:
-    """Measures the checkpoints of one run, one after the other. `stop` is asked between batches."""
+    """Measures the checkpoints of one run, one after the other. `stop` is asked between batches; `tally` counts
+    continuations."""
 
-    def __init__(self, run: OpenedRun, cuts: Cuts, stop: Callable[[], bool], say: Callable[[str], None]) -> None:
-        self._run, self._cuts, self._stop, self._say = run, cuts, stop, say
+    def __init__(
+        self,
+        run: OpenedRun,
+        cuts: Cuts,
+        stop: Callable[[], bool],
+        say: Callable[[str], None],
+        tally: Tally = Tally(),  # noqa: B008 - frozen, so that callers may share it
+    ) -> None:
+        self._run, self._cuts, self._stop, self._say, self._tally = run, cuts, stop, say, tally
         self._store = ShardStore(RunLayout(run.layout.own_reasoning / "work"))
         self._recorder = Recorder(planned_by(run.plan.settings))
         self._report = OwnReport()
@@ -188,21 +196,8 @@ class OwnReasoning:
         samples; ForeshockError while another process does the same; StopRequestedError on request, with every finished
         batch kept.
         """
-        work: list[tuple[JobSpec, OwnInputs, list[JobSpec]]] = []
-        for spec in self._run.specs:
-            inputs = self._inputs(spec, self._report.left_out)
-            if inputs.own:
-                specs = [self._spec(spec, inputs, percent) for percent in self._cuts.percents]
-                self._require_mine(self.output(spec.checkpoint.name), specs, force)
-                work.append((spec, inputs, specs))
-        if not work:
-            reasons = "; ".join(f"{n} {reason}" for reason, n in self._report.left_out.items())
-            raise InputError(
-                f"no unprompted sample with reasoning and a verdict ({reasons or 'there is none'})",
-                path=self._run.layout.evals,
-                fix="give a run with level 0 in prefill.levels, of a model that reasons",
-            )
-        lock = LauncherLock(self._run.layout.own_reasoning / "own_reasoning.lock")
+        work = self._work(self._report.left_out, force=force)
+        lock = LauncherLock(self.lock)
         lock.acquire()
         try:
             self._complete(work)
@@ -212,8 +207,36 @@ class OwnReasoning:
             lock.release()
         return self._report
 
+    @property
+    def lock(self) -> Path:
+        """Held while a process measures."""
+        return self._run.layout.own_reasoning / "own_reasoning.lock"
+
+    def is_missing(self, *, force: bool) -> bool:
+        """Whether there is anything to sample. Raises InputError as `measure` does."""
+        work = self._work(Counter(), force=force)
+        return not all(self._store.is_complete(spec) for _, _, specs in work for spec in specs)
+
+    def _work(self, left_out: Counter[str], *, force: bool) -> list[tuple[JobSpec, OwnInputs, list[JobSpec]]]:
+        work: list[tuple[JobSpec, OwnInputs, list[JobSpec]]] = []
+        for spec in self._run.specs:
+            inputs = self._inputs(spec, left_out)
+            if inputs.own:
+                specs = [self._spec(spec, inputs, percent) for percent in self._cuts.percents]
+                self._require_mine(self.output(spec.checkpoint.name), specs, force)
+                work.append((spec, inputs, specs))
+        if not work:
+            reasons = "; ".join(f"{n} {reason}" for reason, n in left_out.items())
+            raise InputError(
+                f"no unprompted sample with reasoning and a verdict ({reasons or 'there is none'})",
+                path=self._run.layout.evals,
+                fix="give a run with level 0 in prefill.levels, of a model that reasons",
+            )
+        return work
+
     def _complete(self, work: Sequence[tuple[JobSpec, OwnInputs, list[JobSpec]]]) -> None:
         todo = [part for part in work if not all(self._store.is_complete(spec) for spec in part[2])]
+        self._tally.found(sum(len(self._store.rows(spec)) for part in work if part not in todo for spec in part[2]))
         if not todo:
             return
         with self._run.engine() as engine, self._run.verifier() as verifier:
@@ -268,10 +291,12 @@ class OwnReasoning:
     def _sample(self, model: _Model, base: JobSpec, inputs: OwnInputs, specs: Sequence[JobSpec]) -> None:
         for spec in specs:
             writer = self._store.open(spec, Origin(None, None, SCHEMA_VERSION))
+            self._tally.found(len(writer.done))
             errors: dict[RowIdentity, Row] = {}
 
             def keep(rows: Sequence[Row], errors: dict[RowIdentity, Row] = errors, writer: Any = writer) -> None:
-                writer.write_part([row for row in rows if row.get(ERROR_KEY) is None])
+                writer.write_part(good := [row for row in rows if row.get(ERROR_KEY) is None])
+                self._tally.added(len(good))
                 for row in rows:
                     if row.get(ERROR_KEY) is None:
                         errors.pop(row_identity(row), None)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from foreshock.analysis.splitting.splitting import MIN_REPEATS, one_repeat, require_levels, walk
-from foreshock.batch.on_runs.opened import OpenedRun
+from foreshock.batch.on_runs.opened import OpenedRun, Tally
 from foreshock.batch.on_runs.writing import STOPPED, Writer, Writing
 from foreshock.batch.planning.specs import content_digest
 from foreshock.errors import InputError, StopRequestedError
@@ -78,12 +78,17 @@ class SplitReport:
 
 
 class Splitting:
-    """Splits the checkpoints of one run. `stop` is asked between batches."""
+    """Splits the checkpoints of one run. `stop` is asked between batches; `tally` counts repeats."""
 
     def __init__(
-        self, run: OpenedRun, settings: SplitSettings, stop: Callable[[], bool], say: Callable[[str], None]
+        self,
+        run: OpenedRun,
+        settings: SplitSettings,
+        stop: Callable[[], bool],
+        say: Callable[[str], None],
+        tally: Tally = Tally(),  # noqa: B008 - frozen, so that callers may share it
     ) -> None:
-        self._run, self._settings, self._stop, self._say = run, settings, stop, say
+        self._run, self._settings, self._stop, self._say, self._tally = run, settings, stop, say, tally
         self._recorder = Recorder(planned_by(run.plan.settings))
         self.parts = self._parts()
 
@@ -95,12 +100,13 @@ class Splitting:
         """Make the repeats that are missing. Raises InputError where a file holds repeats of other settings and `force`
         is not given, or another process splits this run; StopRequestedError on request, with finished repeats kept."""
         report = SplitReport()
-        lock = LauncherLock(self._run.layout.splitting / "splitting.lock")
+        lock = LauncherLock(self.lock)
         lock.acquire()
         try:
             rows = {part.spec.checkpoint.name: self._kept(part.spec, force) for part in self.parts}
             missing = [part for part in self.parts if self._missing(part, rows[part.spec.checkpoint.name])]
             report.n_kept = sum(map(len, rows.values()))
+            self._tally.found(report.n_kept)
             if missing:
                 with self._run.engine() as engine, self._run.verifier() as verifier:
                     self._make(engine, verifier, missing, rows, report)
@@ -108,6 +114,15 @@ class Splitting:
             lock.release()
         report.files = [path for path in dict.fromkeys(self.output(part.spec) for part in self.parts) if path.is_file()]
         return report
+
+    @property
+    def lock(self) -> Path:
+        """Held while a process splits."""
+        return self._run.layout.splitting / "splitting.lock"
+
+    def is_missing(self, *, force: bool) -> bool:
+        """Whether there is a repeat to make. Raises InputError as `measure` does."""
+        return any(self._missing(part, self._kept(part.spec, force)) for part in self.parts)
 
     def _make(
         self,
@@ -132,6 +147,7 @@ class Splitting:
                 own.append(row)
                 write_jsonl(self.output(part.spec), own)
                 report.n_new += 1
+                self._tally.added(1)
                 self._say(
                     f"{part.spec.checkpoint.name}, {part.exploit_type}, {repeat + 1} of {self._settings.repeats}: "
                     f"{row['rate']:.3g} ({row['exploits']} of {row['particles']} ended in an exploit)"

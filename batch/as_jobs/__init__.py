@@ -1,0 +1,1 @@
+"""Commands that a job does from beginning to end: what runs on the node."""
