@@ -11,7 +11,9 @@ from typing import Any
 from foreshock.errors import InputError
 from foreshock.jobs.admission.adapter_fit import adapter_problem
 from foreshock.jobs.admission.file_notes import (
+    ends_without_a_row,
     generation_rules,
+    odd_template,
     template_without_tokenizer,
     tokens_without_a_row,
     two_templates,
@@ -21,12 +23,13 @@ from foreshock.jobs.admission.tokenizer_test import reference_file, tokenizer_pr
 from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.engines.rope import rope_switch, unknown_rope
 from foreshock.jobs.model_files.adapters import Adapter, AdapterError, is_adapter, read_adapter
-from foreshock.jobs.model_files.fingerprint import check_weights, model_fingerprint, read_config
+from foreshock.jobs.model_files.fingerprint import check_weights, model_fingerprint, read_config, stated_vocab_size
 from foreshock.jobs.model_files.quantisation import FIX, quantisation_problem, states_weights
 from foreshock.jobs.model_files.safetensors_headers import is_zero, stored_tensors
-from foreshock.jobs.model_files.stored_layers import layer_problem
+from foreshock.jobs.model_files.stored_layers import layer_problem, shape_problem
 from foreshock.jobs.model_files.ties import read_ties
-from foreshock.jobs.model_files.transformers_config import transformers_config
+from foreshock.jobs.model_files.transformers_config import other_task, transformers_config
+from foreshock.jobs.prompts.stops import model_ends
 from foreshock.jobs.prompts.tokenizer import load_tokenizer, tokenizer_digest
 from foreshock.jobs.records.spec import Checkpoint
 
@@ -112,9 +115,9 @@ def _look(checkpoint: Checkpoint, engine: str, options: Mapping[str, Any]) -> It
     yield from _rows(checkpoint, full)
     yield from _ties(full)
     yield _rope(full)
-    rules = generation_rules(full)
-    if rules is not None:
-        yield Finding("note", "generation_config.json", rules)
+    for said in (generation_rules(full), ends_without_a_row(full, model_ends(checkpoint.path))):
+        if said is not None:
+            yield Finding("note", "generation_config.json", said)
     require_model = ENGINES.get(engine).require_model
     if require_model is not None:
         try:
@@ -129,7 +132,7 @@ def _tokenizer(checkpoint: Checkpoint) -> Finding:
     tokenizer = load_tokenizer(folder)
     problem = tokenizer_problem(tokenizer, folder)
     if problem is not None:
-        return Finding("refused", "tokenizer", problem, _tokenizer_fix(folder))
+        return Finding("refused", "tokenizer", problem, _tokenizer_fix(folder, problem))
     where = "" if folder == checkpoint.path else f" of {folder}"
     file = reference_file(folder)
     if file is None:
@@ -140,11 +143,13 @@ def _tokenizer(checkpoint: Checkpoint) -> Finding:
     )
 
 
-def _tokenizer_fix(folder: Path) -> str:
+def _tokenizer_fix(folder: Path, problem: str) -> str:
     """Which of two readings is right only the trainer knows; either can be made the only one. transformers lets
     config.json choose the class of some architectures whatever tokenizer_config.json names."""
     if not (folder / "tokenizer.json").is_file():
         return "save the tokenizer that the model was trained with: it writes tokenizer.json"
+    if not problem.startswith("the class "):
+        return "save the tokenizer where the model was trained (save_pretrained), or correct the file that is wrong"
     return (
         f"if the model was trained with tokenizer.json as it is: copy {folder}/*token*.json and chat_template.jinja "
         'into a folder without config.json, set "tokenizer_class": "TokenizersBackend" in its tokenizer_config.json, '
@@ -163,6 +168,8 @@ def _template(checkpoint: Checkpoint) -> Iterator[Finding]:
     found = two_templates(checkpoint.tokenizer_path)
     if found is not None:
         yield Finding("note", "chat template", found)
+    for odd in odd_template(load_tokenizer(checkpoint.tokenizer_path)):
+        yield Finding("note", "chat template", odd)
     unused = template_without_tokenizer(checkpoint.path, checkpoint.tokenizer_path)
     if unused is not None:
         yield Finding(
@@ -221,10 +228,14 @@ def _ties(path: Path) -> Iterator[Finding]:
         ties = read_ties(path, files, config)
         stored = stored_tensors(files)
         layers, quantised = layer_problem(config, stored), quantisation_problem(config, stored, path)
+        rows = None if states_weights(config, path) else stated_vocab_size(path)  # quantised ones may be packed
+        shapes = shape_problem(stored, ties.embedding, rows)
         empty = [name for name in (ties.embedding, ties.output) if name is not None and is_zero(stored[name])]
     except (OSError, ValueError, KeyError) as error:
         yield Finding("refused", "weights", " ".join(str(error).split()))
         return
+    if shapes is not None:
+        yield Finding("refused", "weights", shapes, "save config.json and the whole weights of one model together")
     if layers is not None:
         yield Finding("refused", "layers", layers, "save config.json and weights of one model together")
     if quantised is not None:
@@ -253,6 +264,10 @@ def _rope(path: Path) -> Finding:
                 "its model is code of its own (auto_map), which transformers does not hold and foreshock does not run"
             )
         return Finding("refused", "config.json", reason, "serve it, and use engine openai")
+    other = other_task(read_config(path / "config.json"))
+    if other is not None:
+        reason = f"architectures says {other}, which says no tokens: it is not a language model"
+        return Finding("refused", "config.json", reason, "give the model that it judges, or correct config.json")
     if unknown is not None:
         reason = f"rope_type {unknown!r} is not known to this transformers, so no model can be made of it"
         return Finding("refused", "positions", reason, "update transformers, or correct config.json")

@@ -4,14 +4,16 @@ rules of generation that are not applied."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from foreshock.errors import InputError
 from foreshock.jobs.model_files.fingerprint import read_config, stated_vocab_size
-from foreshock.jobs.prompts.markers import control_tokens
+from foreshock.jobs.prompts.markers import control_tokens, find_controls
+from foreshock.jobs.prompts.settings import DEFAULT
 from foreshock.jobs.prompts.tokenizer import Tokenizer, template_sources
+from foreshock.jobs.prompts.turns import Turns
 
 _NEUTRAL: Mapping[str, Any] = {
     "bad_words_ids": None,
@@ -74,6 +76,36 @@ def template_without_tokenizer(model: Path, tokenizer: Path) -> str | None:
         return None
     used = next((text for _, text in _templates(tokenizer)), None)
     return next((name for name, text in _templates(model) if used is None or text.strip() != used.strip()), None)
+
+
+def odd_template(tokenizer: Tokenizer) -> Iterator[str]:
+    """What the chat template does that a prompt should not have, or that no stop can end."""
+    default = tokenizer.chat_template
+    if str(default or "").startswith("\ufeff"):
+        yield "begins with a byte order mark, and so does every prompt"
+    try:
+        turn = Turns(tokenizer, DEFAULT).plain() if default else None
+    except InputError:
+        return  # said where prompts are made
+    if default and turn is None:
+        yield (
+            "renders no answered turn, so what ends a turn is known from the tokenizer and generation_config.json alone"
+        )
+    end = turn.after_last.strip() if turn is not None else ""
+    if end and not find_controls(end, control_tokens(tokenizer)):
+        yield (
+            f"an answered turn ends with {end[:40]!r}, which is no token of the tokenizer, so no stop token ends a "
+            "continuation there; sampling.stop takes it as a string"
+        )
+
+
+def ends_without_a_row(model: Path, ends: Iterable[int]) -> str | None:
+    """End tokens that the model's files name and its output layer lacks, in words; None if there are none."""
+    rows = stated_vocab_size(model)
+    beyond = [str(number) for number in ends if rows is not None and number >= rows]
+    if not beyond:
+        return None
+    return f"end token {', '.join(beyond)} has no row among the model's {rows}: the file is another model's"
 
 
 def _templates(folder: Path) -> Iterator[tuple[str, str]]:

@@ -8,10 +8,13 @@ missing gives an empty tokenizer without a word.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from foreshock.jobs.prompts.tokenizer import Tokenizer
+from foreshock.jobs.model_files.weight_files import read_config
+from foreshock.jobs.prompts.markers import control_tokens
+from foreshock.jobs.prompts.tokenizer import Tokenizer, template_sources, token_id, tokenizer_digest
 
 TEXTS = (
     "def solve(x):\n    return x + 3\n",
@@ -34,9 +37,7 @@ _SENTENCEPIECE = "tokenizer.model"
 def tokenizer_problem(tokenizer: Tokenizer, folder: Path) -> str | None:
     """In what the loaded tokenizer differs from `folder`'s files; None if in nothing."""
     digest = hashlib.sha256(type(tokenizer).__qualname__.encode())
-    for name in ("tokenizer.json", "tokenizer_config.json", _SENTENCEPIECE, "vocab.json", "merges.txt"):
-        if (folder / name).is_file():
-            digest.update((folder / name).read_bytes())
+    digest.update(tokenizer_digest(folder).encode())
     key = digest.hexdigest()
     if key not in _known:  # the checkpoints of a run share one tokenizer
         _known[key] = _first_difference(tokenizer, folder)
@@ -53,8 +54,9 @@ def reference_file(folder: Path) -> str | None:
 def _first_difference(tokenizer: Tokenizer, folder: Path) -> str | None:
     try:
         if (folder / "tokenizer.json").is_file():
-            return _against_tokenizer_json(tokenizer, folder / "tokenizer.json")
-        return _against_sentencepiece(tokenizer, folder) or _loss(tokenizer)
+            problem = _against_tokenizer_json(tokenizer, folder / "tokenizer.json")
+            return problem or other_ids(tokenizer, folder)
+        return other_ids(tokenizer, folder) or _against_sentencepiece(tokenizer, folder) or _loss(tokenizer)
     except Exception as error:  # noqa: BLE001 - the tokenizers library raises bare exceptions
         return f"the class {type(tokenizer).__name__} cannot read texts: {' '.join(str(error).split())[:200]}"
 
@@ -68,6 +70,10 @@ def _against_tokenizer_json(tokenizer: Tokenizer, file: Path) -> str | None:
         return f"tokenizer.json cannot be read: {' '.join(str(error).split())[:200]}"
     raw.no_padding()
     raw.no_truncation()
+    for token in written_tokens(tokenizer):
+        problem = _token_problem(tokenizer, token, raw.token_to_id(token))
+        if problem is not None:
+            return problem
     for text in TEXTS:
         expected = raw.encode(text, add_special_tokens=False).ids
         problem = _other_ids(tokenizer, text, expected, "tokenizer.json")
@@ -79,6 +85,52 @@ def _against_tokenizer_json(tokenizer: Tokenizer, file: Path) -> str | None:
             named = type(tokenizer).__name__
             return f"the class {named} writes the tokens of {text!r} as {said!r}, tokenizer.json as {told!r}"
     return None
+
+
+def written_tokens(tokenizer: Tokenizer) -> list[str]:
+    """Control tokens that the chat templates write, and the end token: what prompts and stops are made of."""
+    sources = template_sources(tokenizer)
+    return sorted(token for token in control_tokens(tokenizer) if token in sources or token == tokenizer.eos_token)
+
+
+def _token_problem(tokenizer: Tokenizer, token: str, told: int | None) -> str | None:
+    """Why a control token is not the one that tokenizer.json calls `told`."""
+    number = token_id(tokenizer, token)
+    if told is None:
+        return (
+            f"{token!r} is not in tokenizer.json, so the row that transformers makes up for it ({number}) is not known "
+            "to be the one that was trained"
+        )
+    if number != told:
+        return f"the class {type(tokenizer).__name__} takes {token!r} for token {number}, tokenizer.json for {told}"
+    if told not in tokenizer.encode(token, add_special_tokens=False):
+        return f"{token!r} is token {told}, but is read as text (split_special_tokens in tokenizer_config.json)"
+    return None
+
+
+def other_ids(tokenizer: Tokenizer, folder: Path) -> str | None:
+    """A control token of the prompts, or the end token, to which a further file gives another id."""
+    files = {"added_tokens.json": _ids_of_added_tokens, "tokenizer_config.json": _ids_of_decoder}
+    for name, read in files.items():
+        stated = read(read_config(folder / name)) if (folder / name).is_file() else {}
+        for token in written_tokens(tokenizer):
+            number = token_id(tokenizer, token)
+            if token in stated and stated[token] != number:
+                return (
+                    f"{token!r} is token {number} as loaded, and {stated[token]} in {name}: which row of the model was "
+                    "trained for it is not known"
+                )
+    return None
+
+
+def _ids_of_added_tokens(file: Mapping[str, Any]) -> Mapping[str, Any]:
+    return file
+
+
+def _ids_of_decoder(file: Mapping[str, Any]) -> Mapping[str, Any]:
+    held = file.get("added_tokens_decoder")
+    items = held.items() if isinstance(held, Mapping) else ()
+    return {t["content"]: int(i) for i, t in items if isinstance(t, Mapping) and str(i).isdecimal() and "content" in t}
 
 
 def _against_sentencepiece(tokenizer: Tokenizer, folder: Path) -> str | None:

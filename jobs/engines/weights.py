@@ -29,7 +29,7 @@ from foreshock.jobs.model_files.fingerprint import CheckpointError, check_weight
 from foreshock.jobs.model_files.quantisation import FIX, quantisation_problem
 from foreshock.jobs.model_files.safetensors_headers import StoredTensor, stored_tensors
 from foreshock.jobs.model_files.stored_layers import is_of_a_layer
-from foreshock.jobs.model_files.transformers_config import transformers_config
+from foreshock.jobs.model_files.transformers_config import other_task, transformers_config
 from foreshock.jobs.quiet_bars import no_library_bars
 
 _SCALE = re.compile(r"(scale|scale_inv|scales|qzeros|absmax|quant_state\S*|g_idx)$")
@@ -42,6 +42,9 @@ def read_model_config(path: Path) -> Any:
     """The model configuration of a complete checkpoint, of the base for an adapter. Raises CheckpointError."""
     files = check_weights(path)
     folder = base_of(path) if is_adapter(path) else path
+    other = other_task(read_config(folder / "config.json"))
+    if other is not None:
+        raise CheckpointError(f"architectures says {other}: it is not a language model", path=folder / "config.json")
     _require_quantisation(folder, files if folder == path else check_weights(folder))
     try:
         return transformers_config(folder)
@@ -104,7 +107,12 @@ def build_model(path: Path, config: Any, dtype: torch.dtype, device: torch.devic
         warnings.simplefilter("ignore")  # loader notices are about training and caches
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                path, config=config, dtype=dtype, output_loading_info=True, trust_remote_code=False
+                path,
+                config=config,
+                dtype=dtype,
+                output_loading_info=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             if is_exhaustion(error):
@@ -128,11 +136,14 @@ def build_model(path: Path, config: Any, dtype: torch.dtype, device: torch.devic
             path=path,
             fix=f"save the model inside the wrapper, or take {prefix!r} off the names",
         )
-    mismatched = sorted(str(key[0]) for key in info["mismatched_keys"])
+    mismatched = sorted(
+        f"{name!r} ({_shape(stored)} where config.json makes {_shape(made)})"
+        for name, stored, made in info["mismatched_keys"]
+    )
     if missing or mismatched:
         raise CheckpointError(
             f"{path}: {len(missing)} tensors missing and {len(mismatched)} of the wrong shape, first "
-            f"{(missing + mismatched)[0]!r}; the weights do not belong to its config.json"
+            f"{[*map(repr, missing), *mismatched][0]}; the weights do not belong to its config.json"
         )
     scales = [key for key in unexpected if _SCALE.search(key)]
     if scales:
@@ -141,17 +152,28 @@ def build_model(path: Path, config: Any, dtype: torch.dtype, device: torch.devic
             "without them its weights are not the trained ones. Give quantization_config in config.json, or the model "
             "in bfloat16"
         )
-    further = [key for key in unexpected if is_of_a_layer(key) and not _NOT_TRAINED.search(key)]
+    further = [key for key in unexpected if _belongs(model, key) and not _NOT_TRAINED.search(key)]
     if further:
         raise CheckpointError(
-            f"{len(further)} tensors of its layers have no place in the model that config.json describes, first "
-            f"{further[0]!r}; without them it is not the trained model",
+            f"{len(further)} tensors of its layers or ends have no place in the model that config.json describes, "
+            f"first {further[0]!r}; without them it is not the trained model",
             path=path,
             fix="save config.json and weights of one model together (a bias, a norm or an adapter may be switched off)",
         )
     model.to(device)
     model.requires_grad_(False)
     return model.eval()
+
+
+def _belongs(model: Any, key: str) -> bool:
+    """Whether a stored tensor that has no place is part of what the model computes: of a layer, or of a module that it
+    has. Heads of other tasks (values, scores) are neither."""
+    modules = {name for name, _ in model.named_modules()}
+    return is_of_a_layer(key) or key.rpartition(".")[0] in modules - {""}
+
+
+def _shape(size: Iterable[int]) -> str:
+    return "x".join(map(str, size)) or "a scalar"
 
 
 def _common_prefix(missing: list[str], unexpected: list[str]) -> str | None:

@@ -145,8 +145,8 @@ def stated_vocab_size(path: Path) -> int | None:
     file = path / "config.json"
     config = read_config(file) if file.is_file() else {}
     text = config.get("text_config")
-    size = config.get("vocab_size") or (text.get("vocab_size") if isinstance(text, Mapping) else None)
-    return int(size) if size else None
+    size = (text.get("vocab_size") if isinstance(text, Mapping) else None) or config.get("vocab_size")
+    return size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None
 
 
 def stated_context_length(path: Path) -> int | None:

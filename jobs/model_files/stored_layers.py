@@ -1,4 +1,4 @@
-"""What the stored tensors of a model's layers say against its config.json.
+"""What the stored tensors of a model say against its config.json: numbers of layers, of tokens, none at all.
 
 transformers leaves further layers out without an error: another model.
 """
@@ -9,10 +9,15 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from foreshock.jobs.model_files.safetensors_headers import StoredTensor
+
 _LAYER = re.compile(r"^(?:(?:_orig_mod|module|language_model|model|transformer)\.)*(?:layers|h)\.(\d+)\.")
 _COUNTS = ("num_hidden_layers", "n_layer", "num_layers")
 _PREDICTORS = ("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers")
 """Further layers that predict tokens beyond the next one; a model without them is the same model."""
+
+
+_TRAINED = (".weight", ".bias")
 
 
 def layer_problem(config: Mapping[str, Any], names: Iterable[str]) -> str | None:
@@ -25,6 +30,20 @@ def layer_problem(config: Mapping[str, Any], names: Iterable[str]) -> str | None
     if stated <= len(stored) <= stated + further and max(stored) < stated + further:
         return None
     return f"{len(stored)} layers are stored (up to number {max(stored)}), config.json says {stated}"
+
+
+def shape_problem(stored: Mapping[str, StoredTensor], embedding: str | None, n_tokens: int | None) -> str | None:
+    """Tensors without numbers, as sharded trainers leave them, and embeddings of another vocabulary than `n_tokens`;
+    None if nothing is wrong or nothing is known."""
+    empty = sorted(name for name, tensor in stored.items() if 0 in tensor.shape and name.endswith(_TRAINED))
+    if empty:
+        return (
+            f"{len(empty)} tensors hold no numbers, first {empty[0]!r}: a sharded model was saved without gathering it"
+        )
+    rows = stored[embedding].shape[0] if embedding is not None and stored[embedding].shape else None
+    if rows is not None and n_tokens is not None and rows != n_tokens:
+        return f"{embedding} has {rows} rows, config.json says a vocabulary of {n_tokens}"
+    return None
 
 
 def stated_layers(config: Mapping[str, Any]) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,23 @@ def transformers_config(folder: Path) -> Any:
         require_dtypes(config.to_dict())
     except (AttributeError, TypeError) as error:
         raise ValueError(f"{error} (a value of the wrong type)") from error
+    except (OSError, ValueError, KeyError, MemoryError):
+        raise
+    except Exception as error:  # each model's class checks its values in its own way
+        raise ValueError(str(error)) from error
     return config
+
+
+_OTHER_TASK = re.compile(r"(Classification|QuestionAnswering|MultipleChoice|MaskedLM|Reward|RewardModel|ValueModel)$")
+
+
+def other_task(config: Mapping[str, Any]) -> str | None:
+    """The class that a parsed config.json names, where that is one of models that do not say tokens; else None. A
+    language model can be made of most: their last layer is left out then, and embeddings that are tied take its place.
+    """
+    named = config.get("architectures")
+    names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+    return names[0] if names and all(map(_OTHER_TASK.search, names)) else None
 
 
 def require_dtypes(config: Mapping[str, Any]) -> None:

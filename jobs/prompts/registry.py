@@ -11,7 +11,7 @@ from foreshock.jobs.prompts.base import PromptFormat
 from foreshock.jobs.prompts.chat import ChatFormat
 from foreshock.jobs.prompts.chat_template import TemplateError, require_template
 from foreshock.jobs.prompts.harmony import HARMONY_SECTION, REQUIRED_TOKENS, HarmonyFormat
-from foreshock.jobs.prompts.markers import closing_of, control_tokens, last_marker
+from foreshock.jobs.prompts.markers import closing_of, control_tokens, last_marker, mirrored
 from foreshock.jobs.prompts.plain import PlainFormat
 from foreshock.jobs.prompts.section import Section, derive_section
 from foreshock.jobs.prompts.settings import DEFAULT, PromptSettings
@@ -19,6 +19,7 @@ from foreshock.jobs.prompts.stops import Stops, derive_stops, model_ends
 from foreshock.jobs.prompts.template_arguments import require_known_arguments
 from foreshock.jobs.prompts.think import ThinkFormat
 from foreshock.jobs.prompts.tokenizer import TEKKEN, Tokenizer, load_tokenizer, template_sources, token_id
+from foreshock.jobs.prompts.turns import Turns
 from foreshock.jobs.records.spec import Checkpoint
 
 FORMAT_NAMES = ("auto", "chat", "harmony", "plain", "think")
@@ -67,6 +68,8 @@ def select_format(
     stops = _stops(tokenizer, settings, section, ends, system)
     if name == "harmony" or (name == "auto" and _is_harmony(tokenizer, section)):
         return HarmonyFormat(tokenizer, section, stops, settings)
+    if settings.opening is None:
+        _require_generation_prompt(Turns(tokenizer, settings, system), tokenizer, section)
     if section is not None and name != "auto":
         section = replace(section, doubt="")  # the run says what the model is
     if name == "think" or (name == "auto" and section is not None and not section.closed):
@@ -90,6 +93,26 @@ def _section(name: str, tokenizer: Tokenizer, settings: PromptSettings, system: 
     if settings.opening is None and settings.closing is None:
         return found
     return _completed(tokenizer, settings, found)
+
+
+def _require_generation_prompt(turns: Turns, tokenizer: Tokenizer, section: Section | None) -> None:
+    """Raise TemplateError if prompts would end before the header of the assistant's turn. What an answer stands in is
+    none: a section, or markers that are closed after it."""
+    turn = turns.plain()
+    left_out = turns.header_left_out(turns.generation_prompt(), turn)
+    if not left_out or turn is None:
+        return
+    if section is not None and (section.closing in left_out or section.answer_header == left_out):
+        return
+    marker = last_marker(left_out, control_tokens(tokenizer))
+    if marker is not None and any(text in turn.after_last for text in mirrored(marker)):
+        return
+    raise TemplateError(
+        f"the chat template does not heed add_generation_prompt: answered turns begin with {left_out[:60]!r}, which "
+        "prompts would lack",
+        fix="save the template with its generation prompt, or set prompt.format: think, with that text and the text "
+        "that opens the reasoning as prompt.opening",
+    )
 
 
 def _completed(tokenizer: Tokenizer, settings: PromptSettings, found: Section | None) -> Section:

@@ -138,8 +138,20 @@ def _from_files(path: str) -> Tokenizer:
     with reading_transformers() as transformers:
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, mistral_format=False, trust_remote_code=False)
     if not tokenizer.chat_template:
+        _require_no_empty_template(Path(path))
         tokenizer.chat_template = _processor_template(Path(path))
     return tokenizer
+
+
+def _require_no_empty_template(folder: Path) -> None:
+    """Raise InputError for a template's file that holds nothing: no template is what a base model has."""
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        raise InputError(
+            "is empty, so how the model is asked is not said",
+            path=file,
+            fix="copy it again from the model it was trained from, or remove it: prompts are plain text then",
+        )
 
 
 def _processor_template(folder: Path) -> str | None:

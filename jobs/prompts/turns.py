@@ -60,6 +60,16 @@ class Turns:
         """From the end of the question to where the model goes on."""
         return self._render([_USER], self._settings, generate=True).rpartition(QUESTION)[2]
 
+    def header_left_out(self, prompt: str, turn: PlainTurn | None) -> str:
+        """What an answered `turn` writes before its answer, where the template does not heed add_generation_prompt and
+        `prompt` lacks it; empty where nothing is missing."""
+        if turn is None or not turn.before.startswith(prompt):
+            return ""
+        left_out = turn.before[len(prompt) :].strip()
+        if not left_out or self._render([_USER], self._settings).rpartition(QUESTION)[2] != prompt:
+            return ""
+        return left_out
+
     def prompt_without_reasoning(self) -> str:
         """The same with the switches of reasoning off."""
         return self._render([_USER], self._switched(False), generate=True).rpartition(QUESTION)[2]

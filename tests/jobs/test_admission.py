@@ -299,6 +299,85 @@ def test_a_base_that_stores_other_names_is_not_called_another_model(
         look(make_adapter(tiny, 14, base_model_name_or_path=str(base.path))).require()
 
 
+def test_two_files_that_give_a_token_of_the_prompts_other_ids_are_refused(tiny: Checkpoint, tmp_path: Path) -> None:
+    point = copy(tiny, tmp_path)
+    tokenizer = load_tokenizer(point.path)
+    first, second = tokenizer.all_special_tokens[:2]
+    tokenizer.chat_template = "{{ messages[0].content }}" + first + second
+    tokenizer.save_pretrained(point.path)
+    held = {"content": first, "special": True, "lstrip": False, "rstrip": False, "normalized": False}
+    number, other = map(tokenizer.convert_tokens_to_ids, (first, second))
+    config = point.path / "tokenizer_config.json"
+    edit(config, added_tokens_decoder={str(number): held, str(other): held | {"content": second}})
+    look(point).require()
+    edit(config, added_tokens_decoder={str(other): held, str(number): held | {"content": second}})
+    with pytest.raises(InputError, match=r"as loaded, and \d+ in tokenizer_config\.json.*\n.*save_pretrained"):
+        look(point).require()
+    edit(config, added_tokens_decoder={})
+    (point.path / "added_tokens.json").write_text(json.dumps({first: other}))
+    with pytest.raises(InputError, match=r"as loaded, and \d+ in added_tokens\.json"):
+        look(point).require()
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"eos_token": "<|made up|>"}, r"'<\|made up\|>' is not in tokenizer\.json"),
+        ({"split_special_tokens": True}, "but is read as text"),
+    ],
+)
+def test_control_tokens_that_are_none_in_the_model_are_refused(
+    tiny: Checkpoint, tmp_path: Path, said: dict[str, Any], message: str
+) -> None:
+    point = copy(tiny, tmp_path)
+    edit(point.path / "tokenizer_config.json", **said)
+    with pytest.raises(InputError, match=message):
+        look(point).require()
+
+
+@pytest.mark.parametrize(
+    ("template", "note"),
+    [
+        ("\ufeff{{ messages[-1].content }}", "byte order mark"),
+        ("{% for m in messages %}{{ m.content }}<|odd end|>{% endfor %}", "is no token of the tokenizer"),
+        (
+            "{{ messages[0].content }}{% if messages | length > 1 %}{{ none + 1 }}{% endif %}",
+            "renders no answered turn",
+        ),
+    ],
+)
+def test_templates_that_do_what_none_should_are_noted(
+    tiny: Checkpoint, tmp_path: Path, template: str, note: str
+) -> None:
+    point = copy(tiny, tmp_path)
+    (point.path / "chat_template.jinja").write_text(template, encoding="utf-8")
+    assert any(note in said for said in look(point).notes)
+
+
+def test_an_empty_template_is_not_taken_for_none(tiny: Checkpoint, tmp_path: Path) -> None:
+    point = copy(tiny, tmp_path)
+    (point.path / "chat_template.jinja").write_text("")
+    with pytest.raises(InputError, match=r"chat_template\.jinja: is empty"):
+        require_prompts(point)
+
+
+def test_models_of_other_tasks_and_shapes_are_refused(tiny: Checkpoint, tmp_path: Path) -> None:
+    point = copy(tiny, tmp_path)
+    config, weights = point.path / "config.json", point.path / "model.safetensors"
+    edit(config, architectures=["LlamaForSequenceClassification"])
+    with pytest.raises(InputError, match="it is not a language model"):
+        look(point).require()
+    edit(config, architectures=["LlamaForCausalLM"], vocab_size=77)
+    with pytest.raises(InputError, match=r"embed_tokens\.weight has \d+ rows, config\.json says a vocabulary of 77"):
+        look(point).require()
+    shutil.copy(tiny.path / "config.json", config)
+    held = load_file(weights)
+    name = next(name for name in held if "q_proj" in name)
+    save_file(held | {name: held[name][:0]}, weights, metadata={"format": "pt"})
+    with pytest.raises(InputError, match="was saved without gathering it"):
+        look(point).require()
+
+
 def test_layers_and_quantisations_that_would_be_left_out_are_refused(tiny: Checkpoint, tmp_path: Path) -> None:
     point = copy(tiny, tmp_path)
     layers = json.loads((point.path / "config.json").read_text())["num_hidden_layers"]

@@ -113,6 +113,12 @@ def test_tensors_that_the_model_has_no_place_for_are_named_for_what_they_are(
         tensors["model.layers.0.self_attn.q_proj.bias"] = torch.ones(4)
         tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(8)
 
+    def with_end(tensors: dict[str, Any]) -> None:
+        tensors["lm_head.bias"] = torch.ones(4)
+
+    def cut(tensors: dict[str, Any]) -> None:
+        tensors["lm_head.weight"] = tensors["lm_head.weight"][:9]
+
     def wrapped(tensors: dict[str, Any]) -> None:
         tensors |= {f"_orig_mod.{name}": tensors.pop(name) for name in list(tensors)}
 
@@ -122,6 +128,8 @@ def test_tensors_that_the_model_has_no_place_for_are_named_for_what_they_are(
     with TransformersEngine(device="cpu") as engine:
         for change, why in (
             (with_bias, r"1 tensors of its layers.*q_proj\.bias"),
+            (with_end, r"1 tensors of its layers or ends.*lm_head\.bias"),
+            (cut, r"1 of the wrong shape, first 'lm_head\.weight' \(9x"),
             (wrapped, "a wrapper of the trainer"),
         ):
             with pytest.raises(CheckpointError, match=why):

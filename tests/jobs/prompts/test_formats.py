@@ -12,7 +12,7 @@ from prompt_contract import PromptFormatContract
 from foreshock.jobs.prompts.base import ParsedResponse, PromptFormat
 from foreshock.jobs.prompts.chat_template import TemplateError
 from foreshock.jobs.prompts.registry import FORMAT_NAMES, select_format
-from foreshock.jobs.prompts.settings import PINNED_DATE
+from foreshock.jobs.prompts.settings import PINNED_DATE, PromptSettings
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
 from foreshock.jobs.records.spec import Checkpoint
 
@@ -294,3 +294,17 @@ def test_a_template_that_leaves_the_question_out_is_refused(tokenizers: dict[str
     )
     with pytest.raises(TemplateError, match="leaves the user's text out"):
         select_format("auto", tokenizer).render(None, "Add three.", "")
+
+
+def test_a_template_that_does_not_open_the_assistants_turn_is_refused(tokenizers: dict[str, Any]) -> None:
+    tokenizer = copy.deepcopy(tokenizers["chat"])
+    tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+    with pytest.raises(TemplateError, match=r"answered turns begin with '\[assistant\]', which prompts would lack"):
+        select_format("auto", tokenizer)
+    settings = PromptSettings(opening="[assistant]<think>", closing="</think>")
+    assert select_format("think", tokenizer, settings).render(None, "Q", "P").text == "[user]Q[assistant]<think>P"
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'user' %}[INST]{{ m.content }}[/INST]{% else %} {{ m.content }}"
+        "{{ eos_token }}{% endif %}{% endfor %}"
+    )
+    assert select_format("auto", tokenizer).name == "chat"
