@@ -60,7 +60,7 @@ class Step:
 def plan(request: BuildRequest, machine: Machine, scratch: Path) -> list[Step]:
     """The commands of a build, in order."""
     if request.kind is ImageKind.OCI:
-        return _plan_oci(request, machine)
+        return _plan_oci(request, machine, scratch)
     if request.from_oci is not None:
         return _plan_conversion(request, machine, scratch)
     return _plan_sif(request, machine, scratch)
@@ -77,7 +77,7 @@ def _local_base_name(base: str, epoch: int) -> str:
         return f"localhost/foreshock-base:{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}-{epoch}"
 
 
-def _plan_oci(request: BuildRequest, machine: Machine) -> list[Step]:
+def _plan_oci(request: BuildRequest, machine: Machine, scratch: Path) -> list[Step]:
     engine = request.engine.value
     steps = []
     base = request.base
@@ -128,7 +128,18 @@ def _plan_oci(request: BuildRequest, machine: Machine) -> list[Step]:
     target = request.target or ("cuda" if request.variant is Variant.GPU else "cpu")
     argv += ["--target", target, "--tag", request.output, "--file", str(request.context / "Dockerfile")]
     steps.append(Step(f"build {target}", (*argv, str(request.context))))
-    return steps
+    return steps + (_without_history(request, scratch) if request.engine is Engine.BUILDAH else [])
+
+
+def _without_history(request: BuildRequest, scratch: Path) -> list[Step]:
+    """The image again, on the same layers, without the history that is part of its id: a cached layer keeps there the
+    name that its base had when it was made. (`build --omit-history` leaves it out too, and the layer cache with it.)"""
+    holder = scratch.name + "-history"
+    commit = ("buildah", "commit", "--quiet", "--omit-history", "--timestamp", str(request.epoch))
+    return [
+        Step("leave the history out", ("buildah", "from", "--pull=never", "--name", holder, request.output)),
+        Step("leave the history out", (*commit, "--rm", holder, request.output)),
+    ]
 
 
 def _plan_sif(request: BuildRequest, machine: Machine, scratch: Path) -> list[Step]:

@@ -89,6 +89,11 @@ SYMPTOMS: tuple[Symptom, ...] = (
         "run as an ordinary user (containers/ci/user.sh makes one), or build with buildah",
     ),
     _symptom(
+        r"requesting capability set 0x",
+        "Apptainer, run as root, wants every capability, and this root lacks some (in a container it often does)",
+        "build as an ordinary user (containers/ci/user.sh makes one), or an OCI image: --kind oci --engine buildah",
+    ),
+    _symptom(
         r"cgroups? in hybrid mode|cannot set --network other than host",
         "this machine cannot give a container its own control group or network",
         "use --engine buildah for builds and checks",
