@@ -91,9 +91,7 @@ def _own_reasoning(arguments: Mapping[str, Any], hooks: JobHooks) -> None:
     from foreshock.batch.on_runs.opened import OpenedRun, Tally
     from foreshock.batch.on_runs.own_reasoning import Cuts, OwnReasoning, Then
 
-    cuts = Cuts(
-        tuple(arguments["percents"]), Then(arguments["then"]), arguments["repeats"], arguments["per_type"]
-    )
+    cuts = Cuts(tuple(arguments["percents"]), Then(arguments["then"]), arguments["repeats"], arguments["per_type"])
     opened = OpenedRun.read(Path(arguments["run"]), arguments["checkpoints"])
     work = OwnReasoning(opened, cuts, hooks.stop, hooks.say, Tally(hooks.found, hooks.added))
     hooks.progress.now.rows_total = sum(work.planned().values())

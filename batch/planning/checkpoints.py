@@ -14,7 +14,13 @@ from foreshock.batch.config_values import Steps
 from foreshock.errors import InputError
 from foreshock.jobs.model_files.fingerprint import find_tokenizer
 from foreshock.jobs.model_files.hub_checkpoints import cached_revisions
-from foreshock.jobs.model_files.model_folder import WEIGHT_PATTERNS, holds_model, model_folder, sharded_format
+from foreshock.jobs.model_files.model_folder import (
+    WEIGHT_PATTERNS,
+    holds_model,
+    model_folder,
+    rival_folders,
+    sharded_format,
+)
 from foreshock.jobs.records.checkpoint_names import (
     DEFAULT_RULES,
     FINAL,
@@ -69,6 +75,9 @@ def _in_folder(config: CheckpointsConfig, folder: Path) -> Found:
             f"{folder}: not taken for checkpoints ({named.rule}): {some_of(unmatched)}; "
             "checkpoints.pattern says otherwise"
         )
+    gone = sorted(e.name for e in folder.iterdir() if looks_like_a_step(e.name) and e.is_symlink() and not e.exists())
+    if gone:
+        notes.append(f"{folder}: links to directories that are not there: {some_of(gone)}")
     if holds_model(folder):
         notes.append(f"{folder}: holds a model itself, which is not evaluated: only the steps in it are")
     return Found(tuple(sorted(checkpoints)), tuple(notes))
@@ -104,11 +113,31 @@ def _nothing(config: CheckpointsConfig, folder: Path, unmatched: list[str]) -> I
             path=folder,
             fix=f"say how they are named with checkpoints.pattern, for example: '{example}'",
         )
+    inner = _steps_further_down(folder)
+    if inner:
+        return InputError(
+            f"no directory here is named like a checkpoint ({valid}), but there are some in {some_of(inner)}",
+            path=folder,
+            fix=f"set checkpoints.dir to the folder that holds them, for example {folder / inner[0]}",
+        )
     return NoCheckpointYetError(
         f"no checkpoint-N or {FINAL} directory in this folder, nor any other name of a step ({valid})",
         path=folder,
         fix="set checkpoints.dir to the folder that holds them",
     )
+
+
+def _steps_further_down(folder: Path) -> list[str]:
+    """Directories in the folder that hold models named like steps, as runs below a sweep's folder do."""
+    found = []
+    for child in folder.iterdir():
+        try:
+            named = [entry for entry in child.iterdir() if looks_like_a_step(entry.name)] if child.is_dir() else []
+        except OSError:
+            continue  # another's folder, which cannot be read
+        if any(holds_model(model_folder(entry)) for entry in named):
+            found.append(child.name)
+    return sorted(found)
 
 
 def _checkpoint(config: CheckpointsConfig, step: int | None, root: Path, folder: Path) -> Checkpoint:
@@ -163,6 +192,15 @@ def is_selected(checkpoint: Checkpoint, steps: Steps) -> bool:
 def require_loadable(checkpoint: Checkpoint) -> None:
     """Raise InputError naming what a checkpoint directory lacks, or the training format that it holds instead."""
     path = checkpoint.path
+    for root in (path, *path.parents[:3]):
+        rivals = rival_folders(root)
+        if any(path == rival or rival in path.parents for rival in rivals):
+            held = ", ".join(str(rival.relative_to(root)) for rival in rivals)
+            raise InputError(
+                f"holds {len(rivals)} models ({held}), so which is the checkpoint's is not said",
+                path=root,
+                fix="move the others away",
+            )
     names = {"config.json or adapter_config.json": ("config.json", "adapter_config.json"), "weights": WEIGHT_PATTERNS}
     for what, patterns in names.items():
         if not any(True for pattern in patterns for _ in path.glob(pattern)):

@@ -67,6 +67,14 @@ def model_folder(path: Path) -> Path:
     return next((path / inside for inside in _INSIDE if holds_model(path / inside)), path)
 
 
+def rival_folders(path: Path) -> list[Path]:
+    """Folders inside a step's directory that hold models beside one another, so that which is meant is not said; empty
+    if there is one at most, or the directory itself holds the model."""
+    found = [] if holds_model(path) else [path / inside for inside in _INSIDE if holds_model(path / inside)]
+    outer = [folder for folder in found if not any(other in folder.parents for other in found)]
+    return outer if len(outer) > 1 else []
+
+
 def tokenizer_folder(path: Path, up_to: Path | None = None) -> Path | None:
     """The nearest directory with a tokenizer, from the model's own up to its parent; None if there is none.
 
@@ -76,7 +84,8 @@ def tokenizer_folder(path: Path, up_to: Path | None = None) -> Path | None:
     last = path.parent if up_to is None else up_to
     folders = [path, *path.parents]
     folders = folders[: folders.index(last) + 1] if last in folders else folders[:2]
-    return next((f for f in folders if any((f / name).is_file() for name in TOKENIZER_FILES)), None)
+    near = [place for folder in folders for place in (folder, folder / "tokenizer")]  # NeMo-RL's policy/tokenizer
+    return next((f for f in near if any((f / name).is_file() for name in TOKENIZER_FILES)), None)
 
 
 def sharded_format(path: Path) -> ShardedFormat | None:
@@ -90,7 +99,7 @@ def sharded_format(path: Path) -> ShardedFormat | None:
 
 
 def _verl(path: Path) -> ShardedFormat | None:
-    for folder in (path, path / "actor"):
+    for folder in (path, path / "actor", path / "policy"):  # SkyRL's is the last
         if any(folder.glob("model_world_size_*_rank_*.pt")):
             return _verl_format(folder, "fsdp")
         if (folder / "dist_ckpt").is_dir() and (folder / "huggingface").is_dir():
@@ -143,7 +152,7 @@ def _megatron(path: Path) -> ShardedFormat | None:
 
 
 def _torch_distributed(path: Path) -> ShardedFormat | None:
-    for folder in (path, path / "model", path / "policy" / "weights", path / "weights"):
+    for folder in (path, path / "model", path / "trainer", path / "policy" / "weights", path / "weights"):
         if any(folder.glob("*.distcp")):
             target = shlex.quote(str(path / "pytorch_model.bin"))
             command = (

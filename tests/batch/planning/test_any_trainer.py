@@ -72,13 +72,19 @@ def test_a_folder_of_unknown_names_is_an_error_and_an_empty_one_may_fill(tmp_pat
         ("epoch=3-step=9.ckpt/checkpoint/mp_rank_00_model_states.pt", "DeepSpeed"),
         ("1000/_CHECKPOINT_METADATA", "Orbax"),
         ("epoch=3-step=9.ckpt", "Lightning"),
+        ("v0-2025/checkpoint-5/{model}", r"but there are some in v0-2025\n.*for example .*/v0-2025"),
+        ("step_5/trainer/__0_0.distcp", r"torch\.distributed"),
+        ("step_5/policy/model_world_size_2_rank_0.pt", r"verl \(FSDP\)"),
         ("1000/anything", r"these look like some: 1000\n.*'\(\?P<step>\\d\+\)'"),
     ],
 )
 def test_a_folder_of_another_layout_says_what_is_in_it(tmp_path: Path, file: str, said: str) -> None:
-    put(tmp_path, file)
+    if file.endswith("{model}"):
+        model(tmp_path / file.removesuffix("{model}"))
+    else:
+        put(tmp_path, file)
     with pytest.raises(InputError, match=said) as caught:
-        find_checkpoints(CheckpointsConfig(dir=tmp_path))
+        discover_checkpoints(CheckpointsConfig(dir=tmp_path))
     assert not isinstance(caught.value, NoCheckpointYetError)
 
 
@@ -90,6 +96,20 @@ def test_sharded_steps_are_refused_with_the_merging_command(tmp_path: Path) -> N
     assert "global_step_20" in str(caught.value)
     (first,) = discover_checkpoints(CheckpointsConfig(dir=tmp_path, steps=(10,)))
     assert first.path == tmp_path / "global_step_10" / "actor" / "huggingface"
+
+
+def test_several_models_in_one_step_are_refused_and_lost_links_are_named(tmp_path: Path) -> None:
+    (tmp_path / "step_9").symlink_to(tmp_path / "purged")
+    model(tmp_path / "step_5" / "policy" / "weights" / "model", tokenizer=False)
+    put(tmp_path / "step_5", "policy/tokenizer/tokenizer.json")
+    found = find_checkpoints(CheckpointsConfig(dir=tmp_path))
+    assert found.checkpoints[0].tokenizer_path == tmp_path / "step_5" / "policy" / "tokenizer"
+    assert any("not there: step_9" in note for note in found.notes)
+    model(tmp_path / "step_5" / "policy")
+    discover_checkpoints(CheckpointsConfig(dir=tmp_path))
+    model(tmp_path / "step_5" / "actor")
+    with pytest.raises(InputError, match=r"holds 2 models \(actor, policy\)"):
+        discover_checkpoints(CheckpointsConfig(dir=tmp_path))
 
 
 def test_a_model_directory_is_one_checkpoint(tmp_path: Path) -> None:
