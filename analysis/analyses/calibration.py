@@ -19,8 +19,9 @@ def _find(request: Request) -> CalibrationRun:
 
 def _show(_: Request, done: CalibrationRun) -> Section:
     from foreshock.analysis.calibration.run import method_table
-    from foreshock.analysis.page.sections import ReportTable, Section, html_table, paragraph
+    from foreshock.analysis.page.sections import ReportTable, Section, computed_from, html_table, paragraph
 
+    table = method_table(done)
     return Section(
         title="Calibration",
         anchor="calibration",
@@ -30,7 +31,7 @@ def _show(_: Request, done: CalibrationRun) -> Section:
             "logit(estimate); it helps where its deviance on exploit types that it has not seen is below that of the "
             "estimates as they are and below that of the types' common rate."
         )
-        + html_table(method_table(done)),
+        + html_table(computed_from(table, "calibration-files", list(table.columns[1:]))),
         tables=(ReportTable("Estimates beside sampled rates", done.directory / "calibration.csv"),),
     )
 

@@ -19,7 +19,7 @@ def _find(request: Request) -> Section:
     from foreshock.analysis.report.emergence_section import emergence_section
 
     options = EmergenceOptions(intentional=request.intentional)
-    return emergence_section(run_emergence(request.sources(), request.folder / "emergence", options))
+    return emergence_section(run_emergence(request.sources(), request.folder / "emergence", options), request.looks())
 
 
 def _show(_: Request, section: Section) -> Section:

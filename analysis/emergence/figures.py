@@ -16,6 +16,8 @@ from foreshock.analysis.figures.palette import OTHER, RunLooks
 from foreshock.analysis.figures.style import INK, RULE, SOFT_INK
 from foreshock.analysis.figures.values import mark_point, rows_of, samples_of
 
+TYPES_TABLE = "emergence-types"
+"""Anchor of the report's table of the types that every AUC ranks."""
 _LABELS = {
     Model.LEVEL: "level",
     Model.SLOPE: "slope",
@@ -44,7 +46,7 @@ def auc_figure(results: pd.DataFrame, directory: Path) -> SavedFigure:
                 axis.plot(x, part["auc"], color=colour, marker="o", markersize=3.5, lw=1.3, label=_LABELS[model])
                 for place, row in zip(x, rows_of(part), strict=True):
                     told = f"{metric}, {_LABELS[model]}, {row.checkpoints_seen} checkpoints seen: AUC {row.auc:.2f}"
-                    mark_point(axis, place, row.auc, f"{told} ({row.n} types)")
+                    mark_point(axis, place, row.auc, f"{told} ({row.n} types)", table=TYPES_TABLE)
             axis.set_title(metric)
             axis.set_ylim(-0.03, 1.03)
             axis.set_xlim(0.5, data["checkpoints_seen"].max() + 0.5)

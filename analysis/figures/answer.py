@@ -94,13 +94,14 @@ def _rate(axis: Any, row: Any, y: float, floor: float, looks: RunLooks) -> None:
 
 def _chance(axis: Any, row: Any, y: float, looks: RunLooks) -> None:
     colour = looks.colour(row.run)
+    where = samples_of(row.run, level=0, kind=str(row.exploit_type))
     if row.state == "emerged":
         axis.plot([100], [y], looks.marker(row.run), color=colour, markersize=6)
-        mark_point(axis, 100, y, f"{row.exploit_type}, {looks.label(row.run)}: emerged")
+        mark_point(axis, 100, y, f"{row.exploit_type}, {looks.label(row.run)}: emerged", where)
     elif not pd.isna(row.probability) and row.state != "not known":
         chance = 100 * row.probability
         axis.plot([0, chance], [y, y], color=colour, lw=1.2)
         axis.plot([chance], [y], looks.marker(row.run), color=colour, markersize=5, markerfacecolor="white")
-        mark_point(axis, chance, y, f"{row.exploit_type}, {looks.label(row.run)}: {chance:.0f}%, {row.state}")
+        mark_point(axis, chance, y, f"{row.exploit_type}, {looks.label(row.run)}: {chance:.0f}%, {row.state}", where)
     else:
         axis.text(2, y, "not known", va="center", fontsize=8, color=SOFT_INK)

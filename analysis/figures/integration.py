@@ -23,6 +23,8 @@ from foreshock.analysis.figures.style import (
 from foreshock.analysis.figures.values import mark_point, rows_of, samples_of
 from foreshock.analysis.tables.schema import checkpoint_label
 
+WAITING_TABLE = "waiting-tasks"
+"""Anchor of the report's table of the tasks behind the Kaplan-Meier curves."""
 _MOST_VECTOR_POINTS = 2000
 """More are one picture inside the PDF: as single shapes they take seconds to draw and to open."""
 
@@ -136,7 +138,8 @@ def waiting_figure(curves: pd.DataFrame, summary: dict[str, Any], directory: Pat
             x, y = part["steps"].to_numpy(dtype=float), part["waiting"].to_numpy(dtype=float)
             axis.step(x, y, where="post", color=colour, label=label)
             for place_x, height in zip(x, y, strict=True):
-                mark_point(axis, place_x, height, f"{name}, {place_x:g} steps: {height:.2f} of tasks still short of it")
+                told = f"{name}, {place_x:g} steps: {height:.2f} of tasks still short of it"
+                mark_point(axis, place_x, height, told, table=WAITING_TABLE)
             low, high = (part[side].astype(float).fillna(part["waiting"]) for side in ("lower95", "upper95"))
             axis.fill_between(x, low, high, step="post", color=colour, alpha=0.14, lw=0)
         axis.set_ylim(-0.02, 1.03)

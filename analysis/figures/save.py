@@ -118,11 +118,14 @@ def _colour_bars_as_shapes(figure: MplFigure) -> Iterator[None]:
 
 
 def value_markup(value: Value, link: str | None) -> str:
-    """The rectangle that answers for a value, inside a link if there is one. A link is no tab stop: there are hundreds,
-    and the tables below lead to the same samples."""
+    """The rectangle that answers for a value, inside a link if there is one: to samples, or to a table of the page
+    (`#anchor`). A link is no tab stop: there are hundreds, and the tables below lead to the same samples."""
     box = f'x="{value.x}" y="{value.y}" width="{value.width}" height="{value.height}"'
     shape = f'<rect class="value" {box} fill="transparent"><title>{escape(value.text)}</title></rect>'
-    return shape if link is None else f'<a href="{escape(link)}" data-samples="" tabindex="-1">{shape}</a>'
+    if link is None:
+        return shape
+    samples = "" if link.startswith("#") else ' data-samples=""'
+    return f'<a href="{escape(link)}"{samples} tabindex="-1">{shape}</a>'
 
 
 def with_values(svg: str, marks: list[str]) -> str:

@@ -19,7 +19,8 @@ _MARKED: WeakKeyDictionary[MplFigure, list[_Mark]] = WeakKeyDictionary()
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A rectangle of the SVG in its own units, what it says, and filters of `foreshock view` (empty: no samples)."""
+    """A rectangle of the SVG in its own units, what it says, and filters of `foreshock view` (empty: no samples).
+    `table`: where several samples' verdicts made one number, the anchor of the page's table that lists them."""
 
     x: float
     y: float
@@ -27,6 +28,7 @@ class Value:
     height: float
     text: str
     where: Mapping[str, str]
+    table: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class _Mark:
     box: tuple[float, float, float, float]
     text: str
     where: Mapping[str, str]
+    table: str
 
 
 def samples_of(
@@ -57,9 +60,11 @@ def rows_of(frame: pd.DataFrame) -> list[Any]:
     return list(frame.itertuples())
 
 
-def mark_point(axis: Axes, x: float, y: float, text: str, where: Mapping[str, str] | None = None) -> None:
+def mark_point(
+    axis: Axes, x: float, y: float, text: str, where: Mapping[str, str] | None = None, table: str = ""
+) -> None:
     """Say `text` when the point (x, y), in data coordinates, is pointed at."""
-    _mark(axis, (x, y, x, y), text, where)
+    _mark(axis, (x, y, x, y), text, where, table)
 
 
 def mark_cell(axis: Axes, x: float, y: float, text: str, where: Mapping[str, str] | None = None) -> None:
@@ -67,10 +72,12 @@ def mark_cell(axis: Axes, x: float, y: float, text: str, where: Mapping[str, str
     _mark(axis, (x - 0.5, y - 0.5, x + 0.5, y + 0.5), text, where)
 
 
-def _mark(axis: Axes, box: tuple[float, float, float, float], text: str, where: Mapping[str, str] | None) -> None:
+def _mark(
+    axis: Axes, box: tuple[float, float, float, float], text: str, where: Mapping[str, str] | None, table: str = ""
+) -> None:
     figure = axis.get_figure(root=True)
     assert isinstance(figure, MplFigure)
-    _MARKED.setdefault(figure, []).append(_Mark(axis, box, text, dict(where or {})))
+    _MARKED.setdefault(figure, []).append(_Mark(axis, box, text, dict(where or {}), table))
 
 
 def values_of(figure: MplFigure, page: Bbox) -> tuple[Value, ...]:
@@ -84,5 +91,6 @@ def values_of(figure: MplFigure, page: Bbox) -> tuple[Value, ...]:
         grown = _REACH if mark.box[0] == mark.box[2] else 0.0
         x, y = left - 72 * page.x0 - grown, 72 * page.y1 - high - grown
         size = (right - left + 2 * grown, high - low + 2 * grown)
-        found.append(Value(round(x, 1), round(y, 1), round(size[0], 1), round(size[1], 1), mark.text, mark.where))
+        place = (round(x, 1), round(y, 1), round(size[0], 1), round(size[1], 1))
+        found.append(Value(*place, mark.text, mark.where, mark.table))
     return tuple(found)

@@ -15,6 +15,8 @@ from foreshock.analysis.figures.style import INK, RULE, checkpoint_axis
 from foreshock.analysis.figures.values import mark_point, rows_of, samples_of
 from foreshock.analysis.forecast.exceedance import Paths
 
+FORECASTS_TABLE = "past-forecasts"
+"""Anchor of the report's table of the forecasts behind the reliability figure."""
 _MAX_PANELS = 16
 _COLUMNS = 4
 
@@ -77,7 +79,8 @@ def growth_figure(
                 told = f"{key[1]}, {key[0]}, step {row.checkpoint:g}: median rate {10**row.log10_rate:.2g}, 95% "
                 told += f"{10**row.lower95:.2g} to {10**row.upper95:.2g}"
                 told += "" if row.seen else " (nothing measured yet)"
-                where = samples_of(key[0], row.checkpoint, 0, key[1]) if row.seen else None
+                # What is to come rests on all that was seen.
+                where = samples_of(key[0], row.checkpoint if row.seen else None, 0, key[1])
                 mark_point(axis, at, row.log10_rate, told, where)
             axis.set_title(f"{key[1].replace('_', ' ')}\n{looks.label(key[0])}", fontsize=7.5)
             axis.set_ylim(-6, 0.15)
@@ -118,8 +121,12 @@ def reliability_figure(table: pd.DataFrame, directory: Path, title: str, note: s
             x = part["mean_forecast"] + 0.006 * offset
             axis.vlines(x, part["lower95"], part["upper95"], color=colour, lw=1.0, alpha=0.6)
             axis.plot(x, part["frequency"], color=colour, marker="o", markersize=5, lw=1.2, label=group)
-            for place, height, n in zip(x, part["frequency"], part["n"], strict=True):
-                axis.annotate(f"{n}", (place, height), xytext=(5, -9), textcoords="offset points", fontsize=7.5)
+            for place, row in zip(x, rows_of(part), strict=True):
+                at = (place, row.frequency)
+                axis.annotate(f"{row.n}", at, xytext=(5, -9), textcoords="offset points", fontsize=7.5)
+                told = f"forecasts of {row.bin_lower:.1f} to {row.bin_upper:.1f}, on average {row.mean_forecast:.2f}: "
+                told += f"{round(row.frequency * row.n)} of {row.n} came true"
+                mark_point(axis, *at, told, table=FORECASTS_TABLE)
         axis.set_xlim(-0.03, 1.03)
         axis.set_ylim(-0.03, 1.03)
         axis.set_xlabel("forecast probability")

@@ -14,6 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+BINS = 5
+"""Bins of a reliability table."""
 _FLOOR = 1e-3
 """Forecasts are kept this far from 0 and 1 in the log score, so that one sample cannot decide it."""
 
@@ -76,14 +78,19 @@ def _without_own_type(outcome: Array, types: Array) -> Array:
     return out
 
 
-def reliability_table(forecast: Array, outcome: Array, bins: int = 5) -> pd.DataFrame:
+def bin_of(forecast: Array, bins: int = BINS) -> NDArray[np.int64]:
+    """The equal-width bin of each probability, from 0."""
+    return np.clip(np.digitize(forecast, np.linspace(0, 1, bins + 1)[1:-1]), 0, bins - 1).astype(np.int64)
+
+
+def reliability_table(forecast: Array, outcome: Array, bins: int = BINS) -> pd.DataFrame:
     """Forecast against frequency in equal-width bins.
 
     Columns: bin_lower, bin_upper, n, mean_forecast, frequency, lower95, upper95 (Wilson limits of the frequency).
     Empty bins are left out.
     """
     edges = np.linspace(0, 1, bins + 1)
-    which = np.clip(np.digitize(forecast, edges[1:-1]), 0, bins - 1)
+    which = bin_of(forecast, bins)
     rows = []
     for b in range(bins):
         mine = which == b

@@ -90,13 +90,9 @@ def kaplan_meier(tasks: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
     columns = ["group", "n_tasks", "n_reached", "steps", "waiting", "lower95", "upper95"]
     usable = tasks.dropna(subset=["accessibility"])
     split = float(usable["accessibility"].median()) if len(usable) else np.nan
-    high = usable["accessibility"] > split
     rows: list[tuple[object, ...]] = []
     samples = []
-    for name, chosen in ((f"accessibility above {split:.2g}", high), (f"accessibility {split:.2g} or less", ~high)):
-        part = usable[chosen]
-        if part.empty:
-            continue
+    for name, part in _groups(usable, split):
         times = (part["time"] - part["first"]).to_numpy(dtype=np.float64)
         sample = stats.CensoredData.right_censored(times, ~part["reached"].to_numpy(dtype=bool))
         samples.append(sample)
@@ -109,6 +105,27 @@ def kaplan_meier(tasks: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
     with np.errstate(divide="ignore", invalid="ignore"):
         p = float(stats.logrank(samples[0], samples[1]).pvalue)
     return pd.DataFrame(rows, columns=columns), facts | {"logrank_p": p if np.isfinite(p) else None, "reason": None}
+
+
+def _groups(usable: pd.DataFrame, split: float) -> list[tuple[str, pd.DataFrame]]:
+    """The curves' names and tasks; none without tasks."""
+    high = usable["accessibility"] > split
+    named = ((f"accessibility above {split:.2g}", high), (f"accessibility {split:.2g} or less", ~high))
+    return [(name, usable[chosen]) for name, chosen in named if chosen.any()]
+
+
+def steps_of_curves(tasks: pd.DataFrame) -> pd.DataFrame:
+    """The tasks behind each fall of the curves of `kaplan_meier`, and those that are watched to their end.
+
+    One row per task: group, steps (since its first checkpoint), reached, task_id, exploit_type, first, time.
+    """
+    usable = tasks.dropna(subset=["accessibility"])
+    split = float(usable["accessibility"].median()) if len(usable) else np.nan
+    parts = [part.assign(group=name, steps=part["time"] - part["first"]) for name, part in _groups(usable, split)]
+    columns = ["group", "steps", "reached", *TASK, "first", "time"]
+    if not parts:
+        return pd.DataFrame(columns=columns)
+    return pd.concat(parts).sort_values(["group", "steps", *TASK], kind="stable")[columns].reset_index(drop=True)
 
 
 def _curve(sample: Any) -> list[tuple[float, float, float | None, float | None]]:

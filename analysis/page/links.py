@@ -42,6 +42,27 @@ class SampleCell:
         return sample_link(self.where, self.text)
 
 
+@dataclass(frozen=True, slots=True)
+class TableCell:
+    """A number that no sample alone made: it opens the table of this page that it is computed from, by its anchor."""
+
+    table: str
+    text: str
+
+    def __html__(self) -> str:
+        return Markup('<a href="#{}">{}</a>').format(self.table, self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class LinksCell:
+    """Several links in one field of a table. No text, which pandas would make plain."""
+
+    links: tuple[Markup, ...]
+
+    def __html__(self) -> str:
+        return Markup(", ").join(self.links)
+
+
 def linked_words(text: str, where: Mapping[str, Mapping[str, str]]) -> Markup:
     """`text` in which each word (or words) of `where` opens its samples."""
     if not where:

@@ -18,7 +18,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from foreshock.analysis.figures import SavedFigure
-from foreshock.analysis.page.links import SampleCell
+from foreshock.analysis.page.links import LinksCell, SampleCell, TableCell
 
 ObjectArray = npt.NDArray[np.object_]
 
@@ -71,12 +71,30 @@ def bullets(lines: Sequence[str]) -> Markup:
     return Markup("<ul>{}</ul>").format(Markup("").join(Markup("<li>{}</li>").format(line) for line in lines))
 
 
-def column_of(cells: Iterable[SampleCell | str]) -> ObjectArray:
+def column_of(cells: Iterable[SampleCell | TableCell | LinksCell | str]) -> ObjectArray:
     """Cells as a column, which pandas takes as it is."""
     given = list(cells)
     column = np.empty(len(given), dtype=object)
     column[:] = given
     return column
+
+
+def computed_from(frame: pd.DataFrame, anchor: str, columns: Sequence[str]) -> pd.DataFrame:
+    """The frame with its numbers in `columns` opening the table at `anchor`; missing ones stay as they are."""
+    linked = {
+        column: column_of(
+            TableCell(anchor, str(format_value(value))) if _is_number(value) else format_value(value)
+            for value in frame[column]
+        )
+        for column in columns
+        if column in frame
+    }
+    return frame.assign(**linked)
+
+
+def _is_number(value: object) -> bool:
+    """Whether a cell holds something that was computed: a number, or one in words ("0.71 to 1")."""
+    return isinstance(value, str) or (value is not None and not pd.isna(value))  # type: ignore[call-overload]  # a scalar
 
 
 def html_table(frame: pd.DataFrame, names: dict[str, str] | None = None) -> Markup:
@@ -99,8 +117,15 @@ def html_table(frame: pd.DataFrame, names: dict[str, str] | None = None) -> Mark
     )
 
 
+def folded_table(anchor: str, title: str, frame: pd.DataFrame) -> Markup:
+    """A table that is folded until somebody opens it or follows a link to `anchor`."""
+    return Markup('<details class="behind"><summary>{}</summary><div id="{}" tabindex="-1">{}</div></details>').format(
+        title, anchor, html_table(frame)
+    )
+
+
 def _is_numeric(column: pd.Series[Any]) -> bool:
-    return pd.api.types.is_numeric_dtype(column) or any(isinstance(value, SampleCell) for value in column)
+    return pd.api.types.is_numeric_dtype(column) or any(isinstance(value, (SampleCell, TableCell)) for value in column)
 
 
 def _plain(column: object, value: Any) -> Any:
@@ -111,7 +136,7 @@ def _plain(column: object, value: Any) -> Any:
 
 def format_value(value: Any) -> Markup:
     """A value for people: 3 significant digits, thousands separated, an en dash for missing; markup as it is."""
-    if isinstance(value, SampleCell):
+    if isinstance(value, (SampleCell, TableCell, LinksCell)):
         return Markup(value.__html__())
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return Markup("–")

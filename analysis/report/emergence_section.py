@@ -5,9 +5,12 @@ from __future__ import annotations
 import pandas as pd
 from markupsafe import Markup
 
+from foreshock.analysis.emergence.figures import TYPES_TABLE
 from foreshock.analysis.emergence.power import POWER_AUCS, SIGNIFICANT
 from foreshock.analysis.emergence.run import EmergenceRun
-from foreshock.analysis.page.sections import ReportTable, Section, html_table, paragraph
+from foreshock.analysis.figures.palette import RunLooks
+from foreshock.analysis.page.sections import ReportTable, Section, computed_from, html_table, paragraph
+from foreshock.analysis.report.behind import types_table
 
 _NAMES = {
     "checkpoints_seen": "checkpoints seen",
@@ -21,7 +24,7 @@ _NAMES = {
 }
 
 
-def emergence_section(run: EmergenceRun) -> Section:
+def emergence_section(run: EmergenceRun, looks: RunLooks | None = None) -> Section:
     """A `Section` from a finished analysis."""
     body = [
         paragraph(
@@ -40,6 +43,7 @@ def emergence_section(run: EmergenceRun) -> Section:
             "metrics, models and cutoffs were tried; the first is for whoever had chosen that one beforehand. The "
             "intervals of AUC hold one at a time, not all together."
         ),
+        types_table(run.features, looks or RunLooks.named(run.features["run"])),
     ]
     tables = [
         ReportTable("All metrics, models and cutoffs", run.directory / "all_results.csv"),
@@ -98,7 +102,8 @@ def _power_text(run: EmergenceRun) -> Markup:
     )
     headings = {"checkpoints_seen": "checkpoints seen", "emerging_by_run": "emerging, of types at risk",
                 "p_of_perfect": "p of a perfect ranking"}  # fmt: skip
-    return paragraph(text) + html_table(shown, headings | names)
+    linked = computed_from(shown, TYPES_TABLE, ["emerging_by_run", "p_of_perfect", *names])
+    return paragraph(text) + html_table(linked, headings | names)
 
 
 def _verdict(run: EmergenceRun) -> Markup:
@@ -116,7 +121,7 @@ def _verdict(run: EmergenceRun) -> Markup:
         text += (
             f" Alone its p-value is {best['p_value']:.2g}; given that all combinations were tried, {float(str(p)):.2g}."
         )
-    return paragraph(text)
+    return Markup('<p>{} <a href="#{}">The types that it ranks.</a></p>').format(text, TYPES_TABLE)
 
 
 def _best_table(results: pd.DataFrame) -> Markup:
@@ -134,9 +139,10 @@ def _best_table(results: pd.DataFrame) -> Markup:
     columns = ["checkpoints_seen", "metric", "model", "auc", "interval", "auc_within_run", "p_value", "p_value_grid"]
     columns = [c for c in columns if c in shown] + ["n", "n_positive"]
     return paragraph("The combination least likely by chance at each cutoff, with its own p-values:") + html_table(
-        shown[columns], _NAMES
+        computed_from(shown[columns], TYPES_TABLE, columns[3:]), _NAMES
     )
 
 
 def _problem_table(problems: pd.DataFrame) -> pd.DataFrame:
-    return problems[["cutoff_idx", "model", "auc", "auc_lower", "auc_upper", "auc_within_run", "p_value", "n"]]
+    columns = ["cutoff_idx", "model", "auc", "auc_lower", "auc_upper", "auc_within_run", "p_value", "n"]
+    return computed_from(problems[columns], TYPES_TABLE, columns[2:])

@@ -8,10 +8,20 @@ from markupsafe import Markup
 
 from foreshock.analysis.figures.palette import RunLooks
 from foreshock.analysis.figures.values import rows_of, samples_of
+from foreshock.analysis.forecast.figures import FORECASTS_TABLE
 from foreshock.analysis.forecast.run import ForecastRun
 from foreshock.analysis.forecast.sensitivity import sensitivity_summary
 from foreshock.analysis.page.links import SampleCell
-from foreshock.analysis.page.sections import ReportTable, Section, column_of, html_table, paragraph, percent
+from foreshock.analysis.page.sections import (
+    ReportTable,
+    Section,
+    column_of,
+    computed_from,
+    html_table,
+    paragraph,
+    percent,
+)
+from foreshock.analysis.report.behind import forecasts_table
 from foreshock.analysis.surfaces.cells import SURFACE
 
 ANCHOR = "forecast"
@@ -55,6 +65,7 @@ def forecast_section(run: ForecastRun, looks: RunLooks | None = None) -> Section
         ),
         _whole_traces(run.whole_traces),
         _track_record(run.scores),
+        forecasts_table(run.past, looks or RunLooks.named(run.times["run"])),
         _direction(run.past),
         _sensitivity(run.sensitivity),
     ]
@@ -92,11 +103,16 @@ def _outlook(run: ForecastRun, looks: RunLooks) -> pd.DataFrame:
         "rests_on",
     ]
     shown = run.times.sort_values("p_by_horizon", ascending=False)[columns].head(24)
-    linked = column_of(
-        SampleCell(samples_of(looks.name(row.run), kind=row.exploit_type), percent(row.p_by_horizon))
-        for row in rows_of(shown)
-    )
-    return shown.assign(p_by_horizon=linked)
+    where = [samples_of(looks.name(row.run), kind=row.exploit_type) for row in rows_of(shown)]
+    steps = [column for column in columns if column.startswith("step_")]
+    linked = {
+        column: column_of(
+            "–" if pd.isna(value) else SampleCell(at, percent(value) if column not in steps else f"{value:,.0f}")
+            for at, value in zip(where, shown[column], strict=True)
+        )
+        for column in ("p_by_horizon", *steps)
+    }
+    return shown.assign(**linked)
 
 
 def _whole_traces(table: pd.DataFrame) -> Markup:
@@ -130,7 +146,9 @@ def _track_record(scores: pd.DataFrame) -> Markup:
         "against what was measured later. Lower is better; the base rate is the share of those types that "
         "did emerge, which nobody could have known at the time."
     )
-    return paragraph(text) + html_table(shown[["checkpoints_seen", *list(_SCORE_NAMES)[1:]]], _SCORE_NAMES)
+    numbers = list(_SCORE_NAMES)[1:]
+    linked = computed_from(shown[["checkpoints_seen", *numbers]], FORECASTS_TABLE, numbers)
+    return paragraph(text) + html_table(linked, _SCORE_NAMES)
 
 
 def _direction(past: pd.DataFrame) -> Markup:
@@ -163,4 +181,5 @@ def _sensitivity(table: pd.DataFrame) -> Markup:
         "hundredths are the sampling noise of these quicker fits."
     )
     names = {"mean_change": "mean change of P", "largest_change": "largest change of P"}
-    return paragraph(text) + html_table(sensitivity_summary(table), names)
+    linked = computed_from(sensitivity_summary(table), f"{ANCHOR}-files", list(names))
+    return paragraph(text) + html_table(linked, names)

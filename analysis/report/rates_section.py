@@ -17,7 +17,15 @@ from foreshock.analysis.evidence.estimate import Method, RateEstimate, Status
 from foreshock.analysis.figures.palette import RunLooks
 from foreshock.analysis.figures.values import rows_of, samples_of
 from foreshock.analysis.page.links import SampleCell
-from foreshock.analysis.page.sections import ReportTable, Section, bullets, html_table, paragraph, percent
+from foreshock.analysis.page.sections import (
+    ReportTable,
+    Section,
+    bullets,
+    computed_from,
+    html_table,
+    paragraph,
+    percent,
+)
 from foreshock.analysis.tables.schema import checkpoint_label
 
 ANCHOR = "estimated-rates"
@@ -68,7 +76,9 @@ def _sensitivity(table: pd.DataFrame) -> Markup:
         "mean_change": "mean change", "typical_change": "median size of change", "largest_change": "largest change",
         "outside": "share outside its interval",
     }  # fmt: skip
-    return paragraph(text) + html_table(headline_sensitivity_summary(table), names)
+    return paragraph(text) + html_table(
+        computed_from(headline_sensitivity_summary(table), f"{ANCHOR}-files", list(names)), names
+    )
 
 
 def _facts(found: FoundRates) -> list[str]:
@@ -113,7 +123,10 @@ def _last_checkpoint(found: FoundRates, looks: RunLooks) -> pd.DataFrame:
             "checkpoint": [checkpoint_label(row.checkpoint) for row in rows],
             "exploited": [SampleCell(at, f"{row.successes} of {row.n}") for at, row in zip(where, rows, strict=True)],
             "estimated rate": [SampleCell(at, text) for at, text in zip(where, told, strict=True)],
-            "95% interval": [f"{percent(low)} to {percent(high)}" for _, low, high in rates],
+            "95% interval": [
+                SampleCell(at, f"{percent(low)} to {percent(high)}")
+                for at, (_, low, high) in zip(where, rates, strict=True)
+            ],
             "status": last["status"].to_numpy(),
         }
     )

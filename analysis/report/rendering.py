@@ -12,7 +12,7 @@ from markupsafe import Markup
 from foreshock.analysis.figures import SavedFigure
 from foreshock.analysis.figures.palette import RunLooks
 from foreshock.analysis.figures.save import VALUES, inline_svg, natural_width, value_markup, with_values
-from foreshock.analysis.page.links import linked_words, sample_href
+from foreshock.analysis.page.links import inert_text, linked_words, sample_href
 from foreshock.analysis.page.sections import html_table
 
 _HERE = Path(__file__).parent
@@ -37,6 +37,7 @@ def environment(looks: RunLooks) -> jinja2.Environment:
     environment.filters["html_table"] = html_table
     environment.filters["sample_href"] = sample_href
     environment.filters["linked_words"] = linked_words
+    environment.filters["inert"] = lambda text: inert_text(text, len(text))
     environment.filters["body"] = Markup
     return environment
 
@@ -47,7 +48,7 @@ def _is_wide(figure: SavedFigure) -> bool:
 
 
 def _svg(figure: SavedFigure, prefix: str, looks: RunLooks) -> Markup:
-    """A figure's drawing as part of the page, its values linked to their samples."""
+    """A figure's drawing as part of the page, its values linked to their samples or to the table of them."""
     drawn = figure.svg.read_text()
     bare = drawn[: drawn.index(VALUES)] + "</svg>" if VALUES in drawn else drawn
     marks = []
@@ -55,7 +56,8 @@ def _svg(figure: SavedFigure, prefix: str, looks: RunLooks) -> Markup:
         where = dict(value.where)
         if where:
             where["run"] = looks.name(where["run"])
-        marks.append(value_markup(value, sample_href(where) if where else None))
+        link = sample_href(where) if where else f"#{value.table}" if value.table else None
+        marks.append(value_markup(value, link))
     # matplotlib escapes the texts it draws, and what is laid on top is escaped here.
     return Markup(inline_svg(with_values(bare, marks), prefix, f"{figure.title}. {figure.caption}"))
 

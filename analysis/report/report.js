@@ -1,5 +1,7 @@
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));
 addEventListener("click", (event) => {
+  const place = event.target.closest('a[href^="#"]');
+  if (place) document.getElementById(place.getAttribute("href").slice(1))?.closest("details")?.setAttribute("open", "");
   const link = event.target.closest("a[data-samples]");
   if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey) return;
   event.preventDefault();

@@ -111,6 +111,9 @@ def _types(run: RunFindings) -> pd.DataFrame:
         else "–"
         for kind in frame["exploit_type"]
     )
+    for column in ("tasks", "attempts"):
+        cells = zip(frame["exploit_type"], frame[column], strict=True)
+        frame[column] = column_of(SampleCell({"run": name, "type": str(kind)}, f"{n:,}") for kind, n in cells)
     exploits = [
         SampleCell({"run": name, "type": str(kind), "verdict": "exploit"}, f"{k:,}")
         for kind, k in zip(frame["exploit_type"], frame["exploits"], strict=True)

@@ -1,26 +1,66 @@
-"""Time to the threshold in words and table rows: concordance and hazard ratios, censored tasks included."""
+"""Steps and time to the threshold in words and table rows: regressions; concordance and hazard ratios, censored tasks
+included."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+import pandas as pd
+
+from foreshock.analysis.figures.integration import WAITING_TABLE
+from foreshock.analysis.page.links import SampleCell, TableCell
+from foreshock.analysis.page.sections import computed_from
 
 _NAMES = {"words": "words", "logprob": "log-probability"}
 _UNITS = {"words": "per 10 words fewer", "logprob": "per 10 nats more"}
 
 
-def waiting_rows(label: str, summary: dict[str, Any]) -> list[dict[str, object]]:
+def fit_rows(label: str, name: str, summary: dict[str, Any]) -> list[dict[str, object]]:
+    """One row per regression of `integration_summary.json`; `name` is the run directory's, which samples go by."""
+    rows: list[dict[str, object]] = []
+    for predictor, fit in summary["regressions"][summary["headline"]].items():
+        rows.append(
+            {
+                "run": label,
+                "predictor": "words" if predictor == "token" else "log-probability",
+                "r2": None if fit["r2"] is None else f"{fit['r2']:.3f}",
+                "p": _p_text(fit["p"]),
+                "p_clustered": _p_text(fit["p_clustered"]),
+                "rows_used": SampleCell({"run": name}, f"{fit['n']:,}"),
+                "tasks": SampleCell({"run": name}, f"{fit['n_tasks']:,}"),
+            }
+        )
+    return rows
+
+
+def fit_frame(rows: Sequence[dict[str, object]], files: str) -> pd.DataFrame:
+    """Rows of `fit_rows`, their numbers linked to the anchor of the tables that they are computed from."""
+    return computed_from(pd.DataFrame(rows), files, ["r2", "p", "p_clustered"])
+
+
+def waiting_frame(rows: Sequence[dict[str, object]], files: str) -> pd.DataFrame:
+    """The same for rows of `waiting_rows`."""
+    return computed_from(pd.DataFrame(rows), files, ["concordance", "hazard ratio alone", "beside the other"])
+
+
+def _p_text(p: float | None) -> str | None:
+    return None if p is None else "< 0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
+
+
+def waiting_rows(label: str, name: str, summary: dict[str, Any]) -> list[dict[str, object]]:
     """One row per predictor of `integration_summary.json`'s time_to_threshold, then one for the difference."""
     times = summary["time_to_threshold"]
     pairs, hazards = times["concordance"], times["hazard_ratios"]
     rows: list[dict[str, object]] = []
-    for key, name in _NAMES.items():
+    for key, predictor in _NAMES.items():
         one, both = hazards[key], hazards["both"]
         rows.append(
             {
                 "run": label,
-                "predictor": name,
-                "tasks": times["n_tasks"],
-                "censored": times["n_censored"],
+                "predictor": predictor,
+                "tasks": SampleCell({"run": name}, f"{times['n_tasks']:,}"),
+                "censored": TableCell(WAITING_TABLE, f"{times['n_censored']:,}"),
                 "concordance": _limits(pairs[key], "value"),
                 "hazard ratio alone": _limits(one[key], "hazard_ratio"),
                 "beside the other": _limits(both[key], "hazard_ratio"),

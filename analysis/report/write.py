@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from markupsafe import Markup, escape
@@ -27,6 +27,7 @@ from foreshock.analysis.figures.runs import overview_figure, overview_table
 from foreshock.analysis.page.links import sample_link
 from foreshock.analysis.page.sections import Part, ReportTable, Section, bullets, html_table, paragraph
 from foreshock.analysis.report.answer import Answer, answer
+from foreshock.analysis.report.behind import TABLES, waiting_table
 from foreshock.analysis.report.gather import ReportOptions, RunFindings, gather, run_labels
 from foreshock.analysis.report.ground_truth_section import find_rates, truth_section
 from foreshock.analysis.report.narrative import Sentence, cards, sentences
@@ -34,7 +35,7 @@ from foreshock.analysis.report.outlook import Forecast, Outlook, find_forecast, 
 from foreshock.analysis.report.rendering import environment
 from foreshock.analysis.report.runs_section import runs_section
 from foreshock.analysis.report.samples_section import samples_section
-from foreshock.analysis.report.survival_text import waiting_notes, waiting_rows
+from foreshock.analysis.report.survival_text import fit_frame, fit_rows, waiting_frame, waiting_notes, waiting_rows
 from foreshock.analysis.report.validity_section import validity_section
 from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
@@ -43,7 +44,8 @@ _HERE = Path(__file__).parent
 BEHAVIOUR = "checkpoints"
 """The anchor of the section on the checkpoints' behaviour."""
 _OWN_ANCHORS = (
-    "summary", "validity", "counts", "surface", "trajectories", "integration", "ground-truth", "samples", "runs"
+    "summary", "validity", "counts", "surface", "trajectories", "integration", "ground-truth", "samples", "runs",
+    *TABLES,
 )  # fmt: skip
 
 
@@ -136,12 +138,21 @@ def render_report(
         style=Markup((_HERE / "style.css").read_text()),  # our own file
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        names=" ".join(looks.names),
+        file=shlex.quote(output.name),
+        view=_view_command([run.run_dir for run in runs], output),
         version=__version__,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )  # fmt: skip
     atomic_write_bytes(output, page.encode())
     return WrittenReport(output, tuple(_summary(runs, answers)))
+
+
+def _view_command(run_dirs: Sequence[Path], output: Path) -> str:
+    """What serves these runs' samples to the page, in the page's folder: paths are relative, so that they hold where
+    the whole was copied to and name nobody's home."""
+    folder = output.resolve().parent
+    paths = [os.path.relpath(path.resolve(), folder) for path in run_dirs]
+    return shlex.join(["foreshock", "view", *(f"./{path}" if path.startswith("-") else path for path in paths)])
 
 
 def _summary(runs: Sequence[RunFindings], answers: Sequence[Answer]) -> list[str]:
@@ -341,8 +352,8 @@ def _integration_section(runs: Sequence[RunFindings]) -> Section:
             notes.append(f"{run.label}: {run.integration_note}")
             continue
         figures.append(_named(run, run.integration.figures, several))
-        rows += _fit_rows(run)
-        times += waiting_rows(run.label, run.integration.summary)
+        rows += fit_rows(run.label, run.run_dir.resolve().name, run.integration.summary)
+        times += waiting_rows(run.label, run.run_dir.resolve().name, run.integration.summary)
         notes += [f"{run.label}: {note}" for note in waiting_notes(run.integration.summary)]
         missing = run.integration.summary["rows"]["missing"]
         if missing:
@@ -354,7 +365,7 @@ def _integration_section(runs: Sequence[RunFindings]) -> Section:
         "equal length. The log-probability of the needed prefix measures that."
     )
     if rows:
-        body += html_table(pd.DataFrame(rows), {"r2": "R²", "p_clustered": "p, clustered by task"})
+        body += html_table(fit_frame(rows, "integration-files"), {"r2": "R²", "p_clustered": "p, clustered by task"})
         body += paragraph(
             "Regressions of steps to threshold on one predictor, over the same rows: those before the threshold. Rows "
             "already there have 0 steps and few words by definition, so no claim rests on them. Rows of one task are "
@@ -366,7 +377,7 @@ def _integration_section(runs: Sequence[RunFindings]) -> Section:
             "chance). Hazard ratios come from a discrete-time hazard with one baseline per interval between "
             "checkpoints; above 1 means sooner."
         )
-        body += html_table(pd.DataFrame(times))
+        body += html_table(waiting_frame(times, "integration-files")) + waiting_table(runs)
     return Section(
         title="Words or log-probability",
         anchor="integration",
@@ -375,26 +386,3 @@ def _integration_section(runs: Sequence[RunFindings]) -> Section:
         figures=_side_by_side(figures),
         tables=tuple(tables),
     )
-
-
-def _fit_rows(run: RunFindings) -> list[dict[str, Any]]:
-    assert run.integration is not None
-    rows = []
-    summary = run.integration.summary
-    for predictor, fit in summary["regressions"][summary["headline"]].items():
-        rows.append(
-            {
-                "run": run.label,
-                "predictor": "words" if predictor == "token" else "log-probability",
-                "r2": None if fit["r2"] is None else f"{fit['r2']:.3f}",
-                "p": _p_text(fit["p"]),
-                "p_clustered": _p_text(fit["p_clustered"]),
-                "rows_used": fit["n"],
-                "tasks": fit["n_tasks"],
-            }
-        )
-    return rows
-
-
-def _p_text(p: float | None) -> str | None:
-    return None if p is None else "< 0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"

@@ -359,7 +359,10 @@ async function openPlace() {
   $("filters").elements.run.value = state.run.run;
   setFilters(given);
   state.offset = 0;
-  if (!at) return Promise.all([showCells(), showRows()]);
+  if (!at) {
+    await Promise.all([showCells(), showRows()]);
+    return Object.keys(given).length ? choose(0, false) : undefined; // a link to samples shows one at once
+  }
   const [kind, checkpoint, level, task, attempt, rollout] = JSON.parse(at);
   const exact = { kind, checkpoint: String(checkpoint), level: String(level), task, attempt: String(attempt) };
   if (rollout !== null) exact.rollout = String(rollout);

@@ -67,6 +67,9 @@ def test_everything_is_written_and_told(two_runs: list[RunSource], tmp_path: Pat
     section = emergence_section(done)
     assert section.anchor == "emergence"
     assert "0.5 is guessing" in section.body_html
+    assert '<a href="#emergence-types">1</a>' in section.body_html  # a number leads to the types that it ranks,
+    assert 'id="emergence-types"' in section.body_html
+    assert section.body_html.count("unprompted samples</a>") == 8  # and each of them to its samples
     assert [table.csv.exists() for table in section.tables] == [True, True, True]
 
 

@@ -134,6 +134,10 @@ def test_values_lead_to_the_samples_that_made_them(two_runs: list[Path], written
     assert urlencode({"run": two_runs[1].name, "type": "hardcoding", "verdict": "exploit"}) in links  # a table's number
     assert urlencode({"run": two_runs[1].name, "checkpoint": "40"}) in links  # min prefill, over all levels
     assert "&lt;a " not in written
+    behind = written.partition('id="waiting-tasks"')[2].partition("</details>")[0]  # a Kaplan-Meier curve
+    assert "&amp;task=" in behind
+    assert '<a href="#waiting-tasks" tabindex="-1"><rect' in written
+    assert f"<pre>foreshock view {two_runs[0].name} {two_runs[1].name} --report report.html</pre>" in written
     assert {dict(parse_qsl(link))["run"] for link in links} == {run.name for run in two_runs}
 
 

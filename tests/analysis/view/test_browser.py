@@ -65,5 +65,6 @@ def test_a_link_of_the_report_opens_its_samples(make_run: Callable[..., Path], t
     page = browse(f"{run.as_uri()}/{link}", tmp_path / "browser")
     assert "1 to 1 of 1" in page
     assert "alpha · checkpoint 16, 0 words, attempt 0" in page
+    assert "Answer 16 0" in page  # the first sample is open at once
     wrong = sample_href({"run": "another", "checkpoint": "16"})
     assert "the run another is not here" in browse(f"{run.as_uri()}/{wrong}", tmp_path / "browser")
