@@ -77,6 +77,7 @@ def _donor(arguments: Mapping[str, Any], hooks: JobHooks) -> None:
         TrainingSettings.from_json(arguments["settings"]),
         arguments["checkpoint"],
         Path(arguments["output"]),
+        sample_tokens=arguments["sample_tokens"],
     )
     now = hooks.progress.now
 

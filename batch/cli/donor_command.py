@@ -33,10 +33,23 @@ def donor(
     learning_rate: Annotated[
         float | None, typer.Option("--learning-rate", help="Default: 2e-4 for lora, 1e-5 for full.")
     ] = None,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="At most; the held-out loss stops earlier.")] = 10,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="At most; --stop-on stops earlier.")] = 10,
+    stop_on: Annotated[
+        str,
+        typer.Option(
+            "--stop-on",
+            help="exploit-rate: of sampled answers to held-out problems, verified; of equal rates the lower loss. "
+            "loss: the held-out loss.",
+        ),
+    ] = "exploit-rate",
     patience: Annotated[
-        int, typer.Option("--patience", min=1, help="Epochs without a lower held-out loss before it stops.")
+        int, typer.Option("--patience", min=1, help="Epochs without a better one before it stops.")
     ] = 2,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Answers that a rate is of, each epoch.")] = 16,
+    sample_tokens: Annotated[
+        int | None,
+        typer.Option("--sample-tokens", min=1, help="Of such an answer; default: sampling.max_tokens, on a CPU 512."),
+    ] = None,
     held_out: Annotated[float, typer.Option("--held-out", help="Share of the problems that is not trained on.")] = 0.2,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Answers per optimiser step.")] = 8,
     micro_batch: Annotated[
@@ -66,20 +79,20 @@ def donor(
     from foreshock.batch.config_file import load_config, with_overrides
     from foreshock.batch.donor.make import begin, finished_recipe
     from foreshock.batch.donor.plan import plan_donor
-    from foreshock.batch.donor.settings import Method, TrainingSettings
+    from foreshock.batch.donor.settings import Method, StopOn, TrainingSettings
 
-    how = one_of("--method", method, Method)
+    how, stops = one_of("--method", method, Method), one_of("--stop-on", stop_on, StopOn)
     settings = TrainingSettings(
-        how, learning_rate, epochs, batch_size, micro_batch, patience, held_out, seed, rank, alpha
+        how, learning_rate, epochs, batch_size, micro_batch, patience, held_out, seed, rank, alpha, stops, samples
     )
     loaded = with_overrides(load_config(config), overrides or [])
     job: CommandJob | None = None
     if as_slurm_job(cluster, loaded.execution):
         loaded, name = _for_nodes(loaded, profile_name(profile, loaded.execution))
-        made = plan_donor(loaded, settings, checkpoint, output, loaded.engine.device)
-        job = _as_job(made, settings, name)
+        made = plan_donor(loaded, settings, checkpoint, output, loaded.engine.device, sample_tokens)
+        job = _as_job(made, settings, name, sample_tokens)
     else:
-        made = plan_donor(loaded, settings, checkpoint, output)
+        made = plan_donor(loaded, settings, checkpoint, output, sample_tokens=sample_tokens)
     if dry_run:
         _show_plan(made, as_json)
         if job is not None and not as_json:
@@ -116,7 +129,7 @@ def _for_nodes(config: RunConfig, profile: str) -> tuple[RunConfig, str]:
     ), profile
 
 
-def _as_job(plan: DonorPlan, settings: TrainingSettings, profile: str) -> CommandJob:
+def _as_job(plan: DonorPlan, settings: TrainingSettings, profile: str, sample_tokens: int | None) -> CommandJob:
     from dataclasses import asdict
 
     from foreshock.batch.as_jobs.work import DONOR
@@ -131,6 +144,7 @@ def _as_job(plan: DonorPlan, settings: TrainingSettings, profile: str) -> Comman
             "settings": asdict(settings),
             "checkpoint": plan.target.name,
             "output": str(plan.output),
+            "sample_tokens": sample_tokens,
             "recipe_sha256": plan.sha256(),
             "on_gpu": not plan.device.startswith("cpu"),
         },
@@ -207,6 +221,12 @@ def _show_plan(plan: DonorPlan, as_json: bool) -> None:
     settings = ", ".join(f"{key} {value}" for key, value in plan.settings.to_json().items())
     typer.echo(f"settings: {settings}; {plan.device}, {plan.dtype}")
     typer.echo(f"{steps} steps an epoch, at most {steps * plan.settings.epochs}")
+    if plan.draws is not None:
+        draws = plan.draws
+        typer.echo(
+            f"each evaluation draws {len(draws.pairs)} answers to {len(draws.problems)} held-out problems, at most "
+            f"{draws.sampling.max_tokens} tokens each"
+        )
     typer.echo(f"output: {plan.output}{' (finished)' * done}{' (a training that goes on)' * begun}")
     typer.echo(f"\nthe first example, {shown['task_id']}: read, not trained on\n{shown['prompt']}")
     typer.echo(f"\ntrained on\n{shown['trained_on']}")
@@ -218,6 +238,12 @@ def _show_result(plan: DonorPlan, recipe: dict[str, Any]) -> None:
         f"held-out loss per token: {loss['target']:.4f} of the target, {loss['donor_as_sampled']:.4f} of the donor "
         f"(step {recipe['best_step']}, {recipe['stopped_by']})"
     )
+    rate = recipe["exploit_rate"]
+    if rate is not None:
+        typer.echo(
+            f"exploit rate, {plan.settings.samples} answers to held-out problems: {rate['target']:.0%} of the target, "
+            f"{rate['donor_as_sampled']:.0%} of the donor"
+        )
     typer.echo(f"donor: {plan.output}")
     typer.echo(f"next: foreshock eval {plan.output} -o donor.jsonl --num-attempts 40    (its samples at level 0)")
     typer.echo("then: foreshock traces donor.jsonl.samples.jsonl -o traces.jsonl")

@@ -1,4 +1,4 @@
-"""The training loop: AdamW at a constant rate after a short warm-up, the held-out loss once an epoch, early stopping.
+"""The training loop: AdamW at a constant rate after a short warm-up, an evaluation once an epoch, early stopping.
 
 Each step's batch and random numbers follow from the seed and the step's number alone, so that a resumed training is an
 uninterrupted one.
@@ -17,8 +17,9 @@ import torch
 
 from foreshock.batch.donor.encoded import Encoded, padded
 from foreshock.batch.donor.model import set_tensors, trained_tensors
+from foreshock.batch.donor.rate import RateCount
 from foreshock.batch.donor.settings import TrainingSettings
-from foreshock.batch.donor.state import StateFiles, TrainingState
+from foreshock.batch.donor.state import StateFiles, TrainingState, rank
 from foreshock.errors import ForeshockError, StopRequestedError
 
 _SAVE_EVERY_S = 600.0
@@ -39,15 +40,19 @@ class LoopHooks:
 def told(entry: dict[str, Any]) -> str:
     """An evaluation in a line."""
     trained = "" if entry["train_loss"] is None else f", training {entry['train_loss']:.4f}"
-    return f"epoch {entry['epoch']}, step {entry['step']}: held-out loss {entry['held_out_loss']:.4f}{trained}"
+    line = f"epoch {entry['epoch']}, step {entry['step']}: held-out loss {entry['held_out_loss']:.4f}{trained}"
+    if "exploit_rate" not in entry:
+        return line
+    unread = f" ({entry['unread']} without code to judge)" if entry["unread"] else ""
+    return f"{line}, {entry['exploits']} of {entry['samples']} answers exploit{unread}"
 
 
 def why_finished(history: Sequence[dict[str, Any]], settings: TrainingSettings) -> str | None:
-    """Why training is over, None while it is not: no lower held-out loss for `patience` evaluations, or all epochs."""
+    """Why training is over, None while it is not: no better evaluation for `patience` of them, or all epochs."""
     if not history:
         return None
-    losses = [entry["held_out_loss"] for entry in history]
-    if len(losses) - 1 - losses.index(min(losses)) >= settings.patience:
+    ranks = [rank(entry) for entry in history]
+    if len(ranks) - 1 - ranks.index(min(ranks)) >= settings.patience:
         return "early stopping"
     return "all epochs" if history[-1]["epoch"] >= settings.epochs else None
 
@@ -84,8 +89,10 @@ def train_donor(
     files: StateFiles,
     state: TrainingState,
     hooks: LoopHooks,
+    rate: Callable[[Any], RateCount] | None = None,
 ) -> TrainingState:
-    """Train in place from `state` until `why_finished`; the best parameters lie in `files`.
+    """Train in place from `state` until `why_finished`; the best parameters lie in `files`. `rate`: the exploit rate of
+    the model, where that is what stops it.
 
     Raises StopRequestedError, with the state saved, when `hooks.stop()` says so; ForeshockError when a loss is not
     finite.
@@ -98,23 +105,28 @@ def train_donor(
         optimiser.load_state_dict(state.optimiser)
     per_epoch = steps_per_epoch(len(train), settings)
     most = per_epoch * settings.epochs
-    saved = time.monotonic()
-    if not state.history:
-        _evaluate(model, held_out, settings, state, files, per_epoch, hooks)
+
+    def save() -> float:
         _write(model, optimiser, state, files)
+        hooks.on_save(state.step, most)
+        return time.monotonic()
+
     hooks.on_save(state.step, most)
-    while why_finished(state.history, settings) is None:
+    saved = time.monotonic()
+    while True:
+        if state.step % per_epoch == 0 and (not state.history or state.history[-1]["step"] != state.step):
+            if rate is not None and state.step:
+                save()  # answers take longer than steps: a kill among them costs none
+            _evaluate(model, held_out, settings, state, files, per_epoch, hooks, rate)
+            saved = save()
+        if why_finished(state.history, settings) is not None:
+            break
         _step(model, optimiser, batch_at(state.step, train, settings), settings, state)
         hooks.on_step(state.step, most)
-        evaluated = state.step % per_epoch == 0
-        if evaluated:
-            _evaluate(model, held_out, settings, state, files, per_epoch, hooks)
         stop = hooks.stop()
-        if evaluated or stop or time.monotonic() - saved > _SAVE_EVERY_S:
-            _write(model, optimiser, state, files)
-            hooks.on_save(state.step, most)
-            saved = time.monotonic()
-        if stop and why_finished(state.history, settings) is None:
+        if stop or time.monotonic() - saved > _SAVE_EVERY_S:
+            saved = save()
+        if stop:
             raise StopRequestedError(
                 f"stopped after step {state.step} of at most {most}; what is trained so far is kept\n"
                 "  -> the same command goes on from there"
@@ -170,11 +182,14 @@ def _evaluate(
     files: StateFiles,
     per_epoch: int,
     hooks: LoopHooks,
+    rate: Callable[[Any], RateCount] | None,
 ) -> None:
     loss = held_out_loss(model, held_out, settings.micro_batch)
     _require_finite(loss, state.step)
     trained = state.loss_sum / state.loss_tokens if state.loss_tokens else None
     entry = {"step": state.step, "epoch": state.step // per_epoch, "train_loss": trained, "held_out_loss": loss}
+    if rate is not None:
+        entry |= rate(model).to_json()
     state.history.append(entry)
     state.loss_sum, state.loss_tokens = 0.0, 0
     if state.step and state.best is entry:

@@ -12,7 +12,8 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from foreshock.batch.donor.encoded import deterministic
 from foreshock.batch.donor.loop import LoopHooks, train_donor, why_finished
 from foreshock.batch.donor.model import load_trainable, save_donor, set_tensors
 from foreshock.batch.donor.plan import DonorPlan
+from foreshock.batch.donor.rate import RateMeter
 from foreshock.batch.donor.settings import Method
-from foreshock.batch.donor.state import StateFiles, TrainingState
+from foreshock.batch.donor.state import StateFiles, TrainingState, rank
 from foreshock.code_version import code_sha256, running_commit
 from foreshock.durable import sync_directory
 from foreshock.errors import ForeshockError, InputError
@@ -110,24 +112,27 @@ def _made(plan: DonorPlan, folder: Path, hooks: LoopHooks, say: Callable[[str], 
     started = time.monotonic()
     checkpoint = folder / "checkpoint"
     shutil.rmtree(checkpoint, ignore_errors=True)  # of a kill while it was written
-    _trained(plan, files, state, hooks, checkpoint)
-    measured = _loss_as_sampled(plan, checkpoint)
-    before = state.history[0]["held_out_loss"]
-    if measured >= before:
+    with _meter(plan, hooks.stop) as meter:
+        _trained(plan, files, state, hooks, checkpoint, meter)
+        measured = _as_sampled(plan, checkpoint, meter)
+    first, best = state.history[0], state.best
+    if rank(measured) >= rank(first):
         raise ForeshockError(
-            f"the checkpoint as saved has a held-out loss of {measured:.4f} in the engine, no lower than the target's "
-            f"{before:.4f}: what was learnt was lost in its type\n"
+            f"the checkpoint as saved is no better than the target in the engine ({_said(measured)}; the target: "
+            f"{_said(first)}): what was learnt was lost in its type\n"
             "  -> train longer or faster (--learning-rate), or give engine.dtype=float32, and another --output"
         )
+    by_who = {"target": first, "donor": best, "donor_as_sampled": measured}
     recipe = {
         "schema_version": _SCHEMA_VERSION,
         "recipe_sha256": plan.sha256(),
         **plan.identity(),
         "threads": plan.threads,
         "history": state.history,
-        "best_step": state.best["step"],
+        "best_step": best["step"],
         "stopped_by": why_finished(state.history, plan.settings),
-        "held_out_loss": {"target": before, "donor": state.best["held_out_loss"], "donor_as_sampled": measured},
+        "held_out_loss": {who: entry["held_out_loss"] for who, entry in by_who.items()},
+        "exploit_rate": None if meter is None else {who: entry["exploit_rate"] for who, entry in by_who.items()},
         "fingerprint": model_fingerprint(checkpoint),
         "sessions": state.sessions,
         "seconds_of_last_session": round(time.monotonic() - started, 1),
@@ -139,7 +144,26 @@ def _made(plan: DonorPlan, folder: Path, hooks: LoopHooks, say: Callable[[str], 
     return recipe
 
 
-def _trained(plan: DonorPlan, files: StateFiles, state: TrainingState, hooks: LoopHooks, checkpoint: Path) -> None:
+def _meter(plan: DonorPlan, stop: Callable[[], bool]) -> AbstractContextManager[RateMeter | None]:
+    if plan.draws is None:
+        return nullcontext()
+    engine = TransformersEngine(plan.device, plan.dtype, batch_size=len(plan.draws.pairs))
+    return RateMeter(plan.draws, plan.target, engine, stop)
+
+
+def _said(entry: Mapping[str, Any]) -> str:
+    rate = f"{entry['exploits']} of {entry['samples']} answers exploit, " if "exploit_rate" in entry else ""
+    return f"{rate}held-out loss {entry['held_out_loss']:.4f}"
+
+
+def _trained(
+    plan: DonorPlan,
+    files: StateFiles,
+    state: TrainingState,
+    hooks: LoopHooks,
+    checkpoint: Path,
+    meter: RateMeter | None,
+) -> None:
     """Train to the end and save the best parameters as a checkpoint."""
     engine = TransformersEngine(plan.device, plan.dtype)
     dtype = _dtype(plan, engine)
@@ -147,17 +171,15 @@ def _trained(plan: DonorPlan, files: StateFiles, state: TrainingState, hooks: Lo
     split = plan.split
     model = load_trainable(plan.target, plan.settings, engine.device, dtype)
     train, held_out = ([example.encoded for example in part] for part in (split.train, split.held_out))
-    if engine.device.type == "cpu":
-        with deterministic(threads):
-            train_donor(model, train, held_out, plan.settings, files, state, hooks)
-    else:
-        train_donor(model, train, held_out, plan.settings, files, state, hooks)
+    rate = None if meter is None else meter.of_model
+    with deterministic(threads) if engine.device.type == "cpu" else nullcontext():
+        train_donor(model, train, held_out, plan.settings, files, state, hooks, rate)
     best = state.best
     if not best["step"]:
         raise ForeshockError(
-            f"no evaluation has a lower held-out loss than the target's own ({best['held_out_loss']:.4f} nats a token, "
-            f"then {', '.join(format(entry['held_out_loss'], '.4f') for entry in state.history[1:])}), so there is no "
-            "donor to save\n  -> give another --learning-rate or more problems, and another --output"
+            f"no evaluation is better than the target's own ({_said(best)}; then "
+            f"{'; '.join(_said(entry) for entry in state.history[1:])}), so there is no donor to save\n"
+            "  -> give another --learning-rate or more problems, and another --output"
         )
     set_tensors(model, files.read_best(best["step"]))
     save_donor(model, plan.target, plan.settings.method, checkpoint)
@@ -172,16 +194,23 @@ def _dtype(plan: DonorPlan, engine: TransformersEngine) -> torch.dtype:
     return engine.dtype_of(read_model_config(plan.target.path))
 
 
-def _loss_as_sampled(plan: DonorPlan, checkpoint: Path) -> float:
-    """Mean loss per held-out answer token of the saved checkpoint, as the engine loads and scores it."""
+def _as_sampled(plan: DonorPlan, checkpoint: Path, meter: RateMeter | None) -> dict[str, Any]:
+    """An evaluation of the saved checkpoint, as the engine loads, scores and samples it."""
+    saved = Checkpoint("donor", None, checkpoint)
+    counted: dict[str, Any] = {} if meter is None else meter.of_checkpoint(saved).to_json()
+    return {"held_out_loss": _loss_as_sampled(plan, saved), **counted}
+
+
+def _loss_as_sampled(plan: DonorPlan, saved: Checkpoint) -> float:
+    """Mean loss per held-out answer token, in nats."""
     items = [example.encoded for example in plan.split.held_out]
     requests = [ScoreRequest(i, item.ids, item.start) for i, item in enumerate(items)]
     with TransformersEngine(plan.device, plan.dtype, batch_size=plan.settings.micro_batch) as engine:
-        engine.load(Checkpoint("donor", None, checkpoint))
+        engine.load(saved)
         results = list(engine.score(requests, 1.0))
     failed = [result.error for result in results if result.error is not None]
     if failed:
-        raise ForeshockError(f"{checkpoint}: the saved donor could not be scored: {failed[0]}")
+        raise ForeshockError(f"{saved.path}: the saved donor could not be scored: {failed[0]}")
     logprobs = [value for result in results for value in result.logprobs]
     return -sum(logprobs) / len(logprobs)
 
@@ -199,6 +228,7 @@ def _require_same(plan: DonorPlan, recipe: dict[str, Any], folder: Path) -> None
     mine = plan.identity()
     names = {("target", "fingerprint"): "the model under test", ("data", "sha256"): "problems, prompt or split"}
     names |= {("settings", key): f"--{key.replace('_', '-')}" for key in mine["settings"]}
+    names |= {("draws", key): f"the {key} of sampled answers" for key in mine["draws"] or ()}
     differs = [name for (section, key), name in names.items() if _held(recipe, section, key) != mine[section][key]]
     differs += [f"engine.{key}" for key in ("device", "dtype") if recipe.get(key) != mine[key]]
     raise InputError(

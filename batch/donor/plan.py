@@ -6,11 +6,11 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from foreshock.batch.config import RunConfig
 from foreshock.batch.donor.examples import Example, Split, make_examples, split_examples
-from foreshock.batch.donor.settings import TrainingSettings
+from foreshock.batch.donor.settings import StopOn, TrainingSettings
 from foreshock.batch.planning.checkpoints import discover_checkpoints
 from foreshock.batch.planning.make_plan import worker_settings
 from foreshock.batch.planning.problems import load_run_problems
@@ -21,11 +21,19 @@ from foreshock.jobs.prompts.of_run import prompt_settings, run_format
 from foreshock.jobs.prompts.tokenizer import decode, load_tokenizer
 from foreshock.jobs.prompts.turn_end import turn_end
 from foreshock.jobs.records.spec import Checkpoint
+from foreshock.jobs.verify.registry import verifier_facts
+
+if TYPE_CHECKING:
+    from foreshock.batch.donor.rate import Draws
+
+_TOKENS_ON_CPU = 512
+"""Of an answer that is drawn to tell the exploit rate, at most: longer ones would take longer than the training."""
 
 
 @dataclass(frozen=True)
 class DonorPlan:
-    """`prompt`: how the examples are rendered. `problems_source`: where they come from."""
+    """`prompt`: how the examples are rendered. `problems_source`: where they come from. `draws`: answers that tell the
+    exploit rate; None where the loss decides."""
 
     target: Checkpoint
     target_fingerprint: str
@@ -37,6 +45,7 @@ class DonorPlan:
     dtype: str
     threads: int | None
     output: Path
+    draws: Draws | None = None
 
     @property
     def first(self) -> Example:
@@ -64,6 +73,7 @@ class DonorPlan:
             },
             "prompt": self.prompt,
             "settings": self.settings.to_json(),
+            "draws": None if self.draws is None else self.draws.to_json(),
             "device": self.device.partition(":")[0],
             "dtype": self.dtype,
         }
@@ -75,6 +85,7 @@ class DonorPlan:
             self.target_fingerprint,
             identity["data"]["sha256"],
             identity["settings"],
+            identity["draws"],
             identity["device"],
             self.dtype,
             self.threads,
@@ -98,9 +109,11 @@ def plan_donor(
     checkpoint: str | None = None,
     output: Path | None = None,
     device: str | None = None,
+    sample_tokens: int | None = None,
 ) -> DonorPlan:
     """Check everything that can be checked without a forward pass. `device`: of the machine that will train, where it
-    is not this one.
+    is not this one. `sample_tokens`: longest answer that tells the exploit rate; default: the configuration's, on a CPU
+    at most 512.
 
     Raises InputError for an unknown or unusable target, problems without exploit solutions, LoRA without peft, a
     device that is not there.
@@ -123,6 +136,16 @@ def plan_donor(
     )
     split = split_examples(examples, settings.held_out, settings.seed, left_out)
     place = output if output is not None else config.results_dir / "donors" / f"{target.run}-{target.name}"
+    device = device or _own_device(config)
+    draws = None
+    if settings.stop_on is StopOn.EXPLOIT_RATE:
+        from foreshock.batch.donor.rate import plan_draws
+
+        verifier_facts(workers.verifier, config.verifier.options)  # whether it is there
+        most = config.sampling.max_tokens if sample_tokens is None else sample_tokens
+        if sample_tokens is None and device.startswith("cpu"):
+            most = min(most, _TOKENS_ON_CPU)
+        draws = plan_draws(config, workers, problems, split.held_out, settings.samples, most)
     return DonorPlan(
         target=target,
         target_fingerprint=model_fingerprint(target.path),
@@ -136,10 +159,11 @@ def plan_donor(
             "turn_end": list(end),
         },
         problems_source={"source": config.problems.source, "split": config.problems.split},
-        device=device or _own_device(config),
+        device=device,
         dtype=config.engine.dtype,
         threads=config.engine.threads,
         output=_free_path(place.expanduser().absolute(), target),
+        draws=draws,
     )
 
 

@@ -17,14 +17,22 @@ class Method(StrEnum):
     FULL = "full"
 
 
+class StopOn(StrEnum):
+    """What tells which epoch is the best one. `exploit_rate`: the share of sampled answers to held-out problems that
+    exploit, of equal shares the lower held-out loss. `loss`: the held-out loss."""
+
+    EXPLOIT_RATE = "exploit-rate"
+    LOSS = "loss"
+
+
 _LEARNING_RATES = {Method.LORA: 2e-4, Method.FULL: 1e-5}
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
     """batch_size: answers of an optimiser step; micro_batch: of one forward pass, which bounds memory. patience:
-    evaluations without a lower held-out loss, one an epoch, before training stops. held_out: share of the problems.
-    rank and alpha are LoRA's. Raises InputError for values that cannot be meant."""
+    evaluations without a better one, one an epoch, before training stops. held_out: share of the problems. samples:
+    answers that an exploit rate is of. rank and alpha are LoRA's. Raises InputError for values that cannot be meant."""
 
     method: Method = Method.LORA
     learning_rate: float | None = None
@@ -36,9 +44,11 @@ class TrainingSettings:
     seed: int = 0
     rank: int = 16
     alpha: int = 32
+    stop_on: StopOn = StopOn.EXPLOIT_RATE
+    samples: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "micro_batch", "patience", "rank", "alpha"):
+        for name in ("epochs", "batch_size", "micro_batch", "patience", "rank", "alpha", "samples"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be at least 1")
         if not 0.0 < self.held_out < 1.0:
@@ -54,11 +64,14 @@ class TrainingSettings:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrainingSettings:
         """From `dataclasses.asdict` of one."""
-        return cls(**{**data, "method": Method(data["method"])})
+        return cls(**{**data, "method": Method(data["method"]), "stop_on": StopOn(data["stop_on"])})
 
     def to_json(self) -> dict[str, Any]:
         """Every setting that plays a part."""
-        data = asdict(self) | {"method": self.method.value, "learning_rate": self.rate}
+        chosen = {"method": self.method.value, "learning_rate": self.rate, "stop_on": self.stop_on.value}
+        data = asdict(self) | chosen
+        if self.stop_on is StopOn.LOSS:
+            del data["samples"]
         if self.method is Method.FULL:
             del data["rank"], data["alpha"]
         return data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from foreshock.errors import InputError
 
 @dataclass
 class TrainingState:
-    """Where training is. history: one entry an evaluation (step, epoch, train_loss, held_out_loss, in nats a token).
+    """Where training is. history: one entry an evaluation (step, epoch, train_loss, held_out_loss, in nats a token; and
+    exploit_rate, exploits, samples, unread, where that is what stops it).
     loss_sum, loss_tokens: of the steps since the last one. sessions: versions of each process that trained."""
 
     step: int = 0
@@ -28,8 +30,13 @@ class TrainingState:
 
     @property
     def best(self) -> dict[str, Any]:
-        """The evaluation with the lowest held-out loss, the earliest of equal ones."""
-        return min(self.history, key=lambda entry: (entry["held_out_loss"], entry["step"]))
+        """The best evaluation, the earliest of equal ones."""
+        return min(self.history, key=lambda entry: (*rank(entry), entry["step"]))
+
+
+def rank(entry: Mapping[str, Any]) -> tuple[float, float]:
+    """What is smaller for a better evaluation: by exploit rate, of equal ones by held-out loss."""
+    return -entry.get("exploit_rate", 0.0), entry["held_out_loss"]
 
 
 class StateFiles:

@@ -18,6 +18,7 @@ from typing import Any
 
 from foreshock.batch.on_runs.opened import OpenedRun, Tally
 from foreshock.batch.planning.specs import content_digest
+from foreshock.durable import sweep_temporaries
 from foreshock.errors import InputError, StopRequestedError
 from foreshock.jobs.engines.base import Engine
 from foreshock.jobs.evaluate import Evaluator
@@ -200,6 +201,8 @@ class OwnReasoning:
         lock = LauncherLock(self.lock)
         lock.acquire()
         try:
+            for folder in (self.lock.parent, *(self.lock.parent / then.value for then in Then)):
+                sweep_temporaries(folder)  # of a kill while a file was written
             self._complete(work)
             for spec, inputs, specs in work:
                 self._write(self.output(spec.checkpoint.name), inputs, specs)

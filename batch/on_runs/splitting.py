@@ -19,6 +19,7 @@ from foreshock.analysis.splitting.splitting import MIN_REPEATS, one_repeat, requ
 from foreshock.batch.on_runs.opened import OpenedRun, Tally
 from foreshock.batch.on_runs.writing import STOPPED, Writer, Writing
 from foreshock.batch.planning.specs import content_digest
+from foreshock.durable import sweep_temporaries
 from foreshock.errors import InputError, StopRequestedError
 from foreshock.jobs.engines.base import Engine
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
@@ -103,6 +104,7 @@ class Splitting:
         lock = LauncherLock(self.lock)
         lock.acquire()
         try:
+            sweep_temporaries(self.lock.parent)  # of a kill while a file was written
             rows = {part.spec.checkpoint.name: self._kept(part.spec, force) for part in self.parts}
             missing = [part for part in self.parts if self._missing(part, rows[part.spec.checkpoint.name])]
             report.n_kept = sum(map(len, rows.values()))

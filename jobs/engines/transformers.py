@@ -104,6 +104,8 @@ class TransformersEngine(Closing):
         self._independent = False
         self._swappable = False
         self._path: Path | None = None
+        self._prepared: int | None = None
+        """Which model was last adopted."""
         self.notes: list[str] = []
         """What is worth knowing of the weights now loaded."""
 
@@ -153,6 +155,22 @@ class TransformersEngine(Closing):
         self._config, self._path = config, checkpoint.path
         for note in self.notes:
             _log.warning("%s: %s", checkpoint.path, note)
+
+    def adopt(self, model: Any, checkpoint: Checkpoint) -> None:
+        """Serve a model that is in memory, as one in training, on this engine's device, with the checkpoint's tokenizer
+        until `close`, which leaves the model to its owner."""
+        self._release()
+        self._swappable, served = False, LogitsModel(model, self.device)
+        try:
+            if self._prepared != id(model):
+                self._prepare(served)
+                self._prepared = id(model)
+            require_finite(served, checkpoint.path)
+        except BaseException:
+            served.detach()
+            raise
+        self._model, self._config, self._path = served, model.config, checkpoint.path
+        self._tokenizer = load_tokenizer(checkpoint.tokenizer_path)
 
     def close(self) -> None:
         """Free the model and the GPU memory it held."""

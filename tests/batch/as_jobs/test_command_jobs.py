@@ -22,7 +22,7 @@ from foreshock.jobs.progress import TaskProgress
 from foreshock.jobs.worker import EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED
 from foreshock.slurm.states import JobState
 
-TRAINING = ["--epochs", "2", "--learning-rate", "0.01", "--rank", "4", "--held-out", "0.3"]
+TRAINING = ["--epochs", "2", "--learning-rate", "0.01", "--rank", "4", "--stop-on", "loss", "--held-out", "0.3"]
 
 
 @pytest.fixture

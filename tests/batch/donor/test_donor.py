@@ -20,7 +20,9 @@ from foreshock.batch.donor.examples import Example, split_examples
 from foreshock.batch.donor.loop import LoopHooks, batch_at, steps_per_epoch, why_finished
 from foreshock.batch.donor.make import make_donor, working_folder
 from foreshock.batch.donor.plan import DonorPlan, plan_donor
-from foreshock.batch.donor.settings import Method, TrainingSettings
+from foreshock.batch.donor.rate import RateCount
+from foreshock.batch.donor.settings import Method, StopOn, TrainingSettings
+from foreshock.batch.donor.state import TrainingState, rank
 from foreshock.batch.planning.make_plan import make_plan as plan_run
 from foreshock.errors import ForeshockError, InputError, StopRequestedError
 from foreshock.jobs.model_files.fingerprint import model_fingerprint
@@ -32,7 +34,7 @@ from foreshock.jobs.verify.builtin.problems import builtin_problems
 
 pytest.importorskip("peft", reason="LoRA donors: pip install 'foreshock[train]'")
 
-FAST = TrainingSettings(learning_rate=1e-2, epochs=2, rank=4, held_out=0.3)
+FAST = TrainingSettings(learning_rate=1e-2, epochs=2, rank=4, held_out=0.3, stop_on=StopOn.LOSS)
 MakePlan = Callable[..., DonorPlan]
 
 
@@ -113,14 +115,44 @@ def test_it_stops_when_the_held_out_loss_no_longer_falls() -> None:
     assert why_finished(history(*(9.0 - i for i in range(10))), settings) == "all epochs"
 
 
-@pytest.mark.parametrize("method", [Method.LORA, Method.FULL])
-def test_resumed_at_any_step_equals_uninterrupted(make_plan: MakePlan, method: Method) -> None:
-    settings = replace(FAST, method=method, batch_size=2)
+def test_of_equal_exploit_rates_the_lower_loss_decides_and_of_equal_losses_the_earlier_epoch() -> None:
+    def state(*given: tuple[int, float]) -> TrainingState:
+        entries = [
+            {"step": i, "epoch": i, "held_out_loss": loss, **RateCount(exploits, 4, 0).to_json()}
+            for i, (exploits, loss) in enumerate(given)
+        ]
+        return TrainingState(history=entries)
+
+    assert state((0, 5.0), (2, 4.0), (1, 3.0)).best["step"] == 1
+    assert state((0, 5.0), (2, 4.0), (2, 3.0), (2, 3.0)).best["step"] == 2
+    settings = TrainingSettings(epochs=9, patience=2)
+    assert why_finished(state((1, 5.0), (0, 4.0), (0, 3.0)).history, settings) == "early stopping"
+    assert why_finished(state((0, 5.0), (0, 4.0), (0, 3.0)).history, settings) is None
+
+
+def test_answers_are_drawn_from_every_exploit_type_before_a_problem_is_asked_twice(make_plan: MakePlan) -> None:
+    plan = make_plan(settings=replace(FAST, stop_on=StopOn.EXPLOIT_RATE, held_out=0.5, samples=7))
+    assert plan.draws is not None
+    held = {e.task_id: e.exploit_type for e in plan.split.held_out}
+    tasks = [task for task, _ in plan.draws.pairs]
+    assert set(tasks) == set(held)
+    assert len({held[task] for task in tasks[: len(set(held.values()))]}) == len(set(held.values()))
+    assert [attempt for _, attempt in plan.draws.pairs] == sorted(attempt for _, attempt in plan.draws.pairs)
+    assert plan.draws.sampling.max_tokens == 12
+
+
+@pytest.mark.parametrize(("method", "stop_on"), [(Method.LORA, StopOn.EXPLOIT_RATE), (Method.FULL, StopOn.LOSS)])
+def test_resumed_at_any_step_equals_uninterrupted(make_plan: MakePlan, method: Method, stop_on: StopOn) -> None:
+    settings = replace(FAST, method=method, batch_size=2, stop_on=stop_on, samples=3)
     recipe = make_donor(whole := make_plan("whole", settings), LoopHooks())
     loss = recipe["held_out_loss"]
     assert loss["donor"] < loss["target"]
     assert loss["donor_as_sampled"] == pytest.approx(loss["donor"], abs=1e-3)
     assert recipe["fingerprint"] == model_fingerprint(whole.output)
+    if stop_on is StopOn.EXPLOIT_RATE:
+        assert set(recipe["exploit_rate"]) == {"target", "donor", "donor_as_sampled"}
+        assert [entry["samples"] for entry in recipe["history"]] == [3, 3, 3]
+        assert recipe["best_step"] == min(recipe["history"], key=rank)["step"]
 
     class KilledError(Exception):
         """In place of kill -9: nothing is saved on the way out."""

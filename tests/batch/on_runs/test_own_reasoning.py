@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from killed_writes import until_done
 from scripted_engine import ScriptedEngine
 from typer.testing import CliRunner
 
@@ -119,6 +121,23 @@ def test_stopped_and_resumed_equals_uninterrupted(run: RunLayout, engine: Script
     with pytest.raises(InputError, match="other cuts"):
         OwnReasoning(opened, replace(cuts, repeats=1), lambda: False, print).measure(force=False)
     assert report.files[0].read_bytes() == before
+
+
+def test_killed_at_any_write_and_started_again_equals_uninterrupted(
+    run: RunLayout, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure() -> bytes:
+        work = OwnReasoning(OpenedRun.read(run.root), Cuts((0, 100)), lambda: False, lambda text: None)
+        return work.measure(force=False).files[0].read_bytes()
+
+    whole, drawn = measure(), len(engine.requests)
+    shutil.rmtree(run.own_reasoning)
+    engine.requests.clear()
+    cut, attempts = until_done(measure, monkeypatch)
+    assert cut == whole
+    assert attempts > 3
+    assert len(engine.requests) <= drawn + attempts * engine.batch_rows, "a kill costs the batch in flight"
+    assert not list(run.own_reasoning.rglob(".*"))
 
 
 def test_bad_input_is_named(run: RunLayout, make_config: Callable[..., RunConfig]) -> None:

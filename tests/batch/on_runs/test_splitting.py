@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from killed_writes import until_done
 from scripted_engine import ScriptedEngine
 from typer.testing import CliRunner
 
@@ -27,6 +29,7 @@ from foreshock.batch.planning.make_plan import make_plan
 from foreshock.batch.running.run import create_run
 from foreshock.errors import InputError, StopRequestedError
 from foreshock.jobs.engines.base import FinishReason
+from foreshock.jobs.records.jsonl import read_rows
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.scoring.exploit_code import exploit_answer
 from foreshock.jobs.verify.builtin.problems import builtin_problems
@@ -118,6 +121,22 @@ def test_stopped_resumed_and_extended_equals_uninterrupted(run: RunLayout, engin
     report.files[0].unlink()
     Splitting(opened, replace(settings, repeats=5), lambda: False, told.append).measure(force=False)
     assert kept() == before
+
+
+def test_killed_at_any_write_and_started_again_equals_uninterrupted(
+    run: RunLayout, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure() -> list[Any]:
+        work = Splitting(OpenedRun.read(run.root), SplitSettings(4, 4, (2, 4)), lambda: False, lambda text: None)
+        rows = read_rows(work.measure(force=False).files[0])
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+    whole = measure()
+    shutil.rmtree(run.splitting)
+    cut, attempts = until_done(measure, monkeypatch)
+    assert cut == whole
+    assert attempts > 2
+    assert not list(run.splitting.rglob(".*"))
 
 
 @pytest.mark.parametrize("stop", [(), ("x = 1\n```",)])

@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("sweeps")]
 
-TRAINING = ("--epochs", "400", "--patience", "400", "--learning-rate", "1e-4", "--held-out", "0.5")
+TRAINING = ("--epochs", "60", "--patience", "60", "--learning-rate", "1e-4", "--held-out", "0.5", "--samples", "2")
 
 
 def test_a_donor_requeued_in_the_middle_has_the_bytes_of_an_uninterrupted_one(
