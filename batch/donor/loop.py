@@ -70,9 +70,15 @@ def batch_at(step: int, examples: Sequence[Encoded], settings: TrainingSettings)
     return order[place * settings.batch_size : (place + 1) * settings.batch_size]
 
 
+def by_length(examples: Sequence[Encoded]) -> list[Encoded]:
+    """Examples of about one length beside each other, which pads least."""
+    return sorted(examples, key=lambda item: (len(item.ids), item.ids))
+
+
 def held_out_loss(model: Any, examples: Sequence[Encoded], micro_batch: int) -> float:
     """Mean loss per answer token, in nats."""
     model.eval()
+    examples = by_length(examples)
     total, tokens = 0.0, 0
     with torch.no_grad():
         for start in range(0, len(examples), micro_batch):
@@ -141,6 +147,7 @@ def _step(
     model.train()
     for group in optimiser.param_groups:
         group["lr"] = settings.rate * min(1.0, (state.step + 1) / _WARMUP_STEPS)
+    batch = by_length(batch)
     tokens = sum(len(item.ids) - item.start for item in batch)
     total = 0.0
     optimiser.zero_grad(set_to_none=True)

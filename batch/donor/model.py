@@ -85,6 +85,8 @@ def save_donor(model: Any, target: Checkpoint, method: Method, folder: Path) -> 
         if method is Method.LORA and not is_adapter(target.path):
             for config in model.peft_config.values():
                 config.base_model_name_or_path = str(target.path)
+                if isinstance(config.target_modules, set):  # whose order is another in every process
+                    config.target_modules = sorted(config.target_modules)
             model.save_pretrained(str(folder), save_embedding_layers=False)
             (folder / "README.md").unlink(missing_ok=True)  # a model card without content
         else:
