@@ -48,7 +48,7 @@ def donor(
     samples: Annotated[int, typer.Option("--samples", min=1, help="Answers that a rate is of, each epoch.")] = 16,
     sample_tokens: Annotated[
         int | None,
-        typer.Option("--sample-tokens", min=1, help="Of such an answer; default: sampling.max_tokens, on a CPU 512."),
+        typer.Option("--sample-tokens", min=1, help="Of such an answer; default: sampling.max_tokens, on a CPU 256."),
     ] = None,
     held_out: Annotated[float, typer.Option("--held-out", help="Share of the problems that is not trained on.")] = 0.2,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Answers per optimiser step.")] = 8,

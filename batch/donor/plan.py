@@ -26,7 +26,7 @@ from foreshock.jobs.verify.registry import verifier_facts
 if TYPE_CHECKING:
     from foreshock.batch.donor.rate import Draws
 
-_TOKENS_ON_CPU = 512
+_TOKENS_ON_CPU = 256
 """Of an answer that is drawn to tell the exploit rate, at most: longer ones would take longer than the training."""
 
 
@@ -113,7 +113,7 @@ def plan_donor(
 ) -> DonorPlan:
     """Check everything that can be checked without a forward pass. `device`: of the machine that will train, where it
     is not this one. `sample_tokens`: longest answer that tells the exploit rate; default: the configuration's, on a CPU
-    at most 512.
+    at most 256.
 
     Raises InputError for an unknown or unusable target, problems without exploit solutions, LoRA without peft, a
     device that is not there.
