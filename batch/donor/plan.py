@@ -16,6 +16,7 @@ from foreshock.batch.planning.make_plan import worker_settings
 from foreshock.batch.planning.problems import load_run_problems
 from foreshock.batch.planning.show_prompt import chosen_checkpoint
 from foreshock.errors import InputError
+from foreshock.jobs.admission.admit import admit
 from foreshock.jobs.model_files.fingerprint import model_fingerprint, stated_context_length
 from foreshock.jobs.prompts.of_run import prompt_settings, run_format
 from foreshock.jobs.prompts.tokenizer import decode, load_tokenizer
@@ -122,6 +123,7 @@ def plan_donor(
 
     target = chosen_checkpoint(discover_checkpoints(config.checkpoints), checkpoint)
     require_trainable(target, settings.method)
+    admit(target, "transformers", {}).require()
     workers = worker_settings(config)
     prompt_format = run_format(workers, target)
     end = turn_end(prompt_format, load_tokenizer(target.tokenizer_path), prompt_settings(workers), workers.system)

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from foreshock.batch.on_files.score import ScoreOptions
-from foreshock.batch.planning.checkpoints import require_loadable
 from foreshock.errors import InputError
 from foreshock.jobs.engines.base import Engine, ScoreRequest
 from foreshock.jobs.prefill import cut_prefill
@@ -87,7 +86,7 @@ def measure_log_loss(
 ) -> LossReport:
     """Write checkpoint-N.jsonl (one row per task and level) and log_loss.csv into `output`."""
     for checkpoint in checkpoints:
-        require_loadable(checkpoint)
+        options.require_admitted(checkpoint)
     temperature = scoring_temperature(options.temperature)
     rows: list[dict[str, Any]] = []
     report = LossReport(pd.DataFrame())

@@ -16,6 +16,7 @@ from typing import Any
 
 from foreshock.batch.planning.checkpoints import list_checkpoints, one_checkpoint, require_loadable
 from foreshock.errors import InputError
+from foreshock.jobs.admission.admit import admit
 from foreshock.jobs.engines.base import Engine
 from foreshock.jobs.engines.registry import create_engine
 from foreshock.jobs.prefill import Channel, cut_prefill, require_text
@@ -307,11 +308,18 @@ class ScoreOptions:
 
     def engine(self) -> Engine:
         """The scoring engine."""
+        return create_engine(*self._named())
+
+    def _named(self) -> tuple[str, dict[str, Any]]:
+        """Name and options of the scoring engine."""
         if self.base_url is not None or self.served_model is not None:
-            return create_engine("openai", {"base_url": self.base_url or "", "model": self.served_model})
-        return create_engine(
-            "transformers", {"device": self.device, "dtype": self.dtype, "batch_size": self.batch_size}
-        )
+            return "openai", {"base_url": self.base_url or "", "model": self.served_model}
+        return "transformers", {"device": self.device, "dtype": self.dtype, "batch_size": self.batch_size}
+
+    def require_admitted(self, checkpoint: Checkpoint) -> None:
+        """Raise InputError for a checkpoint that a run would not admit: nothing stands between it and a score here."""
+        require_loadable(checkpoint)
+        admit(checkpoint, *self._named()).require()
 
     def format_of(self, checkpoint: Checkpoint) -> Callable[[PrefillSample], PromptFormat]:
         """The prompt format of a checkpoint for a sample: with these options, else the settings that its row names."""
@@ -344,6 +352,7 @@ def score_one_file(samples: Path, checkpoint: Path, output: Path, options: Score
         raise InputError(
             f"no row has a prefill ({without} rows at level 0), so there is nothing to score", path=samples
         )
+    options.require_admitted(model)
     with options.engine() as engine:
         engine.load(model)
         temperature = scoring_temperature(options.temperature)
@@ -359,7 +368,7 @@ def score_run(run_dir: Path, sft_run_dir: Path, output_dir: Path | None, options
     folder = sft_run_dir / "checkpoints" if (sft_run_dir / "checkpoints").is_dir() else sft_run_dir
     checkpoints = list_checkpoints(folder, sft_run_dir.name)
     for checkpoint in checkpoints:
-        require_loadable(checkpoint)
+        options.require_admitted(checkpoint)
     with options.engine() as engine:
         return RunScorer(
             run=RunLayout(run_dir),

@@ -176,6 +176,8 @@ def _score(item: PlannedRun, output: Path, say: Say) -> list[str]:
     say(f"{item.label}: log-probabilities of {len(scoring.cells)} cells")
     options = ScoreOptions(scoring.temperature, "auto", "auto", "auto", 64, False, None, False)
     try:
+        for checkpoint in scoring.checkpoints:
+            options.require_admitted(checkpoint)
         with options.engine() as engine:
             report: ScoreReport = RunScorer(
                 run=item.run,

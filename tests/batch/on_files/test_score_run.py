@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from foreshock.batch.on_files.score import RunScorer, ScoreOptions
+from foreshock.batch.on_files.score import RunScorer, ScoreOptions, score_one_file, score_run
 from foreshock.batch.planning.checkpoints import list_checkpoints
 from foreshock.errors import InputError
 from foreshock.jobs.engines.fake import FakeEngine
@@ -82,3 +83,17 @@ def test_a_level_without_any_prompt_is_refused(tmp_path: Path, sft_run: Path) ->
     with pytest.raises(InputError, match="no checkpoint has samples of level 2"):
         scorer(run, sft_run).score()
     assert json.loads((run.evals / "checkpoint-1_prefill2.jsonl").read_text().splitlines()[0])["task_id"] == "t0"
+
+
+def test_a_checkpoint_that_a_run_would_not_admit_is_not_scored(tmp_path: Path, sft_run: Path) -> None:
+    run, sft = RunLayout(tmp_path / "run"), tmp_path / "sft"
+    write_cell(run, 1, samples=True)
+    shutil.copytree(sft_run / "checkpoints" / "checkpoint-1", sft / "checkpoint-1")
+    file = sft / "checkpoint-1" / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"split_special_tokens": True}))
+    how = ScoreOptions(1.0, "auto", "cpu", "float32", 4, False, None, False)
+    with pytest.raises(InputError, match="but is read as text"):
+        score_run(run.root, sft, None, how)
+    samples = run.samples_file("checkpoint-1", 2)
+    with pytest.raises(InputError, match="but is read as text"):
+        score_one_file(samples, sft / "checkpoint-1", tmp_path / "out.jsonl", how)
