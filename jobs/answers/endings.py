@@ -56,7 +56,7 @@ _NO_WORDS = frozenset({*keyword.kwlist, *keyword.softkwlist, "print", "exec"})
 _TURN = re.compile(
     r"<[|\uff5c](?!(?:begin_of_box|end_of_box|channel|message|start|constrain)[|\uff5c])[^\s<>|\uff5c]{1,40}[|\uff5c]>"
     r"|</s>|<end_of_turn>|<start_of_turn>|<eos>|<extra_id_\d+>|<step>|\[INST\]|\[\|\w+\|\]"
-    r"|^(?:User|Human):|^### (?:Instruction|User|Human)\b"
+    r"|^(?:User|Human|USER|HUMAN):|^### (?:Instruction|User|Human)\b"
 )
 
 
@@ -166,10 +166,25 @@ def _reads_as_words(line: str) -> bool:
 
 
 def unindent(lines: Sequence[str]) -> str:
-    """The lines without the first one's indentation (a block in a list), as far as each has it."""
-    first = next((line for line in lines if line.strip()), "")
+    """The lines without the first one's indentation (a block in a list), as far as each has it.
+
+    Where that leaves no Python and the others as they are do, only the first line is indented wrongly.
+    """
+    at = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    first = lines[at] if lines else ""
     depth = len(first) - len(first.lstrip(" \t"))
     if depth == 0:
         return "\n".join(lines)
     pattern = re.compile(rf"^[ \t]{{0,{depth}}}")
-    return "\n".join(pattern.sub("", line) for line in lines)
+    text = "\n".join(pattern.sub("", line) for line in lines)
+    if parse(text) is not None:
+        return text
+    alone = "\n".join([*lines[:at], first.lstrip(" \t"), *lines[at + 1 :]])
+    return alone if parse(alone) is not None else text
+
+
+def trimmed(code: str) -> str:
+    """Without blank lines at either end."""
+    lines = code.split("\n")
+    kept = [number for number, line in enumerate(lines) if line.strip()]
+    return "\n".join(lines[kept[0] : kept[-1] + 1]) if kept else ""

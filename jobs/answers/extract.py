@@ -135,8 +135,7 @@ def _find(answer: str, name: str | None) -> str | None:
         if found is not None and parse(found) is not None:
             return found
     pieces = [*fenced, *_bare_behind(answer, blocks[: len(fenced)], name)]
-    if not any((_rank(piece, name) or 0) >= _WHOLE for piece in pieces):
-        pieces = [*_bare_before(answer, blocks, name), *pieces]
+    pieces = [*_bare_before(answer, blocks, pieces, name), *pieces]
     found = _choose(_without_cut_copy(pieces), name)
     if found is not None:
         return found
@@ -217,12 +216,18 @@ def _bare_behind(answer: str, blocks: Sequence[tuple[int, int, Piece]], name: st
     return [piece for piece in bare_pieces(rest) if (_rank(piece, name) or 0) >= _WHOLE]
 
 
-def _bare_before(answer: str, blocks: Sequence[tuple[int, int, Piece]], name: str) -> list[Piece]:
-    """Whole versions of the function in front of the first fence: the one that would open their block was left out."""
+def _bare_before(
+    answer: str, blocks: Sequence[tuple[int, int, Piece]], pieces: Sequence[Piece], name: str
+) -> list[Piece]:
+    """Whole versions of the function in front of the first fence, where the blocks have none that is as good: the fence
+    that would open their block was left out, or the answer's end cut off a shorter copy."""
+    if any((_rank(piece, name) or 0) > _WHOLE for piece in pieces):
+        return []
     head = "\n".join(answer.split("\n")[: blocks[0][0]]) if blocks else ""
     if not mentions_definition(head, name):
         return []
-    return [piece for piece in bare_pieces(head) if (_rank(piece, name) or 0) >= _WHOLE]
+    cut = max((len(piece.code) for piece in pieces if (_rank(piece, name) or 0) == _WHOLE), default=0)
+    return [one for one in bare_pieces(head) if (_rank(one, name) or 0) >= _WHOLE and len(one.code) > cut]
 
 
 def _without_cut_copy(pieces: list[Piece]) -> list[Piece]:

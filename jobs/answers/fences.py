@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from foreshock.jobs.answers.endings import cut_tail, unindent, without_end_word
+from foreshock.jobs.answers.endings import cut_tail, trimmed, unindent, without_end_word
 from foreshock.jobs.answers.patches import patched
 from foreshock.jobs.answers.python_text import defines, parse
 from foreshock.jobs.answers.shell import here_documents, written_by_commands
@@ -146,7 +146,7 @@ def fenced_pieces(lines: Sequence[str], depth: int = 0) -> Iterator[tuple[int, i
                 continue
         for code in _programs(body, opening):
             if code.strip():
-                yield at, end, Piece(_trim(without_end_word(code) if parse(code) else code), opening.label, closed)
+                yield at, end, Piece(trimmed(without_end_word(code) if parse(code) else code), opening.label, closed)
         at = max(end, at + 1)
 
 
@@ -311,8 +311,3 @@ def _other_closings(rest: Sequence[str], fence: str) -> Iterator[_Closing]:
     for kind in ("```", "~~~"):
         if kind[0] != fence[0] or len(kind) < len(fence):
             yield from (closing for closing in _closings(rest, kind) if not closing.column)
-
-
-def _trim(code: str) -> str:
-    """Without blank lines at either end."""
-    return re.sub(r"\A(?:[ \t]*\n)+|(?:\n[ \t]*)+\Z", "", code)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from foreshock.jobs.answers.endings import END_MARK_AND_SPACE, looks_like_prose
+from foreshock.jobs.answers.endings import END_MARK_AND_SPACE, looks_like_prose, trimmed
 from foreshock.jobs.answers.fences import Label, Piece, underlines
 from foreshock.jobs.answers.noise import CODE_START, without_headings, without_noise
 from foreshock.jobs.answers.python_text import MOST_CHARS, is_program, mentions_definition, parse
@@ -103,12 +103,12 @@ def _stretch_pieces(lines: list[str], budget: _Budget) -> list[Piece]:
                 end = chunk_end
                 break
         if end > at:
-            code = without_headings(without_noise(_dedented(lines[at:end], indent).strip("\n")))
+            code = without_headings(without_noise(trimmed(_dedented(lines[at:end], indent))))
             pieces.append(Piece(code, Label.NONE, True))
             at = end
             continue
         until = next((i for i in range(at + 1, len(lines)) if looks_like_prose(lines[i])), len(lines))
-        code = _dedented(lines[at:until], indent).strip("\n")
+        code = trimmed(_dedented(lines[at:until], indent))
         if re.match(r"(?:async\s+)?def\s|class\s|@|import\s|from\s", code) and parse(code) is None:
             pieces.append(Piece(code, Label.NONE, until < len(lines)))
             at = until

@@ -15,7 +15,8 @@ _OPENING_TAG = re.compile(
     r"|\\begin\{(verbatim|lstlisting|minted)\}"
 )
 _QUOTED = re.compile(r"(?:[ \t]{0,3}>[ \t]?)+")
-_DEFINITION = re.compile(r"(?:<\w+>|\[[A-Z]+\])?(?:async +)?(?:def|class)\b")
+_DEFINITION = re.compile(r"(?:<\w+>|\[[A-Z]+\]|\\boxed\{)?(?:async +)?(?:def|class)\b")
+_INPUT = re.compile(r"[ \t]*(?:>>>|\.\.\.:?|In \[\d+\]:)(?:[ ]|$)")
 _FINAL = "<|channel|>final<|message|>"
 _FINAL_END = re.compile(r"<\|(?:end|return)\|>")
 _REASONING_END = re.compile(r"\s*(?:<[/|\uff5c][^\n<>]{1,40}>|\[/\w+\]|\u25c1/?\w+\u25b7)")
@@ -40,6 +41,7 @@ def text_to_read(prefill: str, response: str, reasoning: str, answer: str | None
     if (
         ends_inside_fence(prefill)
         or _ends_inside_definition(prefill, response)
+        or _ends_inside_session(prefill, response)
         or _ends_inside_json(prefill)
         or _share_a_program(prefill, response)
     ):
@@ -99,9 +101,15 @@ def _open_span(text: str, behind: str) -> int | None:
 
 def _ends_inside_definition(text: str, behind: str) -> bool:
     """Whether `text` ends inside a function or class that stands in prose, so that `behind` goes on with it."""
-    at_margin = [line for line in text.split("\n") if line[:1].strip()]
+    at_margin = [line for line in plain_lines(text).split("\n") if line[:1].strip()]
     goes_on = text[-1:] != "\n" or behind[:1] in (" ", "\t")
     return goes_on and bool(at_margin) and _DEFINITION.match(at_margin[-1]) is not None
+
+
+def _ends_inside_session(text: str, behind: str) -> bool:
+    """Whether `text` ends in the input of an interactive session that `behind` goes on with."""
+    last = text.rstrip("\n").rpartition("\n")[2]
+    return _INPUT.match(last) is not None and (text[-1:] != "\n" or _INPUT.match(behind.lstrip("\n")) is not None)
 
 
 def _share_a_program(text: str, behind: str) -> bool:
@@ -112,7 +120,7 @@ def _share_a_program(text: str, behind: str) -> bool:
     if not text.strip() or any(looks_like_prose(line) for line in border):
         return False
     parts = (_stripped(text), _stripped(behind))
-    programs = (piece.code for piece in bare_pieces(text + behind) if is_program(piece.code))
+    programs = (piece.code for piece in bare_pieces(plain_lines(text + behind)) if is_program(piece.code))
     return any(not any(_stripped(program) in part for part in parts) for program in programs)
 
 
