@@ -151,6 +151,19 @@ def compare(a: Side, b: Side) -> Comparison:
     return Comparison(rates, prefills, tuple(_headlines(a, b, pairs)), len(tasks_a - tasks_b), len(tasks_b - tasks_a))
 
 
+def paired_tasks(a: Side, b: Side) -> pd.DataFrame:
+    """The unprompted attempts that `compare` compares: task_id, exploit_type, at_a, at_b (checkpoints), and n attempts
+    and k exploits of either side. Raises as `compare`."""
+    counts_a, counts_b = count_tasks(a.path), count_tasks(b.path)
+    parts = []
+    for step_a, step_b in _checkpoint_pairs(a, b, counts_a, counts_b):
+        joined = _joined(_at(counts_a, step_a), _at(counts_b, step_b))
+        zero = joined[joined["prefill_level"] == 0]
+        parts.append(zero.assign(at_a=checkpoint_label(step_a), at_b=checkpoint_label(step_b)))
+    columns = ["task_id", "exploit_type", "at_a", "at_b", "n_a", "k_a", "n_b", "k_b"]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
 def compare_counts(
     counts_a: pd.DataFrame, counts_b: pd.DataFrame, pairs: Sequence[tuple[float, float]]
 ) -> tuple[tuple[RateComparison, ...], tuple[PrefillComparison, ...]]:

@@ -55,7 +55,7 @@ class TableCell:
 
 @dataclass(frozen=True, slots=True)
 class LinksCell:
-    """Several links in one field of a table. No text, which pandas would make plain."""
+    """Links or other markup in one field of a table. No text, which pandas would make plain."""
 
     links: tuple[Markup, ...]
 
@@ -70,6 +70,12 @@ def linked_words(text: str, where: Mapping[str, Mapping[str, str]]) -> Markup:
     links = {str(escape(word)): sample_link(filters, word) for word, filters in where.items()}
     longest_first = "|".join(re.escape(word) for word in sorted(links, key=len, reverse=True))
     return Markup(re.sub(rf"(?<!\w)(?:{longest_first})(?!\w)", lambda found: links[found[0]], str(escape(text))))
+
+
+def without_strange(page: str) -> str:
+    """A finished page (or drawing) in which control and bidirectional characters of any origin stand as code points:
+    names of runs, tasks and exploit types come from files, and could else reorder or hide what stands beside them."""
+    return _STRANGE.sub(lambda found: f"U+{ord(found[0]):04X}", page)
 
 
 def inert_text(text: str, most: int) -> Markup:

@@ -20,6 +20,7 @@ from markupsafe import Markup, escape
 from foreshock.analysis.figures import SavedFigure
 from foreshock.analysis.page.links import LinksCell, SampleCell, TableCell
 
+Cell = SampleCell | TableCell | LinksCell | str
 ObjectArray = npt.NDArray[np.object_]
 
 
@@ -71,7 +72,7 @@ def bullets(lines: Sequence[str]) -> Markup:
     return Markup("<ul>{}</ul>").format(Markup("").join(Markup("<li>{}</li>").format(line) for line in lines))
 
 
-def column_of(cells: Iterable[SampleCell | TableCell | LinksCell | str]) -> ObjectArray:
+def column_of(cells: Iterable[Cell]) -> ObjectArray:
     """Cells as a column, which pandas takes as it is."""
     given = list(cells)
     column = np.empty(len(given), dtype=object)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import os
+import shlex
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
 
+from foreshock import __version__
 from foreshock.analysis.figures import SavedFigure
 from foreshock.analysis.figures.palette import RunLooks
 from foreshock.analysis.figures.save import VALUES, inline_svg, natural_width, value_markup, with_values
-from foreshock.analysis.page.links import inert_text, linked_words, sample_href
+from foreshock.analysis.page.links import inert_text, linked_words, sample_href, without_strange
 from foreshock.analysis.page.sections import html_table
 
 _HERE = Path(__file__).parent
@@ -21,7 +27,33 @@ _WIDE = 560.0
 """Points beyond which a figure is not set beside another."""
 
 
-def environment(looks: RunLooks) -> jinja2.Environment:
+def whole_page(template: str, run_dirs: Sequence[Path], output: Path, looks: RunLooks, **values: object) -> str:
+    """A page that will lie at `output`: with its style and its one script inside, and the command that serves the
+    samples of `run_dirs` beside it."""
+    script = (_HERE / "report.js").read_text()
+    page = _environment(looks).get_template(template)
+    text = page.render(
+        style=Markup((_HERE / "style.css").read_text()),  # our own files
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        file=shlex.quote(output.name),
+        view=_view_command(run_dirs, output),
+        version=__version__,
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        **values,
+    )
+    return without_strange(text)
+
+
+def _view_command(run_dirs: Sequence[Path], output: Path) -> str:
+    """What serves these runs' samples to the page, in the page's folder: paths are relative, so that they hold where
+    the whole was copied to and name nobody's home."""
+    folder = output.resolve().parent
+    paths = [os.path.relpath(path.resolve(), folder) for path in run_dirs]
+    return shlex.join(["foreshock", "view", *(f"./{path}" if path.startswith("-") else path for path in paths)])
+
+
+def _environment(looks: RunLooks) -> jinja2.Environment:
     """The template's environment: what it gets is escaped, and its filters draw figures, tables and links."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),

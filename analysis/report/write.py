@@ -7,19 +7,14 @@ is none.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 from markupsafe import Markup, escape
 
-from foreshock import __version__
 from foreshock.analysis.figures import SavedFigure
 from foreshock.analysis.figures.answer import answer_figure
 from foreshock.analysis.figures.palette import RunLooks
@@ -32,7 +27,7 @@ from foreshock.analysis.report.gather import ReportOptions, RunFindings, gather,
 from foreshock.analysis.report.ground_truth_section import find_rates, truth_section
 from foreshock.analysis.report.narrative import Sentence, cards, sentences
 from foreshock.analysis.report.outlook import Forecast, Outlook, find_forecast, outlooks
-from foreshock.analysis.report.rendering import environment
+from foreshock.analysis.report.rendering import whole_page
 from foreshock.analysis.report.runs_section import runs_section
 from foreshock.analysis.report.samples_section import samples_section
 from foreshock.analysis.report.survival_text import fit_frame, fit_rows, waiting_frame, waiting_notes, waiting_rows
@@ -40,7 +35,6 @@ from foreshock.analysis.report.validity_section import validity_section
 from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
 
-_HERE = Path(__file__).parent
 BEHAVIOUR = "checkpoints"
 """The anchor of the section on the checkpoints' behaviour."""
 _OWN_ANCHORS = (
@@ -126,8 +120,11 @@ def render_report(
         [one for own in types for one in own], forecast, options.place(runs[0].run_dir, "answer", None), looks
     )
     sections = _sections(runs, extra_sections, options, rates, looks)
-    script = (_HERE / "report.js").read_text()
-    page = environment(looks).get_template("template.html.j2").render(
+    page = whole_page(
+        "template.html.j2",
+        [run.run_dir for run in runs],
+        output,
+        looks,
         title=options.title,
         labels=[run.label for run in runs],
         answers=answers,
@@ -135,24 +132,9 @@ def render_report(
         figure=figure,
         sections=sections,
         parts={Part.VALIDITY: "Before believing it", Part.EVIDENCE: "Evidence", Part.METHODS: "Methods"},
-        style=Markup((_HERE / "style.css").read_text()),  # our own file
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        file=shlex.quote(output.name),
-        view=_view_command([run.run_dir for run in runs], output),
-        version=__version__,
-        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-    )  # fmt: skip
+    )
     atomic_write_bytes(output, page.encode())
     return WrittenReport(output, tuple(_summary(runs, answers)))
-
-
-def _view_command(run_dirs: Sequence[Path], output: Path) -> str:
-    """What serves these runs' samples to the page, in the page's folder: paths are relative, so that they hold where
-    the whole was copied to and name nobody's home."""
-    folder = output.resolve().parent
-    paths = [os.path.relpath(path.resolve(), folder) for path in run_dirs]
-    return shlex.join(["foreshock", "view", *(f"./{path}" if path.startswith("-") else path for path in paths)])
 
 
 def _summary(runs: Sequence[RunFindings], answers: Sequence[Answer]) -> list[str]:

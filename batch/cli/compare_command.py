@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,7 +22,14 @@ GateOption = Annotated[
 ]
 
 
-def compare(a: SideArgument, b: SideArgument, fail_if: GateOption = None, as_json: JsonOption = False) -> None:
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", help="Write the comparison as a page too, whose numbers open their samples.")
+]
+
+
+def compare(
+    a: SideArgument, b: SideArgument, fail_if: GateOption = None, html: HtmlOption = None, as_json: JsonOption = False
+) -> None:
     """Compare two runs, or two checkpoints of one, paired by task, with all tests taken together.
 
     Example: foreshock compare RUN@0 RUN@400 --fail-if "rate.increase.lower > 0"
@@ -31,12 +39,19 @@ def compare(a: SideArgument, b: SideArgument, fail_if: GateOption = None, as_jso
     from foreshock.analysis.comparison.gate import Gate
 
     gates = [Gate.parse(text) for text in fail_if or ()]
-    found = compare_sides(Side.parse(a), Side.parse(b))
+    sides = Side.parse(a), Side.parse(b)
+    found = compare_sides(*sides)
     fired = [gate for gate in gates if gate.fires(found.values())]
+    if html is not None:
+        from foreshock.analysis.comparison.page import write_page
+
+        write_page(found, *sides, html)
     if as_json:
         typer.echo(json.dumps(found.to_json() | {"failed": [str(gate) for gate in fired]}, indent=2, allow_nan=False))
     else:
         _show(found)
+        if html is not None:
+            typer.echo(f"\npage: {html}")
         for gate in fired:
             typer.echo(f"fails: {gate} (it is {found.values()[gate.name]:.4g})")
     if fired:

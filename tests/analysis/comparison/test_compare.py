@@ -133,12 +133,20 @@ def test_an_unknown_value_passes_no_gate() -> None:
         Gate.parse("headline.increase > 1").fires({"p": 0.5})
 
 
-def test_the_command_prints_and_gates(runs: tuple[Path, Path]) -> None:
+def test_the_command_prints_gates_and_writes_a_page(runs: tuple[Path, Path], tmp_path: Path) -> None:
     exploit, control = map(str, runs)
     shown = CliRunner().invoke(app, ["compare", control, exploit, "--fail-if", "rate.increase.lower > 0"])
     assert shown.exit_code == 3
     assert "difference shown" in shown.output
     assert "fails: rate.increase.lower > 0" in shown.output
-    same = CliRunner().invoke(app, ["compare", exploit, exploit, "--json", "--fail-if", "rate.increase > 0.02"])
+    html = tmp_path / "it's.html"
+    same = CliRunner().invoke(
+        app, ["compare", exploit, exploit, "--json", "--fail-if", "rate.increase > 0.02", "--html", str(html)]
+    )
+    page = html.read_text()
+    assert 'id="tasks"' in page
+    assert 'href="#tasks"' in page  # differences and p-values lead to the tasks,
+    assert "&amp;level=0&amp;task=" in page  # these to their samples
+    assert page.count(f"/{Path(exploit).name} --report ") == 1  # each run once
     assert same.exit_code == 0
     assert json.loads(same.output)["differs"] is False
