@@ -114,7 +114,7 @@ def build_model(path: Path, config: Any, dtype: torch.dtype, device: torch.devic
                 trust_remote_code=False,
                 ignore_mismatched_sizes=True,
             )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
             if is_exhaustion(error):
                 raise ForeshockError(
                     f"{path}: this machine's memory does not hold the model: {' '.join(str(error).split())[:300]}\n"

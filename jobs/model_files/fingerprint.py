@@ -102,6 +102,8 @@ def _check(path: Path, *, require_tokenizer: bool) -> tuple[Path, ...]:
         )
     held_by: dict[str, Path] = {}
     for file in weights:
+        if file.suffix == ".bin":
+            _check_torch_file(file)
         for name in _check_safetensors(file) if file.suffix == ".safetensors" else ():
             if held_by.setdefault(name, file) != file:
                 _require_same(name, held_by[name], file)
@@ -179,6 +181,14 @@ def _check_safetensors(file: Path) -> tuple[str, ...]:
             f"{file}: {size} bytes where its header promises {8 + n_header + end}; copy the checkpoint again"
         )
     return tuple(tensors)
+
+
+def _check_torch_file(file: Path) -> None:
+    """Raise CheckpointError for a .bin that torch.save did not write, by its first bytes: a zip archive or a pickle."""
+    with file.open("rb") as stream:
+        head = stream.read(4)
+    if not head.startswith((b"PK", b"\x80")):
+        raise CheckpointError("not a file of torch.save; copy the checkpoint again", path=file)
 
 
 def _hash_content(file: Path, digest: hashlib._Hash) -> None:

@@ -18,6 +18,9 @@ _SINGLE = ("model.safetensors", "pytorch_model.bin")
 _ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _NUMBERED = re.compile(r"-\d{5}-of-(?P<total>\d{5})\.(?:safetensors|bin)$")
 _EXPLICIT = "transformers_weights"
+_LFS = b"version https://git-lfs.github.com/"
+_WEIGHTS = (".safetensors", ".bin")
+_READ_HERE = (*_WEIGHTS, ".json", ".jinja", ".model")
 
 
 class CheckpointError(InputError):
@@ -26,6 +29,7 @@ class CheckpointError(InputError):
 
 def read_config(path: Path) -> dict[str, Any]:
     """A JSON object from disk. Raises CheckpointError naming file, line and column."""
+    require_content(path)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -46,9 +50,27 @@ def is_adapter(path: Path) -> bool:
     return not _full_weights(path) and any((path / name).is_file() for name in _ADAPTER_WEIGHTS)
 
 
+def require_content(file: Path) -> None:
+    """Raise CheckpointError for a file that stands for its content: a pointer of Git LFS, a link to nothing."""
+    if file.is_symlink() and not file.exists():
+        raise CheckpointError(
+            f"is a link to {file.readlink()}, which is not there",
+            path=file,
+            fix="copy the checkpoint with its links followed (cp -L, rsync -L)",
+        )
+    if file.is_file() and file.stat().st_size < 1024:
+        with file.open("rb") as stream:
+            pointer = stream.read(len(_LFS)) == _LFS
+        if pointer:
+            raise CheckpointError("is a pointer of Git LFS, not the file itself", path=file, fix="git lfs pull")
+
+
 def weight_files(path: Path) -> tuple[Path, ...]:
     """The files that make the model or the adapter, sorted by name; empty if there are none. Raises CheckpointError for
     a set that is not whole, and where more than one could be meant."""
+    for file in path.iterdir() if path.is_dir() else ():
+        if file.suffix in _READ_HERE and (file.is_symlink() or file.suffix in _WEIGHTS):
+            require_content(file)
     if is_adapter(path):
         return _adapter_files(path)
     if (path / ADAPTER_CONFIG).is_file() and _full_weights(path):

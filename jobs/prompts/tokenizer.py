@@ -19,7 +19,7 @@ from typing import Any
 from foreshock.errors import InputError
 from foreshock.jobs.lean_transformers import reading_transformers
 from foreshock.jobs.model_files.transformers_config import require_dtypes, transformers_config
-from foreshock.jobs.model_files.weight_files import read_config
+from foreshock.jobs.model_files.weight_files import read_config, require_content
 
 Tokenizer = Any
 """A transformers tokenizer; transformers has no type stubs."""
@@ -146,7 +146,8 @@ def _from_files(path: str) -> Tokenizer:
 def _require_no_empty_template(folder: Path) -> None:
     """Raise InputError for a template's file that holds nothing: no template is what a base model has."""
     file = folder / "chat_template.jinja"
-    if file.is_file():
+    require_content(file)
+    if file.exists():
         raise InputError(
             "is empty, so how the model is asked is not said",
             path=file,
