@@ -66,7 +66,7 @@ def test_a_choice_or_half_a_set_is_refused(tmp_path: Path, files: list[dict[str,
 def test_links_to_nothing_and_files_of_no_torch_are_said_to_be_that(tmp_path: Path) -> None:
     linked = folder(tmp_path / "linked", CONFIG)
     (linked / "model.safetensors").symlink_to(tmp_path / "purged")
-    with pytest.raises(InputError, match="is a link to .*purged, which is not there"):
+    with pytest.raises(InputError, match=r"is a link to .*purged, which is not there"):
         weight_files(linked)
     with pytest.raises(InputError, match=r"not a file of torch\.save"):
         check_weights(folder(tmp_path / "text", CONFIG, {"pytorch_model.bin": b"<html>"}))
