@@ -43,8 +43,8 @@ pip() {
 }
 
 # Bytecode once, at build time: the running image is read-only. The hash mode keeps time stamps out of the files.
-# Some packages carry a file for a newer Python, which is no reason to fail.
-bytecode() { "$python" -m compileall -q -q -j 0 --invalidation-mode unchecked-hash "$@" || true; }
+# Some packages carry a file for a newer Python, which is no reason to fail, and some a doubtful line.
+bytecode() { PYTHONWARNINGS=ignore "$python" -m compileall -q -q -j 0 --invalidation-mode unchecked-hash "$@" || true; }
 
 system_step() {
     if [ "$variant" = gpu ]; then

@@ -10,11 +10,10 @@ variant=${1:?usage: wheelhouse.sh cpu|gpu|test FOLDER [PYTHON]}
 folder=${2:?usage: wheelhouse.sh cpu|gpu|test FOLDER [PYTHON]}
 python=${3:-python3}
 machine=${4:-$(uname -m)}
-case $variant in
-    cpu | test) version=3.11 glibc=36 ;;
-    gpu) version=3.12 glibc=39 ;;
-    *) echo "unknown image '$variant'; valid: cpu, gpu, test" >&2; exit 2 ;;
-esac
+lock=$here/../locks/$variant.txt
+[ -f "$lock" ] || { echo "unknown image '$variant'; valid: cpu, gpu, test" >&2; exit 2; }
+# Its first line: # Packages of the gpu image, Python 3.12, x86_64-manylinux_2_39.
+read -r version glibc < <(sed -nE '1s/.*Python ([0-9.]+), x86_64-manylinux_2_([0-9]+).*/\1 \2/p' "$lock")
 platforms=()
 for minor in $(seq "$glibc" -1 5); do platforms+=(--platform "manylinux_2_${minor}_$machine"); done
 platforms+=(--platform "manylinux2014_$machine")
@@ -22,4 +21,4 @@ platforms+=(--platform "manylinux2014_$machine")
 mkdir -p "$folder"
 "$python" -m pip download --quiet --no-deps --require-hashes --only-binary :all: --python-version "$version" \
     --implementation cp --abi "cp${version/./}" --abi abi3 --abi none "${platforms[@]}" \
-    --find-links "$folder" --dest "$folder" --requirement "$here/../locks/$variant.txt"
+    --find-links "$folder" --dest "$folder" --requirement "$lock"
