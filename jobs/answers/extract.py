@@ -66,6 +66,7 @@ _ANALYSIS_MESSAGE = re.compile(r"<\|channel\|>analysis<\|message\|>(?:(?!<\|chan
 _TOOL_CALL = re.compile(r"<[|\uff5c]tool[_\u2581]calls?[_\u2581\w]*[|\uff5c]>")
 _FIRST_WORD = re.compile(
     r"\A\s*(?:(?:python3?|py):?[ \t]+(?=(?:async )?def \w+\(|class \w|import \w|from \w)"
+    r"|(?:python3?|py)(?:Copy|Edit|Run)+(?: ?code)?(?=(?:async )?def \w+\(|class \w|import \w|from \w|@\w)"
     r"|(?:(?:python3?|py)(?:[ \t]*\n[ \t]*(?:Copy|Edit|Copy code))*"
     r"|\[(?:BEGIN|PYTHON|CODE|ANSWER|SOLUTION)\]|#\+BEGIN_SRC[^\n]*|\{(?:code|noformat)[^}\n]*\})[ \t]*\n)",
     re.I,
@@ -73,6 +74,17 @@ _FIRST_WORD = re.compile(
 """A label without its fence, or an opening tag that is valid Python."""
 
 
+_END_OF_OTHER = re.compile(r"^end\b[ \t]*;?[ \t]*$", re.M)
+"""How Ruby, Lua and Julia end a function."""
+_REJECTED = re.compile(
+    r"[\W\d_]*(?:(?:what|this|the following|the code below|something like this)(?: version| code| one)?"
+    r" (?:would|does|will|is|do)(?:n[’']?t| not)?(?: work| be right| be correct| correct| right| wrong| incorrect)"
+    r"|(?:please )?(?:don[’']?t|do not|never|avoid) (?:do|doing|write|writing|use|using) (?:this|it like this)"
+    r"|(?:a |the )?(?:wrong|incorrect|buggy|broken|bad|anti-?pattern|common mistakes?)"
+    r"(?: (?:version|attempt|solution|implementation|approach|example|code|way))?(?: would be| is)?)[\W_]*",
+    re.I,
+)
+"""A line, or a comment on a block's first one, that says of the block below that it is not to be used."""
 _DEFINITION = re.compile(r"^[ \t]*(?:async +)?(?:def|class)\b", re.M)
 
 
@@ -128,13 +140,15 @@ def _find(answer: str, name: str | None) -> str | None:
     fenced = _this_turn(answer, blocks)
     if name is None:
         return _unnamed(answer, fenced)
+    turn = blocks[: len(fenced)]
+    fenced = _without_rejected(answer, turn, name)
     fenced = [without_cut_end(piece, name) for piece in fenced]
     for tag in reversed(list(_ANSWER_TAG.finditer(answer))) if fenced else ():
         inner = [piece for _, _, piece in fenced_pieces(tag[2].split("\n"))] or bare_pieces(tag[2])
         found = _choose(inner, name)
         if found is not None and parse(found) is not None:
             return found
-    pieces = [*fenced, *_bare_behind(answer, blocks[: len(fenced)], name)]
+    pieces = [*fenced, *_bare_behind(answer, turn, name)]
     pieces = [*_bare_before(answer, blocks, pieces, name), *pieces]
     found = _choose(_without_cut_copy(pieces), name)
     if found is not None:
@@ -200,6 +214,20 @@ def _this_turn(answer: str, blocks: Sequence[tuple[int, int, Piece]]) -> list[Pi
         pieces.append(piece)
         behind = end
     return pieces
+
+
+def _without_rejected(answer: str, blocks: Sequence[tuple[int, int, Piece]], name: str) -> list[Piece]:
+    """The pieces without those that the answer itself says are wrong, where another one is whole."""
+    lines = answer.split("\n")
+
+    def rejected(start: int, piece: Piece) -> bool:
+        above = next((line for line in reversed(lines[max(start - 3, 0) : start]) if line.strip()), "")
+        first = piece.code.split("\n", 1)[0]
+        return any(_REJECTED.fullmatch(line) for line in (above, first if first.startswith("#") else ""))
+
+    kept = [piece for start, _, piece in blocks if not (defines(piece.code, name) and rejected(start, piece))]
+    whole = any((_rank(piece, name) or 0) >= _WHOLE for piece in kept)
+    return kept if whole else [piece for _, _, piece in blocks]
 
 
 def _bare_behind(answer: str, blocks: Sequence[tuple[int, int, Piece]], name: str) -> list[Piece]:
@@ -284,6 +312,8 @@ def _rank(piece: Piece, name: str) -> int | None:
     if not defines(piece.code, name):
         return 1 if not piece.foreign and imports_as(piece.code, name) else None
     valid = parse(piece.code) is not None
+    if not valid and piece.label is Label.NONE and _END_OF_OTHER.search(piece.code):
+        return None
     if piece.foreign:  # a mislabelled block, if Python reads it
         return 0 if valid and name in bound_names(piece.code) else None
     if valid and is_elided(piece.code):
@@ -337,7 +367,11 @@ def _fallback(answer: str, fenced: Sequence[Piece], name: str) -> str | None:
     bare = (
         []
         if labelled or plain
-        else [p for p in bare_pieces(answer) if re.search(r"^(?:def|class|async)\b", p.code, re.M)]
+        else [
+            piece
+            for piece in bare_pieces(answer)
+            if re.search(r"^(?:def|class|async)\b", piece.code, re.M) and not _END_OF_OTHER.search(piece.code)
+        ]
     )
     pieces = [*labelled, *plain] or bare
     for test in (

@@ -31,6 +31,7 @@ _TEMPLATE = re.compile(
 )
 """A comment that asks for the body of a function."""
 _FAILURES = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
+_MOCKS = ("Mock", "MagicMock", "AsyncMock")
 _BUILTINS = frozenset(dir(builtins))
 
 
@@ -85,7 +86,7 @@ def defines(code: str, name: str) -> bool:
 
 
 def _is_only_a_value(code: str, name: str) -> bool:
-    """Whether the module's only binding of `name` is to a literal or to its own result: an example, not a function."""
+    """Whether the module's only binding of `name` is to a literal, its own result or a mock: an example or a test."""
     tree = parse(code)
     values = [
         node.value
@@ -97,7 +98,7 @@ def _is_only_a_value(code: str, name: str) -> bool:
     value = values[0]
     literals = (ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.Set, ast.UnaryOp)
     called = value.func if isinstance(value, ast.Call) else None
-    return isinstance(value, literals) or (isinstance(called, ast.Name) and called.id == name)
+    return isinstance(value, literals) or (isinstance(called, ast.Name) and called.id in (name, *_MOCKS))
 
 
 def sets_global(code: str, name: str) -> bool:

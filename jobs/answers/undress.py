@@ -22,7 +22,7 @@ _FRAME = re.compile(r"[ \t]*[\u2502\u2503\u2551|](.*?)[\u2502\u2503\u2551|]?[ \t
 _FRAME_EDGE = re.compile(r"[ \t]*[\u2500-\u257f+=-]{3,}[ \t]*")
 _MARKDOWN_ESCAPE = re.compile(r"\\([_*+\-#\[\](){}<>.!|`~=&^%$])")
 _ENTITY = re.compile(r"&(?:lt|gt|amp|quot|apos|nbsp|#\d+|#x[\da-fA-F]+);")
-_MARKUP = re.compile(r"</[a-z][\w:-]*>", re.I)
+_MARKUP = re.compile(r"</[a-z][\w:-]*>|<br ?/?>", re.I)
 _INVISIBLE = re.compile(r"^[\ufeff\u200b-\u200f\u2060]+|[\ufeff\u200b\u200e\u200f\u2060]+$", re.M)
 _SHELL_LINE = re.compile(
     r"^(?:(?:\([\w.-]+\)[ ])?[\w.-]+@[\w.-]+[^\n$#%]*[$#%][ ]|(?:PS )?[A-Za-z]:\\[^>\n]*>|[$%\u276f\u279c][ ])"
@@ -163,7 +163,7 @@ def unescaped(code: str) -> str:
 
 def without_markup(answer: str) -> str:
     """Without what HTML and Markdown write for signs of Python: their escapes and spans."""
-    if (_MARKUP.search(answer) and _ENTITY.search(answer)) or re.search(r"\b(?:def|class) \w+\\_", answer):
+    if (_ENTITY.search(answer) and _MARKUP.search(answer)) or re.search(r"\b(?:def|class) \w+\\_", answer):
         answer = unescaped(answer)
     return re.sub(r"</?span\b[^<>]*>", "", answer)
 
