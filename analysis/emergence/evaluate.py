@@ -186,14 +186,15 @@ def _evaluate_cell(
         _codes(samples.surfaces.get_level_values("exploit_type")[keep]),
         _codes(samples.surfaces.get_level_values("run")[keep]),
     )
-    labelled = np.vstack([label, np.clip(probability, 0, 1), np.nan_to_num(raw)])
-    totals = score(model, inputs, labelled) if keep.any() else _no_totals(3)
-    auc, soft, by_raw = (float(value) for value in totals.auc)
     positives, negatives = float(label.sum()), float((1 - label).sum())
+    labellings = [label, np.clip(probability, 0, 1), np.nan_to_num(raw)]
+    if positives and negatives:
+        # Shuffles together with the labels: a fit's cost hardly depends on how many labellings it is made for.
+        labellings += list(shuffles.shuffle(label, keep))
+    totals = score(model, inputs, np.vstack(labellings)) if keep.any() else _no_totals(len(labellings))
+    auc, soft, by_raw = (float(value) for value in totals.auc[:3])
     interval = newcombe_interval(auc, positives, negatives)
-    shuffled = np.full(shuffles.count, np.nan)
-    if np.isfinite(auc):
-        shuffled = score(model, inputs, shuffles.shuffle(label, keep)).auc
+    shuffled = totals.auc[3:] if np.isfinite(auc) else np.full(shuffles.count, np.nan)
     row |= {
         "auc": auc,
         "auc_lower": interval.lower,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -42,11 +43,13 @@ def waits(frame: pd.DataFrame) -> Waits:
     known = frame[frame["at_threshold"].notna() & np.isfinite(frame["checkpoint"].to_numpy(dtype=np.float64))]
     known = known.sort_values([*TASK, "checkpoint"])
     left_out = {"already at the threshold at the first checkpoint": 0, "seen at fewer than two checkpoints": 0}
-    tasks: list[dict[str, Any]] = []
-    parts: list[pd.DataFrame] = []
-    for (task, kind), rows in known.groupby(TASK, observed=True):
-        at = rows["at_threshold"].to_numpy(dtype=bool)
-        steps = rows["checkpoint"].to_numpy(dtype=np.float64)
+    ids, kinds = (known[name].to_numpy(object) for name in TASK)
+    reached, steps = known["at_threshold"].to_numpy(dtype=bool), known["checkpoint"].to_numpy(dtype=np.float64)
+    access = known["accessibility"].to_numpy(dtype=np.float64)
+    tasks: list[tuple[object, ...]] = []
+    waited, lengths = [], []
+    for rows in _rows_of_tasks(known):
+        at = reached[rows]
         if len(rows) < 2:
             left_out["seen at fewer than two checkpoints"] += 1
             continue
@@ -54,30 +57,34 @@ def waits(frame: pd.DataFrame) -> Waits:
             left_out["already at the threshold at the first checkpoint"] += 1
             continue
         end = int(at.argmax()) if at.any() else len(at) - 1
-        seen = {"time": steps[end], "reached": bool(at.any())}
-        access = float(rows["accessibility"].iloc[0])
-        tasks.append({"task_id": task, "exploit_type": kind, "first": steps[0], "accessibility": access} | seen)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "task_id": task,
-                    "exploit_type": kind,
-                    "step": steps[:end],
-                    "next_step": steps[1 : end + 1],
-                    "reached_next": at[1 : end + 1],
-                    "words": rows["min_prefill"].to_numpy(dtype=np.float64, na_value=np.nan)[:end],
-                    "logprob": rows["min_prefill_logprob_sum"].to_numpy(dtype=np.float64)[:end],
-                }
-                | seen
-            )
-        )
-    names = ["task_id", "exploit_type", "first", "accessibility", "time", "reached"]
+        first = rows[0]
+        tasks.append((ids[first], kinds[first], steps[first], access[first], steps[rows[end]], bool(at.any())))
+        waited.append(rows[: end + 1])
+        lengths.append(end)
+    names = [*TASK, "first", "accessibility", "time", "reached"]
+    found = pd.DataFrame(tasks, columns=names)
     columns = [*TASK, "step", "next_step", "reached_next", "words", "logprob", "time", "reached"]
-    return Waits(
-        pd.DataFrame(tasks, columns=names),
-        pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns),
-        left_out,
-    )
+    if not waited:
+        return Waits(found, pd.DataFrame(columns=columns), left_out)
+    now, later = (np.concatenate([rows[part] for rows in waited]) for part in (slice(-1), slice(1, None)))
+    measures = {
+        "step": steps[now],
+        "next_step": steps[later],
+        "reached_next": reached[later],
+        "words": known["min_prefill"].to_numpy(dtype=np.float64, na_value=np.nan)[now],
+        "logprob": known["min_prefill_logprob_sum"].to_numpy(dtype=np.float64)[now],
+    }
+    whose = np.repeat(np.arange(len(tasks)), lengths)
+    intervals = found.iloc[whose].reset_index(drop=True).assign(**measures)
+    return Waits(found, intervals[columns], left_out)
+
+
+def _rows_of_tasks(rows: pd.DataFrame) -> list[npt.NDArray[np.intp]]:
+    """Positions of each task's rows, in the order of the rows; a frame for each would cost more than what is read."""
+    number = rows.groupby(TASK, observed=True).ngroup().to_numpy()
+    order = np.argsort(number, kind="stable")
+    starts = np.searchsorted(number[order], np.arange(number.max(initial=-1) + 2))
+    return [order[start:end] for start, end in pairwise(starts)]
 
 
 def kaplan_meier(tasks: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:

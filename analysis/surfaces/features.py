@@ -58,26 +58,29 @@ def make_features(
     single_slope: what a surface with one point gets as slope. carried: where there is no value at the last checkpoint
     seen, the level is the last one before it.
     """
-    groups = dict(list(series.groupby(["run", "exploit_type"])))
     n = len(surfaces)
     level, slope, projected = (np.full(n, np.nan) for _ in range(3))
     bottom = np.zeros(n, dtype=bool)
     reasons: list[Reason | None] = []
-    for i, key in enumerate(surfaces):
-        part = groups.get(key)
-        at_last = None if part is None else part[part["checkpoint"] == last_seen[i]]
-        if carried and part is not None and part["value"].notna().any():
-            at_last = part[part["value"].notna()].sort_values("checkpoint").tail(1)
-        if part is None or at_last is None or at_last.empty:
+    # Plain arrays: a boolean index into a frame costs a thousand times what is looked up here.
+    surface = surfaces.get_indexer(pd.MultiIndex.from_frame(series[["run", "exploit_type"]]))
+    steps, values = series["checkpoint"].to_numpy(float), series["value"].to_numpy(float)
+    whys = series["reason"].to_numpy(object)
+    for i in range(n):
+        rows = np.flatnonzero(surface == i)
+        known = rows[np.isfinite(values[rows])]
+        at_last = rows[steps[rows] == last_seen[i]]
+        if carried and len(known):
+            at_last = known[[np.argmax(steps[known])]]
+        if not len(at_last):
             reasons.append(Reason.NOT_MEASURED)
             continue
-        value, why = float(at_last["value"].iloc[0]), at_last["reason"].iloc[0]
+        value, why = float(values[at_last[0]]), whys[at_last[0]]
         level[i] = value
         reasons.append(None if np.isfinite(value) else Reason(why))
         bottom[i] = not np.isfinite(value) and why == Reason.NO_SUCCESS
-        known = part[np.isfinite(part["value"])]
         if len(known) >= 2:
-            slope[i], intercept = _line(log_step(known["checkpoint"].to_numpy(float)), known["value"].to_numpy(float))
+            slope[i], intercept = _line(log_step(steps[known]), values[known])
             projected[i] = intercept + slope[i] * log_step(final[i : i + 1])[0]
         else:
             slope[i], projected[i] = single_slope, value

@@ -110,13 +110,10 @@ def _walk(grid: Array, sd: float) -> Array:
 def level_zero_series(cells: pd.DataFrame, surfaces: pd.MultiIndex) -> list[LevelZero]:
     """Level-0 counts of each surface (run, exploit type), empty where there are none."""
     zero = cells[(cells["prefill_level"] == 0) & (cells["n"] > 0)].sort_values("checkpoint")
-    groups = dict(list(zero.groupby(SURFACE)))
-    out = []
-    for key in surfaces:
-        part = groups.get(key, zero.iloc[:0])
-        steps, k, n = (part[name].to_numpy(float) for name in ("checkpoint", "k", "n"))
-        out.append(LevelZero(log_step(steps), k, n))
-    return out
+    surface = surfaces.get_indexer(pd.MultiIndex.from_frame(zero[SURFACE]))
+    steps, k, n = (zero[name].to_numpy(float) for name in ("checkpoint", "k", "n"))
+    rows = [np.flatnonzero(surface == i) for i in range(len(surfaces))]
+    return [LevelZero(log_step(steps[of]), k[of], n[of]) for of in rows]
 
 
 def raw_label(cells: pd.DataFrame, surfaces: pd.MultiIndex, threshold: float = DEFAULT_THRESHOLD) -> Array:
