@@ -33,12 +33,18 @@ def ends_in_fence(text: str) -> bool:
 
 class ChatFormat:
     """Implements `PromptFormat`. `section` is the template's, if it has one: open in the generation prompt, it takes
-    the prefill; closed there, the prefill comes after it; where the model opens it itself, its reasoning is in it."""
+    the prefill; closed there, the prefill comes after it; where the model opens it itself, its reasoning is in it.
+    `lead`: the whitespace that the model writes before its answer."""
 
     name = "chat"
 
     def __init__(
-        self, tokenizer: Tokenizer, section: Section | None, stops: Stops, settings: PromptSettings = DEFAULT
+        self,
+        tokenizer: Tokenizer,
+        section: Section | None,
+        stops: Stops,
+        settings: PromptSettings = DEFAULT,
+        lead: str = "",
     ) -> None:
         self._tokenizer = tokenizer
         self._settings = settings
@@ -50,7 +56,9 @@ class ChatFormat:
         self._models_own = section if section is not None and not opened and not section.closed else None
         self._header = section.answer_header if section is not None else ""
         markers = [section.closing] if section is not None else []
-        self._renderer = Renderer(tokenizer, partial(render_chat, tokenizer, settings=settings), settings, markers)
+        self._lead = "" if opened else lead
+        write = partial(render_chat, tokenizer, settings=settings)
+        self._renderer = Renderer(tokenizer, write, settings, markers, self._lead)
         source = "the chat template, whose prompt opens no reasoning"
         if section is not None and section.closed:
             source = f"the chat template, whose prompt closes the reasoning at once ({section.closing!r})"
@@ -72,8 +80,8 @@ class ChatFormat:
         return self._digest
 
     def render(self, system: str | None, user: str, prefill: str) -> RenderedPrompt:
-        """The prefill follows the generation prompt directly. Raises PrefillTextError if it ends inside a code block
-        of what would be the answer."""
+        """The prefill follows the generation prompt as answers do. Raises PrefillTextError if it ends inside a code
+        block of what would be the answer."""
         if self._section is None and ends_in_fence(prefill):
             raise PrefillTextError(
                 "the prefill ends inside a code block, and this model has no reasoning section, so the forced code "

@@ -11,9 +11,9 @@ from typing import Any
 from foreshock.errors import InputError
 from foreshock.jobs.prompts.base import Conversation, RenderedPrompt
 from foreshock.jobs.prompts.settings import DEFAULT, PromptSettings
-from foreshock.jobs.prompts.tokenizer import PrefillTextError, Tokenizer, encode_prefill, encode_prompt
+from foreshock.jobs.prompts.tokenizer import PrefillTextError, Tokenizer, continue_text, encode_prefill, encode_prompt
 
-RENDERING_VERSION = 2
+RENDERING_VERSION = 3
 """Raise it when the rendering of any format changes: it is part of `template_sha256`."""
 
 Message = Mapping[str, Any]
@@ -90,8 +90,9 @@ def apply_template(
 class Renderer:
     """Joins prompts and prefills, tokenised apart: the boundary is exact.
 
-    `prompt` writes the conversation up to the prefill; `markers` are texts that a prefill may not hold. Recent prompts
-    and prefills are remembered, since all levels and attempts of a task share them.
+    `prompt` writes the conversation up to the prefill; `markers` are texts that a prefill may not hold; `lead` is the
+    whitespace that the model writes first. Recent prompts and prefills are remembered, since all levels and attempts of
+    a task share them.
     """
 
     def __init__(
@@ -100,17 +101,23 @@ class Renderer:
         prompt: Callable[[str | None, str], str],
         settings: PromptSettings = DEFAULT,
         markers: Sequence[str] = (),
+        lead: str = "",
     ) -> None:
+        self._lead = lead
         self._arguments = settings.arguments()
         self._tokenizer = tokenizer
         self._prompt = lru_cache(4096)(lambda system, user: self._encoded(tokenizer, prompt(system, user)))
-        self._prefill = lru_cache(4096)(lambda text: encode_prefill(tokenizer, text, tuple(markers)))
+        self._controls = frozenset(tokenizer.added_tokens_decoder)
+        self._prefill = lru_cache(4096)(
+            lambda text, after_text: encode_prefill(tokenizer, text, tuple(markers), after_text=after_text)
+        )
 
     def render(self, system: str | None, user: str, prefill: str) -> RenderedPrompt:
         """Token ids of the prompt and of the prefill, joined."""
         text, ids = self._prompt(system, user)
         conversation = Conversation(system, user, self._arguments)
-        return RenderedPrompt(ids + self._prefill(prefill), len(ids), text + prefill, conversation)
+        forced, own = self._led(text, ids, prefill)
+        return RenderedPrompt(ids + own, len(ids), text + forced, conversation)
 
     def render_answer(
         self, system: str | None, user: str, reasoning: str, ending: str | None, answer: str
@@ -121,10 +128,30 @@ class Renderer:
         if ending is None:
             if reasoning:
                 raise PrefillTextError("this model's prompts open no reasoning, so none can stand before the answer")
-        else:
-            text += reasoning + ending
-            ids += self._prefill(reasoning) + encode_prompt(self._tokenizer, ending)
-        return RenderedPrompt(ids + self._prefill(answer), len(ids), text + answer, conversation)
+            forced, own = self._led(text, ids, answer)
+            return RenderedPrompt(ids + own, len(ids), text + forced, conversation)
+        text += reasoning + ending
+        ids += self._prefill(reasoning, self._ends_in_text(ids))
+        ids += continue_text(self._tokenizer, ending, after_text=self._ends_in_text(ids))
+        own = self._prefill(answer, self._ends_in_text(ids))
+        return RenderedPrompt(ids + own, len(ids), text + answer, conversation)
+
+    def _ends_in_text(self, ids: tuple[int, ...]) -> bool:
+        return bool(ids) and ids[-1] not in self._controls
+
+    def _led(self, prompt: str, ids: tuple[int, ...], forced: str) -> tuple[str, tuple[int, ...]]:
+        """A forced text, with the lead where it has none of its own, and its token ids.
+
+        With a lead both are read in one piece, since tokenizers make one token of a space and a word, unless that would
+        change the prompt's own tokens.
+        """
+        after_text = self._ends_in_text(ids)
+        own = self._prefill(forced, after_text)
+        if not self._lead or not forced or forced[0].isspace():
+            return forced, own
+        joined = encode_prompt(self._tokenizer, prompt + self._lead + forced)
+        led = joined[len(ids) :] if joined[: len(ids)] == ids else self._prefill(self._lead + forced, after_text)
+        return self._lead + forced, led
 
     @staticmethod
     def _encoded(tokenizer: Tokenizer, text: str) -> tuple[str, tuple[int, ...]]:

@@ -68,13 +68,14 @@ def select_format(
     stops = _stops(tokenizer, settings, section, ends, system)
     if name == "harmony" or (name == "auto" and _is_harmony(tokenizer, section)):
         return HarmonyFormat(tokenizer, section, stops, settings)
+    turns = Turns(tokenizer, settings, system)
     if settings.opening is None:
-        _require_generation_prompt(Turns(tokenizer, settings, system), tokenizer, section)
+        _require_generation_prompt(turns, tokenizer, section)
     if section is not None and name != "auto":
         section = replace(section, doubt="")  # the run says what the model is
     if name == "think" or (name == "auto" and section is not None and not section.closed):
         return ThinkFormat(tokenizer, section, stops, settings)
-    return ChatFormat(tokenizer, section, stops, settings)
+    return ChatFormat(tokenizer, section, stops, settings, turns.answer_lead())
 
 
 def _section(name: str, tokenizer: Tokenizer, settings: PromptSettings, system: str | None) -> Section | None:

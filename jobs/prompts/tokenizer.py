@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -196,9 +196,22 @@ def encode_prompt(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
     return tuple(tokenizer.encode(text, add_special_tokens=False))
 
 
-def encode_prefill(tokenizer: Tokenizer, text: str, markers: Sequence[str] = ()) -> tuple[int, ...]:
-    """Ids of text that continues a sequence. Raises PrefillTextError if it holds a control token or one of `markers`,
-    the texts around the reasoning section."""
+def continue_text(tokenizer: Tokenizer, text: str, *, after_text: bool = False) -> tuple[int, ...]:
+    """Ids of text that continues a sequence. `after_text`: one that ends in text and in no control token; Llama 2's
+    tokenizers begin what follows a control token with a space."""
+    for anchor in (*(_text_anchors(tokenizer) if after_text else ()), _anchor(tokenizer)):
+        if anchor is not None:
+            ids = encode_prompt(tokenizer, anchor.text + text)
+            if ids[: len(anchor.ids)] == anchor.ids:
+                return ids[len(anchor.ids) :]
+    return encode_prompt(tokenizer, text)
+
+
+def encode_prefill(
+    tokenizer: Tokenizer, text: str, markers: Sequence[str] = (), *, after_text: bool = False
+) -> tuple[int, ...]:
+    """`continue_text`. Raises PrefillTextError if it holds a control token or one of `markers`, the texts around the
+    reasoning section."""
     if not text:
         return ()
     for marker in markers:
@@ -206,10 +219,7 @@ def encode_prefill(tokenizer: Tokenizer, text: str, markers: Sequence[str] = ())
             raise PrefillTextError(
                 f"the prefill holds {marker!r}, which opens or ends the reasoning; remove it from the prefill source"
             )
-    anchor = _anchor(tokenizer)
-    ids = tuple(tokenizer.encode((anchor.text if anchor else "") + text, add_special_tokens=False))
-    if anchor is not None:
-        ids = ids[1:] if ids[:1] == (anchor.id,) else encode_prompt(tokenizer, text)
+    ids = continue_text(tokenizer, text, after_text=after_text)
     control = set(tokenizer.all_special_ids) - {getattr(tokenizer, "unk_token_id", None)}
     found = next((i for i in ids if i in control), None)
     if found is not None:
@@ -236,13 +246,28 @@ def token_id(tokenizer: Tokenizer, token: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class _Anchor:
+    """Something to put in front of a text, so that it is not taken for the start of one."""
+
     text: str
-    id: int
+    ids: tuple[int, ...]
 
 
 def _anchor(tokenizer: Tokenizer) -> _Anchor | None:
-    """A control token to put in front of the prefill, so that it is not taken for the start of a text."""
+    """The first control token that leaves what follows it as it is."""
     for number, token in sorted(tokenizer.added_tokens_decoder.items()):
         if token.special and not token.rstrip and not token.single_word:
-            return _Anchor(str(token.content), int(number))
+            return _Anchor(str(token.content), (int(number),))
     return None
+
+
+def _text_anchors(tokenizer: Tokenizer) -> Iterator[_Anchor]:
+    """Texts to stand in front, for tokenizers that read what follows them otherwise than what follows a control token;
+    none for others. Several, since one may join what follows it in a token."""
+    control = _anchor(tokenizer)
+    if control is None:
+        return
+    after_control = encode_prompt(tokenizer, control.text + "x")
+    for text in ("\n", ">", ":", "."):
+        alone, joined = encode_prompt(tokenizer, text), encode_prompt(tokenizer, text + "x")
+        if alone and joined[: len(alone)] == alone and control.ids + joined[len(alone) :] != after_control:
+            yield _Anchor(text, alone)

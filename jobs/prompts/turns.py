@@ -60,6 +60,13 @@ class Turns:
         """From the end of the question to where the model goes on."""
         return self._render([_USER], self._settings, generate=True).rpartition(QUESTION)[2]
 
+    def answer_lead(self) -> str:
+        """The whitespace that an answered turn has between the generation prompt and the answer: the model writes it
+        (`[/INST] answer`), so a text forced in its place begins with it, too."""
+        turn, prompt = self.plain(), self.generation_prompt()
+        rest = turn.before[len(prompt) :] if turn is not None and turn.before.startswith(prompt) else ""
+        return "" if rest.strip() else rest
+
     def header_left_out(self, prompt: str, turn: PlainTurn | None) -> str:
         """What an answered `turn` writes before its answer, where the template does not heed add_generation_prompt and
         `prompt` lacks it; empty where nothing is missing."""

@@ -191,20 +191,46 @@ def test_plain_begins_with_the_token_that_the_tokenizer_adds(tokenizers: dict[st
     assert tokenizer.decode(list(rendered.token_ids[rendered.prefill_start :])) == "I"
 
 
-def test_a_tokenizer_that_marks_the_start_of_a_text_does_not_mark_the_prefill() -> None:
-    """SentencePiece-like: a text gets a leading space, its continuation does not."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+@pytest.mark.parametrize("marks", ["the start", "what follows a control token"])
+def test_a_tokenizer_that_marks_the_start_of_a_text_does_not_mark_the_prefill(marks: str) -> None:
+    """SentencePiece-like: a text gets a leading space, its continuation does not. Llama 2 also puts one behind control
+    tokens, so only where a prompt ends in one does the prefill begin with it."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     raw = Tokenizer(models.BPE(unk_token="<unk>"))
-    raw.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    if marks == "the start":
+        raw.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    else:
+        raw.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     raw.decoder = decoders.Metaspace(prepend_scheme="first")
     trainer = trainers.BpeTrainer(vocab_size=120, special_tokens=["<s>", "<unk>"], show_progress=False)
-    raw.train_from_iterator(["User: I see a loop\n\nAssistant: <think>\nthe loop is seen"] * 3, trainer)
+    raw.train_from_iterator(["User: I see a loop\n\nAssistant: <think>\nthe loop is seen\n</think>"] * 3, trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="<s>", unk_token="<unk>")
     rendered = select_format("plain", tokenizer).render(None, "I see a loop", "the loop")
     pieces = tokenizer.convert_ids_to_tokens(list(rendered.token_ids[rendered.prefill_start :]))
     assert "".join(pieces) == "the▁loop"
+    answered = select_format("plain", tokenizer).render_answer(None, "I see a loop", "the loop", "seen")
+    assert "".join(tokenizer.convert_ids_to_tokens(list(answered.token_ids))).endswith("\nthe▁loop\n</think>\n\nseen")
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}<s>{% endfor %}"
+    after_token = select_format("chat", tokenizer).render(None, "I see a loop", "the loop")
+    expected = tokenizer.encode("I see a loop<s>the loop", add_special_tokens=False)
+    assert list(after_token.token_ids) == expected
+
+
+def test_a_forced_text_begins_with_the_space_that_answered_turns_have(tokenizers: dict[str, Any]) -> None:
+    tokenizer = with_template(
+        tokenizers["chat"],
+        "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %} {{ m.content }}"
+        "{{ eos_token }}{% endif %}{% endfor %}",
+    )
+    chat = select_format("chat", tokenizer)
+    turn = [{"role": "user", "content": "Go"}, {"role": "assistant", "content": "I see the loop"}]
+    whole = tokenizer.apply_chat_template(turn, tokenize=True, return_dict=False)
+    forced, answer = chat.render(None, "Go", "I see the loop"), chat.render_answer(None, "Go", "", "I see the loop")
+    assert list(forced.token_ids) == list(answer.token_ids) == whole[:-1]
+    assert forced.token_ids[: forced.prefill_start] == chat.render(None, "Go", "").token_ids
+    assert forced.text == chat.render(None, "Go", " I see the loop").text == "[INST] Go [/INST] I see the loop"
 
 
 # -- parsing
