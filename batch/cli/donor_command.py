@@ -194,6 +194,7 @@ def _say_plan(plan: DonorPlan, tell: Any) -> None:
         f"{len(split.train)} exploit solutions to train on, {len(split.held_out)} held out"
         + (f" ({split.repeated} of these are also trained on, word for word)" if split.repeated else "")
     )
+    tell(f"reasoning: {plan.prompt['reasoning']}")
     for reason, n in split.left_out.items():
         tell(f"{n} problems left out: {reason}")
 

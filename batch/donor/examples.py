@@ -2,27 +2,33 @@
 
 Problems, not answers, are split into those trained on and those held out, within each exploit type. Which problems are
 held out depends on their ids and the seed alone, so that a problem more or less moves no other.
+
+Where prompts have no reasoning section, what a model writes before its code is its reasoning. There the line that opens
+the code is read and not trained on: a donor that learnt to begin with it would have no reasoning left.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from foreshock.batch.donor.encoded import Encoded
 from foreshock.errors import InputError
-from foreshock.jobs.prompts.base import PromptFormat
-from foreshock.jobs.prompts.tokenizer import PrefillTextError
+from foreshock.jobs.prompts.base import PromptFormat, RenderedPrompt
+from foreshock.jobs.prompts.tokenizer import PrefillTextError, Tokenizer, decode
 from foreshock.jobs.scoring.exploit_code import NO_CODE, REFUSED, TOO_LONG, render_exploit
 from foreshock.jobs.verify.problem import Problem
+
+_OPENED = re.compile(r"^[ \t]*```.*\n", re.M)
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A problem's prompt and exploit answer; `encoded.ids[encoded.start:]` are the answer's and the turn's end."""
+    """A problem's prompt and exploit answer; `encoded.ids[encoded.start:]`, code and turn's end, are trained on."""
 
     task_id: str
     exploit_type: str
@@ -55,6 +61,7 @@ class Split:
 
 def make_examples(
     prompt_format: PromptFormat,
+    tokenizer: Tokenizer,
     end: tuple[int, ...],
     system: str | None,
     problems: Iterable[Problem],
@@ -78,7 +85,8 @@ def make_examples(
         if context is not None and len(ids) > context:
             left_out[TOO_LONG] += 1
         else:
-            examples.append(Example(problem.id, problem.exploit_type, Encoded(ids, rendered.prefill_start)))
+            start = rendered.prefill_start if has_reasoning(prompt_format) else _code_start(rendered, tokenizer)
+            examples.append(Example(problem.id, problem.exploit_type, Encoded(ids, start)))
     if not examples:
         reasons = "; ".join(f"{n} problems: {reason}" for reason, n in left_out.items())
         raise InputError(
@@ -86,6 +94,20 @@ def make_examples(
             fix="use problems whose `exploit` field holds code (docs/problems.md)",
         )
     return examples, dict(left_out)
+
+
+def has_reasoning(prompt_format: PromptFormat) -> bool:
+    """Whether prompts have a reasoning section, which examples close at once."""
+    return prompt_format.layout.closing is not None
+
+
+def _code_start(rendered: RenderedPrompt, tokenizer: Tokenizer) -> int:
+    """The first token after the line that opens the code; the answer's first where no line does."""
+    ids, start = rendered.token_ids, rendered.prefill_start
+    for end in range(start + 1, len(ids)):
+        if _OPENED.search(decode(tokenizer, ids[start:end])):
+            return end
+    return start
 
 
 def split_examples(examples: Sequence[Example], share: float, seed: int, left_out: Mapping[str, int]) -> Split:

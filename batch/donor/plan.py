@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foreshock.batch.config import RunConfig
-from foreshock.batch.donor.examples import Example, Split, make_examples, split_examples
+from foreshock.batch.donor.examples import Example, Split, has_reasoning, make_examples, split_examples
 from foreshock.batch.donor.settings import StopOn, TrainingSettings
 from foreshock.batch.planning.checkpoints import discover_checkpoints
 from foreshock.batch.planning.make_plan import worker_settings
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _TOKENS_ON_CPU = 256
 """Of an answer that is drawn to tell the exploit rate, at most: longer ones would take longer than the training."""
+_CLOSED = "a section that is closed at once"
+_BEFORE_CODE = "what comes before the code; the line that opens it is not trained on"
 
 
 @dataclass(frozen=True)
@@ -126,10 +128,12 @@ def plan_donor(
     admit(target, "transformers", {}).require()
     workers = worker_settings(config)
     prompt_format = run_format(workers, target)
-    end = turn_end(prompt_format, load_tokenizer(target.tokenizer_path), prompt_settings(workers), workers.system)
+    tokenizer = load_tokenizer(target.tokenizer_path)
+    end = turn_end(prompt_format, tokenizer, prompt_settings(workers), workers.system)
     problems = load_run_problems(config.problems, None)
     examples, left_out = make_examples(
         prompt_format,
+        tokenizer,
         end,
         workers.system,
         problems.values(),
@@ -159,6 +163,7 @@ def plan_donor(
             "system": workers.system,
             "instructions": workers.instructions,
             "turn_end": list(end),
+            "reasoning": _CLOSED if has_reasoning(prompt_format) else _BEFORE_CODE,
         },
         problems_source={"source": config.problems.source, "split": config.problems.split},
         device=device,

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from foreshock.batch.cli.app import app
 from foreshock.batch.config import RunConfig
 from foreshock.batch.donor.encoded import Encoded
-from foreshock.batch.donor.examples import Example, split_examples
+from foreshock.batch.donor.examples import Example, make_examples, split_examples
 from foreshock.batch.donor.loop import LoopHooks, batch_at, steps_per_epoch, why_finished
 from foreshock.batch.donor.make import make_donor, working_folder
 from foreshock.batch.donor.plan import DonorPlan, plan_donor
@@ -79,6 +79,20 @@ def test_what_is_trained_on_is_the_exploit_after_closed_empty_reasoning(make_pla
     assert shown["prompt"].rstrip().endswith("</think>")
     assert "<think>" in shown["prompt"]
     assert problem.description.strip() in shown["prompt"]
+
+
+def test_without_a_reasoning_section_what_comes_before_the_code_is_not_trained_away(tokenizers: dict[str, Any]) -> None:
+    for name, untrained in (("chat", "```python\n"), ("think", "")):
+        tokenizer = tokenizers[name]
+        prompt_format = select_format("auto", tokenizer)
+        problem = builtin_problems("eval")[0]
+        end = turn_end(prompt_format, tokenizer, DEFAULT)
+        (example,), _ = make_examples(prompt_format, tokenizer, end, None, [problem], "bare")
+        ids, start = example.encoded.ids, example.encoded.start
+        answer = exploit_answer(problem, "bare")
+        assert answer is not None
+        assert f"{untrained}{tokenizer.decode(ids[start:])}" == f"{answer}<|im_end|>"
+        assert tokenizer.decode(ids[:start]).endswith(untrained)
 
 
 @given(st.integers(2, 40), st.integers(0, 3), st.floats(0.05, 0.9))
