@@ -11,6 +11,7 @@ from typing import Any
 from foreshock.batch.executors.command_job import TASK, CommandJob
 from foreshock.errors import ForeshockError, StopRequestedError
 from foreshock.jobs.as_planned import require_gpus
+from foreshock.jobs.inputs import SHARED, RunInputs
 from foreshock.jobs.progress import ProgressReporter
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.worker import EXIT_COMPLETE, EXIT_FAILED, EXIT_STOPPED
@@ -78,6 +79,7 @@ def _donor(arguments: Mapping[str, Any], hooks: JobHooks) -> None:
         arguments["checkpoint"],
         Path(arguments["output"]),
         sample_tokens=arguments["sample_tokens"],
+        problems=RunInputs.read(RunLayout(Path(arguments["inputs"])), SHARED, 1).problems,
     )
     now = hooks.progress.now
 

@@ -101,7 +101,7 @@ def donor(
 
         def before() -> None:
             begin(made)
-            _keep_config(made, loaded)
+            _keep_inputs(made, loaded)
 
         submit_and_show(job_folder(made), job, as_json, before)
     else:
@@ -136,11 +136,11 @@ def _as_job(plan: DonorPlan, settings: TrainingSettings, profile: str, sample_to
     from foreshock.batch.donor.make import training_lock
     from foreshock.batch.executors.command_job import CommandJob
 
-    source = Path(plan.problems_source["source"]).expanduser()
     return CommandJob(
         DONOR,
         {
             "config": str(_config_file(plan)),
+            "inputs": str(job_folder(plan)),
             "settings": asdict(settings),
             "checkpoint": plan.target.name,
             "output": str(plan.output),
@@ -152,7 +152,6 @@ def _as_job(plan: DonorPlan, settings: TrainingSettings, profile: str, sample_to
         "steps",
         profile,
         models=(str(plan.target.path), str(plan.target.tokenizer_path)),
-        reads=(str(source.absolute()),) if source.exists() else (),
         writes=(str(plan.output.parent),),
         locks=(str(training_lock(plan.output)),),
     )
@@ -162,12 +161,15 @@ def _config_file(plan: DonorPlan) -> Path:
     return job_folder(plan) / "config.yaml"
 
 
-def _keep_config(plan: DonorPlan, config: RunConfig) -> None:
-    """What the job reads, whatever becomes of the user's file."""
+def _keep_inputs(plan: DonorPlan, config: RunConfig) -> None:
+    """What the job reads, whatever becomes of the user's files, and whether nodes reach them or not."""
     import yaml
 
     from foreshock.durable import atomic_write_bytes
+    from foreshock.jobs.inputs import SHARED, RunInputs
+    from foreshock.jobs.records.layout import RunLayout
 
+    RunInputs(plan.problems, {}, SHARED, 1).write(RunLayout(job_folder(plan)))
     text = yaml.safe_dump(config.to_yaml_dict(), sort_keys=False)
     atomic_write_bytes(_config_file(plan), text.encode())
 

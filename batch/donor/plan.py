@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from foreshock.jobs.prompts.of_run import prompt_settings, run_format
 from foreshock.jobs.prompts.tokenizer import decode, load_tokenizer
 from foreshock.jobs.prompts.turn_end import turn_end
 from foreshock.jobs.records.spec import Checkpoint
+from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.registry import verifier_facts
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class DonorPlan:
     dtype: str
     threads: int | None
     output: Path
+    problems: Mapping[str, Problem]
     draws: Draws | None = None
 
     @property
@@ -113,10 +116,13 @@ def plan_donor(
     output: Path | None = None,
     device: str | None = None,
     sample_tokens: int | None = None,
+    problems: Mapping[str, Problem] | None = None,
 ) -> DonorPlan:
-    """Check everything that can be checked without a forward pass. `device`: of the machine that will train, where it
-    is not this one. `sample_tokens`: longest answer that tells the exploit rate; default: the configuration's, on a CPU
-    at most 256.
+    """Check everything that can be checked without a forward pass.
+
+    device: of the machine that will train, where it is not this one. sample_tokens: longest answer that tells the
+    exploit rate; default: the configuration's, on a CPU at most 256. problems: in place of the configuration's, which a
+    node may not reach.
 
     Raises InputError for an unknown or unusable target, problems without exploit solutions, LoRA without peft, a
     device that is not there.
@@ -130,7 +136,7 @@ def plan_donor(
     prompt_format = run_format(workers, target)
     tokenizer = load_tokenizer(target.tokenizer_path)
     end = turn_end(prompt_format, tokenizer, prompt_settings(workers), workers.system)
-    problems = load_run_problems(config.problems, None)
+    problems = load_run_problems(config.problems, None) if problems is None else problems
     examples, left_out = make_examples(
         prompt_format,
         tokenizer,
@@ -170,6 +176,7 @@ def plan_donor(
         dtype=config.engine.dtype,
         threads=config.engine.threads,
         output=_free_path(place.expanduser().absolute(), target),
+        problems=problems,
         draws=draws,
     )
 

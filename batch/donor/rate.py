@@ -6,7 +6,7 @@ The same draws (problem, attempt, seed) are made at every evaluation, so that ra
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,7 @@ class RateCount:
 def plan_draws(
     config: RunConfig,
     workers: WorkerSettings,
-    problems: dict[str, Problem],
+    problems: Mapping[str, Problem],
     held_out: Sequence[Example],
     samples: int,
     max_tokens: int,

@@ -6,7 +6,7 @@ submissions, as a run's directory does. What the command makes lies elsewhere.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,7 @@ TASK = 0
 @dataclass(frozen=True, slots=True)
 class CommandJob:
     """command: its name on the command line; arguments: its values as plain data; title: for people who look at the
-    queue; unit: what its progress counts. models, reads, writes: folders and files for an image. locks: those that it
-    takes."""
+    queue; unit: what its progress counts. models, writes: what an image has to see. locks: those that it takes."""
 
     command: str
     arguments: dict[str, Any]
@@ -29,9 +28,8 @@ class CommandJob:
     unit: str
     profile: str
     models: tuple[str, ...] = ()
-    reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
-    locks: tuple[str, ...] = field(default_factory=tuple)
+    locks: tuple[str, ...] = ()
 
     def write(self, folder: Path) -> None:
         """Keep it in its folder."""
@@ -42,7 +40,7 @@ class CommandJob:
         """What `write` kept. Raises InputError for a folder without it, and for a damaged one."""
         data = read_json(command_file(folder))
         try:
-            listed = {name: tuple(data[name]) for name in ("models", "reads", "writes", "locks")}
+            listed = {name: tuple(data[name]) for name in ("models", "writes", "locks")}
             return cls(**data | listed)
         except (KeyError, TypeError) as error:
             raise InputError(f"not a command's job: {error!r}", path=command_file(folder)) from None

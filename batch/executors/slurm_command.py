@@ -189,10 +189,9 @@ def _script(folder: Path, job: CommandJob, submission: Submission) -> ArrayScrip
     gpus = submission.settings["gpus"] if job.arguments.get("on_gpu", True) else 0
     arguments = ["-m", "foreshock.batch.as_jobs", str(folder), "--pack", str(submission.pack)]
     arguments += ["--gpus", str(gpus)] if gpus else []
-    writable = [folder, *map(Path, job.writes)]
-    program = program_on(
-        profile, sys.executable, tuple(arguments), writable, set(map(Path, job.models)), set(map(Path, job.reads))
-    )
+    writable = [Path(path) for path in job.writes]
+    writable += [] if any(folder.is_relative_to(path) for path in writable) else [folder]
+    program = program_on(profile, sys.executable, tuple(arguments), writable, set(map(Path, job.models)))
     program = replace(program, prelude=(LOCK_IS_THE_JOBS, *program.prelude))
     (array,) = submission.arrays
     return ArrayScript(array.name, submission.token, folder, submission.pack, program, array.elements, profile)

@@ -162,16 +162,15 @@ def program_on(
     arguments: tuple[str, ...],
     writable: Sequence[Path],
     models: Set[Path],
-    reads: Set[Path] = frozenset(),
 ) -> Program:
     """Python with `arguments` on the node itself, with the profile's interpreter or `python`; or in the profile's
-    image, which sees `writable` folders, and for reading `models`, their bases, and `reads`."""
+    image, which sees `writable` folders, and for reading `models` and their bases."""
     if profile.container is None:
         return Program.from_argv((profile.python or python, *arguments))
     needed = {path.absolute() for path in models}
     needed |= {base_of(path) for path in needed if is_adapter(path)}
     cached = {path: hub for path in needed if (hub := hub_cache_of(path)) is not None}
-    folders = {cached[path][1] if path in cached else path for path in needed} | {path.absolute() for path in reads}
+    folders = {cached[path][1] if path in cached else path for path in needed}
     cache = next((str(cache) for cache, _ in cached.values()), None)  # of all: it is this process's own
     written = [path.absolute() for path in writable]
     folders |= linked_folders(folders, written)
