@@ -33,7 +33,7 @@ def donor(
     learning_rate: Annotated[
         float | None, typer.Option("--learning-rate", help="Default: 2e-4 for lora, 1e-5 for full.")
     ] = None,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="At most; --stop-on stops earlier.")] = 10,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="At most; --stop-on stops earlier.")] = 8,
     stop_on: Annotated[
         str,
         typer.Option(

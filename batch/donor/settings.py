@@ -36,7 +36,7 @@ class TrainingSettings:
 
     method: Method = Method.LORA
     learning_rate: float | None = None
-    epochs: int = 10
+    epochs: int = 8
     batch_size: int = 8
     micro_batch: int = 4
     patience: int = 2
