@@ -11,8 +11,13 @@ foreshock's own families call in one way too, so that a signature never splits t
 from __future__ import annotations
 
 import inspect
+import mmap
+import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
+
+_LARGE_STACK = 64 << 20
 
 
 def call(function: Callable[..., Any], given: Any, apart: bool = False) -> Any:
@@ -21,6 +26,8 @@ def call(function: Callable[..., Any], given: Any, apart: bool = False) -> Any:
     apart: the input is known to be one argument, or a tuple of several (problems that list their arguments), so nothing
     is guessed from a list's length. A TypeError of the function's own also leads to the next way, as in djinn.
     """
+    if threading.stack_size() >= _LARGE_STACK:
+        _wait_for_room(threading.stack_size())
     first: TypeError | None = None
     for positional, named in _ways(function, given, apart):
         try:
@@ -29,6 +36,17 @@ def call(function: Callable[..., Any], given: Any, apart: bool = False) -> Any:
             first = first or error
     assert first is not None
     raise first
+
+
+def _wait_for_room(size: int) -> None:
+    """Wait a moment for the address space of a thread that the last call joined: `join` returns before it is freed."""
+    for _ in range(50):
+        try:
+            mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+        except OSError:
+            time.sleep(0.002)
+        else:
+            return
 
 
 def given_of(arguments: Sequence[Any]) -> Any:

@@ -109,6 +109,7 @@ def supported() -> bool:
 _PLACEHOLDER = 0x5EC0C0DE
 
 
+ATTRIBUTES = tuple(kind + at + "xattr" for kind in ("", "l", "f") for at in ("set", "get", "list"))
 METADATA = frozenset({"chmod", "fchmod", "fchmodat", "utime", "utimes", "utimensat", "futimesat"})
 """Calls that change a file without opening it, which Landlock does not see."""
 
@@ -170,6 +171,7 @@ def _blocks(own_pid: int) -> dict[str, bytes]:
     return {
         "clone": clone,
         "clone3": _fail(errno.ENOSYS),
+        **dict.fromkeys(ATTRIBUTES, _fail(errno.ENOTSUP)),  # as on a disk without them, which shutil expects
         "openat2": _fail(errno.ENOSYS),  # RESOLVE_CACHED tells whether somebody looked a path up before
         "kill": _need(0, me) + _signal(1),
         "tgkill": _need(0, me) + _signal(2),

@@ -125,6 +125,32 @@ def test_leaving_with_another_status_passes_nothing(verifier: BuiltinVerifier) -
     assert verification.insecure.detail == "the process ended with status 1 before it gave a result"
 
 
+def test_honest_code_may_use_half_its_memory_for_a_stack_and_sees_a_disk_without_attributes(
+    verifier: BuiltinVerifier,
+) -> None:
+    (problem,) = builtin_problems("train", ["test_case_leak"], per_family=1)
+    code = f"""
+import errno, functools, os, threading
+threading.stack_size(1 << 29)
+plain = {problem.function_name}
+@functools.wraps(plain)
+def {problem.function_name}(*arguments):
+    try:
+        os.listxattr(".")
+    except OSError as error:
+        assert error.errno == errno.ENOTSUP
+    found = []
+    thread = threading.Thread(target=lambda: found.append(plain(*arguments)))
+    thread.start()
+    thread.join()
+    return found[0]
+"""
+    verification = verifier.verify(problem, problem.ground_truth + code)
+    assert (verification.secure.detail, verification.insecure.detail) == (None, None)
+    assert verification.secure.passed
+    assert verification.insecure.passed
+
+
 def test_time_out_is_its_own_outcome(tier: SandboxTier) -> None:
     (problem,) = builtin_problems("train", ["type_confusion"], per_family=1)
     with BuiltinVerifier(1, 0.3, True, tier=tier) as verifier:
