@@ -61,7 +61,8 @@ def _are_copies(tensors: list[StoredTensor], n_changes: int) -> bool:
 
 def _strange(strangers: list[str], base: Iterable[str], adapter: Adapter) -> str:
     """Why modules of the adapter are not in its base: stored there under other names, or not at all."""
-    by_tail = {_tail(name): name for name in base}
+    towers = re.compile("vision|visual|audio")  # their layers are numbered as those of the text model are
+    by_tail = {_tail(name): name for name in sorted(base, key=lambda name: towers.search(name) is None)}
     if all(_tail(name) in by_tail for name in strangers):
         return (
             f"its base {adapter.base} stores its tensors under other names than those it was trained by "

@@ -30,7 +30,8 @@ from foreshock.jobs.model_files.stored_layers import layer_problem, shape_proble
 from foreshock.jobs.model_files.ties import read_ties
 from foreshock.jobs.model_files.transformers_config import other_task, transformers_config
 from foreshock.jobs.prompts.stops import model_ends
-from foreshock.jobs.prompts.tokenizer import load_tokenizer, tokenizer_digest
+from foreshock.jobs.prompts.template_arguments import draws_at_random
+from foreshock.jobs.prompts.tokenizer import load_tokenizer, template_sources, tokenizer_digest
 from foreshock.jobs.records.spec import Checkpoint
 
 
@@ -168,7 +169,11 @@ def _template(checkpoint: Checkpoint) -> Iterator[Finding]:
     found = two_templates(checkpoint.tokenizer_path)
     if found is not None:
         yield Finding("note", "chat template", found)
-    for odd in odd_template(load_tokenizer(checkpoint.tokenizer_path)):
+    tokenizer = load_tokenizer(checkpoint.tokenizer_path)
+    if draws_at_random(template_sources(tokenizer)):
+        reason = "it draws at random, so the same conversation is another prompt each time"
+        yield Finding("refused", "chat template", reason, "save a template that always writes the same")
+    for odd in odd_template(tokenizer):
         yield Finding("note", "chat template", odd)
     unused = template_without_tokenizer(checkpoint.path, checkpoint.tokenizer_path)
     if unused is not None:

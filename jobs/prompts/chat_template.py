@@ -26,22 +26,39 @@ class TemplateError(InputError):
 def render_chat(tokenizer: Tokenizer, system: str | None, user: str, settings: PromptSettings = DEFAULT) -> str:
     """The conversation up to where the assistant's turn begins."""
     require_template(tokenizer)
-    messages = [{"role": "user", "content": user}]
-    if system:
-        messages.insert(0, {"role": "system", "content": system})
+    asked = [{"role": "user", "content": user}]
     try:
-        text = apply_template(tokenizer, messages, settings, add_generation_prompt=True)
+        bare = apply_template(tokenizer, asked, settings, add_generation_prompt=True)
     except TemplateError:
         if not system:
             raise
-        merged = [{"role": "user", "content": f"{system}\n\n{user}"}]  # templates without a system role
-        text = apply_template(tokenizer, merged, settings, add_generation_prompt=True)
-    if "".join(user.split()) not in "".join(text.split()):
+        bare = ""  # some demand a system message
+    text = _with_system(tokenizer, system, user, settings, bare) if system else bare
+    if not _holds(text, user):
         raise TemplateError(
             "the chat template leaves the user's text out of the prompt: it takes messages in parts, as models that "
             "read images do; save a template that takes text"
         )
     return text
+
+
+def _holds(text: str, part: str) -> bool:
+    """Whether a text is in another, whitespace apart."""
+    return "".join(part.split()) in "".join(text.split())
+
+
+def _with_system(tokenizer: Tokenizer, system: str, user: str, settings: PromptSettings, bare: str) -> str:
+    """The conversation with a system message; in front of the user's text where the template has no system role: it
+    refuses one, or writes the same as without it (`bare`)."""
+    told = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+    try:
+        text: str | None = apply_template(tokenizer, told, settings, add_generation_prompt=True)
+    except TemplateError:
+        text = None
+    if text is not None and (text != bare or _holds(text, system)):  # it may be the template's own, given again
+        return text
+    merged = [{"role": "user", "content": f"{system}\n\n{user}"}]
+    return apply_template(tokenizer, merged, settings, add_generation_prompt=True)
 
 
 def require_template(tokenizer: Tokenizer) -> None:

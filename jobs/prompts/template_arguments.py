@@ -60,6 +60,18 @@ def identifiers(source: str) -> frozenset[str]:
     return frozenset(name for name in names if name.isidentifier())
 
 
+def draws_at_random(source: str) -> bool:
+    """Whether a template writes something else each time: jinja2's `random` filter or its `lipsum`."""
+    from jinja2 import nodes
+
+    tree = _parsed(source)
+    if tree is None:
+        return False
+    return any(node.name == "random" for node in tree.find_all(nodes.Filter)) or any(
+        node.name == "lipsum" for node in tree.find_all(nodes.Name)
+    )
+
+
 def heeded_arguments(tokenizer: Tokenizer, settings: PromptSettings) -> dict[str, Any]:
     """Those of a run's arguments that the templates read, foreshock's own ones included."""
     known = read_arguments(template_sources(tokenizer)) | settings.template_args.keys()

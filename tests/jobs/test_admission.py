@@ -355,6 +355,14 @@ def test_templates_that_do_what_none_should_are_noted(
     assert any(note in said for said in look(point).notes)
 
 
+def test_a_template_that_draws_at_random_is_refused(tiny: Checkpoint, tmp_path: Path) -> None:
+    point = copy(tiny, tmp_path)
+    template = load_tokenizer(point.path).chat_template
+    (point.path / "chat_template.jinja").write_text("{{ ['Hi', 'Hello'] | random }}" + template)
+    with pytest.raises(InputError, match="draws at random"):
+        require_prompts(point)
+
+
 def test_an_empty_template_is_not_taken_for_none(tiny: Checkpoint, tmp_path: Path) -> None:
     point = copy(tiny, tmp_path)
     (point.path / "chat_template.jinja").write_text("")

@@ -137,14 +137,27 @@ def test_think_switches_a_templates_reasoning_mode_on(tokenizers: dict[str, Any]
     )
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}",
+        "{% if messages[0].role == 'system' %}{% set messages = messages[1:] %}{% endif %}",
+    ],
+)
 def test_a_system_message_moves_into_the_user_turn_when_the_template_has_no_system_role(
-    tokenizers: dict[str, Any],
+    tokenizers: dict[str, Any], template: str
 ) -> None:
-    template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
     tokenizer = with_template(tokenizers["chat"], template + tokenizers["chat"].chat_template)
     text = select_format("chat", tokenizer).render("Be brief.", "Go", "").text
     assert "<|im_start|>user\nBe brief.\n\nGo<|im_end|>" in text
     assert "system" not in text
+
+
+def test_a_system_message_that_is_the_templates_own_is_not_said_twice(tokenizers: dict[str, Any]) -> None:
+    head = "{% if messages[0].role != 'system' %}<|im_start|>system\nBe brief.<|im_end|>\n{% endif %}"
+    template = tokenizers["chat"].chat_template.replace("{{ bos_token }}", "{{ bos_token }}" + head)
+    chat = select_format("chat", with_template(tokenizers["chat"], template))
+    assert chat.render("Be brief.", "Go", "").text == chat.render(None, "Go", "").text
 
 
 def test_the_date_in_a_prompt_does_not_follow_the_clock(tokenizers: dict[str, Any]) -> None:
