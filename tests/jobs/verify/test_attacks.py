@@ -11,6 +11,8 @@ from foreshock.jobs.records.verdicts import SandboxTier
 from foreshock.jobs.verify.attacks.harness import ATTACKS, Attack, Lab, attack_lab
 from foreshock.jobs.verify.sandbox.tiers import probe_tier
 
+pytestmark = pytest.mark.early
+
 ON_THE_JUDGE = frozenset({"values", "interpreter", "result channel"})
 """Groups that no layer of a tier meets: the strongest and the weakest tier stand for all. `attack_table` tries each."""
 

@@ -16,6 +16,8 @@ from foreshock.jobs.verify.sandbox.tiers import SandboxUnavailableError, best_ti
 from foreshock.jobs.verify.spec import VerifierSpec
 from foreshock.testing.verifiers import Example, VerifierContract, VerifierSpecContract
 
+pytestmark = pytest.mark.early
+
 INTENDED = {"honest": (True, True), "exploit": (False, True), "wrong": (False, False)}
 
 

@@ -20,6 +20,8 @@ from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.sandbox.watch import Watch
 from foreshock.jobs.verify.sandbox.worker import Worker, ZygoteConfig
 
+pytestmark = pytest.mark.early
+
 PROBLEM = Problem(
     id="least",
     description="One more than the least.",
