@@ -9,30 +9,34 @@ from __future__ import annotations
 import typer
 
 from foreshock.batch.cli import (
+    aggregate_command,
     analyse_command,
     analysis_commands,
     calibration_command,
+    cancel_command,
     check_command,
     compare_command,
     demo_command,
     doctor_command,
     donor_command,
     emergence_commands,
-    estimate_commands,
+    eval_command,
     exploit_logprob_command,
     export_command,
+    gp_command,
     image_commands,
     import_command,
     init_command,
     log_loss_command,
+    logprob_command,
+    logs_command,
     own_reasoning_command,
-    part_commands,
     pivots_command,
     prefetch_command,
     prompt_command,
+    rates_command,
     rescore_command,
     run_commands,
-    slurm_commands,
     split_command,
     traces_command,
     view_command,
@@ -68,13 +72,13 @@ app.command("plan", rich_help_panel=_RUNS)(run_commands.plan)
 app.command("prompt", rich_help_panel=_RUNS)(prompt_command.prompt)
 app.command("resume", rich_help_panel=_RUNS)(run_commands.resume)
 app.command("status", rich_help_panel=_RUNS)(run_commands.status)
-app.command("logs", rich_help_panel=_RUNS)(slurm_commands.logs)
-app.command("cancel", rich_help_panel=_RUNS)(slurm_commands.cancel)
+app.command("logs", rich_help_panel=_RUNS)(logs_command.logs)
+app.command("cancel", rich_help_panel=_RUNS)(cancel_command.cancel)
 app.command("ls", rich_help_panel=_RUNS)(run_commands.ls)
 app.command("demo", rich_help_panel=_RUNS)(demo_command.demo)
-app.command("eval", cls=VerifierCommand, rich_help_panel=_PARTS)(part_commands.evaluate)
+app.command("eval", cls=VerifierCommand, rich_help_panel=_PARTS)(eval_command.evaluate)
 app.command("check", cls=VerifierCommand, rich_help_panel=_PARTS)(check_command.check)
-app.command("logprob", rich_help_panel=_PARTS)(part_commands.logprob)
+app.command("logprob", rich_help_panel=_PARTS)(logprob_command.logprob)
 app.command("exploit-logprob", rich_help_panel=_PARTS)(exploit_logprob_command.exploit_logprob)
 app.command("log-loss", rich_help_panel=_PARTS)(log_loss_command.log_loss)
 app.command("pivots", rich_help_panel=_PARTS)(pivots_command.pivots)
@@ -82,13 +86,13 @@ app.command("own-reasoning", rich_help_panel=_PARTS)(own_reasoning_command.own_r
 app.command("split", rich_help_panel=_PARTS)(split_command.split)
 app.command("donor", rich_help_panel=_PARTS)(donor_command.donor)
 app.command("traces", rich_help_panel=_PARTS)(traces_command.traces)
-app.command("aggregate", rich_help_panel=_PARTS)(part_commands.aggregate)
+app.command("aggregate", rich_help_panel=_PARTS)(aggregate_command.aggregate)
 app.command("rescore", cls=VerifierCommand, rich_help_panel=_PARTS)(rescore_command.rescore)
 app.command("analyse", rich_help_panel=_ANALYSIS)(analyse_command.analyse)
 app.command("trajectory", rich_help_panel=_ANALYSIS)(analysis_commands.trajectory)
 app.command("integrate", rich_help_panel=_ANALYSIS)(analysis_commands.integrate)
-app.command("rates", rich_help_panel=_ANALYSIS)(estimate_commands.rates)
-app.command("gp", rich_help_panel=_ANALYSIS)(estimate_commands.gp)
+app.command("rates", rich_help_panel=_ANALYSIS)(rates_command.rates)
+app.command("gp", rich_help_panel=_ANALYSIS)(gp_command.gp)
 app.command("calibration", rich_help_panel=_ANALYSIS)(calibration_command.calibration)
 app.command("forecast", rich_help_panel=_ANALYSIS)(emergence_commands.forecast)
 app.command("emergence", rich_help_panel=_ANALYSIS)(emergence_commands.emergence)

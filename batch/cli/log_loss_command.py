@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from foreshock.batch.cli.endpoint_options import BaseUrlOption, ServedModelOption
+from foreshock.batch.cli.engine_options import BatchOption, DeviceOption, DtypeOption, FormatOption
 from foreshock.batch.cli.options import ForceOption, JsonOption, listed
-from foreshock.batch.cli.part_commands import BatchOption, DeviceOption, DtypeOption, FormatOption
 
 
 def log_loss(

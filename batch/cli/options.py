@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
@@ -11,6 +12,8 @@ from foreshock.errors import InputError
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace output that is there.")]
+RunDirArgument = Annotated[Path | None, typer.Argument(help="Run directory; default: the newest.")]
+ResultsOption = Annotated[Path, typer.Option("--results-dir", help="Folder of results.")]
 CheckpointsOption = Annotated[
     list[str] | None, typer.Option("--checkpoint", help="Only this one: name or step; repeatable. Default: all.")
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foreshock.batch.cli.endpoint_options import BaseUrlOption, ServedModelOption
-from foreshock.batch.cli.options import JsonOption
+from foreshock.batch.cli.options import JsonOption, ResultsOption, RunDirArgument
 
 if TYPE_CHECKING:
     from foreshock.batch.config import RunConfig
@@ -38,8 +38,6 @@ SkipLogprobOption = Annotated[bool, typer.Option("--skip-logprob", help="Do not 
 SkipAnalysisOption = Annotated[
     bool, typer.Option("--skip-analysis", help="Stop at the tables: no analyses, no report.")
 ]
-RunDirArgument = Annotated[Path | None, typer.Argument(help="Run directory; default: the newest.")]
-ResultsOption = Annotated[Path, typer.Option("--results-dir", help="Folder of results.")]
 KeepInconsistentOption = Annotated[
     bool,
     typer.Option(

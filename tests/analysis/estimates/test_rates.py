@@ -24,7 +24,8 @@ from foreshock.analysis.estimates.direct import clopper_pearson
 from foreshock.analysis.evidence.donor import smoothed_rates
 from foreshock.analysis.evidence.evidence import DonorKind
 from foreshock.analysis.evidence.load import load_evidence
-from foreshock.batch.cli.estimate_commands import gp, rates
+from foreshock.batch.cli.gp_command import gp
+from foreshock.batch.cli.rates_command import rates
 from foreshock.errors import InputError
 
 SMALL = replace(
