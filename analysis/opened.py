@@ -68,11 +68,11 @@ class Run:
 
         What the run's analysis wrote is read; with `donor_run`, or where there is none, rates are estimated now.
         """
-        import pandas as pd
+        from foreshock.analysis.tables.own_csv import read_csv
 
         written = self.path / "analysis" / "rates.csv"
         if donor_run is None and written.is_file():
-            return pd.read_csv(written)
+            return read_csv(written)
         from foreshock.analysis.estimates.found import find_rates
         from foreshock.analysis.evidence.estimate import as_row
 

@@ -20,6 +20,7 @@ from foreshock.analysis.comparison.paired import (
     paired_difference,
 )
 from foreshock.analysis.tables import checkpoint_label, count_tasks
+from foreshock.analysis.tables.own_csv import read_csv
 from foreshock.analysis.trajectory import TrajectoryOptions, compute_trajectory
 from foreshock.errors import InputError
 
@@ -295,7 +296,7 @@ def _headlines(a: Side, b: Side, pairs: list[tuple[float, float]]) -> Iterator[H
 
 
 def _headline_rows(table: Path) -> dict[tuple[str, float], Any]:
-    rates = pd.read_csv(table)
+    rates = read_csv(table)
     rows = rates[rates["method"] == "headline"]
     return {(str(row["exploit_type"]), float(row["checkpoint"])): row for _, row in rows.iterrows()}
 

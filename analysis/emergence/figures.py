@@ -140,7 +140,7 @@ def _separation_panel(axis: Any, part: pd.DataFrame, looks: RunLooks) -> None:
             (mine & emerged, 2, {"marker": "x", "color": SOFT_INK, "lw": 1.0}),
         )
         for chosen, place, style in groups:
-            label = looks.label(run) if place == 1 else None
+            label = looks.legend(run) if place == 1 else None
             level = part["level"].to_numpy(float)[chosen]
             axis.scatter(place + jitter[chosen], level, s=26, label=label, **style)
             for at, height, row in zip(place + jitter[chosen], level, rows_of(part[chosen]), strict=True):

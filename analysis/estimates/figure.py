@@ -75,7 +75,7 @@ def _panel(axis: Any, mine: pd.DataFrame, direct: pd.DataFrame, looks: RunLooks)
         seen = direct[(direct["run"] == run) & (direct["exploit_type"] == here["exploit_type"].iloc[0])]
         x = [places[step] for step in here["checkpoint"]]
         colour = looks.colour(run)
-        axis.plot(x, 10 ** here["log10_rate"], color=colour, label=looks.label(run))
+        axis.plot(x, 10 ** here["log10_rate"], color=colour, label=looks.legend(run))
         low, high = (10 ** here[name].clip(lower=_FLOOR) for name in ("lower95", "upper95"))
         axis.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
         dots = [places[step] for step in seen["checkpoint"]]

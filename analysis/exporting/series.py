@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from foreshock.analysis.surfaces.cells import RunSource, load_run_cells
 from foreshock.analysis.tables.load import run_name
+from foreshock.analysis.tables.own_csv import read_csv
 from foreshock.errors import InputError
 
 _FILES = ("config.yaml", "metadata.json", "status.json", "report.html", "analysis/rates.csv", "analysis/summary.json")
@@ -81,7 +81,7 @@ def _rates(path: Path) -> list[tuple[str, float, float]]:
     """log10 of the estimates and their limits, by method; a bound has a limit and no estimate."""
     if not path.is_file():
         return []
-    table = pd.read_csv(path)
+    table = read_csv(path)
     needed = {"exploit_type", "checkpoint", "method"}
     if not needed <= set(table):
         raise InputError(

@@ -41,7 +41,7 @@ def answer_figure(
             for row in rows_of(mine):
                 _rate(left, row, place[str(row.exploit_type)] + shift, floor, looks)
                 _chance(right, row, place[str(row.exploit_type)] + shift, looks)
-            left.plot([], [], looks.marker(run), color=looks.colour(run), label=looks.label(run))
+            left.plot([], [], looks.marker(run), color=looks.colour(run), label=looks.legend(run))
         left.set_xscale("log")
         left.set_xlim(floor / 1.3, 1.3)
         left.axvline(threshold, color=INK, lw=1.0, ls=(0, (4, 3)))

@@ -57,6 +57,11 @@ class RunLooks:
         place = self.place(run)
         return self.labels[place] if place < len(self.labels) else run
 
+    def legend(self, run: str) -> str:
+        """The label as matplotlib takes it for a legend: it leaves out those that begin with an underscore."""
+        label = self.label(run)
+        return f" {label}" if label.startswith("_") else label
+
     def name(self, run: str) -> str:
         """The run directory's name, which links to samples go by."""
         place = self.place(run)

@@ -71,21 +71,21 @@ def overview_figure(data: pd.DataFrame, threshold: int, directory: Path, looks: 
         for axis in (left, right):
             place = dict(zip(steps, checkpoint_axis(axis, steps), strict=True))
         for label in labels:
-            colour, marker = looks.colour(label), looks.marker(label)
+            colour, marker, name = looks.colour(label), looks.marker(label), looks.legend(label)
             part = data[data["run"] == label]
             zero = part.dropna(subset=["rate"])
             x = np.array([place[step] for step in zero["checkpoint"]])
             rate = 100 * zero["rate"].to_numpy()
             spread = [rate - 100 * zero["lower95"].to_numpy(), 100 * zero["upper95"].to_numpy() - rate]
             left.errorbar(
-                x, rate, yerr=np.abs(spread), color=colour, marker=marker, markersize=4.5, elinewidth=1, label=label
+                x, rate, yerr=np.abs(spread), color=colour, marker=marker, markersize=4.5, elinewidth=1, label=name
             )
             for place_x, row in zip(x, rows_of(zero), strict=True):
                 told = f"{label}, step {checkpoint_label(row.checkpoint)}: {row.k:.0f} of {row.n:.0f} exploit"
                 mark_point(left, place_x, 100 * row.rate, told, samples_of(label, row.checkpoint, 0))
             near = part.dropna(subset=["share_at_threshold"])
             x = np.array([place[step] for step in near["checkpoint"]])
-            right.plot(x, 100 * near["share_at_threshold"], color=colour, marker=marker, markersize=4.5, label=label)
+            right.plot(x, 100 * near["share_at_threshold"], color=colour, marker=marker, markersize=4.5, label=name)
             for place_x, row in zip(x, rows_of(near), strict=True):
                 told = f"{label}, step {checkpoint_label(row.checkpoint)}: {100 * row.share_at_threshold:.0f}% of tasks"
                 mark_point(right, place_x, 100 * row.share_at_threshold, told, samples_of(label, row.checkpoint))

@@ -20,6 +20,7 @@ import pandas as pd
 from markupsafe import escape
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure as MplFigure
+from matplotlib.ticker import LogFormatter
 from matplotlib.transforms import Bbox
 
 from foreshock.analysis.figures.csv_file import write_csv
@@ -88,11 +89,24 @@ def _settle_layout(figure: MplFigure) -> Bbox:
     With no layout engine left, saving draws once instead of twice; matplotlib takes the settings' engine for none, so
     they must not name one, here and while saving.
     """
+    _parse_powers(figure)
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
+    _parse_powers(figure)  # of ticks that the new size has room for
     figure.set_layout_engine(None)
     return figure.get_tightbbox()
+
+
+def _parse_powers(figure: MplFigure) -> None:
+    """Let matplotlib set the powers of ten of logarithmic axes, which it writes as mathematics; no other text is."""
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        for formatter, ticks in (
+            (axis.get_major_formatter(), axis.get_major_ticks),
+            (axis.get_minor_formatter(), axis.get_minor_ticks),
+        ):
+            for tick in ticks() if isinstance(formatter, LogFormatter) else ():
+                tick.label1.set_parse_math(True)
 
 
 def _drawn(figure: MplFigure, suffix: str, page: Bbox, stamp: dict[str, Any]) -> bytes:

@@ -69,6 +69,7 @@ _RC: dict[Any, Any] = {
     "legend.fontsize": 9,
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
+    "text.parse_math": False,  # names of runs, tasks and types come from files and may hold dollar signs
     "figure.constrained_layout.use": True,
 }
 
@@ -136,6 +137,11 @@ def _spread(places: np.ndarray[Any, Any], share: float = 0.055) -> list[int]:
         if places[kept[-1]] - places[index] >= gap:
             kept.append(index)
     return kept[::-1]
+
+
+def power_of_ten(exponent: int) -> str:
+    """10 to a whole power as text."""
+    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def percent_axis(axis: Axes) -> None:

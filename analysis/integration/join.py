@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from foreshock.analysis.tables import TableKind, checkpoint_label, read_table
+from foreshock.analysis.tables.own_csv import read_csv
 from foreshock.errors import InputError
 
 TRAJECTORY_COLUMNS = (
@@ -81,7 +82,7 @@ def read_trajectory(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError("no such file", path=path, fix="`foreshock trajectory --run-dir RUN` writes it")
     try:
-        frame = pd.read_csv(path, dtype={"task_id": str, "exploit_type": str, "checkpoint": str})
+        frame = read_csv(path, dtype={"checkpoint": str})
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"not a CSV table: {str(error).strip()}", path=path) from None
     missing = [name for name in TRAJECTORY_COLUMNS if name not in frame.columns]

@@ -19,6 +19,7 @@ from foreshock.analysis.figures.palette import RunLooks
 from foreshock.analysis.figures.runs import clopper_pearson, estimates_figure, truth_figure
 from foreshock.analysis.page.sections import ReportTable, Section, html_table, paragraph
 from foreshock.analysis.report.gather import RunFindings
+from foreshock.analysis.tables.own_csv import read_csv
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import RunLayout
 
@@ -228,5 +229,5 @@ def find_rates(run_dirs: Sequence[Path]) -> pd.DataFrame | None:
         analysis = RunLayout(run_dir).analysis
         for path in (analysis / "rates.csv", analysis / "rates" / "rates.csv"):
             if path.is_file():
-                found.append(pd.read_csv(path))
+                found.append(read_csv(path))
     return pd.concat(found, ignore_index=True).drop_duplicates() if found else None

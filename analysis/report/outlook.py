@@ -19,6 +19,7 @@ import pandas as pd
 from foreshock.analysis.figures.runs import clopper_pearson
 from foreshock.analysis.report.gather import RunFindings
 from foreshock.analysis.surfaces.labels import DEFAULT_THRESHOLD
+from foreshock.analysis.tables.own_csv import read_csv
 
 HEADLINE = "headline"
 _POSSIBLE = 0.1
@@ -82,7 +83,7 @@ def find_forecast(folders: Sequence[Path]) -> Forecast:
     for folder in folders:
         times, summary = folder / "forecast" / "time_to_threshold.csv", folder / "forecast" / "summary.json"
         if times.is_file() and summary.is_file():
-            tables.append(pd.read_csv(times))
+            tables.append(read_csv(times))
             summaries.append(json.loads(summary.read_text()))
     if not tables:
         return Forecast()

@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from foreshock.analysis.tables import TableKind, checkpoint_label
 from foreshock.analysis.tables.files import find_run_files, has_files
@@ -140,7 +141,7 @@ def _known(target: Path) -> dict[str, tuple[int, int]]:
     if not target.is_file():
         return {}
     try:
-        with closing(sqlite3.connect(f"file:{target}?mode=ro", uri=True)) as index:
+        with closing(sqlite3.connect(f"file:{quote(str(target))}?mode=ro", uri=True)) as index:
             if index.execute("PRAGMA user_version").fetchone() != (VERSION,):
                 return {}
             return {

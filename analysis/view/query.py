@@ -12,6 +12,7 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from foreshock.errors import InputError
 
@@ -121,7 +122,7 @@ class RunIndex:
         return {"row": row, "file": path, "kind": kind, "checkpoint": checkpoint, "level": level}
 
     def _open(self) -> closing[sqlite3.Connection]:
-        return closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True))
+        return closing(sqlite3.connect(f"file:{quote(str(self.path))}?mode=ro", uri=True))
 
     def _where(self, filters: Mapping[str, str]) -> tuple[str, list[Any]]:
         terms: list[str] = []

@@ -95,7 +95,9 @@ def test_checkpoint_axis_fits_the_steps(steps: list[float], scale: str, last: st
 def test_saved_figures_carry_title_and_caption_and_the_report_copy_does_not(tmp_path: Path) -> None:
     with house_style():
         figure, axis = new_figure()
-        axis.plot([0, 1], [0, 1])
+        axis.plot([0, 1], [0.01, 1])
+        axis.set_yscale("log")
+        axis.set_ylabel(r"$\frac$ cost $5_$")
         saved = save_figure(figure, pd.DataFrame({"x": [0, 1]}), tmp_path, "line", "A title", "A caption. " * 20)
     assert saved.pdf.read_bytes().startswith(b"%PDF")
     with Image.open(saved.png) as whole:
@@ -104,6 +106,8 @@ def test_saved_figures_carry_title_and_caption_and_the_report_copy_does_not(tmp_
     assert "A title" not in drawn
     assert "A caption" not in drawn
     assert "<text" in drawn
+    assert r">$\frac$ cost $5_$<" in drawn  # names from files are no mathematics,
+    assert r">$\mathdefault" not in drawn  # but powers of ten are
     assert saved.csv.read_text() == "x\n0\n1\n"
 
 

@@ -54,4 +54,4 @@ def hostile_run(make_run: MakeRun) -> Path:
         row |= {"prompt": text, "response": text, "code": text, "prefill_reasoning": text, "task_id": HOSTILE["image"]}
         row |= {"exploit_type": HOSTILE["script"], "secure_detail": text}
 
-    return make_run("hostile-20260101-000000-abcdef0", poison)
+    return make_run("hostile #1 100%3f-20260101-000000-abcdef0", poison)

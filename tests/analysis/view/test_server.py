@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pytest
 
@@ -83,7 +83,7 @@ def test_a_sample_comes_whole(server: ViewServer, hostile_run: Path) -> None:
     "question", ["rows?run=absent", "rows?run=RUN&level=x", "sample?run=RUN&id=9999", "sample?run=RUN", "other?run=RUN"]
 )
 def test_bad_questions_get_a_message(server: ViewServer, hostile_run: Path, question: str) -> None:
-    answer, body = ask(server, f"/api/{question.replace('RUN', hostile_run.name)}", Cookie=cookie(server))
+    answer, body = ask(server, f"/api/{question.replace('RUN', quote(hostile_run.name))}", Cookie=cookie(server))
     assert answer.status == 400
     assert json.loads(body)["error"]
 
