@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from foreshock.batch.config import RunConfig
@@ -16,6 +17,8 @@ from foreshock.batch.planning.specs import ModelFacts
 from foreshock.errors import InputError
 from foreshock.jobs.admission.admit import admit
 from foreshock.jobs.admission.remembered import HERE, Remembered
+from foreshock.jobs.model_files.adapters import base_of, is_adapter
+from foreshock.jobs.model_files.fingerprint import model_fingerprint
 from foreshock.jobs.prompts.tokenizer import load_tokenizer, tokenizer_digest
 from foreshock.jobs.records.planfile import PlanFile, WorkerSettings
 from foreshock.jobs.records.spec import Checkpoint
@@ -94,8 +97,19 @@ def _add(
             }
             for key in different
         ]
-    record["checkpoints"][checkpoint.name] = {**admission.to_json(), "rendering": sight}
+    base = base_of(checkpoint.path) if is_adapter(checkpoint.path) else None
+    for name, found in record["checkpoints"].items():
+        other = found.get("base")
+        if base is not None and other is not None and not _is_same_model(base, Path(other)):
+            record["notes"].append(f"{checkpoint.name}: its base is {base}, that of {name} {other}: another model")
+            break
+    further = {} if base is None else {"base": str(base)}
+    record["checkpoints"][checkpoint.name] = {**admission.to_json(), "rendering": sight, **further}
     record["notes"] += [f"{checkpoint.name}: {note}" for note in admission.notes]
+
+
+def _is_same_model(one: Path, other: Path) -> bool:
+    return one == other or (other.is_dir() and model_fingerprint(one) == model_fingerprint(other))
 
 
 def _sight(checkpoint: Checkpoint, own: ModelFacts, remembered: Remembered) -> dict[str, Any]:

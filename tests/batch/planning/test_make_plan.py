@@ -16,7 +16,7 @@ from foreshock.batch.site import resolve_site
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, pack_numbers, read_pack, write_pack
-from foreshock.jobs.records.spec import ArrayTask, JobKind
+from foreshock.jobs.records.spec import ArrayTask, Checkpoint, JobKind
 
 MakeConfig = Callable[..., RunConfig]
 
@@ -150,3 +150,18 @@ def test_checkpoints_of_two_formats_are_refused_unless_allowed_by_name(
     assert "checkpoints.may_differ: [format, template" in str(caught.value)
     plan = make_plan(make_config(checkpoints=mixed | {"may_differ": ["format", "template", "stops"]}))
     assert {found["what"] for found in plan.file.extra["admission"]["differences"]} >= {"format", "template"}
+
+
+def test_adapters_over_two_bases_are_said_to_be_of_two_models(
+    make_config: MakeConfig,
+    make_adapter: Callable[..., Checkpoint],
+    make_checkpoint: Callable[..., Checkpoint],
+    tmp_path: Path,
+) -> None:
+    first, other = make_checkpoint(seed=1), make_checkpoint(seed=2)
+    moved = shutil.copytree(first.path, tmp_path / "moved")
+    for step, base in ((1, first), (2, Checkpoint("run", 2, moved)), (3, other)):
+        shutil.copytree(make_adapter(base, step).path, tmp_path / "mixed" / f"checkpoint-{step}")
+    plan = make_plan(make_config(checkpoints={"dir": str(tmp_path / "mixed")}))
+    notes = [note for note in plan.file.extra["admission"]["notes"] if "another model" in note]
+    assert [note.partition(":")[0] for note in notes] == ["checkpoint-3"]
