@@ -286,6 +286,8 @@ down() {
     for _ in {1..50}; do [[ -z $(squeue -h 2>/dev/null) ]] && break; sleep 0.2; done
   fi
   for name in n1 n2 n3 n4 slurmctld slurmdbd mariadbd munged; do stop "$name"; done
+  # a node that wrote its process id after the wait for it had ended; it would hold its port
+  for pid in $(pgrep -f "^slurmd -N n[0-9] -f $state/etc/slurm.conf" || true); do kill -KILL "$pid" 2>/dev/null || true; done
   for pid in $(pgrep -f "slurmstepd" || true); do # steps of this cluster only: their spool is in the state folder
     [[ $(readlink "/proc/$pid/cwd" 2>/dev/null) == "$state"/* ]] && kill -KILL "$pid" 2>/dev/null
   done

@@ -40,9 +40,9 @@ def _cluster(name: str, ports: int, *options: str) -> Iterator[Any]:
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw9").removeprefix("gw"))
     state, user = Path("/tmp") / f"foreshock-test-{name}{worker}", f"fs-{name}{worker}"
     testbed.take_down(state)
-    testbed.bring_up("--state", str(state), "--user", user, "--port-base", str(ports + 50 * worker), *options)
     bed = testbed.Testbed(state, user)
     try:
+        testbed.bring_up("--state", str(state), "--user", user, "--port-base", str(ports + 50 * worker), *options)
         testbed.make_interpreter(bed)
         yield bed
     finally:
