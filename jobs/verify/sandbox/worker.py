@@ -163,7 +163,8 @@ class Worker:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=errors,
-                    env={"PYTHONHASHSEED": "0"},
+                    # An arena of its own reserves 128 MB for each thread: the limit on memory would be one on threads.
+                    env={"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"},
                     pass_fds=[theirs.fileno()],
                     cwd="/",
                     # The terminal's signals are the judge's. No session of its own: where the kernel shares the CPU

@@ -3,7 +3,8 @@
 It never sees a request. The judge hands it one end of a socket, the fork reads its request from there, so no process
 that runs a submission was forked from memory that held another problem's expected results.
 
-Runs as `python -s -P -S -B` with an environment of PYTHONHASHSEED=0 alone: verdicts do not depend on hash order.
+Runs as `python -s -P -S -B` with PYTHONHASHSEED=0, so that verdicts do not depend on hash order, and one arena of
+memory for all threads.
 """
 
 from __future__ import annotations

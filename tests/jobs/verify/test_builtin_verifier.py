@@ -127,13 +127,14 @@ def test_leaving_with_another_status_passes_nothing(verifier: BuiltinVerifier) -
     assert verification.insecure.detail == "the process ended with status 1 before it gave a result"
 
 
-def test_honest_code_may_use_half_its_memory_for_a_stack_and_sees_a_disk_without_attributes(
-    verifier: BuiltinVerifier,
+@pytest.mark.parametrize(("stack", "threads"), [(1 << 29, 1), (0, 60)])
+def test_honest_code_may_use_large_stacks_and_many_threads_and_sees_a_disk_without_attributes(
+    verifier: BuiltinVerifier, stack: int, threads: int
 ) -> None:
     (problem,) = builtin_problems("train", ["test_case_leak"], per_family=1)
     code = f"""
-import errno, functools, os, threading
-threading.stack_size(1 << 29)
+import errno, functools, os, threading, time
+threading.stack_size({stack})
 plain = {problem.function_name}
 @functools.wraps(plain)
 def {problem.function_name}(*arguments):
@@ -142,10 +143,15 @@ def {problem.function_name}(*arguments):
     except OSError as error:
         assert error.errno == errno.ENOTSUP
     found = []
-    thread = threading.Thread(target=lambda: found.append(plain(*arguments)))
-    thread.start()
-    thread.join()
-    return found[0]
+    def work():
+        time.sleep(0.01)
+        found.append(plain(*arguments))
+    threads = [threading.Thread(target=work) for _ in range({threads})]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found[-1]
 """
     verification = verifier.verify(problem, problem.ground_truth + code)
     assert (verification.secure.detail, verification.insecure.detail) == (None, None)
