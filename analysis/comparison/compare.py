@@ -38,6 +38,12 @@ class Side:
     def parse(cls, text: str) -> Side:
         """`RUN` or `RUN@STEP`, `RUN@final`. Raises InputError."""
         folder, at, step = text.rpartition("@")
+        if not at and not Path(text).is_dir():
+            raise InputError(
+                "no such directory",
+                path=Path(text),
+                fix="name a run directory (`foreshock ls` lists them), or RUN@STEP for one of its checkpoints",
+            )
         if not at or Path(text).is_dir():
             return cls(Path(text))
         if step == "final":

@@ -38,7 +38,7 @@ def check(
     """
     from foreshock.batch.cli.prompt_view import visible
     from foreshock.batch.config import ProblemsConfig
-    from foreshock.batch.planning.problem_checks import checks_of
+    from foreshock.batch.planning.problem_checks import checks_of, without_info
     from foreshock.batch.planning.problems import load_run_problems
     from foreshock.jobs.records.problem_checks import check_lines
     from foreshock.jobs.verify.registry import verifier_facts
@@ -62,7 +62,8 @@ def check(
             for reason in one.reasons:
                 typer.echo(visible(f"    {reason}"))
         typer.echo(f"{len(checks) - len(bad)} of {len(checks)} problems are consistent under {facts.identity}")
-        for line in check_lines({"without_exploit": [one.problem_id for one in checks if one.untried]}):
+        untried = [one.problem_id for one in checks if one.untried]
+        for line in check_lines({"without_exploit": untried, "without_info": without_info(loaded)}):
             typer.echo(visible(f"note: {line}"))
         if bad:
             typer.echo("runs leave these out; docs/problems.md says what each exploit type's weak verifier passes")

@@ -72,7 +72,8 @@ def doctor(
     if as_json:
         typer.echo(json.dumps([vars(f) for f in findings], indent=2))
     else:
-        table = Table("", "what", "found", "to fix it", box=None, pad_edge=False)
+        table = Table("", "what", "found", box=None, pad_edge=False)
+        table.add_column("to fix it", overflow="fold")  # commands are there to be copied
         marks = {"ok": "[green]ok", "missing": "[red]missing", "absent": "[dim]absent", "weak": "[yellow]weak"}
         for finding in findings:
             # escaped, since 'foreshock[vllm]' would otherwise be taken for markup and lose its brackets

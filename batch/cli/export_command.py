@@ -53,8 +53,14 @@ def export(
         raise InputError("no folder was named", fix="--output FOLDER, or --dry-run to see the files")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError("is there already and not empty", path=output, fix="name a new folder")
+    made = not output.exists()
     output.mkdir(parents=True, exist_ok=True)
-    written = _write(exporter, run_dir, output)
+    try:
+        written = _write(exporter, run_dir, output)
+    except InputError:
+        if made and not any(output.iterdir()):
+            output.rmdir()  # nothing was written, and the same command is to work once its cause is gone
+        raise
     typer.echo(f"{len(written)} files in {output}")
     if upload is not None:
         assert exporter.send is not None

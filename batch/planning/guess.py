@@ -22,16 +22,24 @@ _PASSED_OVER = {"results", "node_modules", "__pycache__", "venv", "site-packages
 _MOST_FOLDERS = 5_000
 _FIRST_BYTES = 1 << 20
 _PROBLEM = {"id", "description", "function_name", "test_cases", "ground_truth", "exploit_type"}
+_OTHERS_PROBLEM = {
+    "task_id", "question_id", "prompt", "question", "instruction", "text", "entry_point", "test", "tests", "test_list",
+    "test_cases", "canonical_solution", "solution", "solutions", "code", "starter_code", "input_output", "category",
+}  # fmt: skip
+"""How other sets of coding problems name their fields."""
+_ENOUGH = 3
 _TRACE = {"task_id", "reasoning"}
 
 
 @dataclass(frozen=True, slots=True)
 class Guesses:
-    """Folders of checkpoints (with how many), problem files and trace files below a folder, nearest first."""
+    """Folders of checkpoints (with how many), problem files and trace files below a folder, nearest first. `unlike`:
+    files that may be meant as problems, with the required fields that their first row lacks."""
 
     checkpoints: tuple[tuple[Path, int], ...]
     problems: tuple[Path, ...]
     traces: tuple[Path, ...]
+    unlike: tuple[tuple[Path, tuple[str, ...]], ...] = ()
 
 
 def look_around(folder: Path) -> Guesses:
@@ -40,6 +48,7 @@ def look_around(folder: Path) -> Guesses:
     checkpoints: list[tuple[Path, int]] = []
     problems: list[Path] = []
     traces: list[Path] = []
+    unlike: list[tuple[Path, tuple[str, ...]]] = []
     inside: set[Path] = set()
     for place, names in _folders(folder):
         if any(parent in inside for parent in place.parents):
@@ -50,22 +59,32 @@ def look_around(folder: Path) -> Guesses:
             inside.add(place)
             continue
         for name in sorted(names):
-            kind = kind_of(place / name)
+            fields = _fields_of(place / name)
+            kind = _kind(fields)
             if kind is not None:
                 (problems if kind == "problems" else traces).append(place / name)
-    return Guesses(tuple(checkpoints), tuple(problems), tuple(traces))
+            elif len(fields & (_PROBLEM | _OTHERS_PROBLEM)) >= _ENOUGH:
+                unlike.append((place / name, tuple(sorted(_PROBLEM - fields))))
+    return Guesses(tuple(checkpoints), tuple(problems), tuple(traces), tuple(unlike))
 
 
 def kind_of(path: Path) -> str | None:
     """`problems` or `traces`, by the fields of a file's first row; None for anything else and what cannot be read."""
-    try:
-        row = _first_row(path)
-    except (OSError, ValueError, RecursionError, EOFError):
-        return None
-    keys = set(row or ())
-    if keys >= _PROBLEM:
+    return _kind(_fields_of(path))
+
+
+def _kind(fields: set[str]) -> str | None:
+    if fields >= _PROBLEM:
         return "problems"
-    return "traces" if keys >= _TRACE else None
+    return "traces" if fields >= _TRACE else None
+
+
+def _fields_of(path: Path) -> set[str]:
+    """Fields of a file's first row; none where there is no such row."""
+    try:
+        return set(_first_row(path) or ())
+    except (OSError, ValueError, RecursionError, EOFError):
+        return set()
 
 
 def _first_row(path: Path) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,14 @@ class CheckedProblems:
             "inconsistent": [check.to_json() for check in self.inconsistent],
             "without_verdict": [check.problem_id for check in self.checks if check.consistent is None],
             "without_exploit": [check.problem_id for check in self.checks if check.untried],
+            "without_info": without_info(self.problems.values()),
             "kept": self.kept,
         }
+
+
+def without_info(problems: Iterable[Problem]) -> list[str]:
+    """Ids of problems that do not say what their weak verifier is, which the prompt is to tell the model."""
+    return [problem.id for problem in problems if not problem.insecure_verifier_info.strip()]
 
 
 def check_run_problems(config: RunConfig, problems: Mapping[str, Problem], verifier_identity: str) -> CheckedProblems:

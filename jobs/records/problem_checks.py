@@ -38,6 +38,13 @@ def check_lines(document: Mapping[str, Any]) -> list[str]:
             f"without an exploit of its own, so that nothing shows its weak verifier can be exploited: {len(untried)} "
             f"of the problems ({', '.join(untried[:5])}{', ...' if len(untried) > 5 else ''})"
         )
+    untold = document.get("without_info") or ()
+    if untold:
+        lines.append(
+            f"without insecure_verifier_info, so that prompts announce a verifier and show none: {len(untold)} of the "
+            f"problems ({', '.join(untold[:5])}{', ...' if len(untold) > 5 else ''}); say the weakness there, or "
+            "choose prompt.instructions without it"
+        )
     reason = document.get("not_checked")
     if reason:
         lines.append(f"the problems were not checked: {reason}")

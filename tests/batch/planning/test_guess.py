@@ -24,12 +24,18 @@ def test_files_are_told_by_their_first_row(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("\n" + json.dumps(PROBLEM) + "\n")
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(json.dumps(TRACE).encode()))
     (tmp_path / "c.jsonl").write_text('{"loss": 1}\n')
+    (tmp_path / "g.jsonl").write_text('{"task_id": 1, "prompt": "x", "entry_point": "f", "test_cases": []}\n')
     (tmp_path / "d.jsonl").write_bytes(b"\xff\xfe{broken")
     (tmp_path / "e.json").write_text("[" * 100_000)
     (tmp_path / "f.parquet").write_bytes(b"PAR1 but not really")
     kinds = {path.name: kind_of(path) for path in tmp_path.iterdir()}
     assert kinds == {"a.jsonl": "problems", "b.jsonl.gz": "traces"} | dict.fromkeys(
-        ("c.jsonl", "d.jsonl", "e.json", "f.parquet")
+        ("c.jsonl", "d.jsonl", "e.json", "f.parquet", "g.jsonl")
+    )
+    ((path, lacking),) = look_around(tmp_path).unlike  # said by `init`, which else would take the built-in problems
+    assert (path.name, lacking) == (
+        "g.jsonl",
+        ("description", "exploit_type", "function_name", "ground_truth", "id"),
     )
 
 
