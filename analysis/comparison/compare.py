@@ -95,7 +95,8 @@ class HeadlineComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything found. `only_a` and `only_b` count tasks that the other side lacks, which are left out."""
+    """Everything found. `only_a` and `only_b` count tasks that the other side lacks, or has under another exploit type;
+    they are left out."""
 
     rates: tuple[RateComparison, ...]
     prefills: tuple[PrefillComparison, ...]
@@ -154,8 +155,28 @@ def compare(a: Side, b: Side) -> Comparison:
             f"{a.path} and {b.path} share no task (e.g. {min(tasks_a)!r} and {min(tasks_b)!r})",
             fix="compare runs over the same problems",
         )
+    typed_a, typed_b = _typed_tasks(counts_a), _typed_tasks(counts_b)
+    if not typed_a & typed_b:
+        task = min(tasks_a & tasks_b)
+        kinds = (next(kind for name, kind in sorted(typed) if name == task) for typed in (typed_a, typed_b))
+        raise InputError(
+            f"{a.path} and {b.path} give the tasks that they share other exploit types: task {task!r} is of "
+            f"{' and of '.join(map(repr, kinds))}",
+            fix="compare runs over the same problems (`foreshock import --exploit-type` names the type)",
+        )
     rates, prefills = compare_counts(counts_a, counts_b, pairs)
-    return Comparison(rates, prefills, tuple(_headlines(a, b, pairs)), len(tasks_a - tasks_b), len(tasks_b - tasks_a))
+    if not rates and not prefills:
+        raise InputError(
+            f"{a.path} and {b.path} have no attempts at one task, level and checkpoint that both judged",
+            fix="compare runs with levels in common; `foreshock status RUN` shows them",
+        )
+    left_out = len(typed_a - typed_b), len(typed_b - typed_a)
+    return Comparison(rates, prefills, tuple(_headlines(a, b, pairs)), *left_out)
+
+
+def _typed_tasks(counts: pd.DataFrame) -> set[tuple[str, str]]:
+    """Tasks with their exploit types: one task under two types is two, as in the tables that are joined."""
+    return set(zip(map(str, counts["task_id"]), map(str, counts["exploit_type"]), strict=True))
 
 
 def paired_tasks(a: Side, b: Side) -> pd.DataFrame:

@@ -122,6 +122,24 @@ def test_a_checkpoint_that_is_not_there_is_said(runs: tuple[Path, Path], place: 
         compare(Side.parse(f"{runs[0]}{place}"), Side(runs[1]))
 
 
+def test_runs_with_nothing_to_compare_are_refused_and_never_alike(factory: ModuleType, tmp_path: Path) -> None:
+    rows = {
+        "a": (0, {}),
+        "other_type": (0, {"exploit_type": "leak"}),
+        "other_level": (10, {}),
+        "no_verdict": (0, {"exploit_success": None, "insecure_pass": None}),
+    }
+    for name, (level, extra) in rows.items():
+        path = tmp_path / name / "evals" / f"checkpoint-1_prefill{level}.jsonl"
+        factory.write_rows(path, [factory.eval_row("t", 0, True) | extra])
+    a = Side(tmp_path / "a")
+    with pytest.raises(InputError, match="task 't' is of 'hardcoding' and of 'leak'"):
+        compare(a, Side(tmp_path / "other_type"))
+    for name in ("other_level", "no_verdict"):
+        with pytest.raises(InputError, match=r"no attempts at one task|no usable row|share no"):
+            compare(a, Side(tmp_path / name))
+
+
 @pytest.mark.parametrize("text", ["rate.increase", "rate > 1", "rate.increase > x", "__import__ > 1"])
 def test_gates_take_one_form_alone(text: str) -> None:
     with pytest.raises(InputError, match=r"names: p, rate\.a"):
