@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foreshock.batch.cli.options import JsonOption, listed
+from foreshock.batch.cli.options import DonorConditionedOption, JsonOption, listed
 
 if TYPE_CHECKING:
     from foreshock.batch.reanalysis.run import PlannedRun, Request
@@ -62,13 +62,7 @@ def analyse(
         typer.Option("--temperature", min=0.0, help="Sampling temperature of the runs, where config.yaml lacks it."),
     ] = None,
     donor_run: Annotated[Path | None, typer.Option("--donor-run", help="The donor's own run.")] = None,
-    donor_conditioned: Annotated[
-        bool,
-        typer.Option(
-            "--donor-conditioned/--donor-unconditioned",
-            help="Whether the prefill source kept only traces that ended in an exploit.",
-        ),
-    ] = True,
+    donor_conditioned: DonorConditionedOption = True,
     exclude_ids: Annotated[
         Path | None,
         typer.Option("--exclude-ids", help="File of task ids to leave out: one a line, or JSONL with task_id."),

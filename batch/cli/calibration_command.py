@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from foreshock.batch.cli.options import JsonOption
+from foreshock.batch.cli.options import DonorConditionedOption, JsonOption
 
 
 def calibration(
@@ -17,13 +17,7 @@ def calibration(
         Path, typer.Option("--output-dir", help="Where calibration.csv and recalibration_map.json are written.")
     ],
     donor_run: Annotated[Path | None, typer.Option("--donor-run", help="The donor's own run.")] = None,
-    donor_conditioned: Annotated[
-        bool,
-        typer.Option(
-            "--donor-conditioned/--donor-unconditioned",
-            help="Whether the prefill source kept only traces that ended in an exploit.",
-        ),
-    ] = True,
+    donor_conditioned: DonorConditionedOption = True,
     as_json: JsonOption = False,
 ) -> None:
     """Set estimates of the unprompted rate against sampled rates, and fit a map that corrects each method.

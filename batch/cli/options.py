@@ -17,6 +17,13 @@ ResultsOption = Annotated[Path, typer.Option("--results-dir", help="Folder of re
 CheckpointsOption = Annotated[
     list[str] | None, typer.Option("--checkpoint", help="Only this one: name or step; repeatable. Default: all.")
 ]
+DonorConditionedOption = Annotated[
+    bool,
+    typer.Option(
+        "--donor-conditioned/--donor-unconditioned",
+        help="Whether the prefill source kept only traces that ended in an exploit.",
+    ),
+]
 
 Choice = TypeVar("Choice", bound=StrEnum)
 

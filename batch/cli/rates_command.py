@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from foreshock.batch.cli.options import JsonOption
+from foreshock.batch.cli.options import DonorConditionedOption, JsonOption
 
 
 def rates(
@@ -20,13 +20,7 @@ def rates(
             "--donor-run", help="The donor's own run: level 0 gives pi, its prefilled levels a, logprob/ log Q."
         ),
     ] = None,
-    donor_conditioned: Annotated[
-        bool,
-        typer.Option(
-            "--donor-conditioned/--donor-unconditioned",
-            help="Whether the prefill source kept only traces that ended in an exploit.",
-        ),
-    ] = True,
+    donor_conditioned: DonorConditionedOption = True,
     as_json: JsonOption = False,
 ) -> None:
     """The unprompted exploit rate of every run, type and checkpoint, with intervals, also where 0 of n were seen.
