@@ -153,7 +153,12 @@ def plan_donor(
     if settings.stop_on is StopOn.EXPLOIT_RATE:
         from foreshock.batch.donor.rate import plan_draws
 
-        verifier_facts(workers.verifier, config.verifier.options)  # whether it is there
+        try:
+            verifier_facts(workers.verifier, config.verifier.options)
+        except InputError as error:
+            raise InputError(
+                f"{error}\n  -> or stop by the held-out loss, without a verifier: --stop-on loss"
+            ) from error
         most = config.sampling.max_tokens if sample_tokens is None else sample_tokens
         if sample_tokens is None and device.startswith("cpu"):
             most = min(most, _TOKENS_ON_CPU)

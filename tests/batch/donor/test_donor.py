@@ -234,6 +234,14 @@ def test_bad_input_is_named(make_plan: MakePlan, tmp_path: Path, monkeypatch: py
         make_plan(problems={"max_problems": 1})
     with pytest.raises(InputError, match="held-out"):
         TrainingSettings(held_out=1.0)
+
+    def absent(name: str, options: Any) -> None:
+        raise InputError(f"{name} is not installed")
+
+    monkeypatch.setattr("foreshock.batch.donor.plan.verifier_facts", absent)
+    make_plan()
+    with pytest.raises(InputError, match="--stop-on loss"):
+        make_plan(settings=replace(FAST, stop_on=StopOn.EXPLOIT_RATE))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"needs peft.*\n.*foreshock\[train\]"):
         make_plan()
