@@ -31,7 +31,7 @@ def _show(_: Request, done: CalibrationRun) -> Section:
             "logit(estimate); it helps where its deviance on exploit types that it has not seen is below that of the "
             "estimates as they are and below that of the types' common rate."
         )
-        + html_table(computed_from(table, "calibration-files", list(table.columns[1:]))),
+        + html_table(computed_from(table, "calibration-files", list(table.columns[1:-1]))),
         tables=(ReportTable("Estimates beside sampled rates", done.directory / "calibration.csv"),),
     )
 

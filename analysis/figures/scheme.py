@@ -11,9 +11,12 @@ import re
 from functools import cache
 
 from foreshock.analysis.figures.palette import luminance
+from foreshock.analysis.figures.style import MISSING
 
 DARK_PAPER = "#14181c"
 """`--paper` of the page's dark colours (style.css)."""
+_DARK_MISSING = "#3b4148"
+"""Cells that were not measured stand out from those at 0, which are nearly black there."""
 _FLARE = 0.05
 """What WCAG 2.2 adds to a luminance before it takes the ratio of two."""
 _BACKGROUND = re.compile(r'(<g id="patch_\d+">\s*<path d="[^"]*" style="fill: )#ffffff("/>)')
@@ -30,7 +33,7 @@ def follow_the_page(svg: str) -> str:
 
     def named(paper: str, kind: str, text: str) -> str:
         def variable(found: re.Match[str]) -> str:
-            dark[f"--{kind}-{found[0][1:]}"] = in_the_dark(found[0], paper)
+            dark[f"--{kind}-{found[0][1:]}"] = _DARK_MISSING if found[0] == MISSING else in_the_dark(found[0], paper)
             return f"var(--{kind}-{found[0][1:]}, {found[0]})"
 
         return _STYLE.sub(lambda style: _COLOUR.sub(variable, style[0]), text)

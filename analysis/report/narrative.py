@@ -52,14 +52,16 @@ def cards(run: RunFindings) -> list[Card]:
         known = now.dropna(subset=["min_prefill"])
         if len(known):
             at = int(known["at_threshold"].sum())
+            shown = {name: text for name, text in _where(run, last, 0).items() if name != "level"}
             made.append(
                 Card(
                     f"{100 * at / len(known):.0f}%",
                     f"of tasks need {run.summary['threshold']} words or fewer",
                     f"{at} of {len(known)} at {_step(last)}",
+                    shown,
                 )
             )
-            made.append(Card(_median_words(known, run), "median min prefill", f"at {_step(last)}, in words"))
+            made.append(Card(_median_words(known, run), "median min prefill", f"at {_step(last)}, in words", shown))
     report = run.counts.report
     errors = f"{report.errors:,} errors left out"
     made.append(Card(f"{report.rows:,}", "attempts judged", errors, {"run": run.run_dir.resolve().name}))
