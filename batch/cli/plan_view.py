@@ -25,7 +25,9 @@ def print_plan(summary: dict[str, Any]) -> None:
     rows = ", ".join(f"{n} {kind}" for kind, n in summary["rows"].items())
     facts.add_row("rows", f"{summary['rows_total']} ({rows}) in {summary['shards']} shards")
     why = f" (auto: {summary['engine_reason']})" if summary["engine_reason"] else ""
-    facts.add_row("runs on", f"{summary['cluster']}, {summary['workers']} workers, engine {summary['engine']}{why}")
+    shares = ", ".join(f"{profile['workers']} by profile {escape(profile['name'])}" for profile in summary["profiles"])
+    where = summary["cluster"] + (f" ({shares})" if shares else "")
+    facts.add_row("runs on", f"{where}, {summary['workers']} workers, engine {summary['engine']}{why}")
     if summary["memory"]:
         memory = summary["memory"]
         facts.add_row(

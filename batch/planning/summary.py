@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
+from foreshock.batch.config import RunConfig
 from foreshock.batch.packing.measured import pack_tasks, resources
 from foreshock.batch.packing.totals import count_loads, packed_cost, unpacked_cost
 from foreshock.batch.planning.adaptive_budget import plan_summary
@@ -66,6 +67,7 @@ def summarise(plan: RunPlan, site: Site) -> dict[str, Any]:
         "engine_reason": plan.engine_reason,
         "verifier": plan.file.settings.verifier,
         "cluster": config.execution.cluster.value,
+        "profiles": profile_shares(config, site),
         "workers": workers,
         "array_tasks": [
             {
@@ -82,6 +84,14 @@ def summarise(plan: RunPlan, site: Site) -> dict[str, Any]:
         "adaptive": plan_summary(config, plan.file),
         "estimate": {"packed": asdict(packed), "unpacked": asdict(unpacked)},
     }
+
+
+def profile_shares(config: RunConfig, site: Site) -> list[dict[str, Any]]:
+    """The Slurm profiles that share the work, each with the array elements that it may run at once."""
+    if site.slurm is None:
+        return []
+    names = (site.slurm.name, *config.execution.more_profiles)
+    return [{"name": name, "workers": n} for name, n in zip(names, site.slurm.workers, strict=True)]
 
 
 def _scoring_notes(plan: RunPlan) -> list[str]:

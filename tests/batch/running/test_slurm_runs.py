@@ -21,6 +21,7 @@ from foreshock.batch.executors.slurm_reports import SlurmTask, task_reports
 from foreshock.batch.executors.slurm_scripts import make_scripts, next_folder, next_submission, plan_submission
 from foreshock.batch.packing.measured import pack_tasks, resources
 from foreshock.batch.planning.make_plan import make_plan
+from foreshock.batch.planning.summary import profile_shares
 from foreshock.batch.running.execute import execute, missing_specs
 from foreshock.batch.running.run import RunHooks, create_run, resume
 from foreshock.batch.site import resolve_site
@@ -104,6 +105,10 @@ def test_further_profiles_take_their_share_in_arrays_of_their_own_and_again_when
     site = resolve_site(config)
     assert (site.require_slurm().workers, site.gpu_memory_gib) == ((2, 2), 40)
     assert site.wall_minutes < 2
+    assert [(share["name"], share["workers"]) for share in profile_shares(config, site)] == [
+        (config.execution.profile, 2),
+        (fast, 2),
+    ]
     layout, plan = planned(config)
     first = submission(layout, plan, config)
     tasks = [ArrayTask(i, (), 1.0) for i in range(6)]
