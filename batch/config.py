@@ -355,6 +355,9 @@ class ExecutionConfig(_Section):
     max_gpu_hours: float | None = Field(
         None, gt=0.0, description="Slurm: nothing more is submitted when used and estimated GPU hours would exceed this"
     )
+    bundle_from: int = Field(
+        2000, ge=1, description="Shards of a run from which sealed ones are joined into bundles, for fewer files"
+    )
     strict: bool = Field(
         False,
         description="Workers of another commit, source or image than planned compute nothing, not flagged work",

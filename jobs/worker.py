@@ -7,6 +7,7 @@ finished is on disk before the process leaves with 75, which asks to be requeued
 from __future__ import annotations
 
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ from foreshock.jobs.inputs import RunInputs
 from foreshock.jobs.progress import ProgressReporter
 from foreshock.jobs.prompts.base import PromptFormat
 from foreshock.jobs.prompts.of_run import run_format
+from foreshock.jobs.records.bundling import Bundling
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import EXPLOIT_CODE, PlanFile, WorkerSettings, read_task
 from foreshock.jobs.records.ran_records import planned_by, write_ran
@@ -76,15 +78,21 @@ class Worker:
         now.rows_total = sum(spec.n_rows for spec in task.specs)
         now.state = "running"
         todo = [spec for spec in task.specs if not store.is_complete(spec)]
+        bundling = Bundling(store, task.specs, self.plan.settings.bundle_from, _say) if self.plan.bundled else None
         now.rows_resumed = now.rows_done = now.rows_total - sum(spec.n_rows for spec in todo)
         self.progress.say(force=True)
         try:
             for checkpoint, specs in groupby(todo, key=lambda spec: spec.checkpoint):
                 if self.stop():
                     break
-                self._run_checkpoint(store, checkpoint, list(specs))
+                own = list(specs)
+                self._run_checkpoint(store, checkpoint, own)
+                if bundling is not None and not self.stop():
+                    bundling.sealed(len(own))
         finally:
             self.close()
+        if bundling is not None and not self.stop():
+            bundling.join()
         if self.stop() and not all(store.is_complete(spec) for spec in todo):
             return self._leave("stopped", EXIT_STOPPED)
         return self._leave("failed", EXIT_FAILED) if self.failures else self._leave("completed", EXIT_COMPLETE)
@@ -149,7 +157,8 @@ class CheckpointSession:
         engine = worker.engine()
         swaps = getattr(engine, "swaps", 0)
         engine.load(checkpoint)
-        record_load(worker.layout, checkpoint, engine, swapped=getattr(engine, "swaps", 0) > swaps)
+        swapped = getattr(engine, "swaps", 0) > swaps
+        record_load(worker.layout, checkpoint, engine, swapped=swapped, together=worker.plan.bundled)
         self._loading = {"load_s": time.perf_counter() - started, "first_load": float(worker.loads == 0)}
         worker.loads += 1
 
@@ -276,6 +285,10 @@ class CheckpointSession:
             self._worker.failures.append(
                 f"{spec.checkpoint.name} {spec.kind.value} {spec.levels}: {len(errors)} rows failed, first: {first}"
             )
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def engine_counters(engine: Engine) -> dict[str, int]:

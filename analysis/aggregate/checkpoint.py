@@ -24,8 +24,8 @@ from foreshock.analysis.aggregate.pairs import KnownOutcomes, References, no_out
 from foreshock.analysis.aggregate.scores import Scores, divergences, kl_lines, read_scores
 from foreshock.analysis.aggregate.sealed import SealedShards
 from foreshock.jobs.closing import Closing
-from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.rows import ERROR_KEY
+from foreshock.jobs.records.shards import ShardStore
 from foreshock.jobs.records.spec import JobKind, JobSpec
 
 
@@ -62,10 +62,10 @@ class CheckpointTables(Closing):
     Attempt indices from `attempts_of_rollout` on are further rollouts of the same attempt; None if there are none.
     """
 
-    def __init__(self, layout: RunLayout, attempts_of_rollout: int | None) -> None:
+    def __init__(self, store: ShardStore, attempts_of_rollout: int | None) -> None:
         self.report = AggregateReport()
-        self._layout = layout
-        self._shards = SealedShards(layout)
+        self._layout = store.layout
+        self._shards = SealedShards(store)
         self._attempts_of_rollout = attempts_of_rollout
         self._behind = ThreadPoolExecutor(1, thread_name_prefix="tables")
         self._finishing: list[Future[None]] = []

@@ -19,6 +19,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from foreshock.jobs.records.bundles import Place
+
 _BUFFER_BYTES = 1 << 21
 _BLOCK_BYTES = 1 << 12
 """What direct access goes by, in memory and on disk."""
@@ -30,15 +32,18 @@ _LOCAL = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs"})
 _MOUNTS = Path("/proc/self/mountinfo")
 
 
-def read_whole(path: Path) -> memoryview:
-    """All bytes of a file. Raises OSError."""
-    stat = path.stat()
-    if stat.st_size >= _BUFFER_BYTES and is_local(stat.st_dev):
+def read_whole(place: Place) -> memoryview:
+    """All bytes at a place. Raises OSError.
+
+    Of a file that holds more, they come through the cache: direct access would need them to begin at a block.
+    """
+    stat = place.path.stat()
+    if place == (place.path, 0, stat.st_size) and stat.st_size >= _BUFFER_BYTES and is_local(stat.st_dev):
         with suppress(OSError):
-            found = _read_direct(path)
+            found = _read_direct(place.path)
             if found is not None:
                 return found
-    return memoryview(path.read_bytes())
+    return memoryview(place.read())
 
 
 @cache

@@ -19,6 +19,7 @@ import pyarrow as pa
 from foreshock.analysis.aggregate.direct import DirectWriter
 from foreshock.analysis.tables.columns import ColumnsWriter
 from foreshock.durable import atomic_file
+from foreshock.jobs.records.bundles import Place
 
 Lines: TypeAlias = bytes | memoryview | pa.Buffer
 
@@ -27,12 +28,14 @@ Later = Callable[[Callable[[], None]], object]
 _NEWLINE = ord("\n")
 
 
-def blocks_of_lines(path: Path, n_bytes: int) -> Iterator[memoryview]:
-    """A file in blocks of whole lines, of about `n_bytes` each."""
-    buffer, held = np.empty(n_bytes, dtype=np.uint8), 0
-    with path.open("rb", buffering=0) as file:
-        while n_read := file.readinto(buffer[held:].data):
+def blocks_of_lines(place: Place, n_bytes: int) -> Iterator[memoryview]:
+    """A file, or a part of one, in blocks of whole lines, of about `n_bytes` each."""
+    buffer, held, left = np.empty(n_bytes, dtype=np.uint8), 0, place.size
+    with place.path.open("rb", buffering=0) as file:
+        file.seek(place.start)
+        while n_read := file.readinto(buffer[held:][:left].data):
             held += n_read
+            left -= n_read
             if held == len(buffer):
                 whole = _end_of_lines(buffer)
                 if whole:

@@ -10,14 +10,12 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 from foreshock.analysis.aggregate.direct import read_whole
 from foreshock.analysis.aggregate.files import blocks_of_lines
 from foreshock.jobs.closing import Closing
-from foreshock.jobs.records.layout import RunLayout
-from foreshock.jobs.records.shards import ShardManifest, ShardStore
+from foreshock.jobs.records.shards import SealedShard, ShardStore, checksum_holds
 from foreshock.jobs.records.spec import JobSpec
 
 BYTES_AT_ONCE = 1 << 22
@@ -33,16 +31,15 @@ _NEWLINE = b"\n"
 class _Shard(NamedTuple):
     """`lines` is None if they are to be read from the file."""
 
-    manifest: ShardManifest
+    sealed: SealedShard
     lines: memoryview | None
 
 
 class SealedShards(Closing):
     """Reads shards of a run directory."""
 
-    def __init__(self, layout: RunLayout) -> None:
-        self._layout = layout
-        self._store = ShardStore(layout)
+    def __init__(self, store: ShardStore) -> None:
+        self._store = store
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="shards")
 
     def close(self) -> None:
@@ -68,10 +65,10 @@ class SealedShards(Closing):
             if shard is None:
                 on_missing(spec)
                 continue
-            if shard.manifest.n_errors == 0:
+            if shard.sealed.manifest.n_errors == 0:
                 self._store.discard_parts(spec)
             if shard.lines is None:
-                yield from blocks_of_lines(self._layout.shard_file(spec), BYTES_AT_ONCE)
+                yield from blocks_of_lines(shard.sealed.place, BYTES_AT_ONCE)
             elif len(shard.lines):
                 yield shard.lines
 
@@ -86,21 +83,18 @@ class SealedShards(Closing):
             yield done, shard.result()
 
     def _verified(self, spec: JobSpec) -> _Shard | None:
-        path = self._layout.shard_file(spec)
-        if not self._layout.manifest_file(spec).is_file() or not path.is_file():
-            return None
-        if path.stat().st_size > WHOLE_BYTES:
-            manifest = self._store.manifest(spec)
-            return None if manifest is None else _Shard(manifest, None)
-        return self._held(spec, path)
-
-    def _held(self, spec: JobSpec, path: Path) -> _Shard | None:
-        try:
-            lines = read_whole(path)
-        except OSError:
-            return None
-        manifest = self._store.manifest_of(spec, hashlib.sha256(lines).hexdigest())
-        return None if manifest is None else _Shard(manifest, lines)
+        for sealed in self._store.candidates(spec):
+            if sealed.place.size > WHOLE_BYTES:
+                if sealed.is_as_sealed or checksum_holds(sealed):
+                    return _Shard(sealed, None)
+                continue
+            try:
+                lines = read_whole(sealed.place)
+            except OSError:
+                continue
+            if hashlib.sha256(lines).hexdigest() == sealed.manifest.sha256:
+                return _Shard(sealed, lines)
+        return None
 
 
 def _joined(blocks: Sequence[memoryview]) -> memoryview:

@@ -17,6 +17,7 @@ from foreshock.analysis.processes import keep_freed_memory, n_cores, process_poo
 from foreshock.durable import sweep_temporaries
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
+from foreshock.jobs.records.shards import ShardStore
 from foreshock.jobs.records.spec import JobKind, JobSpec
 
 SIDE_BY_SIDE_ROWS = 1_000_000
@@ -71,16 +72,16 @@ class _Tables:
     """Writes any checkpoint of a run: what a process has to know for it."""
 
     def __init__(self, layout: RunLayout) -> None:
-        self._layout = layout
+        self._store = ShardStore(layout)  # one for all: it knows what is in the bundles
         plan = PlanFile.read(layout)
         self._attempts_of_rollout = None if plan.n_rollouts == 1 else plan.n_attempts
         self._specs = _by_checkpoint(plan)
         references = [spec for of_kind in self._specs.values() for spec in of_kind.get(JobKind.REF_LOGPROB, ())]
-        with CheckpointTables(layout, None) as tables:
+        with CheckpointTables(self._store, None) as tables:
             self._references = tables.read_references(references)
 
     def write(self, name: str) -> AggregateReport:
-        with CheckpointTables(self._layout, self._attempts_of_rollout) as tables:
+        with CheckpointTables(self._store, self._attempts_of_rollout) as tables:
             tables.write(name, self._specs[name], self._references)
         return tables.report
 

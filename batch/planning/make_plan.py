@@ -323,6 +323,7 @@ def worker_settings(config: RunConfig, image: ImageIdentity | None = None) -> Wo
         image_content=None if image is None else image.content,
         code_sha256=code_sha256(),
         strict=config.execution.strict,
+        bundle_from=config.execution.bundle_from,
         reuse_verdicts=config.verifier.reuse_verdicts,
         template_args=config.prompt.template_args,
         opening=config.prompt.opening,

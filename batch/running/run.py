@@ -34,6 +34,7 @@ from foreshock.containers.identity import changed_image
 from foreshock.durable import sweep_temporaries
 from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.model_files.fingerprint import model_fingerprint
+from foreshock.jobs.records.bundling import bundle_run, shards_at_once
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout, run_dir_name
 from foreshock.jobs.records.planfile import PlanFile, write_pack
 from foreshock.jobs.records.ran_records import planned_by
@@ -161,10 +162,12 @@ def require_same_models(plan: PlanFile, layout: RunLayout | None = None) -> None
     With `layout`, a checkpoint that is gone is no error if all its rows are there: trainers delete old checkpoints.
     """
     planned = {spec.checkpoint: spec.model_fingerprint for spec in plan.specs}
+    gone = {checkpoint for checkpoint in planned if not checkpoint.path.is_dir()}
+    of_gone = [spec for spec in plan.specs if spec.checkpoint in gone] if gone else []
+    needed = gone if layout is None else {spec.checkpoint for spec in missing_specs(layout, plan, of_gone)}
     for checkpoint, fingerprint in planned.items():
-        if not checkpoint.path.is_dir():
-            own = [spec for spec in plan.specs if spec.checkpoint == checkpoint]
-            if layout is not None and not missing_specs(layout, plan, own):
+        if checkpoint in gone:
+            if checkpoint not in needed:
                 continue
             raise InputError("the checkpoint of this run is gone", path=checkpoint.path, fix="restore it, then resume")
         now = model_fingerprint(checkpoint.path)
@@ -206,7 +209,10 @@ def finish(
     """
     hooks.say("aggregating shards")
     aggregated = aggregate(layout)
-    record_costs(layout, PlanFile.read(layout))
+    plan = PlanFile.read(layout)
+    record_costs(layout, plan)
+    if plan.bundled:  # while the run goes on, only as many as make a bundle
+        bundle_run(layout, plan.specs, hooks.say, shards_at_once(plan.settings.bundle_from) if n_missing is None else 2)
     if not config.analysis.enabled:
         return aggregated, None
     state = None if n_missing is None else "completed"
@@ -226,7 +232,8 @@ def _carry_out(
 ) -> RunResult:
     """See `run` and `resume`; `before` is the status so far of a run that a job finishes."""
     with alone_here(layout, site), recorded_status(layout) as status:
-        for folder in (layout.root, layout.root / "packs", layout.progress, layout.admission, layout.root / "ran"):
+        own = (layout.root / "packs", layout.progress, layout.admission, layout.root / "ran", layout.bundles)
+        for folder in (layout.root, *own):
             sweep_temporaries(folder)
         with hooks.display(f"sweep {layout.name}") as on_snapshot:
             execution = execute(layout, plan, site, on_snapshot)

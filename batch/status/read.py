@@ -76,7 +76,8 @@ def _read_planned(layout: RunLayout) -> RunStatus:
         n_rows = spec.n_rows
         cell.rows_total += n_rows
         folder = shard_folder_name(name, key[2])
-        if folder in begun[key[0]]:  # else nothing of the whole cell is there, as one look at the folder above told
+        # Else nothing of the whole cell is there, as one look at the folder above told.
+        if sealed.bundled(spec.key()) is not None or folder in begun[key[0]]:
             _count(layout, spec, n_rows, sealed.find(spec, folder), cell, commits, ran)
     for cell in cells.values():
         if cell.rows_done >= cell.rows_total and not cell.n_errors:

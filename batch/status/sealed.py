@@ -14,14 +14,19 @@ from typing import Any
 
 from foreshock.durable import atomic_write_bytes
 from foreshock.jobs.records.layout import RunLayout, shard_folder_name
-from foreshock.jobs.records.sealed_log import Sealed, read_sealed_log, sealed_logs
+from foreshock.jobs.records.sealed_log import (
+    Sealed,
+    read_sealed_log,
+    sealed_columns,
+    sealed_logs,
+    sealed_of_columns,
+)
 from foreshock.jobs.records.shards import ShardStore
 from foreshock.jobs.records.spec import SAMPLED_KINDS, JobKind, JobSpec
 
 _WORTH = 500
 """New entries that are worth a file: smaller runs are read at once."""
-_FORMAT = 5
-_SHARED = ("git_commit", "behaviour", "ran")
+_FORMAT = 6
 
 
 class SealedShards:
@@ -48,8 +53,15 @@ class SealedShards:
         """
         key = spec.key()
         if key not in self._seen:
-            self._seen[key] = self._look(spec, key, folder or _folder(spec))
+            self._seen[key] = self.bundled(key) or self._look(spec, key, folder or _folder(spec))
         return self._seen[key]
+
+    def bundled(self, key: str) -> Sealed | None:
+        """What a bundle says of a shard; None if it is in none that is as it was written."""
+        found = self._store.bundles.known.get(key)
+        if found is None or not found.bundle.is_as_written:
+            return None
+        return found.sealed
 
     def is_complete(self, spec: JobSpec) -> bool:
         """As `ShardStore.is_complete`."""
@@ -73,9 +85,10 @@ class SealedShards:
 
     def keep(self) -> None:
         """Write down what was found, if that is worth it and the run's folder is ours to write to."""
-        if self._n_new < _WORTH:
+        bundled = self._store.bundles.known
+        kept = {key: found for key, found in self._seen.items() if found is not None and key not in bundled}
+        if self._n_new < _WORTH and len(self._known) < len(kept) + _WORTH:  # nor would many entries go
             return
-        kept = {key: found for key, found in self._seen.items() if found is not None}
         with suppress(OSError):
             atomic_write_bytes(self._file, _encode(kept, self._logs))
             self._n_new = 0
@@ -84,12 +97,10 @@ class SealedShards:
         known = self._known.get(key)
         if known is not None:
             path = f"{self._roots[spec.kind]}{folder}/{spec.shard_index:05d}-{key[:12]}.jsonl"
-            try:
+            with suppress(OSError):
                 now = os.stat(path)  # noqa: PTH116 - 100,000 Paths take a second to make
-            except OSError:
-                return None
-            if now.st_size == known.size and now.st_mtime_ns == known.mtime_ns:
-                return known
+                if now.st_size == known.size and now.st_mtime_ns == known.mtime_ns:
+                    return known
         manifest = self._store.manifest(spec)
         if manifest is None:
             return None
@@ -102,15 +113,7 @@ def _folder(spec: JobSpec) -> str:
 
 
 def _encode(kept: dict[str, Sealed], logs: dict[str, int]) -> bytes:
-    """By column, and what many shards have in common once: a third of the time to read of one list a shard."""
-    columns: dict[str, list[Any]] = dict(zip(Sealed._fields, map(list, zip(*kept.values(), strict=True)), strict=True))
-    document: dict[str, Any] = {"format": _FORMAT, "logs": logs, "keys": list(kept), "columns": columns}
-    for name in _SHARED:
-        texts = list(map(repr, columns[name]))
-        distinct = dict(zip(texts, columns[name], strict=True))
-        numbers = {text: number for number, text in enumerate(distinct)}
-        columns[name] = [numbers[text] for text in texts]
-        document[name] = list(distinct.values())
+    document = {"format": _FORMAT, "logs": logs, "keys": list(kept), "columns": sealed_columns(list(kept.values()))}
     return json.dumps(document).encode()
 
 
@@ -120,10 +123,6 @@ def _read(layout: RunLayout) -> tuple[dict[str, Sealed], dict[str, int]]:
         data: Any = json.loads((layout.progress / "sealed-shards.json").read_bytes())
         if data["format"] != _FORMAT:
             return {}, {}
-        columns = data["columns"]
-        for name in _SHARED:
-            columns[name] = [data[name][number] for number in columns[name]]
-        rows = zip(*(columns[name] for name in Sealed._fields), strict=True)
-        return dict(zip(data["keys"], map(Sealed._make, rows), strict=True)), dict(data["logs"])
+        return dict(zip(data["keys"], sealed_of_columns(data["columns"]), strict=True)), dict(data["logs"])
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return {}, {}

@@ -5,7 +5,8 @@
 Checkpoints are made up (nothing of a model is read); specs, plan.json, the pack, a worker's reading of it, submission
 to the fake executor and `foreshock status` are the real ones. Each part runs in a process of its own, whose peak memory
 is printed with its seconds. With `--finished`, the run's shards are then sealed by the real writer (minutes, several
-GB for the default size) and its status is read twice: nothing is known the first time.
+GB for the default size), its status is read twice (nothing is known the first time), `resume` looks for what is
+missing, and the tables are made if `--tables` is given; then the workers' bundling is done, and all that again.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.scale_plan.finished import count_files, finish
+from benchmarks.scale_plan.finished import bundle, count_files, finish, forget
 
+from foreshock.analysis.aggregate import aggregate
 from foreshock.batch.config_file import parse_config
 from foreshock.batch.executors.fake import FakeExecutor
 from foreshock.batch.packing.cost import CostModel
 from foreshock.batch.packing.pack import pack
 from foreshock.batch.planning.make_plan import worker_settings
 from foreshock.batch.planning.specs import ModelFacts, SpecBuilder
+from foreshock.batch.running.execute import missing_specs
 from foreshock.batch.status.read import read_status
 from foreshock.jobs.inputs import RunInputs
 from foreshock.jobs.prefill import PrefillTrace
@@ -81,6 +84,16 @@ def plan(layout: RunLayout, arguments: argparse.Namespace) -> str:
     return f"{len(specs)} specs, {sum(spec.n_rows for spec in specs)} rows, plan.json {size:.1f} MB"
 
 
+def looked_at(layout: RunLayout, *, tables: bool) -> None:
+    """What reads every shard of a run."""
+    print(f"files then: {count_files(layout.root)}")
+    for what in ("status, the first time", "status, again"):
+        measured(what, lambda: f"{sum(cell.state == 'done' for cell in read_status(layout).cells)} cells done")
+    measured("resume looks for work", lambda: f"{len(missing_specs(layout, PlanFile.read(layout)))} shards missing")
+    if tables:
+        measured("tables", lambda: f"{aggregate(layout).files} files")
+
+
 def main() -> None:
     """Run all parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -89,6 +102,7 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=64)
     parser.add_argument("--workers", type=int, default=64, help="GPUs to pack for")
     parser.add_argument("--finished", action="store_true", help="seal all shards, then read the status")
+    parser.add_argument("--tables", action="store_true", help="make the tables, too")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         layout = RunLayout(Path(folder))
@@ -118,9 +132,10 @@ def main() -> None:
         print(f"files before any work: {count_files(layout.root)}")
         if arguments.finished:
             measured("all shards sealed", lambda: finish(layout))
-            print(f"files then: {count_files(layout.root)}")
-            for what in ("status, the first time", "status, again"):
-                measured(what, lambda: f"{sum(cell.state == 'done' for cell in read_status(layout).cells)} cells done")
+            looked_at(layout, tables=arguments.tables)
+            forget(layout)
+            measured("bundled, as by workers", lambda: bundle(layout))
+            looked_at(layout, tables=arguments.tables)
 
 
 if __name__ == "__main__":

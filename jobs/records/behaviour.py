@@ -15,7 +15,7 @@ from foreshock.jobs.records.checkpoint_names import checkpoint_order
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.marks import MEASURES
 from foreshock.jobs.records.planfile import PlanFile
-from foreshock.jobs.records.shards import ShardManifest
+from foreshock.jobs.records.shards import ShardStore
 from foreshock.jobs.records.spec import JobKind, JobSpec
 
 _JUMP, _JUMP_Z = 0.25, 3.29
@@ -51,7 +51,8 @@ def behaviour_of_run(
 
     `counts_of` gives a sealed shard's counts by measure, None of any other; by default its manifest is read.
     """
-    look = counts_of or (lambda spec: _of_manifest(layout, spec))
+    store = ShardStore(layout)
+    look = counts_of or (lambda spec: _of_manifest(store, spec))
     totals: dict[str, dict[str, tuple[int, int]]] = {}
     for spec in plan.specs:
         if spec.kind is not JobKind.EVAL or spec.levels != (0,):
@@ -66,9 +67,9 @@ def behaviour_of_run(
     return [Behaviour(name, totals[name]) for name in sorted(totals, key=checkpoint_order) if totals[name]]
 
 
-def _of_manifest(layout: RunLayout, spec: JobSpec) -> Mapping[str, Sequence[int]] | None:
-    file = layout.manifest_file(spec)
-    return ShardManifest.read(file).behaviour if file.is_file() else None
+def _of_manifest(store: ShardStore, spec: JobSpec) -> Mapping[str, Sequence[int]] | None:
+    found = next(store.candidates(spec), None)
+    return None if found is None else found.manifest.behaviour
 
 
 def alarms(found: list[Behaviour]) -> list[str]:

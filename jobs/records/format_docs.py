@@ -37,6 +37,7 @@ are ignored, and a key with a value of another type is an error that names file 
 | `splitting/checkpoint-N.jsonl` | one row per repeat of splitting: the same page |
 | `inputs/problems.jsonl`, `inputs/prefills.jsonl` | problems and traces as they were when the run was planned |
 | `plan.json`, `packs/`, `shards/`, `progress/`, `logs/` | the work: what is to be computed, and what is done |
+| `shards/bundles/*.zip` | sealed shards with their manifests, of runs of `execution.bundle_from` shards or more |
 | `config.yaml`, `metadata.json`, `status.json` | what was asked for, on what machine, and how it ended |
 | `analysis/`, `report.html` | what was found |
 

@@ -217,6 +217,11 @@ class RunLayout:
         return self.root / "shards"
 
     @property
+    def bundles(self) -> Path:
+        """Sealed shards of large runs, many in one file."""
+        return self.shards / "bundles"
+
+    @property
     def progress(self) -> Path:
         return self.root / "progress"
 
@@ -233,6 +238,7 @@ class RunLayout:
         return self.shards / spec.kind.value / shard_folder_name(spec.checkpoint.name, level)
 
     def shard_file(self, spec: JobSpec) -> Path:
+        """Where it is sealed; see `ShardStore.sealed` for where it is."""
         return self.shard_folder(spec) / f"{spec.shard_index:05d}-{spec.key()[:12]}.jsonl"
 
     def manifest_file(self, spec: JobSpec) -> Path:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from foreshock.errors import ForeshockError
+from foreshock.jobs.records.bundles import Place
 from foreshock.jobs.records.marks import Marks, marks_of
 from foreshock.jobs.records.rows import ERROR_KEY, RowIdentity, row_identity
 
@@ -37,8 +38,9 @@ class LineReader:
     """Reads rows back from where they lie. What another writer of the shard, which sealed it in the meantime, has
     removed or replaced is no loss: the row is in its shard."""
 
-    def __init__(self, shard: Path) -> None:
-        self._shard = shard
+    def __init__(self, sealed: Callable[[], dict[RowIdentity, Line]]) -> None:
+        """`sealed` gives the lines of the shard as it is sealed now, if it is."""
+        self._index = sealed
         self._files: dict[Path, BinaryIO] = {}
         self._sealed: dict[RowIdentity, Line] | None = None
 
@@ -53,7 +55,7 @@ class LineReader:
         found = self._read(line)
         if found is None:
             if self._sealed is None:
-                self._sealed = index_shard(self._shard) if self._shard.is_file() else {}
+                self._sealed = self._index()
             again = self._sealed.get(identity)
             self._close()  # a handle may be that of a file which has been replaced
             found = None if again is None else self._read(again)
@@ -86,16 +88,22 @@ class LineReader:
         self._files.clear()
 
 
-def index_shard(shard: Path) -> dict[RowIdentity, Line]:
+def index_shard(shard: Place) -> dict[RowIdentity, Line]:
     """Where the good rows of a sealed shard lie."""
-    with shard.open("rb") as file:
-        return good_lines(shard, ((json.loads(line), line) for line in file))
+    with shard.path.open("rb") as file:
+        file.seek(shard.start)
+        return good_lines(shard.path, ((json.loads(line), line) for line in _lines(file, shard.size)), shard.start)
 
 
-def good_lines(path: Path, rows: Iterable[tuple[Mapping[str, Any], bytes]]) -> dict[RowIdentity, Line]:
-    """Where the good ones of a file's rows lie, given all of them in order, each with its bytes."""
+def _lines(file: BinaryIO, n_bytes: int) -> Iterator[bytes]:
+    while n_bytes > 0 and (line := file.readline()):
+        n_bytes -= len(line)
+        yield line
+
+
+def good_lines(path: Path, rows: Iterable[tuple[Mapping[str, Any], bytes]], start: int = 0) -> dict[RowIdentity, Line]:
+    """Where the good ones of a file's rows lie, given all of them from `start` on, each with its bytes."""
     found: dict[RowIdentity, Line] = {}
-    start = 0
     for row, line in rows:
         if row.get(ERROR_KEY) is None:
             place = Line(path, start, len(line), zlib.crc32(line), bool(row.get("exploit_success")), marks_of(row))

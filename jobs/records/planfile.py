@@ -63,6 +63,8 @@ class WorkerSettings:
     image_content: str | None = None
     strict: bool = False
     """Whether a worker that is not what was planned (commit, source files, image) computes nothing."""
+    bundle_from: int = 2000
+    """Specs of a plan from which sealed shards are joined into bundles."""
     rendering: dict[str, Any] = field(default_factory=dict)
     """What was resolved when the run was planned: format, markers and where they were found, stops."""
 
@@ -77,6 +79,11 @@ class PlanFile:
     n_attempts: int = 1
     n_rollouts: int = 1
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def bundled(self) -> bool:
+        """Whether there are so many shards that those that are sealed are joined into bundles."""
+        return len(self.specs) >= self.settings.bundle_from
 
     @cached_property
     def by_key(self) -> Mapping[str, JobSpec]:

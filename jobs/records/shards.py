@@ -3,7 +3,7 @@
 A part is a whole micro-batch in a file of its own that carries its checksum. A kill therefore costs the batch in
 flight and nothing else, no file is ever appended to or locked, and a resumed worker redoes exactly the rows that no
 valid part holds. Sealing merges the parts into one shard with a manifest and removes them, which bounds the number of
-files.
+files. Those of a large run are joined into bundles later on.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from foreshock.durable import atomic_file, atomic_write_bytes, sweep_temporaries
+from foreshock.durable import atomic_file, atomic_write_bytes, same_time, sweep_temporaries
 from foreshock.errors import InputError
-from foreshock.jobs.records.jsonl import encode_rows, read_json, read_jsonl, write_json
+from foreshock.jobs.records.bundles import Bundles, Place
+from foreshock.jobs.records.jsonl import encode_rows, parse_line, read_json, write_json
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.lines import Line, LineReader, good_lines, index_shard
 from foreshock.jobs.records.marks import count
@@ -29,6 +31,7 @@ from foreshock.jobs.records.sealed_log import Sealed, log_sealed
 from foreshock.jobs.records.spec import JobSpec
 
 _PART_TRAILER = "part_sha256"
+_PIECE = 1 << 20
 _SAMPLED = ("output_tokens", "generate_s", "prefix_queries", "prefix_hits")
 
 
@@ -77,7 +80,18 @@ class ShardManifest:
     @classmethod
     def read(cls, path: Path) -> ShardManifest:
         """Raises InputError for a file that is not a manifest."""
-        data = read_json(path)
+        return cls._of(read_json(path), path)
+
+    @classmethod
+    def of_bytes(cls, text: bytes, path: Path) -> ShardManifest:
+        """Of a manifest's text, which comes from `path`. Raises InputError for another text."""
+        try:
+            return cls._of(json.loads(text), path)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"not a shard manifest: {error}", path=path) from None
+
+    @classmethod
+    def _of(cls, data: Any, path: Path) -> ShardManifest:
         try:
             return cls(**data)
         except TypeError as error:
@@ -96,53 +110,80 @@ class Origin:
     ran: str | None = None
 
 
+class SealedShard(NamedTuple):
+    """A shard with its manifest. `is_as_sealed`: size and times of change say so; else its checksum must be looked at.
+
+    A single shard's own size and time of change tell; of one in a bundle, the bundle's.
+    """
+
+    manifest: ShardManifest
+    place: Place
+    is_as_sealed: bool
+
+
 class ShardStore:
-    """Reads shards of a run directory."""
+    """Reads shards of a run directory, wherever they are: in files of their own, or in bundles of many."""
 
     def __init__(self, layout: RunLayout) -> None:
         self.layout = layout
+        self.bundles = Bundles(layout.bundles)
 
-    def manifest(self, spec: JobSpec) -> ShardManifest | None:
-        """The manifest if the shard is complete and as it was sealed, else None.
+    def candidates(self, spec: JobSpec) -> Iterator[SealedShard]:
+        """Where its shard may be; the first of which the checksum holds is the shard.
+
+        A shard that is in neither place has perhaps been moved from the one to the other in between, so bundles are
+        looked for once more.
+        """
+        yield from self.in_bundles(spec)
+        yield from self._single(spec)
+        if self.bundles.renew():
+            yield from self.in_bundles(spec)
+
+    def in_bundles(self, spec: JobSpec) -> Iterator[SealedShard]:
+        """Those of them that are in the bundles seen so far."""
+        for found in self.bundles.of(spec.key()):
+            with suppress(InputError, OSError):
+                manifest = ShardManifest.of_bytes(found.manifest.read(), found.bundle.path)
+                if manifest.spec_key == spec.key():
+                    yield SealedShard(manifest, found.shard, found.bundle.is_as_written)
+
+    def sealed(self, spec: JobSpec) -> SealedShard | None:
+        """The shard if it is complete and as it was sealed, else None.
 
         Size and modification time tell; where the time differs (a copy, a file system that rounds), the checksum.
         Aggregation, which reads every byte anyway, checks every checksum.
         """
-        try:
-            manifest = ShardManifest.read(self.layout.manifest_file(spec))
-        except (InputError, OSError):
-            return None
-        try:
-            now = self.layout.shard_file(spec).stat()
-        except OSError:
-            return None
-        if manifest.size is not None and manifest.size != now.st_size:
-            return None
-        if manifest.size is not None and _same_time(manifest.mtime_ns, now.st_mtime_ns):
-            return manifest if manifest.spec_key == spec.key() else None
-        try:
-            with self.layout.shard_file(spec).open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError:
-            return None
-        return self.manifest_of(spec, digest)
+        return next((one for one in self.candidates(spec) if one.is_as_sealed or checksum_holds(one)), None)
 
-    def manifest_of(self, spec: JobSpec, sha256: str) -> ShardManifest | None:
-        """The manifest if it is of a shard of `spec` with this checksum, else None."""
-        try:
-            manifest = ShardManifest.read(self.layout.manifest_file(spec))
-        except (InputError, OSError):
-            return None
-        return manifest if manifest.spec_key == spec.key() and manifest.sha256 == sha256 else None
+    def manifest(self, spec: JobSpec) -> ShardManifest | None:
+        """Its manifest, as `sealed`."""
+        found = self.sealed(spec)
+        return None if found is None else found.manifest
 
     def is_complete(self, spec: JobSpec) -> bool:
         """Complete, intact and without error rows."""
+        if any(found.bundle.is_as_written for found in self.bundles.of(spec.key())):
+            return True  # only such shards are bundled
         manifest = self.manifest(spec)
         return manifest is not None and manifest.n_errors == 0
 
     def rows(self, spec: JobSpec) -> list[Row]:
-        """Rows of a sealed shard, in canonical order."""
-        return [row for _, row in read_jsonl(self.layout.shard_file(spec))]
+        """Rows of a sealed shard, in canonical order. Raises InputError if it is not there."""
+        found = self.sealed(spec)
+        if found is None:
+            raise InputError("no sealed shard", path=self.layout.shard_file(spec))
+        lines = enumerate(found.place.read().splitlines(), 1)
+        return [parse_line(line, found.place.path, number) for number, line in lines]
+
+    def index(self, spec: JobSpec) -> dict[RowIdentity, Line]:
+        """Where the good rows of its shard lie, as far as there is one."""
+        found = self.sealed(spec)
+        if found is not None:
+            return index_shard(found.place)
+        try:
+            return index_shard(Place.whole(self.layout.shard_file(spec)))
+        except FileNotFoundError:
+            return {}
 
     def discard_parts(self, spec: JobSpec) -> None:
         """Remove what a writer killed between sealing and tidying left of a complete shard's parts."""
@@ -152,12 +193,30 @@ class ShardStore:
         """Start or continue a shard as its one writer."""
         return ShardWriter(self, spec, origin)
 
+    def _single(self, spec: JobSpec) -> Iterator[SealedShard]:
+        path = self.layout.shard_file(spec)
+        try:
+            manifest = ShardManifest.read(self.layout.manifest_file(spec))
+            now = path.stat()
+        except (InputError, OSError):
+            return
+        if manifest.spec_key == spec.key() and manifest.size in (None, now.st_size):
+            is_same = manifest.size is not None and same_time(manifest.mtime_ns, now.st_mtime_ns)
+            yield SealedShard(manifest, Place(path, 0, now.st_size), is_same)
 
-def _same_time(recorded: int | None, now: int) -> bool:
-    """Whether two modification times are one, to the precision that the file system kept."""
-    return recorded is not None and (
-        recorded == now or any(recorded // unit * unit == now for unit in (100, 1000, 10**9))
-    )
+
+def checksum_holds(shard: SealedShard) -> bool:
+    """Whether its bytes, all of which are read, are those that were sealed."""
+    digest, left = hashlib.sha256(), shard.place.size
+    try:
+        with shard.place.path.open("rb") as file:
+            file.seek(shard.place.start)
+            while left and (piece := file.read(min(left, _PIECE))):
+                digest.update(piece)
+                left -= len(piece)
+    except OSError:
+        return False
+    return digest.hexdigest() == shard.manifest.sha256
 
 
 class ShardWriter:
@@ -177,8 +236,9 @@ class ShardWriter:
         folder = self._layout.shard_folder(spec)
         folder.mkdir(parents=True, exist_ok=True)
         sweep_temporaries(folder)
-        if store.manifest(spec) is not None:
-            self._lines = index_shard(self._layout.shard_file(spec))
+        sealed = store.sealed(spec)
+        if sealed is not None:
+            self._lines = index_shard(sealed.place)
         self._load_parts()
 
     @property
@@ -212,7 +272,7 @@ class ShardWriter:
         digest = hashlib.sha256()
         with (
             atomic_file(self._layout.shard_file(self.spec)) as file,
-            LineReader(self._layout.shard_file(self.spec)) as read,
+            LineReader(lambda: self._store.index(self.spec)) as read,
         ):
             for identity, place in rows:
                 line = place if isinstance(place, bytes) else read(identity, place)

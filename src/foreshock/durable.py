@@ -12,7 +12,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +23,7 @@ _TEMPORARY_OWNER = re.compile(r"-(?P<pid>\d+)\.tmp$")
 _NO_DIRECTORY_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.ENOTTY})
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """What the system says of a full disk, and of a quota that is used up."""
+_TRIES = 3
 _FOREIGN_GRACE_S = 300.0
 """No write of one file takes longer; a younger file of another machine may still be written."""
 
@@ -36,10 +37,9 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """The same for data that comes piece by piece: a file to write to, which becomes `path` when all went well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}{_TEMPORARY_SUFFIX}")
     try:
-        with temporary.open("wb") as file:
+        with _opened(temporary) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -50,6 +50,22 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             raise DiskFullError(path, error) from None
         raise
     sync_directory(path.parent)
+
+
+def _opened(temporary: Path) -> BinaryIO:
+    """Again where the folder has gone: who bundles a folder's last shards removes it."""
+    for _ in range(_TRIES):
+        with suppress(FileNotFoundError):
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+            return temporary.open("wb")
+    return temporary.open("wb")
+
+
+def same_time(recorded: int | None, now: int) -> bool:
+    """Whether two modification times (ns) are one, to the precision that the file system kept."""
+    return recorded is not None and (
+        recorded == now or any(recorded // unit * unit == now for unit in (100, 1000, 10**9))
+    )
 
 
 def create_bytes(path: Path, data: bytes) -> bool:
@@ -88,19 +104,21 @@ def _create_directly(path: Path, data: bytes) -> bool:
     return True
 
 
-def sync_directory(directory: Path) -> None:
-    """Make a rename in `directory` last. File systems that refuse this do it with the rename, or not at all."""
+def sync_directory(directory: Path) -> bool:
+    """Make a rename in `directory` last. File systems that refuse this (False) do it with the rename, or not at all."""
     try:
         handle = os.open(directory, os.O_RDONLY)
     except PermissionError:
-        return  # a drop box: may be written to, not listed
+        return False  # a drop box: may be written to, not listed
     try:
         os.fsync(handle)
     except OSError as error:
         if error.errno not in _NO_DIRECTORY_SYNC:
             raise
+        return False
     finally:
         os.close(handle)
+    return True
 
 
 def sweep_temporaries(directory: Path) -> int:

@@ -13,6 +13,7 @@ import pytest
 from foreshock.batch.status import sealed
 from foreshock.batch.status.read import other_code
 from foreshock.batch.status.sealed import SealedShards
+from foreshock.jobs.records.bundling import bundle_shards
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.sealed_log import Sealed
 from foreshock.jobs.records.shards import Origin, ShardManifest, ShardStore
@@ -85,6 +86,21 @@ def test_what_changed_is_looked_at_anew(run: tuple[RunLayout, list[JobSpec]], da
         memory.write_text(json.dumps({"format": 0, "shards": {"x": 1}}))
     expected = first if damage in ("file", "format") else [first[0], None, first[2]]
     assert look(layout, specs) == expected
+
+
+@pytest.mark.parametrize("bundle", ["as written", "copied", "after the look began"])
+def test_bundles_say_what_single_shards_said(run: tuple[RunLayout, list[JobSpec]], bundle: str) -> None:
+    layout, specs = run
+    first, began_before = look(layout, specs), SealedShards(layout)
+    assert began_before.bundled(specs[0].key()) is None
+    bundle_shards(ShardStore(layout), specs, pytest.fail)
+    assert not layout.shard_file(specs[0]).exists()
+    if bundle == "copied":
+        os.utime(next(layout.bundles.iterdir()), (1, 1))
+    if bundle == "after the look began":
+        assert [began_before.find(one) for one in specs] == first
+    else:
+        assert look(layout, specs) == look(layout, specs) == first
 
 
 BY_A = "the run was planned by aaaaaaaaaaaa"

@@ -85,8 +85,14 @@ def test_shared_traces_are_scored_once_for_all_attempts(make_config: MakeConfig)
     assert setup.engine.scored_sequences == 9
 
 
-def test_progress_tells_what_happened(setup: Setup) -> None:
+@pytest.mark.parametrize("bundle_from", [1, 2000])
+def test_progress_tells_what_happened(make_config: MakeConfig, bundle_from: int) -> None:
+    setup = Setup(make_config(checkpoints={"steps": [1]}, execution={"bundle_from": bundle_from}))
     setup.worker().run(setup.task)
+    assert any(setup.layout.shards.rglob("*.manifest.json")) == (bundle_from > 1)
+    (record,) = setup.layout.admission.iterdir()
+    assert record.name.startswith("loads-") == (bundle_from == 1)
+    assert "checkpoint-1" in record.read_text()
     now = setup.progress()
     assert (now.state, now.rows_failed, now.rows_resumed) == ("completed", 0, 0)
     assert now.rows_done == now.rows_total == sum(spec.n_rows for spec in setup.task.specs)

@@ -18,6 +18,7 @@ def full_config(
     shard_tasks: int = 4,
     cluster: str = "inline",
     analysed: bool = False,
+    bundle_from: int = 2000,
 ) -> RunConfig:
     """`analysed` adds what makes no rows: analyses and the report."""
     return parse_config(
@@ -33,7 +34,12 @@ def full_config(
             "logprob": {"reference": str(sft / "checkpoints" / "checkpoint-4"), "exploit_code": True},
             "ground_truth": {"attempts": 3, "steps": [4]},
             "analysis": {"enabled": analysed},
-            "execution": {"cluster": cluster, "shard_tasks": shard_tasks, "workers": 1 if cluster == "inline" else 2},
+            "execution": {
+                "cluster": cluster,
+                "shard_tasks": shard_tasks,
+                "workers": 1 if cluster == "inline" else 2,
+                "bundle_from": bundle_from,
+            },
         }
     )
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from foreshock.analysis.aggregate import direct
 from foreshock.analysis.aggregate.direct import DirectWriter, read_whole
+from foreshock.jobs.records.bundles import Place
 
 BUFFER = 1 << 13
 
@@ -42,7 +43,7 @@ def _write(path: Path, pieces: list[bytes]) -> bytes:
 def test_a_file_has_all_bytes_in_order(sizes: list[int], path: Path) -> None:
     pieces = [bytes([place + 1]) * size for place, size in enumerate(sizes)]
     assert _write(path, pieces) == b"".join(pieces)
-    assert bytes(read_whole(path)) == b"".join(pieces)
+    assert bytes(read_whole(Place.whole(path))) == b"".join(pieces)
 
 
 def _refuse_flags(write: Callable[..., int]) -> pytest.MonkeyPatch:
@@ -107,9 +108,9 @@ def test_where_direct_reads_are_refused_the_cache_serves(tmp_path: Path, monkeyp
         raise OSError(errno.EINVAL, "no direct reads here")
 
     monkeypatch.setattr("foreshock.analysis.aggregate.direct.os.readv", refuse)
-    assert bytes(read_whole(path)) == content
+    assert bytes(read_whole(Place.whole(path))) == content
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        read_whole(tmp_path / "file")
+        read_whole(Place(tmp_path / "file", 0, 1))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from foreshock.analysis.aggregate import direct
+from foreshock.jobs.records.bundles import Place
 
 MOUNTS = """\
 27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
@@ -60,6 +61,6 @@ def test_large_files_are_whole_and_direct_on_local_disks_alone(
         writer = direct.DirectWriter(file)
         writer.write(memoryview(LARGE))
         writer.finish()
-    assert bytes(direct.read_whole(path)) == LARGE
+    assert bytes(direct.read_whole(Place.whole(path))) == LARGE
     monkeypatch.undo()
     assert any(flags & os.O_DIRECT for flags in asked) is local

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foreshock.analysis.aggregate.files import LevelTables, Table, blocks_of_lines
+from foreshock.jobs.records.bundles import Place
 
 
 def at_once(finish: Callable[[], None]) -> None:
@@ -84,6 +85,6 @@ def test_blocks_hold_whole_lines_and_all_of_them(lines: list[bytes], last: bytes
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "lines"
         path.write_bytes(whole)
-        blocks = [bytes(block) for block in blocks_of_lines(path, n_bytes)]
+        blocks = [bytes(block) for block in blocks_of_lines(Place.whole(path), n_bytes)]
     assert b"".join(blocks) == whole
     assert all(block.endswith(b"\n") for block in blocks[: -1 if last else None])

@@ -45,7 +45,7 @@ def specs(layout: RunLayout) -> list[JobSpec]:
 
 def _read(layout: RunLayout, specs: list[JobSpec]) -> tuple[list[bytes], list[JobSpec]]:
     missing: list[JobSpec] = []
-    with SealedShards(layout) as shards:
+    with SealedShards(ShardStore(layout)) as shards:
         return [bytes(block) for block in shards.blocks(specs, missing.append)], missing
 
 

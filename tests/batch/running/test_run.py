@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from whole_runs import full_config, tables
+from whole_runs import FINAL_FOLDERS, full_config, tables
 
 from foreshock.analysis.aggregate import aggregate
 from foreshock.batch.config import RunConfig
+from foreshock.batch.packing.learned import COSTS_FILE
 from foreshock.batch.packing.measured import resources
 from foreshock.batch.planning.make_plan import make_plan
 from foreshock.batch.running.analyse import analyse, settings_of
@@ -23,9 +24,12 @@ from foreshock.batch.running.calibrate import calibrate
 from foreshock.batch.running.execute import execute
 from foreshock.batch.running.run import RunHooks, RunResult, create_run, require_complete, resume, run
 from foreshock.batch.site import resolve_site
+from foreshock.batch.status.read import read_status
 from foreshock.errors import ForeshockError, InputError
+from foreshock.jobs.records.behaviour import behaviour_of_run
+from foreshock.jobs.records.bundling import bundle_run
 from foreshock.jobs.records.layout import RunLayout, checkpoint_files
-from foreshock.jobs.records.planfile import PlanFile
+from foreshock.jobs.records.planfile import PlanFile, pack_numbers
 from foreshock.jobs.records.rows import EVAL_KEYS, KL_KEYS, LOGPROB_KEYS, SAMPLE_KEYS
 
 pytestmark = pytest.mark.early
@@ -204,13 +208,33 @@ def test_a_finished_run_resumes_to_itself(finished: RunLayout, tmp_path: Path) -
     assert sorted(path.name for path in (copy / "packs").iterdir()) == packs
 
 
-@pytest.mark.parametrize("batch_size", [1, 5, 64])
-def test_batch_size_and_sharding_change_no_row(
-    finished: RunLayout, tmp_path: Path, sft_run: Path, traces: Path, batch_size: int
+@pytest.mark.parametrize(("batch_size", "bundle_from"), [(1, 2000), (5, 1), (64, 2000)])
+def test_batch_size_sharding_and_bundles_change_no_row(
+    finished: RunLayout, tmp_path: Path, sft_run: Path, traces: Path, batch_size: int, bundle_from: int
 ) -> None:
-    config = full_config(tmp_path, sft_run, traces, batch_size=batch_size, shard_tasks=3 * batch_size)
+    config = full_config(
+        tmp_path, sft_run, traces, batch_size=batch_size, shard_tasks=3 * batch_size, bundle_from=bundle_from
+    )
     layout = run(config, ["foreshock", "run"], RunHooks()).layout
     assert tables(layout.root) == tables(finished.root)
+    assert layout.bundles.is_dir() == (bundle_from == 1) != any(layout.shards.rglob("*.manifest.json"))
+
+
+def test_a_run_whose_shards_are_bundled_says_the_same_of_itself(finished: RunLayout, tmp_path: Path) -> None:
+    copy = RunLayout(tmp_path / finished.name)
+    shutil.copytree(finished.root, copy.root)
+    packs, before, plan = pack_numbers(copy), read_status(copy), PlanFile.read(copy)
+    costs = (copy.root / COSTS_FILE).read_bytes()
+    bundle_run(copy, plan.specs)
+    assert not list(copy.shards.rglob("*.manifest.json"))
+    for folder in FINAL_FOLDERS:
+        shutil.rmtree(copy.root / folder)
+    assert read_status(copy) == before
+    assert behaviour_of_run(copy, plan) == behaviour_of_run(finished, plan)
+    require_complete(resume(copy.root, RunHooks(), rows_only))
+    assert tables(copy.root) == tables(finished.root)
+    assert pack_numbers(copy) == packs
+    assert (copy.root / COSTS_FILE).read_bytes() == costs
 
 
 @pytest.mark.parametrize("damage", ["shard", "manifest", "evals", "part_left"])
