@@ -31,6 +31,8 @@ _COMMENT = b"foreshock bundle %016d %012d %08x"
 _COMMENT_READ = re.compile(rb"foreshock bundle (\d{16}) (\d{12}) ([0-9a-f]{8})$")
 _SETTLED_S = 60.0
 _LOOKED_S = 2.0
+_COARSEST_NS = 2 * 10**9
+"""A time of whole multiples of this is kept as it is by every file system."""
 
 
 class Place(NamedTuple):
@@ -206,7 +208,7 @@ def _write_members(archive: zipfile.ZipFile, file: BinaryIO, members: Iterable[M
         shards.append(_add(archive, file, member.shard_name, member.shard))
         manifests.append(_add(archive, file, member.manifest_name, member.manifest))
         sealed.append(member.sealed)
-    mtime_ns = time.time_ns()
+    mtime_ns = time.time_ns() // _COARSEST_NS * _COARSEST_NS
     columns = sealed_columns(sealed)
     index = {"format": _FORMAT, "mtime_ns": mtime_ns, "keys": keys, "shards": shards, "manifests": manifests}
     data = json.dumps(index | {"sealed": columns}, separators=(",", ":")).encode()

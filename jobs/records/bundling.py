@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 from foreshock.durable import sweep_temporaries, sync_directory
@@ -95,7 +96,11 @@ def bundle_shards(store: ShardStore, specs: Sequence[JobSpec], say: Callable[[st
 
 
 def _bundle(store: ShardStore, specs: Sequence[JobSpec]) -> None:
-    path = write_bundle(store.layout.bundles, _members(store.layout, specs))
+    members = _members(store.layout, specs)
+    first = next(members, None)
+    if first is None:
+        return
+    path = write_bundle(store.layout.bundles, chain([first], members))
     if not sync_directory(path.parent):
         os.sync()  # its name must last before the files go that it stands for
     bundle = Bundle.read(path)

@@ -92,9 +92,9 @@ def test_kill_9_at_random_instants_then_resume_gives_the_same_tables(
     """Kills of the launcher, whose workers must go with it, and of a worker or their server, to be replaced.
 
     At every other start the file system has no hard links, refuses to sync folders, and tells coarse times of a clock
-    that is ahead.
+    that is ahead. Shards are bundled as they are sealed.
     """
-    config = full_config(tmp_path, sft_run, traces, cluster="local")
+    config = full_config(tmp_path, sft_run, traces, cluster="local", bundle_from=40)
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(config.to_yaml_dict()))
     run_dir = tmp_path / "run"
@@ -137,6 +137,8 @@ def test_kill_9_at_random_instants_then_resume_gives_the_same_tables(
     assert tables(run_dir) == tables(undisturbed.root)
     assert not list(run_dir.rglob("*.tmp"))
     assert not list(run_dir.rglob("*.parts"))
+    assert len(list(run_dir.glob("shards/bundles/*.zip"))) > 1
+    assert not list(run_dir.glob("shards/**/*.manifest.json"))
 
 
 def test_ctrl_c_leaves_a_usable_state(undisturbed: RunLayout, tmp_path: Path, sft_run: Path, traces: Path) -> None:

@@ -173,6 +173,8 @@ def test_errors_strays_and_what_is_not_sealed_stay_as_they_are(layout: RunLayout
     assert store.manifest(with_error).n_errors == 1
     assert len(store.open(begun, ORIGIN).done) == 1
     assert not store.is_complete(changed)
+    bundle(layout, [changed])
+    assert len(list(layout.bundles.iterdir())) == 1  # none without a shard
     assert [spec.key() in store.bundles.known for spec in SPECS] == [False, True, True, True, True]
     seal(layout, changed)
     again = ShardStore(layout).open(with_error, ORIGIN)
@@ -264,6 +266,7 @@ def test_what_is_damaged_in_a_bundle_is_not_there_and_can_be_done_again(layout: 
 def test_a_copy_that_lost_its_times_is_read_by_checksums(layout: RunLayout) -> None:
     bundle(layout)
     (path,) = layout.bundles.iterdir()
+    assert path.stat().st_mtime_ns % (2 * 10**9) == 0  # which the coarsest file systems keep
     os.utime(path, (5, 5))
     assert Bundle.read(path).is_as_written is False
     require_whole(layout)
