@@ -27,22 +27,22 @@ _RECORDED_NAME = re.compile(
     r"|ROCR|HIP|XLA|FORESHOCK)_?[A-Z0-9_]*)$"
 )
 _RECORDED_OPTIONS = frozenset({
-    "alarm-probability", "alpha", "attempt", "attempts", "base", "base-url", "batch-size", "by-step",
-    "calibration", "checkpoint", "checkpoint-dir", "checkpoints", "closing", "cluster", "config",
-    "control-evals", "control-logprobs", "definitions", "device", "djinn", "donor-run", "dtype", "emit-sbatch",
-    "engine", "epochs", "exclude-exploit-types", "exclude-ids", "exploit", "exploit-evals", "exploit-logprobs",
-    "exploit-type", "export", "fail-if", "false-alarm-rate", "filter", "format", "fractions", "from-oci", "gp",
-    "gpu", "heal", "held-out", "horizon", "insecure", "instructions", "intentional", "keep", "kind", "kl-cap",
-    "labels", "learning-rate", "level", "level-scale", "levels", "lines", "logprob-dirs", "logprob-threshold",
-    "max-problems", "max-samples", "max-tokens", "mean", "method", "micro-batch", "model", "num-attempts",
-    "offset", "opening", "output", "output-dir", "pack", "particles", "patience", "pattern", "per-task",
-    "per-type", "permutations", "places", "poll-seconds", "port", "power", "prefill-from", "prefill-levels",
-    "prefill-run-dir", "prefill-tokens", "problems", "prompt", "prompt-format", "rank", "repeats", "response",
-    "results-dir", "run-dir", "runtime", "scratch", "secure", "seed", "sensitivity-run", "served-model",
-    "settle-seconds", "sft-run-dir", "shared", "sigma-is", "sigma-slope", "slurm", "source", "split", "step",
-    "stop", "stop-file", "stop-token-id", "system", "target", "task", "temperature", "template-arg", "then",
-    "threshold", "threshold-checkpoint", "timeout", "to", "tokenizer", "traces", "trajectory-csv", "until-step",
-    "upload", "verifier", "wait", "wheels", "without", "workers", "c", "n", "o",
+    "alarm-probability", "alpha", "attempt", "attempts", "base", "base-url", "batch-size", "by-step", "calibration",
+    "checkpoint", "checkpoint-dir", "checkpoints", "closing", "cluster", "config", "control-evals",
+    "control-logprobs", "definitions", "device", "djinn", "donor-run", "dtype", "emit-sbatch", "engine", "epochs",
+    "exclude-exploit-types", "exclude-ids", "exploit", "exploit-evals", "exploit-logprobs", "exploit-type",
+    "export", "fail-if", "false-alarm-rate", "filter", "format", "fractions", "from-oci", "gp", "gpu", "heal",
+    "held-out", "horizon", "html", "insecure", "instructions", "intentional", "keep", "kind", "kl-cap", "labels",
+    "learning-rate", "level", "level-scale", "levels", "lines", "logprob-dirs", "logprob-threshold", "max-problems",
+    "max-samples", "max-tokens", "mean", "method", "micro-batch", "model", "num-attempts", "offset", "opening",
+    "output", "output-dir", "pack", "particles", "patience", "pattern", "per-task", "per-type", "permutations",
+    "places", "poll-seconds", "port", "power", "prefill-from", "prefill-levels", "prefill-run-dir",
+    "prefill-tokens", "problems", "profile", "prompt", "prompt-format", "rank", "repeats", "response",
+    "results-dir", "run-dir", "runtime", "sample-tokens", "samples", "scratch", "secure", "seed", "sensitivity-run",
+    "served-model", "settle-seconds", "sft-run-dir", "shared", "sigma-is", "sigma-slope", "slurm", "source",
+    "split", "step", "stop", "stop-file", "stop-on", "stop-token-id", "system", "target", "task", "temperature",
+    "template-arg", "then", "threshold", "threshold-checkpoint", "timeout", "to", "tokenizer", "traces",
+    "trajectory-csv", "until-step", "upload", "verifier", "wait", "wheels", "without", "workers", "c", "n", "o",
 })  # fmt: skip
 """Options whose values are numbers, names and paths. Shell commands, webhooks and other programs' options are not."""
 _FLAGS = frozenset({
