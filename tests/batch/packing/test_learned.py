@@ -79,7 +79,7 @@ def test_a_run_leaves_what_its_shards_measured(tmp_path: Path) -> None:
     weights = tmp_path / "model"
     weights.mkdir()
     (weights / "config.json").write_text("{}")
-    (weights / "pytorch_model.bin").write_bytes(b"x" * 1000)
+    (weights / "pytorch_model.bin").write_bytes(b"PK".ljust(1000))
     (weights / "tokenizer.json").write_text("{}")
     spec = JobSpec(
         JobKind.EVAL, Checkpoint("run", 1, weights), (0,), ("a",), tuple(range(10)), SamplingParams(max_tokens=64),
