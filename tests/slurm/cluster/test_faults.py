@@ -177,7 +177,8 @@ class Injector:
             return False
 
     def truncate(self) -> bool:
-        shards = sorted(self.run_dir().glob("shards/eval/*/*.jsonl"))
+        """Of a bundle, all shards are torn."""
+        shards = sorted([*self.run_dir().glob("shards/eval/*/*.jsonl"), *self.run_dir().glob("shards/bundles/*.zip")])
         if not shards:
             return False
         victim = self.random.choice(shards)
@@ -200,7 +201,7 @@ def sections() -> dict[str, Any]:
         "sampling": {"attempts": ATTEMPTS, "max_tokens": 48},
         "prefill": {"assignment": "shared"},
         "analysis": {"enabled": False},  # the tables are what faults could change
-        "execution": {"shard_tasks": 4, "heal": 12},
+        "execution": {"shard_tasks": 4, "heal": 12, "bundle_from": 4},
     }
 
 
@@ -251,6 +252,8 @@ def test_tables_after_many_faults_equal_those_of_an_undisturbed_run(
             run.foreshock("resume", str(run.dir), check=False)
             bed.wait_idle(1200)
         print(f"events: {dict(injector.done)}")
+        assert list(run.dir.glob("shards/bundles/*.zip"))
+        assert not list(run.dir.glob("shards/*/*/*.manifest.json"))
         assert reference.wait() == 0
         assert run.tables() == calm.tables()
         _check_losses(counts, injector)
