@@ -32,6 +32,7 @@ from foreshock.jobs.engines.base import (
 )
 from foreshock.jobs.engines.batching import generation_chunks, length_sorted_chunks
 from foreshock.jobs.engines.causality import require_causal
+from foreshock.jobs.engines.cpu_memory import keep_freed_memory
 from foreshock.jobs.engines.decoding import DecodeMode, Decoder, choose_mode, pad_prompts, require_finite
 from foreshock.jobs.engines.forward import LogitsModel
 from foreshock.jobs.engines.invariance import rows_are_independent
@@ -89,6 +90,8 @@ class TransformersEngine(Closing):
             if value < 1:
                 raise InputError(f"{option} is {value}; it must be at least 1")
         self.device = _device(device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self._dtype_name = dtype
         self.batch_size = batch_size
         self.max_batch_tokens = max_batch_tokens
