@@ -19,6 +19,7 @@ from foreshock.jobs.admission.file_notes import (
     two_templates,
 )
 from foreshock.jobs.admission.remembered import HERE, Remembered
+from foreshock.jobs.admission.tekken import tekken_differs
 from foreshock.jobs.admission.tokenizer_test import reference_file, tokenizer_problem
 from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.engines.rope import rope_switch, unknown_rope
@@ -173,6 +174,9 @@ def _template(checkpoint: Checkpoint) -> Iterator[Finding]:
     if draws_at_random(template_sources(tokenizer)):
         reason = "it draws at random, so the same conversation is another prompt each time"
         yield Finding("refused", "chat template", reason, "save a template that always writes the same")
+    differs = tekken_differs(checkpoint.tokenizer_path, tokenizer)
+    if differs is not None:
+        yield Finding("note", "tokenizer", differs)
     for odd in odd_template(tokenizer):
         yield Finding("note", "chat template", odd)
     unused = template_without_tokenizer(checkpoint.path, checkpoint.tokenizer_path)

@@ -11,6 +11,7 @@ import pytest
 from template_families import FAMILIES
 
 from foreshock.errors import InputError
+from foreshock.jobs.admission.tekken import tekken_differs
 from foreshock.jobs.prompts.registry import checkpoint_format
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
 from foreshock.jobs.records.spec import Checkpoint
@@ -74,3 +75,16 @@ def test_tekken_without_a_chat_template_is_refused_unless_plain_is_asked_for(tmp
     with pytest.raises(InputError, match=r"tekken\.json without a chat template(.|\n)*chat_template\.jinja"):
         checkpoint_format("auto", checkpoint)
     assert checkpoint_format("plain", checkpoint).render(None, "Go", "I").text == "User: Go\n\nAssistant: <think>\nI"
+
+
+def test_a_tokenizer_json_that_numbers_otherwise_is_said(tmp_path: Path) -> None:
+    folder = tekken(tmp_path / "checkpoint-1", template=True)
+    load_tokenizer(folder).save_pretrained(folder)
+    assert tekken_differs(folder, load_tokenizer(folder)) is None
+    content = json.loads((folder / "tekken.json").read_text())
+    content["vocab"][256]["token_bytes"] = base64.b64encode(b"he").decode()
+    (folder / "tekken.json").write_text(json.dumps(content))
+    said = tekken_differs(folder, load_tokenizer(folder))
+    assert said is not None
+    assert said.startswith("1 of 258 tokens of tekken.json have other ids in tokenizer.json")
+    assert "'he' is 265 there and none here" in said
