@@ -68,6 +68,8 @@ class Run:
 
         What the run's analysis wrote is read; with `donor_run`, or where there is none, rates are estimated now.
         """
+        import pandas as pd
+
         from foreshock.analysis.tables.own_csv import read_csv
 
         written = self.path / "analysis" / "rates.csv"
