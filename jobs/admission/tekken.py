@@ -43,7 +43,7 @@ def _tokens(data: dict[str, Any]) -> Iterator[tuple[str, int]]:
     """(token as byte-level vocabularies spell it, id) of every ordinary token in use."""
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-    spelled = bytes_to_unicode()
+    spelled = bytes_to_unicode()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     n_special = int(data["config"]["default_num_special_tokens"])
     n_ordinary = int(data["config"]["default_vocab_size"]) - n_special
     for entry in data["vocab"][:n_ordinary]:
