@@ -70,8 +70,8 @@ def _run_samples(run: RunFindings) -> Markup:
         parts = [_sample(run, kind, pick, rows[pick]) for pick in own if pick in rows]
         if parts:
             name = kind.replace("_", " ")
-            body += Markup('<details class="type"><summary>{} ({} attempts)</summary>{}</details>').format(
-                name, len(parts), Markup("").join(parts)
+            body += Markup('<details class="type"><summary>{} ({})</summary>{}</details>').format(
+                name, f"{len(parts)} attempt{'' if len(parts) == 1 else 's'}", Markup("").join(parts)
             )
     if body and len(picks) > len(shown):
         body += paragraph(f"{len(picks) - len(shown)} more types: see the viewer.")
