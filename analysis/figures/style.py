@@ -140,8 +140,8 @@ def _spread(places: np.ndarray[Any, Any], share: float = 0.055) -> list[int]:
 
 
 def power_of_ten(exponent: int) -> str:
-    """10 to a whole power as text."""
-    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    """10 to a whole power as mathematics, for texts with parse_math=True: not every font has a raised minus sign."""
+    return f"$10^{{{exponent}}}$"
 
 
 def percent_axis(axis: Axes) -> None:

@@ -84,7 +84,7 @@ def growth_figure(
                 mark_point(axis, at, row.log10_rate, told, where)
             axis.set_title(f"{key[1].replace('_', ' ')}\n{looks.label(key[0])}", fontsize=7.5)
             axis.set_ylim(-6, 0.15)
-            axis.set_yticks([-6, -4, -2, 0], [power_of_ten(power) for power in (-6, -4, -2, 0)])
+            axis.set_yticks([-6, -4, -2, 0], [power_of_ten(power) for power in (-6, -4, -2, 0)], parse_math=True)
         for axis in axes.flat[len(keys) :]:
             axis.set_axis_off()
         for axis in axes[:, 0]:
