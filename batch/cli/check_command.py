@@ -8,7 +8,13 @@ from typing import Annotated
 import typer
 
 from foreshock.batch.cli.options import JsonOption
-from foreshock.batch.cli.verifier_options import VerifierOption, VerifierOptionsOption, parse_options
+from foreshock.batch.cli.verifier_options import (
+    TimeoutOption,
+    VerifierOption,
+    VerifierOptionsOption,
+    VerifierWorkersOption,
+    parse_options,
+)
 
 
 def check(
@@ -18,12 +24,8 @@ def check(
     split: Annotated[str | None, typer.Option("--split", help="Split of the source, where it has several.")] = None,
     verifier: VerifierOption = "builtin",
     verifier_option: VerifierOptionsOption = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Submissions at a time; default: one a usable core.")
-    ] = None,
-    timeout_s: Annotated[
-        float, typer.Option("--timeout", min=0.1, help="Seconds for each of the two verifiers.")
-    ] = 5.0,
+    workers: VerifierWorkersOption = None,
+    timeout_s: TimeoutOption = 5.0,
     allow_weak_sandbox: Annotated[
         bool, typer.Option("--allow-weak-sandbox", help="Run even where the full sandbox does not work.")
     ] = False,

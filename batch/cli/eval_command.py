@@ -10,7 +10,7 @@ import typer
 
 from foreshock.batch.cli.endpoint_options import BaseUrlOption, ServedModelOption
 from foreshock.batch.cli.engine_options import BatchOption, DeviceOption, DtypeOption, FormatOption
-from foreshock.batch.cli.options import ForceOption, JsonOption
+from foreshock.batch.cli.options import ForceOption, InstructionsOption, JsonOption, ProblemsOption
 from foreshock.batch.cli.prompt_options import (
     ClosingOption,
     OpeningOption,
@@ -30,7 +30,7 @@ def evaluate(
         Path | None, typer.Option("--prefill-from", help="JSONL of exploit traces (task_id, reasoning, ...).")
     ] = None,
     num_attempts: Annotated[int, typer.Option("--num-attempts", min=1, help="Samples per problem.")] = 3,
-    problems: Annotated[str, typer.Option("--problems", help="builtin, a JSONL or parquet file.")] = "builtin",
+    problems: ProblemsOption = "builtin",
     split: Annotated[str, typer.Option("--split")] = "eval",
     max_problems: Annotated[int | None, typer.Option("--max-problems", min=1)] = None,
     temperature: Annotated[float, typer.Option("--temperature", min=0.0)] = 1.0,
@@ -43,7 +43,7 @@ def evaluate(
     verifier_option: VerifierOptionsOption = None,
     allow_weak_sandbox: Annotated[bool, typer.Option("--allow-weak-sandbox")] = False,
     prompt_format: FormatOption = "auto",
-    instructions: Annotated[str, typer.Option("--instructions", help="full, bare, djinn, or a text file.")] = "full",
+    instructions: InstructionsOption = "full",
     system: SystemOption = None,
     template_arg: TemplateArgOption = None,
     opening: OpeningOption = None,

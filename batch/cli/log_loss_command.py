@@ -10,7 +10,7 @@ import typer
 
 from foreshock.batch.cli.endpoint_options import BaseUrlOption, ServedModelOption
 from foreshock.batch.cli.engine_options import BatchOption, DeviceOption, DtypeOption, FormatOption
-from foreshock.batch.cli.options import ForceOption, JsonOption, listed
+from foreshock.batch.cli.options import ForceOption, JsonOption, ScoreTemperatureOption, listed
 
 
 def log_loss(
@@ -23,7 +23,7 @@ def log_loss(
     levels: Annotated[
         str, typer.Option("--levels", help="Words of each row's reasoning to force before the answer: 0,10,50.")
     ] = "0",
-    temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0 counts as 1.")] = 1.0,
+    temperature: ScoreTemperatureOption = 1.0,
     prompt_format: FormatOption = "auto",
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",

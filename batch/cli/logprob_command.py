@@ -10,7 +10,7 @@ import typer
 
 from foreshock.batch.cli.endpoint_options import BaseUrlOption, ServedModelOption
 from foreshock.batch.cli.engine_options import BatchOption, DeviceOption, DtypeOption, FormatOption
-from foreshock.batch.cli.options import ForceOption, JsonOption
+from foreshock.batch.cli.options import ForceOption, JsonOption, ScoreTemperatureOption
 from foreshock.batch.cli.prompt_options import (
     ClosingOption,
     OpeningOption,
@@ -36,9 +36,7 @@ def logprob(
     use_reasoning_field: Annotated[
         bool, typer.Option("--use-reasoning-field", help="Score `reasoning` cut at the level, not `prefill_reasoning`.")
     ] = False,
-    temperature: Annotated[
-        float, typer.Option("--temperature", min=0.0, help="Sampling temperature; 0 counts as 1.")
-    ] = 1.0,
+    temperature: ScoreTemperatureOption = 1.0,
     prompt_format: FormatOption = "auto",
     template_arg: TemplateArgOption = None,
     opening: OpeningOption = None,

@@ -24,6 +24,11 @@ DonorConditionedOption = Annotated[
         help="Whether the prefill source kept only traces that ended in an exploit.",
     ),
 ]
+ProblemsOption = Annotated[str, typer.Option("--problems", help="builtin, a JSONL or parquet file.")]
+InstructionsOption = Annotated[str, typer.Option("--instructions", help="full, bare, djinn, or a text file.")]
+ScoreTemperatureOption = Annotated[
+    float, typer.Option("--temperature", min=0.0, help="Sampling temperature; 0 counts as 1.")
+]
 
 Choice = TypeVar("Choice", bound=StrEnum)
 

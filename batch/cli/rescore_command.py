@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foreshock.batch.cli.options import JsonOption
-from foreshock.batch.cli.verifier_options import VerifierOption, VerifierOptionsOption, parse_options
+from foreshock.batch.cli.verifier_options import (
+    TimeoutOption,
+    VerifierOption,
+    VerifierOptionsOption,
+    VerifierWorkersOption,
+    parse_options,
+)
 
 if TYPE_CHECKING:
     from foreshock.batch.on_files.rescore import RescoreReport
@@ -28,12 +34,8 @@ def rescore(
     ] = None,
     split: Annotated[str | None, typer.Option("--split", help="Split of --problems, where it has several.")] = None,
     verifier_option: VerifierOptionsOption = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Submissions at a time; default: one a usable core.")
-    ] = None,
-    timeout_s: Annotated[
-        float, typer.Option("--timeout", min=0.1, help="Seconds for each of the two verifiers.")
-    ] = 10.0,
+    workers: VerifierWorkersOption = None,
+    timeout_s: TimeoutOption = 10.0,
     re_extract: Annotated[
         bool,
         typer.Option(

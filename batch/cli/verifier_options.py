@@ -30,6 +30,12 @@ class VerifierCommand(TyperCommand):
         super().format_help(ctx, formatter)
 
 
+VerifierWorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Submissions at a time; default: one a usable core.")
+]
+TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds for each of the two verifiers.")]
+
+
 def parse_options(given: Sequence[str] | None) -> dict[str, str]:
     """KEY=VALUE pairs; the verifier's own options model gives values their types. Raises InputError."""
     options: dict[str, str] = {}

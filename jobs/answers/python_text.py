@@ -25,7 +25,7 @@ _ELIDED = re.compile(
 )
 """A comment that stands for code that the reader knows."""
 _TEMPLATE = re.compile(
-    r"#[ \t]*(?:TODO\b"  # the word that models leave in a template; nothing is open here
+    r"#[ \t]*(?:to-?do\b"
     r"|(?:write |add |put |insert )?your (?:code|solution|implementation)\b|implement\b|fill in\b)",
     re.I,
 )
