@@ -31,6 +31,7 @@ from foreshock.jobs.answers.python_text import (
     imports_everything,
     is_elided,
     is_program,
+    is_unwritten,
     mentions_definition,
     needed_names,
     only_sets_attributes_of,
@@ -39,6 +40,7 @@ from foreshock.jobs.answers.python_text import (
     sets_global,
 )
 from foreshock.jobs.answers.quoted import is_call, quoted_texts, written_texts
+from foreshock.jobs.answers.rejected import is_rejected
 from foreshock.jobs.answers.undress import (
     PROMPT,
     fenced_cells,
@@ -76,15 +78,11 @@ _FIRST_WORD = re.compile(
 
 _END_OF_OTHER = re.compile(r"^end\b[ \t]*;?[ \t]*$", re.M)
 """How Ruby, Lua and Julia end a function."""
-_REJECTED = re.compile(
-    r"[\W\d_]*(?:(?:what|this|the following|the code below|something like this)(?: version| code| one)?"
-    r" (?:would|does|will|is|do)(?:n[’']?t| not)?(?: work| be right| be correct| correct| right| wrong| incorrect)"
-    r"|(?:please )?(?:don[’']?t|do not|never|avoid) (?:do|doing|write|writing|use|using) (?:this|it like this)"
-    r"|(?:a |the )?(?:wrong|incorrect|buggy|broken|bad|anti-?pattern|common mistakes?)"
-    r"(?: (?:version|attempt|solution|implementation|approach|example|code|way))?(?: would be| is)?)[\W_]*",
-    re.I,
+_OTHER_TURN = re.compile(
+    r"^(?:#{2,4} (?:Instruction|User|Human|Input|Question|Problem|Exercise|Task)\b"
+    r"|(?:User|Human|USER|HUMAN|Question|Q):)",
+    re.M,
 )
-"""A line, or a comment on a block's first one, that says of the block below that it is not to be used."""
 _DEFINITION = re.compile(r"^[ \t]*(?:async +)?(?:def|class)\b", re.M)
 
 
@@ -153,7 +151,7 @@ def _find(answer: str, name: str | None) -> str | None:
     found = _choose(_without_cut_copy(pieces), name)
     if found is not None:
         return found
-    outside = _without_others(answer, blocks)
+    outside = _first_turn(_without_others(answer, blocks), name)
     for pieces in _in_data(answer, blocks, name):
         found = _choose(pieces, name)
         if found is not None:
@@ -216,14 +214,25 @@ def _this_turn(answer: str, blocks: Sequence[tuple[int, int, Piece]]) -> list[Pi
     return pieces
 
 
+def _first_turn(answer: str, name: str) -> str:
+    """An answer without fences before it went on with a turn of somebody else, where the function stands in front."""
+    start = 0
+    for match in _OTHER_TURN.finditer(answer):
+        spoken, start = answer[start : match.start()], match.start()
+        if mentions_definition(spoken, name):
+            head = answer[:start]
+            whole = any((_rank(piece, name) or 0) >= _WHOLE for piece in bare_pieces(head))
+            return head if whole else answer
+    return answer
+
+
 def _without_rejected(answer: str, blocks: Sequence[tuple[int, int, Piece]], name: str) -> list[Piece]:
     """The pieces without those that the answer itself says are wrong, where another one is whole."""
     lines = answer.split("\n")
 
     def rejected(start: int, piece: Piece) -> bool:
         above = next((line for line in reversed(lines[max(start - 3, 0) : start]) if line.strip()), "")
-        first = piece.code.split("\n", 1)[0]
-        return any(_REJECTED.fullmatch(line) for line in (above, first if first.startswith("#") else ""))
+        return is_rejected(above, piece.code, name)
 
     kept = [piece for start, _, piece in blocks if not (defines(piece.code, name) and rejected(start, piece))]
     whole = any((_rank(piece, name) or 0) >= _WHOLE for piece in kept)
@@ -316,7 +325,7 @@ def _rank(piece: Piece, name: str) -> int | None:
         return None
     if piece.foreign:  # a mislabelled block, if Python reads it
         return 0 if valid and name in bound_names(piece.code) else None
-    if valid and is_elided(piece.code):
+    if valid and (is_elided(piece.code) or is_unwritten(piece.code, name)):
         return 1
     return 2 + 2 * valid + piece.closed
 

@@ -43,6 +43,8 @@ _CODE_START = re.compile(
 )
 """Code on the fence's own line, behind the label or instead of one."""
 _REOPENS = re.compile(r"[ \t]*\{?\.?(?:python|py|ipython)[ \t-]*[\d.]*\}?(?::\S+|[ \t]+\w+=.*)?[ \t]*$", re.I)
+_WRITTEN_HERE = re.compile(r"\s*(?:[$#%][ ])?(?:cat|tee)\b[^\n]*<<-?[ \t]*['\"]?\w")
+"""A shell's command that Python can read: `cat << EOF > f.py`."""
 _PYTHON = frozenset(
     {"python", "py", "ipython", "cpython", "pypy", "pycon", "python-repl", "pyrepl", "doctest", "sage", "pyodide"}
 )
@@ -169,6 +171,10 @@ def _programs(body: str, opening: _Opening) -> list[str]:
     """What a block holds: one program, or the files of a patch or a shell's commands."""
     if opening.label is Label.OTHER or "*** Begin Patch" in body:
         found = patched(body) or here_documents(body)
+        if found:
+            return found
+    if opening.label is Label.NONE and _WRITTEN_HERE.match(body):
+        found = here_documents(body)
         if found:
             return found
     plain = undressed(body, opening.transcript)
@@ -298,12 +304,18 @@ def _closings(rest: Sequence[str], fence: str) -> Iterator[_Closing]:
             continue
         if not line[:column].strip().strip("*<>"):
             found += 1
-            yield _Closing(number, 0, _REOPENS.match(line[column:].lstrip(fence[0])) is not None)
+            yield _Closing(number, 0, _reopens(line[column:].lstrip(fence[0])))
             continue
         while column >= 0 and len(glued) + found < MOST_CLOSINGS:
             glued.append(_Closing(number, column, in_comment="#" in line[:column]))
             column = line.find(fence, column + len(fence))
     yield from glued
+
+
+def _reopens(info: str) -> bool:
+    """Whether what stands behind a fence labels the next block: a label of Python, a file's name."""
+    named = len(info.split()) == 1 and read_label(info)[:2] == (Label.PYTHON, "")
+    return named or _REOPENS.match(info) is not None
 
 
 def _other_closings(rest: Sequence[str], fence: str) -> Iterator[_Closing]:

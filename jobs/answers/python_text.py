@@ -201,6 +201,29 @@ def is_elided(code: str) -> bool:
     )
 
 
+def is_unwritten(code: str, name: str) -> bool:
+    """Whether the last definition of `name` only says that it is not implemented, below a docstring or not."""
+    body = _body_of(code, name)
+    return "#" not in code and len(body) == 1 and _is_not_implemented(body[0])
+
+
+def is_stub(code: str, name: str) -> bool:
+    """Whether the last definition of `name` does nothing, whatever its docstring and comments say."""
+    return all(
+        isinstance(one, ast.Pass) or _is_dots(one) or _is_not_implemented(one) for one in _body_of(code, name)
+    ) and any(node.name == name for node in _last_functions(code))
+
+
+def _body_of(code: str, name: str) -> list[ast.stmt]:
+    return next((_below_docstring(node) for node in _last_functions(code) if node.name == name), [])
+
+
+def _is_not_implemented(statement: ast.stmt) -> bool:
+    raised = statement.exc if isinstance(statement, ast.Raise) else None
+    kind = raised.func if isinstance(raised, ast.Call) else raised
+    return isinstance(kind, ast.Name) and kind.id == "NotImplementedError"
+
+
 def _last_functions(code: str) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
     """The last definition of each function at the margin."""
     tree = parse(code)

@@ -1,4 +1,4 @@
-"""Programs inside data: JSON, a tool call's arguments, a notebook, YAML, TOML, a literal of Python."""
+"""Programs inside data: JSON, a tool call's arguments, a notebook, YAML, TOML, CSV, a literal of Python."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _BLOCK_SCALAR = re.compile(
     r"^([ \t]*)(?:- )?[\w\"'-]+:[ \t]*[|>][-+\d]*[ \t]*\n((?:(?:\1[ \t]+[^\n]*|[ \t]*)(?:\n|\Z))+)", re.M
 )
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.S)
+_CELL = re.compile(r'(?:^|[,;\t])"((?:[^"]|"")*)"(?=[,;\t\r\n]|\Z)', re.M)
 _WRITES = re.compile(r"\.write|\bfile\s*=")
 _CALL = re.compile(r"<(?:tool_call|invoke\b|function[=_]|parameter[= ]|arg_key|\w+:tool_call)")
 _CALL_NAME = re.compile(r"\"(?:name|tool|tool_name|action|function|recipient_name|command)\"\s*:")
@@ -33,7 +34,7 @@ def quoted_texts(answer: str) -> Iterator[str]:
     if len(answer) > MOST_CHARS:
         return
     seen = 0
-    for read in (_of_literals, _of_json, _of_yaml):
+    for read in (_of_literals, _of_json, _of_yaml, _of_csv):
         for text in read(answer):
             yield text
             seen += 1
@@ -68,16 +69,19 @@ def _constant_texts(node: ast.Constant | ast.List | ast.Tuple) -> Iterator[str]:
 
 
 def _of_literals(answer: str) -> Iterator[str]:
-    """Of Python that is nothing but literals, named or not; TOML reads like that too."""
+    """Of Python that is nothing but literals, named or not, or calls of tools with them; TOML reads like that too."""
     tree = parse(answer.strip())
     if tree is None or not all(isinstance(node, ast.Expr | ast.Assign) for node in tree.body):
         return
-    for node in tree.body:
+    values = [node.value for node in tree.body]  # type: ignore[attr-defined]  # both kinds have one
+    listed = [one for value in values for one in (value.elts if isinstance(value, ast.List) else [value])]
+    calls = [one for one in listed if isinstance(one, ast.Call)]
+    for value in [*values, *(one for call in calls for one in (*call.args, *(word.value for word in call.keywords)))]:
         try:
-            value = ast.literal_eval(node.value)  # type: ignore[attr-defined]  # both kinds have one
+            literal = ast.literal_eval(value)
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             continue
-        yield from _texts(value)
+        yield from _texts(literal)
 
 
 def _of_json(answer: str) -> Iterator[str]:
@@ -108,6 +112,13 @@ def _of_json(answer: str) -> Iterator[str]:
 def _of_yaml(answer: str) -> Iterator[str]:
     for match in _BLOCK_SCALAR.finditer(answer):
         yield textwrap.dedent(match[2])
+
+
+def _of_csv(answer: str) -> Iterator[str]:
+    """Of quoted cells of a table, where a quotation mark is written twice."""
+    for match in _CELL.finditer(answer):
+        if "def " in match[1] or "lambda" in match[1]:
+            yield match[1].replace('""', '"')
 
 
 def _texts(value: object) -> Iterator[str]:
