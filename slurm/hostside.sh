@@ -31,6 +31,8 @@ fs_arrive() { # before the site's setup, which may fail: mark the attempt in the
   fs_id=$SLURM_JOB_ID
   [[ -n ${SLURM_ARRAY_TASK_ID:-} ]] && fs_id=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
   unset "${!SBATCH_@}" "${!SQUEUE_@}" "${!SACCT_@}" "${!SCANCEL_@}" "${!SCONTROL_@}" SLURM_CLUSTERS SLURM_TIME_FORMAT
+  # of an image that the submitter was in: a worker says what it runs in itself
+  unset {,APPTAINERENV_,SINGULARITYENV_}FORESHOCK_IMAGE_{FILE,ID}
   : "${USER:=$(id -un)}"
   fs_child="" fs_stopping="" fs_canary="" fs_node="" fs_stepd=$PPID fs_tasks=()
   printf -v fs_started '%(%s)T' -1

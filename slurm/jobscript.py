@@ -37,8 +37,8 @@ class Program:
 
     def lines(self, name: str) -> list[str]:
         """Shell that sets the array `name` once scratch is there."""
-        body = [line for text in self.prelude for line in text.rstrip().splitlines()]
-        lines = ["fs_prepare() {", *(f"  {line}" for line in body), f"  {name}=({self.command})", "}"]
+        # A text may hold values of several lines, in quotes: nothing is added to any line but the first.
+        lines = ["fs_prepare() {", *(f"  {text.rstrip()}" for text in self.prelude), f"  {name}=({self.command})", "}"]
         return lines + (["fs_cleanup() {", *(f"  {line}" for line in self.cleanup), "}"] if self.cleanup else [])
 
 

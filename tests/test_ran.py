@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foreshock import image_contents, ran
+from foreshock import image_contents, image_record, ran
 from foreshock.image_record import ImageIdentity
 from foreshock.ran import Planned, Ran, RanImage, deviations, measure, measure_image
 
@@ -32,6 +32,7 @@ def test_what_was_planned_is_no_deviation() -> None:
             "computed by commit bbbbbbbbbbbb, the run was planned by aaaaaaaaaaaa, with the same source",
         ),
         ({"commit": "a" * 40 + "+changed", "code_sha256": "x"}, "computed by commit aaaaaaaaaaaa+changed"),
+        ({"image": replace(IMAGE, content=None, file_sha256=None, problem="damaged")}, "nothing is known (damaged)"),
         ({"code_sha256": "x"}, "computed by other source files than the run was planned by"),
         ({"commit": None, "code_sha256": "x"}, "other source files"),
         ({"image": None}, "computed in no image, planned for sha256:f"),
@@ -56,8 +57,23 @@ def test_every_other_code_and_image_is_told(changes: dict[str, object], said: st
     assert said in found[0]
 
 
+def test_a_file_beside_the_code_that_git_does_not_know_is_no_other_code() -> None:
+    assert deviations(PLANNED, replace(RAN, commit="a" * 40 + "+changed")) == []
+
+
 def test_an_image_that_the_plan_does_not_name_is_told() -> None:
-    assert "that the plan does not name" in deviations(replace(PLANNED, image=ImageIdentity()), RAN)[0]
+    unplanned = replace(PLANNED, image=ImageIdentity())
+    assert "that the plan does not name" in deviations(unplanned, RAN)[0]
+    nameless = replace(RAN, image=RanImage(None, None, None, "/i.sif", None, None))
+    assert "of which nothing is known: it has no record" in deviations(unplanned, nameless)[0]
+
+
+def test_code_is_measured_when_the_worker_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(ran, "running_commit", lambda: looked.append("commit"))
+    monkeypatch.setattr(ran, "code_sha256", lambda: looked.append("code"))
+    ran.Recorder(Planned(None))  # hours before the first shard is sealed, and before anybody's `git pull`
+    assert looked == ["commit", "code"]
 
 
 @given(st.sampled_from(["commit", "code_sha256", "kernel", "driver", "sandbox_tier"]), st.text(min_size=1, max_size=8))
@@ -111,22 +127,68 @@ def test_a_file_out_of_sight_is_null_with_the_reason_and_contents_are_measured(i
     unplanned = measure_image(ImageIdentity())
     assert unplanned is not None
     assert "cannot be read from inside" in str(unplanned.problem)
+    by_hand = ImageIdentity(None, known.content)  # planned inside, where the file was out of sight, too
+    (inside / "root" / "usr" / "tool").write_text("two")
+    damaged = measure_image(by_hand)
+    assert damaged is not None
+    assert "not as it was built: /usr/tool changed" in deviations(Planned(None, None, by_hand), measure(damaged))[0]
 
 
-def test_gpus_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    cards = ["0, GPU-aa, NVIDIA H200", "1, GPU-bb, NVIDIA L4"]
+@pytest.mark.parametrize(("text", "problem"), [("{", "damaged"), ("[]", "damaged"), ('{"content": 7}', "names no")])
+def test_a_damaged_record_is_told_and_is_no_bare_machine(
+    text: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_record, "IMAGE_FOLDER", tmp_path)
+    (tmp_path / "image.json").write_text(text)
+    found = measure_image(ImageIdentity(None, "content-sha256:c"))
+    assert found is not None
+    assert problem in deviations(Planned(None, None, ImageIdentity(None, "content-sha256:c")), measure(found))[0]
+
+
+def test_a_job_submitted_from_inside_an_image_does_not_claim_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APPTAINER_CONTAINER", "/i.sif")
+    assert image_record.own_file() is None  # this machine's root is no image of Apptainer's
+    monkeypatch.setattr(image_record, "_INSIDE", Path("/usr"))
+    monkeypatch.setenv("FORESHOCK_IMAGE_FILE", "/other.sif")
+    assert image_record.own_file() == Path("/i.sif")  # as the runtime says, whatever is exported
+
+
+@pytest.mark.parametrize(
+    ("listed", "names"),
+    [
+        (None, ("H200", "L4")),
+        ("1,0", ("L4", "H200")),
+        ("1", ("L4",)),
+        ("0,-1,1", ("H200",)),  # what follows a number that is none is hidden
+        ("7", ()),
+        ("0,0", ()),
+        ("NoDevFiles", ()),
+        ("", ()),
+        ("GPU-a", ("H200",)),
+        ("GPU-aa, GPU-zz, GPU-bb", ("H200",)),
+        ("MIG-11", ("MIG 1g.18gb Device 0: (UUID: MIG-11)",)),
+    ],
+)
+def test_gpus_are_those_that_cuda_shows(
+    listed: str | None, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards = ["0, GPU-aa, H200", "1, GPU-bb, L4"]
     slices = ["GPU 0: NVIDIA H200 (UUID: GPU-aa)", "  MIG 1g.18gb Device 0: (UUID: MIG-11)"]
     monkeypatch.setattr(ran, "_lines", lambda *argv: slices if "-L" in argv else cards)
-    for listed, names in (
-        (None, ("NVIDIA H200", "NVIDIA L4")),
-        ("1", ("NVIDIA L4",)),
-        ("GPU-a", ("NVIDIA H200",)),
-        ("", ()),
-        ("MIG-11", ("MIG 1g.18gb Device 0: (UUID: MIG-11)",)),
-    ):
-        ran.visible_gpus.cache_clear()
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-        if listed is not None:
-            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
-        assert ran.visible_gpus() == names
-    ran.visible_gpus.cache_clear()
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if listed is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+    assert ran.visible_gpus.__wrapped__() == names
+    monkeypatch.delenv("CUDA_DEVICE_ORDER")
+    if listed == "1":  # CUDA counts by speed then, nvidia-smi by slot
+        assert ran.visible_gpus.__wrapped__() == ("H200 or L4",)
+
+
+def test_amds_gpus_are_those_that_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["GPU[0]\t: Card Series: MI300X", "GPU[1]\t: Card Series: MI250", "GPU[1]\t: Card Model: 0x1"]
+    monkeypatch.setattr(ran, "_lines", lambda *argv: lines if argv[0] == "rocm-smi" else [])
+    monkeypatch.setenv("ROCR_VISIBLE_DEVICES", "1")
+    assert ran.visible_gpus.__wrapped__() == ("MI250",)
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "0")
+    assert ran.visible_gpus.__wrapped__() == ("MI250",)

@@ -43,6 +43,7 @@ def compose(request: ExecRequest, *, program: str) -> Launch:
         setup=(
             f'export FS_CONTAINER=foreshock-${{SLURM_JOB_ID:-none}}-$$ {IMAGE_ID}=""',
             f"{IMAGE_ID}=$({program} image inspect --format '{{{{.Id}}}}' {image}) || {IMAGE_ID}=\"\"",
+            f"{IMAGE_ID}=${{{IMAGE_ID}:+sha256:${{{IMAGE_ID}#sha256:}}}}",  # as docker writes it, and plans
         ),
         cleanup=(f'{program} rm --force --ignore "$FS_CONTAINER" >/dev/null 2>&1',),
     )

@@ -17,7 +17,10 @@ IMAGE_FILE = "FORESHOCK_IMAGE_FILE"
 """Variable in which a launcher names the image's file as it is seen inside."""
 IMAGE_ID = "FORESHOCK_IMAGE_ID"
 """Variable in which a launcher hands over the id of an image that is no file, as the runtime told it on the node."""
-_FILES = (IMAGE_FILE, "APPTAINER_CONTAINER", "SINGULARITY_CONTAINER")
+_APPTAINERS = ("APPTAINER_CONTAINER", "SINGULARITY_CONTAINER")
+"""Names of the image's file that Apptainer and SingularityCE set inside. A job submitted from inside inherits them."""
+_INSIDE = Path("/.singularity.d")
+"""What both put into every image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class ImageIdentity:
 
 
 def own_record(folder: Path | None = None) -> dict[str, Any] | None:
-    """`image.json` of the image that this process runs in; None outside of foreshock's images."""
+    """`image.json` of the image that this process runs in; None outside of foreshock's images, or damaged."""
     try:
         record = json.loads(((folder or IMAGE_FOLDER) / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -40,9 +43,25 @@ def own_record(folder: Path | None = None) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
+def record_problem(folder: Path | None = None) -> str | None:
+    """Why `own_record` is None although there is a file, or names no contents; None otherwise."""
+    path = (folder or IMAGE_FOLDER) / RECORD
+    if not path.exists():
+        return None
+    record = own_record(folder)
+    if record is None:
+        return f"{path} is damaged"
+    return None if isinstance(record.get("content"), str) else f"{path} names no contents"
+
+
 def own_file() -> Path | None:
-    """The file that this process's container was started from, as the launcher or the runtime names it."""
-    named = next((os.environ[name] for name in _FILES if os.environ.get(name)), None)
+    """The file that this process's container was started from, as the runtime or else the launcher names it.
+
+    The runtime's variables count only inside one of its containers, since a job on a bare node may have inherited them;
+    there they go first, since the launcher's could have been inherited, too.
+    """
+    names = (*(_APPTAINERS if _INSIDE.is_dir() else ()), IMAGE_FILE)
+    named = next((os.environ[name] for name in names if os.environ.get(name)), None)
     return None if named is None else Path(named)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from foreshock.code_version import code_sha256, running_commit
 from foreshock.image_contents import differences, in_words
-from foreshock.image_record import IMAGE_ID, ImageIdentity, own_file, own_record
+from foreshock.image_record import IMAGE_ID, ImageIdentity, own_file, own_record, record_problem
 
 _PACKAGES = ("torch", "vllm", "transformers")
 
@@ -99,6 +99,8 @@ def deviations(planned: Planned, ran: Ran) -> list[str]:
 
 def _other_code(planned: Planned, ran: Ran) -> str | None:
     same_code = planned.code_sha256 == ran.code_sha256 if planned.code_sha256 else None
+    if same_code and _unchanged(planned.commit) == _unchanged(ran.commit):
+        return None  # what differs from the commit is no code: documentation, files that git does not know
     if planned.commit and ran.commit and planned.commit != ran.commit:
         note = ", with the same source files" if same_code else ""
         return f"computed by commit {_short(ran.commit)}, the run was planned by {_short(planned.commit)}{note}"
@@ -113,6 +115,10 @@ def _other_image(planned: ImageIdentity, ran: RanImage | None) -> str | None:
     if ran.verified is False:
         return f"computed in an image that is not as it was built: {ran.problem}"
     if not planned:
+        if ran.digest is None:
+            return (
+                f"computed in an image of which nothing is known: {ran.problem or 'it has no record of its contents'}"
+            )
         return f"computed in an image ({ran.digest}) that the plan does not name"
     if planned.digest is not None and planned.digest in (ran.file_sha256, ran.id):
         return None
@@ -123,7 +129,13 @@ def _other_image(planned: ImageIdentity, ran: RanImage | None) -> str | None:
             f"computed in another file of the same contents ({ran.digest}, planned {planned.digest or planned.content})"
             + ("" if ran.verified else f", which could not be verified: {ran.problem}")
         )
+    if ran.digest is None:
+        return f"computed in an image of which nothing is known ({ran.problem}), planned for {planned.digest}"
     return f"computed in image {ran.digest}, planned for {planned.digest or planned.content}"
+
+
+def _unchanged(commit: str | None) -> str | None:
+    return None if commit is None else commit.removesuffix("+changed")
 
 
 def _short(commit: str | None) -> str:
@@ -132,10 +144,12 @@ def _short(commit: str | None) -> str:
 
 
 class Recorder:
-    """Measures once a process: the image's file is read by a thread while the model loads, the rest when asked for."""
+    """Measures once a process: the code at once, as it may be another by the end; the image's file is read by a thread
+    while the model loads; the rest when asked for."""
 
     def __init__(self, planned: Planned) -> None:
         self._planned = planned
+        running_commit(), code_sha256()  # both remember what they find
         self._image: RanImage | None = None
         self._thread = threading.Thread(target=self._look, name="foreshock-image", daemon=True)
         self._thread.start()
@@ -172,17 +186,20 @@ def measure(image: RanImage | None, sandbox_tier: str | None = None) -> Ran:
 def measure_image(planned: ImageIdentity) -> RanImage | None:
     """The image around this process; None outside of any.
 
-    What it holds is held against its list where it claims the planned contents and the file does not tell that it is
-    the planned one: it is another (signed, rebuilt, damaged), out of sight, or a folder.
+    What it holds is held against its list where it claims the planned contents and no file tells that it is the
+    planned one: it is another (signed, rebuilt, damaged), out of sight, or a folder.
     """
-    record, file = own_record(), own_file()
+    record, file, damage = own_record(), own_file(), record_problem()
     image_id = os.environ.get(IMAGE_ID) or None
-    if record is None and file is None and image_id is None:
+    if record is None and file is None and image_id is None and damage is None:
         return None
-    content = None if record is None else record.get("content")
+    named = None if record is None else record.get("content")
+    content = named if isinstance(named, str) else None
     digest, problem = _file_digest(file)
+    problem = "; ".join(filter(None, (damage, problem))) or None
+    told = digest or image_id
     verified = None
-    if content is not None and content == planned.content and (digest or image_id) != planned.digest:
+    if content is not None and content == planned.content and (told is None or told != planned.digest):
         verified, problem = _verify()
     return RanImage(record, content, verified, None if file is None else str(file), digest, image_id, problem)
 
@@ -223,24 +240,54 @@ def visible_gpus() -> tuple[str, ...]:
     """Names of the GPUs that this process may use, asked of the driver's own tools: torch must not start CUDA here."""
     nvidia = _lines("nvidia-smi", "--query-gpu=index,uuid,name", "--format=csv,noheader")
     if nvidia:
-        cards = [[part.strip() for part in line.split(",", 2)] for line in nvidia]
-        listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-        wanted = None if listed is None else [name.strip() for name in listed.split(",") if name.strip()]
-        if wanted is not None and any(name.startswith("MIG-") for name in wanted):
-            slices = _lines("nvidia-smi", "-L")
-            return tuple(line.strip() for line in slices if any(name in line for name in wanted))
-        return tuple(
-            card[2] for card in cards if len(card) == 3 and (wanted is None or _is_wanted(card[0], card[1], wanted))
-        )
-    return tuple(
-        line.split(":", 2)[2].strip()
-        for line in _lines("rocm-smi", "--showproductname")
-        if "Card Series" in line or "Card series" in line
-    )
+        rows = [[part.strip() for part in line.split(",", 2)] for line in nvidia]
+        return _nvidia_names([row for row in rows if len(row) == 3], os.environ.get("CUDA_VISIBLE_DEVICES"))
+    lines = _lines("rocm-smi", "--showproductname")
+    names = [line.split(":", 2)[2].strip() for line in lines if "card series" in line.lower()]
+    for variable in ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):  # the second counts what the first leaves
+        listed = os.environ.get(variable)
+        if listed is not None and "GPU-" not in listed:  # ids, which the list of names does not have
+            names = [names[place] for place in _places(listed, len(names))]
+    return tuple(names)
 
 
-def _is_wanted(index: str, uuid: str, wanted: list[str]) -> bool:
-    return any(name == index or (name.startswith("GPU-") and uuid.startswith(name)) for name in wanted)
+def _nvidia_names(cards: list[list[str]], listed: str | None) -> tuple[str, ...]:
+    """Names of the cards (index, UUID, name) that CUDA shows for a value of CUDA_VISIBLE_DEVICES.
+
+    Numbers follow CUDA's order, which is by speed unless CUDA_DEVICE_ORDER says otherwise: where a machine has several
+    models, a number alone does not tell which one is meant.
+    """
+    names = [name for _, _, name in cards]
+    if listed is None:
+        return tuple(names)
+    words = [word.strip() for word in listed.split(",")]
+    if words[0].startswith("MIG-"):
+        slices = _lines("nvidia-smi", "-L")
+        return tuple(line.strip() for line in slices if any(word and word in line for word in words))
+    if words[0].startswith("GPU-"):
+        places = []
+        for word in words:
+            found = [place for place, card in enumerate(cards) if word.startswith("GPU-") and card[1].startswith(word)]
+            if len(found) != 1:
+                break
+            places += found
+        return tuple(names[place] for place in places)
+    places = _places(listed, len(cards))
+    several = len(set(names)) > 1 and os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID" and len(places) < len(cards)
+    return tuple(" or ".join(sorted(set(names))) if several else names[place] for place in places)
+
+
+def _places(listed: str, count: int) -> list[int]:
+    """Devices that a list of numbers shows: what follows one that there is not is hidden, one named twice hides all."""
+    places: list[int] = []
+    for word in listed.split(","):
+        text = word.strip()
+        if not (text.isascii() and text.isdigit() and int(text) < count):
+            break
+        if int(text) in places:
+            return []
+        places.append(int(text))
+    return places
 
 
 def driver_version() -> str | None:

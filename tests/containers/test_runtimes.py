@@ -55,7 +55,11 @@ def test_podman_runs_as_the_user_with_what_is_listed_and_is_removed_at_the_end(
     assert launch.environment["HOME"] == "/s/home"
     assert launch.environment["VLLM_X"] == "a,b"
     assert launch.cleanup == (f'{program} rm --force --ignore "$FS_CONTAINER" >/dev/null 2>&1',)
-    assert any("image inspect" in line for line in launch.setup)
+    told = "".join(f"{line}\n" for line in launch.setup) + "echo $FORESHOCK_IMAGE_ID"
+    for said, known in (("echo abc", "sha256:abc"), ("echo sha256:abc", "sha256:abc"), ("false", "")):
+        script = f"{program}() {{ {said}; }}\n{told}"
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == known  # podman prints bare digits; plans name the image as `image digest` does
 
 
 def test_pyxis_exports_names_mounts_folders_and_leaves_home_out() -> None:
@@ -193,6 +197,6 @@ def test_a_real_sweep_runs_through_the_runtime(
     if runtime == "pyxis":
         assert record["image"]["file_sha256"] == manifests[0]["image_digest"]
     else:
-        assert manifests[0]["image_digest"] == "f00d" * 16
+        assert manifests[0]["image_digest"] == "sha256:" + "f00d" * 16
         assert any(call.get("other", [""])[0] == "rm" for call in calls)
     assert not list(tmp_path.glob("foreshock-me-*"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -153,3 +154,10 @@ def test_scratch_in_a_prelude_is_left_to_the_nodes_shell() -> None:
         '  FS_WORKER=(apptainer exec --bind "${FS_SCRATCH}":/tmp image.sif python)',
         "}",
     ]
+
+
+def test_values_of_several_lines_reach_the_program_as_they_are() -> None:
+    value = "one\ntwo\x0c three\u2028\n"
+    program = Program("true", (f"export A={shlex.quote(value)}",))
+    script = "\n".join((*program.lines("FS_WORKER"), "fs_prepare", 'printf %s "$A"'))
+    assert subprocess.run(["bash", "-c", script], capture_output=True, check=True).stdout == value.encode()
