@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -109,7 +111,7 @@ def donor(
         if as_json:
             typer.echo(json.dumps({"output": str(made.output), **recipe}, indent=2))
         else:
-            _show_result(made, recipe)
+            _show_result(made, recipe, (config, loaded, overrides or []))
 
 
 def job_folder(plan: DonorPlan) -> Path:
@@ -194,7 +196,7 @@ def _say_plan(plan: DonorPlan, tell: Any) -> None:
     tell(f"target: {plan.target.run}, {plan.target.name} ({plan.target.path})")
     tell(
         f"{len(split.train)} exploit solutions to train on, {len(split.held_out)} held out"
-        + (f" ({split.repeated} of these are also trained on, word for word)" if split.repeated else "")
+        + (f" ({split.repeated} of these also trained on, word for word)" if split.repeated else "")
     )
     tell(f"reasoning: {plan.prompt['reasoning']}")
     for reason, n in split.left_out.items():
@@ -235,7 +237,7 @@ def _show_plan(plan: DonorPlan, as_json: bool) -> None:
     typer.echo(f"\ntrained on\n{shown['trained_on']}")
 
 
-def _show_result(plan: DonorPlan, recipe: dict[str, Any]) -> None:
+def _show_result(plan: DonorPlan, recipe: dict[str, Any], origin: tuple[Path, RunConfig, Sequence[str]]) -> None:
     loss = recipe["held_out_loss"]
     typer.echo(
         f"held-out loss per token: {loss['target']:.4f} of the target, {loss['donor_as_sampled']:.4f} of the donor "
@@ -248,6 +250,35 @@ def _show_result(plan: DonorPlan, recipe: dict[str, Any]) -> None:
             f"{rate['donor_as_sampled']:.0%} of the donor"
         )
     typer.echo(f"donor: {plan.output}")
-    typer.echo(f"next: foreshock eval {plan.output} -o donor.jsonl --num-attempts 40    (its samples at level 0)")
-    typer.echo("then: foreshock traces donor.jsonl.samples.jsonl -o traces.jsonl")
+    typer.echo(f"next: {sampling_command(plan.output, *origin)}    (its samples at level 0)")
+    typer.echo("then: foreshock traces RUN -o traces.jsonl    (RUN: the directory that this names)")
     typer.echo(f"and in the configuration: prefill.source: traces.jsonl, logprob.reference: {plan.output}")
+
+
+def sampling_command(donor: Path, file: Path, config: RunConfig, overrides: Sequence[str]) -> str:
+    """The command that samples the donor as its run asks: the same problems, prompts, sampling and verifier.
+
+    file, config: the configuration, and what it says with `overrides`.
+    """
+    wanted: dict[str, Any] = {
+        "name": f"donor-{donor.name}",
+        "checkpoints.dir": str(donor),
+        "checkpoints.steps": "all",
+        "checkpoints.run": None,
+        "checkpoints.repo": None,
+        "prefill.source": None,
+        "prefill.levels": [0],
+        "logprob.enabled": False,
+        "ground_truth.attempts": 0,
+        "adaptive.enabled": False,
+        "sampling.attempts": 40,
+    }
+    known = config.to_yaml_dict()
+    said = []
+    for key, value in wanted.items():
+        section, _, name = key.partition(".")
+        if (known[section][name] if name else known[section]) != value:
+            said.append(f"{key}={value if isinstance(value, str) else json.dumps(value)}")
+    replaced = {text.partition("=")[0] for text in said}
+    kept = [text for text in overrides if text.partition("=")[0].strip() not in replaced]
+    return shlex.join(["foreshock", "run", str(file), *kept, *said])

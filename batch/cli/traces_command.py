@@ -36,9 +36,10 @@ def traces(
     Example: foreshock traces results/prefill_sensitivity/donor-... -o traces.jsonl
     """
     from foreshock.batch.cli.display import say
-    from foreshock.batch.traces.of_runs import collect_runs
+    from foreshock.batch.traces.of_runs import collect_runs, require_other_file
     from foreshock.jobs.records.jsonl import write_jsonl
 
+    require_other_file(output, runs)
     found, sources = collect_runs(runs, checkpoint, tokenizer, conditioned=not unconditioned, per_task=per_task)
     write_jsonl(output, found.traces)
     if as_json:
@@ -63,4 +64,7 @@ def traces(
         )
     for reason, n in found.left_out.items():
         say(f"left out: {n} {reason}")
+    for source in sources:
+        if not source.controls_known:
+            say(f"{source.what}: control tokens were not looked for; --tokenizer DIR names the model to force them on")
     typer.echo(f"{len(found.traces)} traces in {output}")

@@ -60,12 +60,25 @@ def watch(
             "traces where they are scored, else the forecast.",
         ),
     ] = None,
+    per_run: Annotated[
+        bool,
+        typer.Option(
+            "--per-run",
+            help="Says what --false-alarm-rate counts, which is always this: quiet runs with an alarm of any type at "
+            "any checkpoint.",
+        ),
+    ] = False,
     calibration: Annotated[
         Path | None, typer.Option("--calibration", help="Quiet runs to set it by; default: the shipped ones.")
     ] = None,
     horizon: Annotated[
         float | None,
-        typer.Option("--horizon", help="Step to forecast to; default: --until-step, else twice the last checkpoint."),
+        typer.Option(
+            "--horizon",
+            min=0.0,
+            max=1e15,
+            help="Step to forecast to; default: --until-step, else twice the last checkpoint.",
+        ),
     ] = None,
     webhook: Annotated[
         str | None,
@@ -78,9 +91,12 @@ def watch(
     stop_file: Annotated[
         Path | None, typer.Option("--stop-file", help="Written at an alarm: training that looks for it can end.")
     ] = None,
-    poll_seconds: Annotated[float, typer.Option("--poll-seconds", min=0.1, help="Pause between looks.")] = 60.0,
+    poll_seconds: Annotated[
+        float, typer.Option("--poll-seconds", min=0.1, max=1e6, help="Pause between looks.")
+    ] = 60.0,
     settle_seconds: Annotated[
-        float, typer.Option("--settle-seconds", min=0.0, help="A checkpoint must not have changed for this long.")
+        float,
+        typer.Option("--settle-seconds", min=0.0, max=1e6, help="A checkpoint must not have changed for this long."),
     ] = 30.0,
     until: Annotated[
         str | None, typer.Option("--until-step", help="End once a checkpoint at or after this step (or final) is done.")
@@ -104,13 +120,17 @@ def watch(
     from foreshock.batch.watch.deliver import check_webhook
     from foreshock.batch.watch.grow import find_run, watch_config
     from foreshock.batch.watch.loop import Watcher
-    from foreshock.batch.watch.options import WatchOptions, until_step, watched_folder
-    from foreshock.errors import ForeshockError
+    from foreshock.batch.watch.options import WatchOptions, check_stop_file, until_step, watched_folder
+    from foreshock.errors import ForeshockError, InputError
     from foreshock.jobs.records.layout import RunLayout
 
     folder = watched_folder(checkpoint_dir)
     if webhook is not None:
         check_webhook(webhook)
+    if stop_file is not None:
+        check_stop_file(stop_file)
+    if per_run and false_alarm_rate is None:
+        raise InputError("--per-run says what --false-alarm-rate counts; give --false-alarm-rate RATE too")
     end = None if until is None else until_step(until)
     overrides: dict[str, Any] = {}
     if cluster is not None:

@@ -34,6 +34,8 @@ class LeftOut(StrEnum):
     NO_CODE = "without code to judge"
     NO_EXPLOIT = "no exploit"
     NO_REASONING = "without reasoning"
+    NOT_TEXT = "holds half of a surrogate pair, which is not text"
+    AGAIN = "the same draw as another row"
     UNFINISHED = "reasoning never ended"
     MARKER = "holds a control token or reasoning marker"
     QUOTES = "quotes the instructions"
@@ -79,10 +81,10 @@ class Collected:
 
 def collect(samples: Iterable[Mapping[str, Any]], wanted: Wanted) -> Collected:
     """Sort samples into traces and reasons. The result does not depend on the samples' order."""
-    rows = sorted(samples, key=lambda row: (row["task_id"], str(row.get("model_id")), row.get("attempt_idx") or 0))
+    rows, n_again = _draws(samples)
     quoted = frozenset(_shingles(wanted.instructions))
     kept: list[dict[str, Any]] = []
-    reasons: Counter[str] = Counter()
+    reasons: Counter[str] = Counter({LeftOut.AGAIN.value: n_again} if n_again else {})
     by_task: dict[str, set[str]] = {}
     n_kept: Counter[str] = Counter()
     for row in rows:
@@ -102,9 +104,25 @@ def collect(samples: Iterable[Mapping[str, Any]], wanted: Wanted) -> Collected:
     return Collected(tuple(kept), tuple(_yields(rows, kept)), dict(reasons.most_common()))
 
 
+def _draws(samples: Iterable[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], int]:
+    """Each draw once, sorted by task and attempt, and how many rows repeat one: a file given twice, or joined with
+    itself, has no more draws than before. Without a number of the attempt equal rows may be two draws."""
+    seen: set[tuple[Any, ...]] = set()
+    rows = []
+    n_again = 0
+    for row in sorted(samples, key=lambda row: (row["task_id"], str(row.get("model_id")), row.get("attempt_idx") or 0)):
+        draw = tuple(row.get(key) for key in (*KEYS, "response", "seed"))
+        if row.get("attempt_idx") is not None and draw in seen:
+            n_again += 1
+            continue
+        seen.add(draw)
+        rows.append(row)
+    return rows, n_again
+
+
 def _unusable(row: Mapping[str, Any], wanted: Wanted, quoted: frozenset[str]) -> LeftOut | None:
     reasoning = row.get("reasoning")
-    if row.get("prefill_tokens"):
+    if is_prefilled(row):
         return LeftOut.PREFILLED
     if row.get("error"):
         return LeftOut.NO_VERDICT
@@ -114,6 +132,8 @@ def _unusable(row: Mapping[str, Any], wanted: Wanted, quoted: frozenset[str]) ->
         return LeftOut.NO_REASONING
     if wanted.conditioned and row.get("reasoning_closed") is False:
         return LeftOut.UNFINISHED
+    if any("\ud800" <= letter <= "\udfff" for letter in reasoning):
+        return LeftOut.NOT_TEXT
     if find_controls(reasoning, wanted.controls):
         return LeftOut.MARKER
     if quoted and any(part in quoted for part in _shingles(reasoning)):
@@ -130,6 +150,12 @@ def _not_an_exploit(row: Mapping[str, Any]) -> LeftOut | None:
     return None if row["exploit_success"] else LeftOut.NO_EXPLOIT
 
 
+def is_prefilled(row: Mapping[str, Any]) -> bool:
+    """Whether its beginning was forced, by whichever of the fields that say so a row has."""
+    forced = ("prefill_tokens", "prefill_level", "prefill_applied", "prefill_reasoning")
+    return any(bool(row.get(key)) for key in forced)
+
+
 def _shingles(text: str) -> Iterator[str]:
     words = re.findall(r"\w+", re.sub(r"\{\w+\}", " ", text).lower())
     for start in range(len(words) - QUOTED_WORDS + 1):
@@ -137,11 +163,11 @@ def _shingles(text: str) -> Iterator[str]:
 
 
 def _yields(rows: Sequence[Mapping[str, Any]], kept: Sequence[Mapping[str, Any]]) -> Iterator[TypeYield]:
-    own = [row for row in rows if not row.get("prefill_tokens")]
-    for kind in sorted({str(row.get("exploit_type")) for row in own}):
-        of_kind = [row for row in own if str(row.get("exploit_type")) == kind]
+    own = [row for row in rows if not is_prefilled(row)]
+    for kind in sorted({_kind(row) for row in own}):
+        of_kind = [row for row in own if _kind(row) == kind]
         judged = [row for row in of_kind if not row.get("error") and row.get("exploit_success") is not None]
-        traces = [row for row in kept if str(row.get("exploit_type")) == kind]
+        traces = [row for row in kept if _kind(row) == kind]
         words = sorted(count_words(row["reasoning"]) for row in traces)
         middle = (words[(len(words) - 1) // 2] + words[len(words) // 2]) / 2 if words else None
         yield TypeYield(
@@ -154,3 +180,8 @@ def _yields(rows: Sequence[Mapping[str, Any]], kept: Sequence[Mapping[str, Any]]
             len({row["task_id"] for row in traces}),
             middle,
         )
+
+
+def _kind(row: Mapping[str, Any]) -> str:
+    kind = row.get("exploit_type")
+    return "(not given)" if kind is None else str(kind)

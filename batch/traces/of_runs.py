@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,18 @@ from foreshock.jobs.prompts.markers import control_tokens
 from foreshock.jobs.prompts.problem_prompt import PRESETS
 from foreshock.jobs.prompts.tokenizer import load_tokenizer
 from foreshock.jobs.records.checkpoint_names import checkpoint_order
-from foreshock.jobs.records.jsonl import read_json, read_rows
+from foreshock.jobs.records.jsonl import read_json, read_jsonl
 from foreshock.jobs.records.layout import RunLayout
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One file of samples to read: a run's level 0 at a checkpoint, or a file of one's own."""
+    """One file of samples to read: a run's level 0 at a checkpoint, or a file of one's own. controls_known: whether a
+    tokenizer says which texts no trace may hold."""
 
     path: Path
     what: str
+    controls_known: bool = True
 
 
 def source_of(given: Path, checkpoint: str | None) -> Source:
@@ -32,9 +34,9 @@ def source_of(given: Path, checkpoint: str | None) -> Source:
 
     Raises InputError for a run without level-0 samples and for a checkpoint that it lacks.
     """
-    if given.is_file():
+    if given.exists() and not given.is_dir():
         return Source(given, given.name)
-    if not given.exists():
+    if not given.is_dir():
         raise InputError("no such run directory or file of samples", path=given, fix="`foreshock ls` lists runs")
     layout = RunLayout(given)
     names = sorted({f.cell.checkpoint for f in layout.eval_files() if f.cell.level == 0}, key=checkpoint_order)
@@ -66,14 +68,16 @@ def collect_runs(
     sources = [source_of(run, checkpoint) for run in runs]
     controls: frozenset[str] = frozenset()
     instructions = []
-    for run in runs:
+    for n, run in enumerate(runs):
+        own = tokenizer
         if run.is_dir():
-            controls |= _controls(tokenizer or _own_tokenizer(RunLayout(run)))
+            own = tokenizer or _own_tokenizer(RunLayout(run))
             instructions.append(_instructions(RunLayout(run)))
-    if tokenizer is not None:
-        controls |= _controls(tokenizer)
+        if own is None:
+            sources[n] = replace(sources[n], controls_known=False)
+        controls |= _controls(own)
     wanted = Wanted(conditioned, per_task, controls, "\n".join(instructions))
-    found = collect(_samples(sources), wanted)
+    found = collect(_samples(sources, conditioned), wanted)
     if not found.traces:
         why = "; ".join(f"{n} {reason}" for reason, n in found.left_out.items()) or "there are none"
         raise InputError(
@@ -82,6 +86,14 @@ def collect_runs(
             fix=_what_helps(found, conditioned),
         )
     return found, sources
+
+
+def require_other_file(output: Path, runs: Sequence[Path]) -> None:
+    """Raise InputError where writing the source would destroy what it is made from."""
+    if any(run.is_file() and output.exists() and run.samefile(output) for run in runs):
+        raise InputError("is one of the files to read, and would be replaced", path=output, fix="give another --output")
+    if output.is_dir():
+        raise InputError("is a directory; the source is a file", path=output, fix="give --output FILE.jsonl")
 
 
 def _what_helps(found: Collected, conditioned: bool) -> str:
@@ -94,9 +106,48 @@ def _what_helps(found: Collected, conditioned: bool) -> str:
     return "sample more, use a later checkpoint, or --unconditioned to keep traces that did not exploit"
 
 
-def _samples(sources: Sequence[Source]) -> Iterator[dict[str, Any]]:
+def _samples(sources: Sequence[Source], conditioned: bool) -> Iterator[dict[str, Any]]:
+    needed = ("task_id", "reasoning", *(("exploit_success",) if conditioned else ()))
     for source in sources:
-        yield from read_rows(source.path, ("task_id", "reasoning", "exploit_success"))
+        for number, row in read_jsonl(source.path):
+            if missing := [key for key in needed if key not in row]:
+                raise InputError(
+                    f"row lacks {', '.join(missing)}; needed: {', '.join(needed)}; found: {', '.join(row)}",
+                    path=source.path,
+                    line=number,
+                    fix="rename the fields of another tool (docs/traces.md)",
+                )
+            yield checked_sample(row, source.path, number)
+
+
+def checked_sample(row: dict[str, Any], path: Path, line: int) -> dict[str, Any]:
+    """A row whose fields are of the types that traces are chosen by; 0 and 1 become false and true, 2.0 an attempt.
+
+    Raises InputError for any other: a text `"false"` is not false, and would be counted as an exploit.
+    """
+    for key in ("exploit_success", "reasoning_closed", "prefill_applied"):
+        value = row.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value in (0, 1):
+            row[key] = bool(value)
+        elif not isinstance(value, bool | None):
+            raise InputError(f"{key} is {value!r}; valid: true, false, null", path=path, line=line)
+    for key in ("attempt_idx", "prefill_tokens", "prefill_level"):
+        value = row.get(key)
+        if isinstance(value, float) and value.is_integer():
+            row[key] = value = int(value)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+            raise InputError(f"{key} is {value!r}; valid: 0, 1, 2, ... or null", path=path, line=line)
+    for key in ("reasoning", "code", "exploit_type", "prefill_reasoning"):
+        if not isinstance(row.get(key), str | None):
+            raise InputError(f"{key} is {_short(row[key])}; valid: text, or null", path=path, line=line)
+    if not isinstance(row["task_id"], str) or not row["task_id"]:
+        raise InputError(f"task_id is {row['task_id']!r}; valid: text, or a whole number", path=path, line=line)
+    return row
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _controls(tokenizer: Path | None) -> frozenset[str]:

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,9 @@ class Calibration:
         """What at most `rate` of quiet runs reach. Raises InputError for a rate that so few runs cannot tell."""
         values = np.sort(self.peaks.get(statistic, ()))[::-1]
         lowest = 1 / (len(values) + 1)
-        if not rate < 1 or rate < lowest:
+        if not 0 < rate < 1:
+            raise InputError(f"--false-alarm-rate {rate:g}: not a share of quiet runs; valid: above 0, below 1")
+        if rate < lowest:
             raise InputError(
                 f"--false-alarm-rate {rate:g}: the calibration has {len(values)} quiet runs, which cannot tell rates "
                 f"below {lowest:.2g} ({self.source})",
@@ -47,14 +50,14 @@ def read_calibration(path: Path | None = None) -> Calibration:
     else:
         where = path
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot be read: {error}", path=path) from None
     try:
         data = json.loads(text)
-        peaks = {name: tuple(float(value) for value in data["peaks"][name]) for name in data["peaks"]}
+        peaks = {name: _peaks(values) for name, values in data["peaks"].items()}
         source = str(data["source"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"not a calibration: {error!r}; it is an object with `source` and `peaks` (trace, forecast: lists of "
             "numbers, one a quiet run)",
@@ -62,4 +65,13 @@ def read_calibration(path: Path | None = None) -> Calibration:
         ) from None
     if any(not np.isfinite(value) for values in peaks.values() for value in values):
         raise InputError("a peak is not a finite number", path=where)
+    if any(not 0 <= value <= 1 for value in peaks.get("forecast", ())):
+        raise InputError("a peak of `forecast` is not a probability", path=where)
     return Calibration(peaks, source)
+
+
+def _peaks(values: Any) -> tuple[float, ...]:
+    """A list of numbers, and nothing that Python would take for one: no text, no true or false."""
+    if not isinstance(values, list) or any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
+        raise TypeError("a list of numbers is needed")
+    return tuple(float(value) for value in values)

@@ -1,4 +1,4 @@
-"""Alarms on their way out: a POST to a webhook, a shell command.
+"""Alarms on their way out: a file that stops training, a POST to a webhook, a shell command.
 
 A delivery that fails never stops the watch, and one that may or may not have gone out is sent again with the same id;
 a lost alarm costs more than a doubled one. Each way is tried by the clock, at pauses that double up to an hour, for a
@@ -14,11 +14,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from foreshock.batch.watch.state import Alarm, Delivery, WatchState
-from foreshock.errors import InputError
+from foreshock.errors import ForeshockError, InputError
+from foreshock.jobs.records.jsonl import read_json, write_json
 
 _TIMEOUT_S = 10.0
 _PAUSES_S = (1.0, 3.0)
@@ -27,7 +30,9 @@ _COMMAND_TIMEOUT_S = 300.0
 _FIRST_PAUSE_S = 60.0
 _LONGEST_PAUSE_S = 3600.0
 _GIVE_UP_S = 7 * 86400.0
-"""From the first failure of a way on; the first try after it is the last."""
+"""Between tries in all; the first one after it is the last."""
+_LONGEST_GAP_S = 86400.0
+"""What one pause between two tries counts at most: a clock that jumps by years has not waited for years."""
 
 
 class DeliveryError(Exception):
@@ -45,10 +50,19 @@ _OPENER = urllib.request.build_opener(_NoRedirects)
 
 
 def check_webhook(url: str) -> None:
-    """Raise InputError for anything but an http or https URL."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError("--webhook: not a URL that can be posted to; valid: http://... or https://...")
+    """Raise InputError for anything but an http or https URL that can be posted to as it is."""
+    valid = "valid: http://... or https://..."
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise InputError(f"--webhook: not a URL that can be posted to; {valid}")
+    if any(not "!" <= letter <= "~" for letter in url):
+        raise InputError(f"--webhook: a URL has no blanks and no letters beyond ASCII; percent-encode them; {valid}")
+    if "@" in parts.netloc:
+        raise InputError("--webhook: names and passwords before the host are not sent; use a secret in path or query")
 
 
 def post(url: str, payload: dict[str, Any], pause: Callable[[float], None] = time.sleep) -> None:
@@ -77,6 +91,17 @@ def post(url: str, payload: dict[str, Any], pause: Callable[[float], None] = tim
         except Exception as error:  # noqa: BLE001 - http.client raises its own kinds for garbage answers
             problem = type(error).__name__
     raise DeliveryError(f"webhook at {host}: {problem}")
+
+
+def write_stop_file(path: Path, payload: dict[str, Any]) -> None:
+    """Add the alarm to the file that training looks for. Raises DeliveryError when it cannot be written."""
+    alarms: list[Any] = []
+    with suppress(OSError, InputError, KeyError, TypeError):
+        alarms = [alarm for alarm in read_json(path)["alarms"] if alarm["id"] != payload["id"]]
+    try:
+        write_json(path, {"alarms": [*alarms, payload]})
+    except (OSError, ForeshockError) as error:
+        raise DeliveryError(f"--stop-file {path}: {error}") from None
 
 
 def run_command(command: str, payload: dict[str, Any]) -> None:
@@ -116,7 +141,7 @@ def deliver_pending(
     for alarm in state.alarms:
         for way in [way for way in alarm.pending if way in ways]:
             failed = alarm.failed.get(way)
-            if failed is not None and clock() < failed.next:
+            if failed is not None and 0 < failed.next - clock() <= _LONGEST_PAUSE_S:  # beyond: the clock was set back
                 continue
             payload = {"id": alarm.id, "text": alarm.message, "raised": alarm.raised} | alarm.facts
             problem = None
@@ -131,8 +156,9 @@ def deliver_pending(
 
 
 def _note_failure(alarm: Alarm, way: str, now: float) -> None:
-    before = alarm.failed.get(way) or Delivery(since=now)
+    before = alarm.failed.get(way) or Delivery(last=now)
     pause = min(_FIRST_PAUSE_S * 2.0 ** min(before.tries, 20), _LONGEST_PAUSE_S)
-    alarm.failed[way] = Delivery(before.tries + 1, before.since, now + pause)
-    if now - before.since >= _GIVE_UP_S:
+    waited = before.waited + min(max(0.0, now - before.last), _LONGEST_GAP_S)
+    alarm.failed[way] = Delivery(before.tries + 1, now, waited, now + pause)
+    if waited >= _GIVE_UP_S:
         alarm.pending.remove(way)

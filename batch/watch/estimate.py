@@ -128,7 +128,7 @@ def new_alarms(
             "run": run,
             "run_dir": str(layout.root.absolute()),
             "threshold": outlook.threshold,
-            "alarm_probability": alarm_probability,
+            "alarm_probability": alarm_probability if alarm_probability <= 1 else None,
             "trace_nats": trace_nats,
         } | row
         when = datetime.now(UTC).isoformat(timespec="seconds")

@@ -27,7 +27,7 @@ from foreshock.batch.watch.estimate import look_ahead, new_alarms
 from foreshock.batch.watch.grow import begin, grow
 from foreshock.batch.watch.options import WatchOptions
 from foreshock.batch.watch.ready import Look, Readiness, Settling
-from foreshock.batch.watch.state import SeenCheckpoint, WatchState
+from foreshock.batch.watch.state import Outlook, SeenCheckpoint, WatchState
 from foreshock.batch.watch.telling import Events, Tell, deliver, sentence
 from foreshock.batch.watch.work import Work, work_on
 from foreshock.errors import ForeshockError, InputError, StopRequestedError
@@ -339,9 +339,28 @@ class Watcher:
             state.write(self.layout)
             for row in state.outlook.types:
                 self._events.say("estimate", sentence(row, options.threshold), **row)
+        self._say_what_is_not_seen(state.outlook)
         self._raise_alarms(state)
         if fresh and options.report and self.config.execution.cluster is not Cluster.SLURM:
             self._report()  # on a cluster the job after the arrays writes it
+
+    def _say_what_is_not_seen(self, outlook: Outlook | None) -> None:
+        """Types that cannot alarm, and a horizon that training has passed."""
+        if outlook is None:
+            return
+        unscored = [row["exploit_type"] for row in outlook.types if row.get("trace_change") is None]
+        if self.options.trace_nats is not None and unscored:
+            self._events.say_once(
+                "unseen",
+                "",
+                f"cannot alarm, since none of their traces is scored whole (logprob.whole_trace, prefill.source): "
+                f"{', '.join(sorted(unscored))}",
+            )
+        wanted, got = outlook.horizon, {row["horizon"] for row in outlook.types}
+        if wanted is not None and got and wanted not in got:
+            self._events.say_once(
+                "horizon", "", f"training has passed step {wanted:g}; the forecast reaches to step {max(got):g}"
+            )
 
     def _raise_alarms(self, state: WatchState) -> None:
         assert state.outlook is not None
@@ -357,8 +376,6 @@ class Watcher:
         )
         if not alarms:
             return
-        if self.options.stop_file is not None:  # before the state: an alarm that is remembered has stopped training
-            write_json(self.options.stop_file, {"alarms": [{"id": a.id, "text": a.message} | a.facts for a in alarms]})
         state.alarms += alarms
         state.write(self.layout)  # before anybody is told: told twice is possible, raised twice is not
         self.alarmed = True

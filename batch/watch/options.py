@@ -6,10 +6,14 @@ same rows.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from foreshock.errors import InputError
+
+STOP_FILE, WEBHOOK, COMMAND = "stop_file", "webhook", "command"
+"""The ways an alarm goes out."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,9 @@ class WatchOptions:
 
     @property
     def deliveries(self) -> list[str]:
-        """Names of the ways an alarm goes out."""
-        return [name for name, given in (("webhook", self.webhook), ("command", self.on_alarm)) if given]
+        """Names of the ways an alarm goes out, the quickest first."""
+        ways = ((STOP_FILE, self.stop_file), (WEBHOOK, self.webhook), (COMMAND, self.on_alarm))
+        return [name for name, given in ways if given]
 
 
 def until_step(text: str) -> float:
@@ -44,9 +49,19 @@ def until_step(text: str) -> float:
     if text == "final":
         return float("inf")
     try:
-        return float(int(text))
+        step = int(text)
     except ValueError:
-        raise InputError(f"--until-step: {text!r} is not a step; valid: a whole number, or final") from None
+        step = -1
+    if step >= 0:
+        return float(step)
+    raise InputError(f"--until-step: {text!r} is not a step; valid: a whole number, or final")
+
+
+def check_stop_file(path: Path) -> None:
+    """Raise InputError where it could not be written at an alarm."""
+    folder = next((parent for parent in path.absolute().parents if parent.exists()), None)
+    if path.is_dir() or folder is None or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError("--stop-file: no file can be written here", path=path, fix="name a file in a folder of yours")
 
 
 def watched_folder(folder: Path) -> Path:

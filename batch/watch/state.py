@@ -18,11 +18,12 @@ from foreshock.jobs.records.layout import RunLayout
 
 @dataclass
 class Delivery:
-    """How one way of telling an alarm went so far. since: time of the first failure; next: earliest time of the next
-    try; both seconds since 1970, so that a restart keeps them."""
+    """How one way of telling an alarm went so far. last, next: times of the last try and earliest of the next, seconds
+    since 1970, so that a restart keeps them; waited: seconds between tries in all."""
 
     tries: int = 0
-    since: float = 0.0
+    last: float = 0.0
+    waited: float = 0.0
     next: float = 0.0
 
 
@@ -30,7 +31,8 @@ class Delivery:
 class Alarm:
     """One alarm. `id` goes with every delivery, so that a receiver can tell a repeated one.
 
-    `pending` names deliveries still owed (`webhook`, `command`), `failed` those that have failed at least once.
+    `pending` names deliveries still owed (`stop_file`, `webhook`, `command`), `failed` those that have failed at least
+    once.
     """
 
     id: str
@@ -95,9 +97,13 @@ class WatchState:
 
 
 def _alarm(data: dict[str, Any]) -> Alarm:
-    """As written; earlier versions counted `tries` of all ways together, which says nothing of any."""
+    """As written; earlier versions counted `tries` of all ways together, which says nothing of any, and kept the time
+    of the first failure."""
     known = {key: value for key, value in data.items() if key != "tries"}
-    failed = {way: Delivery(**one) for way, one in known.pop("failed", {}).items()}
+    failed = {
+        way: Delivery(**{"last" if key == "since" else key: value for key, value in one.items()})
+        for way, one in known.pop("failed", {}).items()
+    }
     return Alarm(**known, failed=failed)
 
 

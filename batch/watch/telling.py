@@ -6,12 +6,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from foreshock.batch.watch.deliver import deliver_pending, post, run_command
-from foreshock.batch.watch.options import WatchOptions
+from foreshock.batch.watch.deliver import deliver_pending, post, run_command, write_stop_file
+from foreshock.batch.watch.options import COMMAND, STOP_FILE, WEBHOOK, WatchOptions
 from foreshock.batch.watch.state import Alarm, WatchState
 from foreshock.jobs.records.layout import RunLayout
 
 Tell = Callable[[dict[str, Any]], None]
+_OPTIONS = {STOP_FILE: "--stop-file", WEBHOOK: "--webhook", COMMAND: "--on-alarm"}
 
 
 class Events:
@@ -39,11 +40,17 @@ def deliver(
 ) -> None:
     """Try what is due of the alarms' deliveries; each outcome is on disk before the next is tried."""
     ways: dict[str, Callable[[dict[str, Any]], None]] = {}
-    webhook, on_alarm = options.webhook, options.on_alarm
+    stop_file, webhook, on_alarm = options.stop_file, options.webhook, options.on_alarm
+    if stop_file:
+        ways[STOP_FILE] = lambda payload: write_stop_file(stop_file, payload)
     if webhook:
-        ways["webhook"] = lambda payload: post(webhook, payload, sleep)
+        ways[WEBHOOK] = lambda payload: post(webhook, payload, sleep)
     if on_alarm:
-        ways["command"] = lambda payload: run_command(on_alarm, payload)
+        ways[COMMAND] = lambda payload: run_command(on_alarm, payload)
+    owed = {(alarm.id, _OPTIONS.get(way, way)) for alarm in state.alarms for way in alarm.pending if way not in ways}
+    if owed:
+        ids, missing = (sorted({pair[i] for pair in owed}) for i in (0, 1))
+        events.say_once("owed", "", f"not delivered yet: {', '.join(ids)}; give {' and '.join(missing)} again")
     for alarm, way, problem in deliver_pending(state, ways):
         state.write(layout)
         if problem is None:

@@ -12,11 +12,13 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
 from foreshock.jobs.records.rows import Row
+
+_GZIP = b"\x1f\x8b"
 
 
 def dump_line(row: Mapping[str, Any]) -> str:
@@ -66,7 +68,7 @@ def read_json(path: Path) -> Any:
 def read_maybe_gzip(path: Path) -> bytes:
     """A file's content, unpacked if it is gzip's, whatever its name. Raises OSError, also for a damaged archive."""
     raw = path.read_bytes()
-    if not raw.startswith(b"\x1f\x8b"):
+    if not raw.startswith(_GZIP):
         return raw
     try:
         return gzip.decompress(raw)
@@ -119,9 +121,9 @@ def _short(value: object) -> str:
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, Row]]:
-    """(line number from 1, row) of each line; blank lines are passed over.
+    """(line number from 1, row) of each line, also of a gzip archive; blank lines are passed over.
 
-    Raises InputError naming file and line for anything that is not one JSON object.
+    Raises InputError naming file and line for anything that is not one JSON object, and for a damaged archive.
     """
     try:
         file = path.open("rb")
@@ -129,11 +131,17 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Row]]:
         raise InputError("no such file", path=path) from None
     except IsADirectoryError:
         raise InputError("is a directory; a JSONL file is needed", path=path) from None
+    except PermissionError:
+        raise InputError("may not be read by this user", path=path) from None
     with file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            yield number, parse_line(line, path, number)
+        lines: IO[bytes] = gzip.GzipFile(fileobj=file) if file.peek(2).startswith(_GZIP) else file
+        try:
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                yield number, parse_line(line, path, number)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise InputError(f"a damaged gzip archive: {error}", path=path) from None
 
 
 def read_rows(path: Path, required: Iterable[str] = ()) -> list[Row]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from foreshock.batch.cli.app import app
+from foreshock.batch.cli.donor_command import sampling_command
 from foreshock.batch.config import RunConfig
+from foreshock.batch.config_file import load_config, with_overrides
 from foreshock.batch.donor.encoded import Encoded
 from foreshock.batch.donor.examples import Example, make_examples, split_examples
 from foreshock.batch.donor.loop import LoopHooks, batch_at, steps_per_epoch, why_finished
@@ -68,6 +72,23 @@ def test_a_turn_ends_in_the_token_that_sampling_stops_at(tokenizers: dict[str, A
     found = turn_end(prompt_format, tokenizer, DEFAULT)
     assert tokenizer.decode(found) == ends
     assert found[-1] in prompt_format.stop_token_ids
+
+
+def test_the_command_that_samples_a_donor_asks_as_its_run_does(
+    make_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    """Traces drawn under another prompt or of other problems would be weighed as if they were not."""
+    config = make_config(logprob={"enabled": True}, sampling={"attempts": 3})
+    file, donor = tmp_path / "my sweep.yaml", tmp_path / "donor"
+    file.write_text(yaml.safe_dump(config.to_yaml_dict()))
+    overrides = ["prompt.instructions=bare", "sampling.attempts=7"]
+    command = shlex.split(sampling_command(donor, file, with_overrides(config, overrides), overrides))
+    assert command[:3] == ["foreshock", "run", str(file)]
+    sampled, asked = with_overrides(load_config(file), command[3:]), with_overrides(config, overrides)
+    for section in ("problems", "prompt", "verifier", "engine"):
+        assert getattr(sampled, section) == getattr(asked, section)
+    assert (sampled.checkpoints.dir, sampled.prefill.levels, sampled.sampling.attempts) == (donor, (0,), 40)
+    assert (sampled.prefill.source, sampled.logprob.enabled) == (None, False)
 
 
 def test_what_is_trained_on_is_the_exploit_after_closed_empty_reasoning(make_plan: MakePlan) -> None:

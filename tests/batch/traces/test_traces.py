@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 from pathlib import Path
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 from foreshock.batch.cli.app import app
 from foreshock.batch.traces.collect import LeftOut, Wanted, collect
-from foreshock.batch.traces.of_runs import collect_runs
+from foreshock.batch.traces.of_runs import collect_runs, require_other_file
 from foreshock.errors import InputError
 from foreshock.jobs.prefill import load_prefill_source
 from foreshock.jobs.records.jsonl import write_jsonl
@@ -30,6 +31,8 @@ def _row(task: str = "t1", attempt: int = 0, reasoning: str | None = "I take the
     ("row", "why"),
     [
         (_row(prefill_tokens=3), LeftOut.PREFILLED),
+        ({key: v for key, v in _row(prefill_level=3).items() if key != "prefill_tokens"}, LeftOut.PREFILLED),
+        (_row(reasoning="half \ud800 a pair"), LeftOut.NOT_TEXT),
         (_row(exploit_success=None), LeftOut.NO_VERDICT),
         (_row(error="generation: x"), LeftOut.NO_VERDICT),
         (_row(exploit_success=False), LeftOut.NO_EXPLOIT),
@@ -82,6 +85,48 @@ def test_order_changes_nothing_and_every_sample_is_accounted_for(
     random.Random(0).shuffle(rows)
     assert collect(rows, Wanted(per_task=2)) == one
     assert len(one.traces) + sum(one.left_out.values()) == len(rows)
+
+
+def test_a_draw_counts_once_however_often_it_is_given() -> None:
+    rows = [_row(), _row(attempt=1), _row(), _row(attempt=1, reasoning="Else.")]
+    found = collect(rows, Wanted(conditioned=False))
+    assert (len(found.traces), found.left_out) == (3, {LeftOut.AGAIN.value: 1})
+    unnumbered = [{key: value for key, value in _row().items() if key != "attempt_idx"}] * 2
+    assert len(collect(unnumbered, Wanted(conditioned=False)).traces) == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("exploit_success", value) for value in ("false", "true", 2, 0.5, float("nan"), [], {})),
+        *(("attempt_idx", value) for value in ("0", 1.5, -1, True)),
+        *(("task_id", value) for value in (None, 2.5, "", ["t"])),
+        *(("reasoning", value) for value in (["I see"], 3, {"text": "I see"})),
+        *(("reasoning_closed", value) for value in ("false",)),
+        *(("prefill_tokens", value) for value in ("0", -3)),
+        *(("exploit_type", value) for value in (3,)),
+    ],
+)
+def test_a_field_of_another_type_is_named_with_its_line(tmp_path: Path, key: str, value: Any) -> None:
+    """Taken as Python takes it, the text "false" would be an exploit."""
+    path = tmp_path / "theirs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in (_row(), _row(attempt=1) | {key: value})))
+    with pytest.raises(InputError, match=rf"theirs\.jsonl:2: {key} is"):
+        collect_runs([path], None, None)
+
+
+def test_others_files_are_read_as_they_come_and_never_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.jsonl.gz"
+    rows = [_row(exploit_success=1, attempt_idx=1.0), _row("t2", exploit_success=0.0), _row("t3", prefill_tokens=None)]
+    path.write_bytes(gzip.compress(b"\xef\xbb\xbf" + "\r\n".join(map(json.dumps, rows)).encode()))
+    found, (source,) = collect_runs([path], None, None)
+    assert [(trace["task_id"], trace["attempt_idx"]) for trace in found.traces] == [("t1", 1), ("t3", 0)]
+    assert not source.controls_known
+    with pytest.raises(InputError, match="would be replaced"):
+        require_other_file(tmp_path / "." / path.name, [path])
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InputError, match="damaged gzip"):
+        collect_runs([path], None, None)
 
 
 def _run(root: Path, rows: list[dict[str, Any]], name: str = "checkpoint-4") -> RunLayout:

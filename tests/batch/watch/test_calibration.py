@@ -41,7 +41,17 @@ def test_the_shipped_calibration_has_both_statistics_and_refuses_what_its_runs_c
             shipped.threshold(statistic, 0.9 / (len(peaks) + 1))
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"source": "x", "peaks": {"trace": ["a"]}}', "no json"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{}",
+        "no json",
+        *(f'{{"source": "x", "peaks": {peaks}}}' for peaks in ('{"trace": ["a"]}', '{"trace": "123"}', "[1, 2]")),
+        '{"source": "x", "peaks": {"trace": [true, false]}}',
+        '{"source": "x", "peaks": {"forecast": [1.5]}}',
+    ],
+)
 def test_a_file_of_another_form_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "own.json"
     path.write_text(text)

@@ -13,8 +13,17 @@ from typing import Any
 
 import pytest
 
-from foreshock.batch.watch.deliver import DeliveryError, check_webhook, deliver_pending, post, run_command
+from foreshock.batch.watch.deliver import (
+    DeliveryError,
+    check_webhook,
+    deliver_pending,
+    post,
+    run_command,
+    write_stop_file,
+)
+from foreshock.batch.watch.options import WatchOptions
 from foreshock.batch.watch.state import Alarm, WatchState, state_file
+from foreshock.batch.watch.telling import Events, deliver
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import RunLayout
 
@@ -100,9 +109,15 @@ def test_nobody_listening_is_an_error_without_the_path() -> None:
     assert "SECRET" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["ftp://x/y", "hooks.example.com/x", "file:///etc/passwd", "http://"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("ftp://x/y", "hooks.example.com/x", "file:///etc/passwd", "http://", "http://[::1", "http://x:99999/y"),
+        *("http://me:word@x/y", "http://x/a\tb", "http://x/\u00e4"),
+    ],
+)
 def test_only_web_addresses_are_posted_to(url: str) -> None:
-    with pytest.raises(InputError, match="valid: http"):
+    with pytest.raises(InputError, match="--webhook"):
         check_webhook(url)
 
 
@@ -157,6 +172,37 @@ def test_a_way_that_fails_for_a_week_is_given_up_and_restarts_keep_the_clock(tmp
         state.write(layout)
         now[0] += 3600
     assert 7 * 86400 <= now[0] - 1e9 <= 7 * 86400 + 2 * 3600
+
+
+def test_a_clock_that_jumps_neither_gives_up_nor_waits_for_years() -> None:
+    def fail(payload: dict[str, Any]) -> None:
+        raise DeliveryError("down")
+
+    alarm = Alarm("a", "t", "now", "m", {}, ["webhook"])
+    state = WatchState("/x", alarms=[alarm])
+    tries = 0
+    for now in (0.0, 1.8e9, 1.8e9 + 300, 1e9):  # no clock at first, then one, then one that was set back
+        tries += len(list(deliver_pending(state, {"webhook": fail}, lambda now=now: now)))
+    assert tries == 4
+    assert alarm.pending == ["webhook"]
+
+
+def test_the_stop_file_holds_all_alarms_once_and_one_that_cannot_be_written_is_owed(tmp_path: Path) -> None:
+    file = tmp_path / "stop.json"
+    for alarm in ("a", "b", "a"):
+        write_stop_file(file, PAYLOAD | {"id": alarm})
+    assert [alarm["id"] for alarm in json.loads(file.read_text())["alarms"]] == ["b", "a"]
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(DeliveryError, match="--stop-file"):
+        write_stop_file(tmp_path / "taken" / "stop.json", PAYLOAD)
+
+
+def test_an_alarm_that_this_start_cannot_deliver_is_said_once(tmp_path: Path) -> None:
+    said: list[dict[str, Any]] = []
+    events, state = Events(said.append), WatchState("/x", alarms=[Alarm("a", "t", "now", "m", {}, ["webhook"])])
+    for _ in range(2):
+        deliver(state, RunLayout(tmp_path), WatchOptions(), events, lambda seconds: None)
+    assert [event["message"] for event in said] == ["not delivered yet: a; give --webhook again"]
 
 
 def test_a_redirect_is_a_failure_and_not_followed(receiver: Callable[[list[int]], Receiver]) -> None:
