@@ -82,7 +82,7 @@ def analyse(
 
     Example: foreshock analyse results/prefill_sensitivity/EXPLOIT results/prefill_sensitivity/CONTROL
     """
-    from foreshock.batch.cli.analysis_commands import new_analysis_folder, results_of
+    from foreshock.batch.cli.analysis_folders import new_analysis_folder, results_of
     from foreshock.batch.reanalysis.run import Request, plan_reanalysis, reanalyse
     from foreshock.batch.reanalysis.view import LeftOut, read_ids
     from foreshock.batch.running.analyse import AnalysisSettings

@@ -11,7 +11,6 @@ import typer
 from foreshock.batch.cli import (
     aggregate_command,
     analyse_command,
-    analysis_commands,
     calibration_command,
     cancel_command,
     check_command,
@@ -19,26 +18,34 @@ from foreshock.batch.cli import (
     demo_command,
     doctor_command,
     donor_command,
-    emergence_commands,
+    emergence_command,
     eval_command,
     exploit_logprob_command,
     export_command,
+    forecast_command,
     gp_command,
     image_commands,
     import_command,
     init_command,
+    integrate_command,
     log_loss_command,
     logprob_command,
     logs_command,
+    ls_command,
     own_reasoning_command,
     pivots_command,
+    plan_command,
     prefetch_command,
     prompt_command,
     rates_command,
+    report_command,
     rescore_command,
-    run_commands,
+    resume_command,
+    run_command,
     split_command,
+    status_command,
     traces_command,
+    trajectory_command,
     view_command,
     watch_command,
 )
@@ -65,16 +72,16 @@ _ANALYSIS = "Analysis of run directories, ours or another tool's"
 _MACHINE = "This machine"
 
 app.command("init", rich_help_panel=_RUNS)(init_command.init)
-app.command("run", rich_help_panel=_RUNS)(run_commands.run)
+app.command("run", rich_help_panel=_RUNS)(run_command.run)
 app.command("watch", rich_help_panel=_RUNS)(watch_command.watch)
 app.command("prefetch", rich_help_panel=_RUNS)(prefetch_command.prefetch)
-app.command("plan", rich_help_panel=_RUNS)(run_commands.plan)
+app.command("plan", rich_help_panel=_RUNS)(plan_command.plan)
 app.command("prompt", rich_help_panel=_RUNS)(prompt_command.prompt)
-app.command("resume", rich_help_panel=_RUNS)(run_commands.resume)
-app.command("status", rich_help_panel=_RUNS)(run_commands.status)
+app.command("resume", rich_help_panel=_RUNS)(resume_command.resume)
+app.command("status", rich_help_panel=_RUNS)(status_command.status)
 app.command("logs", rich_help_panel=_RUNS)(logs_command.logs)
 app.command("cancel", rich_help_panel=_RUNS)(cancel_command.cancel)
-app.command("ls", rich_help_panel=_RUNS)(run_commands.ls)
+app.command("ls", rich_help_panel=_RUNS)(ls_command.ls)
 app.command("demo", rich_help_panel=_RUNS)(demo_command.demo)
 app.command("eval", cls=VerifierCommand, rich_help_panel=_PARTS)(eval_command.evaluate)
 app.command("check", cls=VerifierCommand, rich_help_panel=_PARTS)(check_command.check)
@@ -89,18 +96,18 @@ app.command("traces", rich_help_panel=_PARTS)(traces_command.traces)
 app.command("aggregate", rich_help_panel=_PARTS)(aggregate_command.aggregate)
 app.command("rescore", cls=VerifierCommand, rich_help_panel=_PARTS)(rescore_command.rescore)
 app.command("analyse", rich_help_panel=_ANALYSIS)(analyse_command.analyse)
-app.command("trajectory", rich_help_panel=_ANALYSIS)(analysis_commands.trajectory)
-app.command("integrate", rich_help_panel=_ANALYSIS)(analysis_commands.integrate)
+app.command("trajectory", rich_help_panel=_ANALYSIS)(trajectory_command.trajectory)
+app.command("integrate", rich_help_panel=_ANALYSIS)(integrate_command.integrate)
 app.command("rates", rich_help_panel=_ANALYSIS)(rates_command.rates)
 app.command("gp", rich_help_panel=_ANALYSIS)(gp_command.gp)
 app.command("calibration", rich_help_panel=_ANALYSIS)(calibration_command.calibration)
-app.command("forecast", rich_help_panel=_ANALYSIS)(emergence_commands.forecast)
-app.command("emergence", rich_help_panel=_ANALYSIS)(emergence_commands.emergence)
+app.command("forecast", rich_help_panel=_ANALYSIS)(forecast_command.forecast)
+app.command("emergence", rich_help_panel=_ANALYSIS)(emergence_command.emergence)
 app.command("compare", rich_help_panel=_ANALYSIS)(compare_command.compare)
 app.command("view", rich_help_panel=_ANALYSIS)(view_command.view)
 app.command("export", rich_help_panel=_ANALYSIS)(export_command.export)
 app.command("import", rich_help_panel=_ANALYSIS)(import_command.import_samples)
-app.command("report", rich_help_panel=_ANALYSIS)(analysis_commands.report)
+app.command("report", rich_help_panel=_ANALYSIS)(report_command.report)
 app.add_typer(image_commands.app, name="image", rich_help_panel=_MACHINE)
 app.command("doctor", rich_help_panel=_MACHINE)(doctor_command.doctor)
 

@@ -12,7 +12,7 @@ import typer
 
 from foreshock.batch.cli.command_jobs import JobClusterOption, JobProfileOption
 from foreshock.batch.cli.options import JsonOption, one_of
-from foreshock.batch.cli.run_commands import OverridesArgument
+from foreshock.batch.cli.run_options import OverridesArgument
 
 if TYPE_CHECKING:
     from foreshock.batch.config import RunConfig

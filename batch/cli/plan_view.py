@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from foreshock.batch.cli.prompt_view import rendering_table, visible
+
+if TYPE_CHECKING:
+    from foreshock.batch.config import RunConfig
+
+
+def show_plan(settings: RunConfig, as_json: bool) -> None:
+    """Plan a run of these settings and print what it would do, as tables or as one JSON document."""
+    from foreshock.batch.planning.make_plan import make_plan
+    from foreshock.batch.planning.summary import summarise
+    from foreshock.batch.site import resolve_site
+
+    site = resolve_site(settings)
+    summary = summarise(make_plan(settings, image=site.image), site)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+    else:
+        print_plan(summary)
 
 
 def print_plan(summary: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from foreshock.batch.cli.options import JsonOption
-from foreshock.batch.cli.run_commands import OverridesArgument
+from foreshock.batch.cli.run_options import OverridesArgument
 
 
 def prompt(
