@@ -31,11 +31,12 @@ def written_by_commands(body: str) -> list[str]:
     """The programs that `printf` and `echo` write, by file, and those that `python -c` runs; none in other text."""
     if not _WRITES.search(body) or len(body) > _MOST_CHARS or parse(body) is not None:
         return []
-    files: dict[str, str] = {}
-    for command in _commands(body):
+    files: dict[str | int, str] = {}
+    for number, command in enumerate(_commands(body)):
         text, target, appends = _output(command)
         if text is not None:
-            files[target] = (files.get(target, "") if appends else "") + text
+            file = number if target is None else target
+            files[file] = (files.get(file, "") if appends else "") + text
     return [text.strip("\n") for text in files.values() if is_program(text)]
 
 
@@ -58,8 +59,9 @@ def _commands(body: str) -> Iterator[list[str]]:
     yield command
 
 
-def _output(command: Sequence[str]) -> tuple[str | None, str, bool]:
-    """(text that a command writes, None for other commands; the file or command that gets it; whether it appends)."""
+def _output(command: Sequence[str]) -> tuple[str | None, str | None, bool]:
+    """(text that a command writes, None for other commands; the file or command that gets it, None where it runs the
+    text itself; whether it appends)."""
     end = next((i for i, word in enumerate(command) if word in (">", ">>", "|")), len(command))
     words, behind = list(command[:end]), list(command[end + 1 :])
     if words and words[0] in ("$", "%", ">"):  # a prompt
@@ -71,7 +73,7 @@ def _output(command: Sequence[str]) -> tuple[str | None, str, bool]:
     name, *arguments = words
     if re.fullmatch(r"python[\d.]*", name) and "-c" in arguments[:-1]:
         code = arguments[arguments.index("-c") + 1]
-        return _unescaped(code[1:]) if code.startswith("$") else code, f"python {id(command)}", False
+        return _unescaped(code[1:]) if code.startswith("$") else code, None, False
     if name == "printf":
         return _formatted(arguments), target, appends
     if name != "echo":
@@ -85,20 +87,19 @@ def _output(command: Sequence[str]) -> tuple[str | None, str, bool]:
 
 def _formatted(arguments: Sequence[str]) -> str:
     """What `printf` writes: its format again and again until the arguments are used up."""
-    pattern, *values = (one.removeprefix("$") for one in arguments)
-    if not any(match[0] != "%%" for match in _DIRECTIVE.finditer(pattern)):
-        return _unescaped(pattern).replace("%%", "%")
-    waiting = list(values)
+    pattern, *waiting = (one.removeprefix("$") for one in arguments)
+    pieces = re.split(f"({_DIRECTIVE.pattern})", pattern)  # text and directives in turns
+    texts, directives = list(map(_unescaped, pieces[::2])), pieces[1::2]
 
-    def filled(match: re.Match[str]) -> str:
-        if match[0] == "%%":
+    def filled(directive: str) -> str:
+        if directive == "%%":
             return "%"
         value = waiting.pop(0) if waiting else ""
-        return _unescaped(value) if match[0] == "%b" else value
+        return _unescaped(value) if directive == "%b" else value
 
-    lines = [_DIRECTIVE.sub(filled, _unescaped(pattern))]
-    while waiting:
-        lines.append(_DIRECTIVE.sub(filled, _unescaped(pattern)))
+    lines: list[str] = []
+    while not lines or (waiting and any(directive != "%%" for directive in directives)):
+        lines += [texts[0], *(f"{filled(one)}{text}" for one, text in zip(directives, texts[1:], strict=True))]
     return "".join(lines)
 
 
