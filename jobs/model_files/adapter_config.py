@@ -86,7 +86,7 @@ _TASKS = (None, "CAUSAL_LM")
 
 def check_config(config: Mapping[str, Any], file: Path) -> None:
     """Raise AdapterError for anything in an adapter_config.json that the plain arithmetic does not cover."""
-    for check in (_method, _refused_keys, _initialisation, _unknown_keys, _switches, _numbers):
+    for check in (_method, _refused_keys, _initialisation, _unknown_keys, _switches, _numbers, _modules):
         check(config, file)
 
 
@@ -165,10 +165,34 @@ def _check_pattern(patterns: Any, key: str, valid: Callable[[Any], bool], file: 
     if not isinstance(patterns, Mapping) or not all(valid(value) for value in patterns.values()):
         raise AdapterError(f"{key} is {patterns!r}; valid: module names to finite numbers, ranks above 0", path=file)
     for pattern in patterns:
-        try:
-            re.compile(rf"(.*\.)?({pattern})$")
-        except re.error as error:
-            raise AdapterError(f"{key}: {pattern!r} is not a regular expression: {error}", path=file) from None
+        _require_pattern(key, pattern, file)
+
+
+def _require_pattern(key: str, pattern: str, file: Path) -> None:
+    try:
+        re.compile(f"({pattern})")
+    except re.error as error:
+        raise AdapterError(f"{key}: {pattern!r} is not a regular expression: {error}", path=file) from None
+
+
+def _modules(config: Mapping[str, Any], file: Path) -> None:
+    """Names of modules and numbers of layers, as `adapter_tensors.targeted` reads them."""
+    for key in ("target_modules", "exclude_modules", "layers_pattern", "modules_to_save"):
+        given = config.get(key)
+        listed = isinstance(given, list) and all(isinstance(name, str) for name in given)
+        if not (given is None or listed or (isinstance(given, str) and key != "modules_to_save")):
+            or_text = "" if key == "modules_to_save" else " or one regular expression"
+            raise AdapterError(f"{key} is {given!r}; valid: a list of names{or_text}", path=file)
+    patterns = {key: config.get(key) for key in ("target_modules", "exclude_modules")}
+    of_layers = config.get("layers_pattern") or []
+    named = [(key, text) for key, text in patterns.items() if isinstance(text, str)]
+    named += [("layers_pattern", text) for text in ([of_layers] if isinstance(of_layers, str) else of_layers)]
+    for key, text in named:
+        _require_pattern(key, text, file)
+    layers = config.get("layers_to_transform")
+    numbers = [] if layers is None else layers if isinstance(layers, list) else [layers]
+    if not all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
+        raise AdapterError(f"layers_to_transform is {layers!r}; valid: a whole number, or a list of them", path=file)
 
 
 def is_set(value: Any) -> bool:
