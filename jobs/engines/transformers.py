@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
+from weakref import ReferenceType
 
 import torch
 
@@ -107,8 +108,8 @@ class TransformersEngine(Closing):
         self._independent = False
         self._swappable = False
         self._path: Path | None = None
-        self._prepared: int | None = None
-        """Which model was last adopted."""
+        self._adopted: ReferenceType[Any] | None = None
+        """The model that mode and independence of rows were found out of, where it was adopted and not loaded."""
         self.notes: list[str] = []
         """What is worth knowing of the weights now loaded."""
 
@@ -146,6 +147,7 @@ class TransformersEngine(Closing):
             built = build_model(checkpoint.path, config, dtype, self.device)
             self._swappable = is_swappable(built, checkpoint.path)
             self._model = LogitsModel(built, self.device)
+            self._adopted = None
             self._prepare(self._model)
             self.builds += 1
         try:
@@ -165,15 +167,15 @@ class TransformersEngine(Closing):
         self._release()
         self._swappable, served = False, LogitsModel(model, self.device)
         try:
-            if self._prepared != id(model):
+            if self._adopted is None or self._adopted() is not model:
                 self._prepare(served)
-                self._prepared = id(model)
+                self._adopted = ReferenceType(model)
             require_finite(served, checkpoint.path)
+            self._tokenizer = load_tokenizer(checkpoint.tokenizer_path)
         except BaseException:
             served.detach()
             raise
-        self._model, self._config, self._path = served, model.config, checkpoint.path
-        self._tokenizer = load_tokenizer(checkpoint.tokenizer_path)
+        self._model, self._config, self._path, self.notes = served, model.config, checkpoint.path, []
 
     def close(self) -> None:
         """Free the model and the GPU memory it held."""

@@ -126,6 +126,14 @@ def build_model(path: Path, config: Any, dtype: torch.dtype, device: torch.devic
                 f"{path}: loading this model needs a package that is not here: {' '.join(str(error).split())}"
             ) from error
     model, info = loaded
+    _require_every_tensor(path, model, info)
+    model.to(device)
+    model.requires_grad_(False)
+    return model.eval()
+
+
+def _require_every_tensor(path: Path, model: Any, info: Mapping[str, Any]) -> None:
+    """Raise CheckpointError unless model and stored tensors match; `info` is what transformers says of the loading."""
     unexpected = sorted(info["unexpected_keys"])
     missing = sorted(info["missing_keys"])
     prefix = _common_prefix(missing, unexpected)
@@ -152,7 +160,8 @@ def build_model(path: Path, config: Any, dtype: torch.dtype, device: torch.devic
             "without them its weights are not the trained ones. Give quantization_config in config.json, or the model "
             "in bfloat16"
         )
-    further = [key for key in unexpected if _belongs(model, key) and not _NOT_TRAINED.search(key)]
+    modules = {name for name, _ in model.named_modules()} - {""}
+    further = [key for key in unexpected if _belongs(key, modules) and not _NOT_TRAINED.search(key)]
     if further:
         raise CheckpointError(
             f"{len(further)} tensors of its layers or ends have no place in the model that config.json describes, "
@@ -160,16 +169,12 @@ def build_model(path: Path, config: Any, dtype: torch.dtype, device: torch.devic
             path=path,
             fix="save config.json and weights of one model together (a bias, a norm or an adapter may be switched off)",
         )
-    model.to(device)
-    model.requires_grad_(False)
-    return model.eval()
 
 
-def _belongs(model: Any, key: str) -> bool:
-    """Whether a stored tensor that has no place is part of what the model computes: of a layer, or of a module that it
-    has. Heads of other tasks (values, scores) are neither."""
-    modules = {name for name, _ in model.named_modules()}
-    return is_of_a_layer(key) or key.rpartition(".")[0] in modules - {""}
+def _belongs(key: str, modules: Set[str]) -> bool:
+    """Whether a stored tensor that has no place is part of what the model computes: of a layer, or of one of its
+    `modules`. Heads of other tasks (values, scores) are neither."""
+    return is_of_a_layer(key) or key.rpartition(".")[0] in modules
 
 
 def _shape(size: Iterable[int]) -> str:

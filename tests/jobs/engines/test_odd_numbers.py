@@ -24,8 +24,8 @@ def test_what_is_not_finite_and_matrices_of_zeros_are_named() -> None:
         model[2].weight[0] = torch.inf
         model[1].weight.zero_()
     assert odd_numbers(model) == [
-        "weights: 2 tensors hold numbers that are not finite, first 0.weight",
-        "weights: 1 tensors are zero throughout, first 1.weight",
+        "weights: numbers that are not finite in 2 tensors, first 0.weight",
+        "weights: zeros alone in 1 tensor, first 1.weight",
     ]
 
 
@@ -38,7 +38,7 @@ def test_a_token_without_a_number_is_noted_and_a_model_of_zeros_is_refused(tiny:
     save_file(tensors, file, metadata={"format": "pt"})
     with TransformersEngine(device="cpu") as engine:
         engine.load(odd)
-        assert engine.notes == ["weights: 1 tensors hold numbers that are not finite, first model.embed_tokens.weight"]
+        assert engine.notes == ["weights: numbers that are not finite in 1 tensor, first model.embed_tokens.weight"]
         engine.load(tiny)  # swapped into the same model
         assert engine.notes == []
         save_file({n: torch.zeros_like(t) for n, t in tensors.items()}, file, metadata={"format": "pt"})
