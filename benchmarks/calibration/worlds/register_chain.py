@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from benchmarks.calibration.worlds.sweep import Array, Ints, Rng
 
-_REGISTERS, _INTENTS = 2, 3
-
 
 @dataclass(frozen=True, slots=True)
 class Chain:
