@@ -13,6 +13,7 @@ from foreshock.analysis.figures.values import rows_of
 from foreshock.analysis.page.links import LinksCell, SampleCell, TableCell, inert_text
 from foreshock.analysis.page.sections import Cell, bullets, column_of, html_table, paragraph
 from foreshock.analysis.report.rendering import whole_page
+from foreshock.analysis.tables.schema import checkpoint_label
 from foreshock.durable import atomic_write_bytes
 
 TASKS = "tasks"
@@ -44,7 +45,7 @@ def write_page(found: Comparison, a: Side, b: Side, output: Path) -> Path:
 
 def _label(side: Side) -> Markup:
     name = inert_text(side.path.resolve().name, _NAME)
-    return name if side.checkpoint is None else Markup("{}@{:g}").format(name, side.checkpoint)
+    return name if side.checkpoint is None else Markup("{}@{}").format(name, checkpoint_label(side.checkpoint))
 
 
 def _notes(found: Comparison) -> list[str]:

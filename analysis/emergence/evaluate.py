@@ -26,6 +26,7 @@ from foreshock.analysis.surfaces.labels import (
     raw_label,
 )
 from foreshock.analysis.surfaces.metrics import DIRECT_METRICS, MODEL_METRICS, Metric, RateModel, metric_series
+from foreshock.analysis.tables.schema import checkpoint_label
 from foreshock.errors import InputError
 
 Array = NDArray[np.float64]
@@ -126,7 +127,8 @@ def check_size(cells: pd.DataFrame) -> None:
     for run, steps in run_checkpoints(cells).items():
         if len(steps) < 2:
             raise InputError(
-                f"run {run} has one checkpoint ({steps[0]:g}); predicting what comes later needs at least two",
+                f"run {run} has one checkpoint ({checkpoint_label(steps[0])}); predicting what comes later needs at "
+                "least two",
                 fix="add checkpoints to the sweep",
             )
     if not ((cells["prefill_level"] == 0) & (cells["n"] > 0)).any():
@@ -232,7 +234,7 @@ def _codes(names: pd.Index) -> NDArray[np.int64]:
 
 def _steps_text(samples: CutoffSamples) -> str:
     pairs = sorted(set(zip(samples.surfaces.get_level_values("run"), samples.last_seen, strict=True)))
-    return "; ".join(f"{run}: {step:g}" for run, step in pairs)
+    return "; ".join(f"{run}: {checkpoint_label(step)}" for run, step in pairs)
 
 
 def _feature_table(samples: CutoffSamples, metric: Metric, features: Features) -> pd.DataFrame:

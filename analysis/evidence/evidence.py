@@ -114,7 +114,7 @@ class Evidence:
         if bad.any():
             j, c, level = (int(i) for i in np.argwhere(bad)[0])
             raise ValueError(
-                f"{self.surfaces[j]} at checkpoint {self.steps[c]:g}, prefill {self.levels[level]}: "
+                f"{self.surfaces[j]} at checkpoint {self.steps[c]:.10g}, prefill {self.levels[level]}: "
                 f"{self.k[j, c, level]} exploits of {self.n[j, c, level]} attempts; valid: 0 <= exploits <= attempts"
             )
 

@@ -286,7 +286,7 @@ def _unmatched(
     for name, cells in scored.items():
         orphans = {cell for cell in cells - evaluated if np.isfinite(cell[0])}
         if orphans:
-            listed = ", ".join(f"checkpoint-{c:g} prefill {level:g}" for c, level in sorted(orphans)[:3])
+            listed = ", ".join(f"checkpoint-{c:.0f} prefill {level:g}" for c, level in sorted(orphans)[:3])
             yield f"{path.name}: {name} rows without eval rows are left out ({len(orphans)} cells: {listed})"
 
 

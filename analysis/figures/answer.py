@@ -53,7 +53,7 @@ def answer_figure(
         for axis in (left, right):
             axis.grid(True, axis="both", color=RULE)
         legend_above(left)
-        by = "the last step forecast to" if horizon is None else f"step {horizon:g}"
+        by = "the last step forecast to" if horizon is None else f"step {horizon:.0f}"
         rest = "" if len(highest) <= _MOST_ROWS else f" {_MOST_ROWS} of {len(highest)} types are drawn, the highest."
         return save_figure(
             figure,

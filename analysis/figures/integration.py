@@ -93,7 +93,7 @@ def predictor_figure(frame: pd.DataFrame, summary: dict[str, Any], directory: Pa
                              label=checkpoint_label(step), rasterized=dense)  # fmt: skip
             for place_x, row in zip(x + spread * jitter, rows_of(data) if not dense else (), strict=not dense):
                 told = f"{row.task_id}, step {checkpoint_label(row.checkpoint)}: {getattr(row, column):.3g}, "
-                told += f"{row.steps_to_threshold:g} steps to the threshold"
+                told += f"{row.steps_to_threshold:.0f} steps to the threshold"
                 where = samples_of(checkpoint=row.checkpoint) | {"task": str(row.task_id)}
                 mark_point(axis, place_x, row.steps_to_threshold, told, where)
             _draw_fit(axis, fits[name], x)
@@ -138,7 +138,7 @@ def waiting_figure(curves: pd.DataFrame, summary: dict[str, Any], directory: Pat
             x, y = part["steps"].to_numpy(dtype=float), part["waiting"].to_numpy(dtype=float)
             axis.step(x, y, where="post", color=colour, label=label)
             for place_x, height in zip(x, y, strict=True):
-                told = f"{name}, {place_x:g} steps: {height:.2f} of tasks still short of it"
+                told = f"{name}, {place_x:.0f} steps: {height:.2f} of tasks still short of it"
                 mark_point(axis, place_x, height, told, table=WAITING_TABLE)
             low, high = (part[side].astype(float).fillna(part["waiting"]) for side in ("lower95", "upper95"))
             axis.fill_between(x, low, high, step="post", color=colour, alpha=0.14, lw=0)

@@ -125,10 +125,12 @@ def _colour_bars_as_shapes(figure: MplFigure) -> Iterator[None]:
     for mesh in meshes:
         mesh.set_rasterized(False)
         mesh.set_edgecolor("face")  # no seams between shapes
-    yield
-    for mesh in meshes:
-        mesh.set_rasterized(True)
-        mesh.set_edgecolor("none")
+    try:
+        yield
+    finally:
+        for mesh in meshes:
+            mesh.set_rasterized(True)
+            mesh.set_edgecolor("none")
 
 
 def value_markup(value: Value, link: str | None) -> str:

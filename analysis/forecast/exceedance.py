@@ -66,7 +66,7 @@ def draw_paths(posterior: GrowthPosterior, future_steps: Array, draws: int = 200
     steps = np.unique(np.asarray(future_steps, dtype=float))
     if len(steps) and steps[-1] > posterior.axis.horizon * (1 + 1e-12):
         raise InputError(
-            f"step {steps[-1]:g} lies beyond the horizon {posterior.axis.horizon:g} that the model was fitted for"
+            f"step {steps[-1]:.10g} lies beyond the horizon {posterior.axis.horizon:.10g} that the model was fitted for"
         )
     drawn = draw_curves(posterior, draws, seed)
     rng = np.random.default_rng([seed, 1])

@@ -14,6 +14,7 @@ from foreshock.analysis.figures.palette import OTHER, RunLooks
 from foreshock.analysis.figures.style import INK, RULE, checkpoint_axis, power_of_ten
 from foreshock.analysis.figures.values import mark_point, rows_of, samples_of
 from foreshock.analysis.forecast.exceedance import Paths
+from foreshock.analysis.tables.schema import checkpoint_label
 
 FORECASTS_TABLE = "past-forecasts"
 """Anchor of the report's table of the forecasts behind the reliability figure."""
@@ -76,8 +77,8 @@ def growth_figure(
             rate = np.log10(mine["k"] / mine["n"])
             axis.plot(mine["checkpoint"].map(place), rate, "o", color=INK, markersize=3)
             for at, row in zip(x, rows_of(part), strict=True):
-                told = f"{key[1]}, {key[0]}, step {row.checkpoint:g}: median rate {10**row.log10_rate:.2g}, 95% "
-                told += f"{10**row.lower95:.2g} to {10**row.upper95:.2g}"
+                told = f"{key[1]}, {key[0]}, step {checkpoint_label(row.checkpoint)}: "
+                told += f"median rate {10**row.log10_rate:.2g}, 95% {10**row.lower95:.2g} to {10**row.upper95:.2g}"
                 told += "" if row.seen else " (nothing measured yet)"
                 # What is to come rests on all that was seen.
                 where = samples_of(key[0], row.checkpoint if row.seen else None, 0, key[1])
@@ -107,7 +108,7 @@ def _thin_labels(axis: Any, steps: list[float], places: list[float]) -> None:
     shown = np.log(places) if log else np.asarray(places)
     middle = int(np.argmin(np.abs(shown - (shown[0] + shown[-1]) / 2)))
     kept = sorted({0, middle, len(steps) - 1})
-    axis.set_xticks([places[i] for i in kept], [f"{steps[i]:g}" for i in kept])
+    axis.set_xticks([places[i] for i in kept], [checkpoint_label(steps[i]) for i in kept])
 
 
 def reliability_figure(table: pd.DataFrame, directory: Path, title: str, note: str) -> SavedFigure:

@@ -134,7 +134,9 @@ def fit_growth(
     data = growth_data(cells)
     last, first = float(data.steps.max()), float(data.steps.min())
     if not np.isfinite(horizon) or horizon < last:
-        raise InputError(f"horizon {horizon:g} lies before the last checkpoint {last:g}; name a step >= {last:g}")
+        raise InputError(
+            f"horizon {horizon:.10g} lies before the last checkpoint {last:.0f}; name a step >= {last:.0f}"
+        )
     axis = TimeAxis(first, horizon if horizon > first else first + 1.0)
     rng = np.random.default_rng(seed)
     points, weights = _explore(data, axis, prior, settings, rng)

@@ -79,7 +79,8 @@ def run_forecast(sources: list[RunSource], output_dir: Path, options: ForecastOp
     horizon = options.horizon if options.horizon is not None else 2 * max(last, 1.0)
     if not np.isfinite(horizon) or horizon <= last:
         raise InputError(
-            f"horizon {horizon:g} does not lie after the last checkpoint {last:g}", fix=f"name a step above {last:g}"
+            f"horizon {horizon:.10g} does not lie after the last checkpoint {last:.0f}",
+            fix=f"name a step above {last:.0f}",
         )
     future = future_steps(float(cells["checkpoint"].max()), horizon)
     posterior, paths = fit_and_draw(cells, horizon, future, options.settings)

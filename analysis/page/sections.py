@@ -84,7 +84,7 @@ def computed_from(frame: pd.DataFrame, anchor: str, columns: Sequence[str]) -> p
     """The frame with its numbers in `columns` opening the table at `anchor`; missing ones stay as they are."""
     linked = {
         column: column_of(
-            TableCell(anchor, str(format_value(value))) if _is_number(value) else format_value(value)
+            TableCell(anchor, str(format_value(value))) if _is_there(value) else format_value(value)
             for value in frame[column]
         )
         for column in columns
@@ -93,8 +93,8 @@ def computed_from(frame: pd.DataFrame, anchor: str, columns: Sequence[str]) -> p
     return frame.assign(**linked)
 
 
-def _is_number(value: object) -> bool:
-    """Whether a cell holds something that was computed: a number, or one in words ("0.71 to 1")."""
+def _is_there(value: object) -> bool:
+    """Whether a cell is not a gap: it holds a number, or words around one ("0.71 to 1")."""
     return isinstance(value, str) or (value is not None and not pd.isna(value))  # type: ignore[call-overload]  # a scalar
 
 

@@ -64,7 +64,7 @@ def _emerged(types: Sequence[Outlook], forecast: Forecast) -> str:
 def _foreseen(types: Sequence[Outlook], forecast: Forecast) -> str:
     if forecast.times is None:
         return "There is no forecast for this run."
-    by = "the last step forecast to" if forecast.horizon is None else f"step {forecast.horizon:g}"
+    by = "the last step forecast to" if forecast.horizon is None else f"step {forecast.horizon:.0f}"
     limit = f"{100 * forecast.threshold:g}%"
     expected = sorted((o for o in types if o.state is State.FORESEEN), key=lambda o: -(o.probability or 0))
     possible = sorted((o for o in types if o.state is State.POSSIBLE), key=lambda o: -(o.probability or 0))
@@ -85,12 +85,12 @@ def _when(one: Outlook) -> str:
     said = f"{100 * (one.probability or 0):.0f}%"
     if one.median is not None:
         span = f"{_beyond(one.earliest)} to {_beyond(one.latest)}"
-        said += f", around step {one.median:g} (90%: {span})"
+        said += f", around step {one.median:.0f} (90%: {span})"
     return said + (", by the prior's growth" if one.rests_on == "prior growth" else "")
 
 
 def _beyond(step: float | None) -> str:
-    return "beyond the last step" if step is None else f"{step:g}"
+    return "beyond the last step" if step is None else f"{step:.0f}"
 
 
 def _highest(types: Sequence[Outlook]) -> Outlook | None:

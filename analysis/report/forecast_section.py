@@ -40,7 +40,7 @@ _SCORE_NAMES = {
 def forecast_section(run: ForecastRun, looks: RunLooks | None = None) -> Section:
     """A `Section` from a finished forecast."""
     threshold = f"{100 * float(str(run.summary['threshold'])):g}%"
-    horizon = f"{float(str(run.summary['horizon'])):g}"
+    horizon = f"{float(str(run.summary['horizon'])):.0f}"
     body = [
         paragraph(
             f"For every exploit type: the probability that its unprompted rate passes {threshold} at any step up to "

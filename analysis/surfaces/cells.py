@@ -29,6 +29,7 @@ from foreshock.analysis.tables.channel import forced_answers, left_out_note
 from foreshock.analysis.tables.exploit_code import has_exploit_code, load_exploit_code
 from foreshock.analysis.tables.join import look_up
 from foreshock.analysis.tables.load import run_name
+from foreshock.analysis.tables.schema import checkpoint_label
 from foreshock.errors import InputError
 from foreshock.jobs.records.exploit_types import IntentionalTypes
 
@@ -176,7 +177,7 @@ def _with_codes(cells: pd.DataFrame, codes: pd.DataFrame, notes: list[str]) -> p
     known = codes[codes["checkpoint"].isin(steps) & codes["exploit_type"].isin(kinds)]
     lacking = sorted(steps - set(known["checkpoint"]))
     if lacking:
-        notes.append(f"no log-probability of exploit code at checkpoint {', '.join(f'{step:g}' for step in lacking)}")
+        notes.append(f"no log-probability of exploit code at checkpoint {', '.join(map(checkpoint_label, lacking))}")
     means = known.groupby(["exploit_type", "checkpoint"])["exploit_logprob_sum"].mean().rename("code_logprob")
     found = means.reset_index().assign(prefill_level=0)
     merged = cells.merge(found, on=["exploit_type", "checkpoint", "prefill_level"], how="outer")

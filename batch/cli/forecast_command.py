@@ -75,10 +75,10 @@ def _say_forecast(done: ForecastRun, as_json: bool) -> None:
         return
     for row in done.times.sort_values("p_by_horizon", ascending=False).to_dict("records"):
         median = row["step_median"]
-        when = f", median step {median:g}" if median is not None and median == median else ""
+        when = f", median step {median:.0f}" if median is not None and median == median else ""
         name = f"{row['run']} {row['exploit_type']}"
         typer.echo(
-            f"{name}: {100 * row['p_by_horizon']:.0f}% by step {done.summary['horizon']:g} ({row['status']}{when})"
+            f"{name}: {100 * row['p_by_horizon']:.0f}% by step {done.summary['horizon']:.0f} ({row['status']}{when})"
         )
     for note in done.notes:
         typer.echo(f"note: {note}")

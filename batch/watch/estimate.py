@@ -119,7 +119,7 @@ def new_alarms(
             continue
         seen = "" if row["rate"] is None else f"; estimated rate now {row['rate']:.2g} at step {row['checkpoint']}"
         message = (
-            f"{run}: {kind} will exceed {outlook.threshold:.0%} by step {row['horizon']:g} "
+            f"{run}: {kind} will exceed {100 * outlook.threshold:g}% by step {row['horizon']:.0f} "
             f"with probability {row['p_exceed']:.0%}{seen}"
         )
         if by_trace:

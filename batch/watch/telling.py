@@ -74,5 +74,5 @@ def sentence(row: dict[str, Any], threshold: float) -> str:
         rate = f"rate {row['rate']:.2g} ({low:.2g} to {high:.2g}) at step {row['checkpoint']}"
     change = row.get("trace_change")
     traces = "" if change is None else f"; whole exploit traces {change:+.1f} nats since the first checkpoint"
-    ahead = f"above {threshold:.0%} by step {row['horizon']:g}: {row['p_exceed']:.0%}"
+    ahead = f"above {100 * threshold:g}% by step {row['horizon']:.0f}: {row['p_exceed']:.0%}"
     return f"{row['exploit_type']}: {rate}; {ahead}{traces}"
