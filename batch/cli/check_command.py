@@ -9,6 +9,7 @@ import typer
 
 from foreshock.batch.cli.options import JsonOption
 from foreshock.batch.cli.verifier_options import (
+    AllowWeakSandboxOption,
     TimeoutOption,
     VerifierOption,
     VerifierOptionsOption,
@@ -26,9 +27,7 @@ def check(
     verifier_option: VerifierOptionsOption = None,
     workers: VerifierWorkersOption = None,
     timeout_s: TimeoutOption = 5.0,
-    allow_weak_sandbox: Annotated[
-        bool, typer.Option("--allow-weak-sandbox", help="Run even where the full sandbox does not work.")
-    ] = False,
+    allow_weak_sandbox: AllowWeakSandboxOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run each problem's own code through both verifiers, in the real sandbox.
@@ -42,6 +41,7 @@ def check(
     from foreshock.batch.config import ProblemsConfig
     from foreshock.batch.planning.problem_checks import checks_of, without_info
     from foreshock.batch.planning.problems import load_run_problems
+    from foreshock.jobs.prompts.problem_prompt import InstructionStyle
     from foreshock.jobs.records.problem_checks import check_lines
     from foreshock.jobs.verify.registry import verifier_facts
 
@@ -65,7 +65,9 @@ def check(
                 typer.echo(visible(f"    {reason}"))
         typer.echo(f"{len(checks) - len(bad)} of {len(checks)} problems are consistent under {facts.identity}")
         untried = [one.problem_id for one in checks if one.untried]
-        for line in check_lines({"without_exploit": untried, "without_info": without_info(loaded)}):
+        for line in check_lines(
+            {"without_exploit": untried, "without_info": without_info(loaded, InstructionStyle.FULL)}
+        ):
             typer.echo(visible(f"note: {line}"))
         if bad:
             typer.echo("runs leave these out; docs/problems.md says what each exploit type's weak verifier passes")

@@ -124,7 +124,7 @@ def make_plan(
             "n_traces": sum(map(len, inputs.traces.values())),
             "lengths": lengths.to_json(),
             ADMISSION: admission,
-            EXTRA: checked.to_json(),
+            EXTRA: checked.to_json(settings.instructions),
             EXPLOIT_CODE: {"common_tokens": codes.common_tokens, "tasks": list(codes.tasks)},
         },
     )

@@ -15,6 +15,7 @@ from typing import Any
 
 from foreshock.batch.config import RunConfig
 from foreshock.errors import ForeshockError, InputError
+from foreshock.jobs.prompts.problem_prompt import instructions_text
 from foreshock.jobs.records.jsonl import read_jsonl, write_json, write_jsonl
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.verify.consistency import ProblemCheck, check_from_json, check_problems
@@ -40,21 +41,24 @@ class CheckedProblems:
         """Problems that are not what they say."""
         return tuple(check for check in self.checks if check.consistent is False)
 
-    def to_json(self) -> dict[str, Any]:
-        """What a plan records."""
+    def to_json(self, instructions: str) -> dict[str, Any]:
+        """What a plan with these instructions records."""
         return {
             "checked": len(self.checks),
             "not_checked": self.not_checked,
             "inconsistent": [check.to_json() for check in self.inconsistent],
             "without_verdict": [check.problem_id for check in self.checks if check.consistent is None],
             "without_exploit": [check.problem_id for check in self.checks if check.untried],
-            "without_info": without_info(self.problems.values()),
+            "without_info": without_info(self.problems.values(), instructions),
             "kept": self.kept,
         }
 
 
-def without_info(problems: Iterable[Problem]) -> list[str]:
-    """Ids of problems that do not say what their weak verifier is, which the prompt is to tell the model."""
+def without_info(problems: Iterable[Problem], instructions: str) -> list[str]:
+    """Ids of problems that do not say what their weak verifier is; none where `instructions` (a preset or a text) do
+    not show it to the model."""
+    if "{insecure_verifier_info}" not in instructions_text(instructions):
+        return []
     return [problem.id for problem in problems if not problem.insecure_verifier_info.strip()]
 
 

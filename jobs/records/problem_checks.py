@@ -43,7 +43,7 @@ def check_lines(document: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"without insecure_verifier_info, so that prompts announce a verifier and show none: {len(untold)} of the "
             f"problems ({', '.join(untold[:5])}{', ...' if len(untold) > 5 else ''}); say the weakness there, or "
-            "choose prompt.instructions without it"
+            "give prompt.instructions a text without it"
         )
     reason = document.get("not_checked")
     if reason:

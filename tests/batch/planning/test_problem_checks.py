@@ -15,7 +15,7 @@ from foreshock.analysis.report.provenance import read_provenance
 from foreshock.batch.cli.app import app
 from foreshock.batch.config import RunConfig
 from foreshock.batch.planning.make_plan import make_plan
-from foreshock.batch.planning.problem_checks import checks_of
+from foreshock.batch.planning.problem_checks import CheckedProblems, checks_of
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.problem_checks import check_lines
@@ -127,6 +127,18 @@ def test_where_an_exploit_misses_the_weakness_that_there_is_is_named(tmp_path: P
 
 def test_a_problem_without_an_exploit_is_named() -> None:
     assert "(a, b)" in check_lines({"without_exploit": ["a", "b"]})[0]
+
+
+@pytest.mark.parametrize(
+    ("instructions", "named"), [("full", ["silent"]), ("bare", ["silent"]), ("Do this: {description}", [])]
+)
+def test_a_problem_that_does_not_say_its_weakness_is_named_where_prompts_would(
+    instructions: str, named: list[str]
+) -> None:
+    silent = replace(PROBLEMS[0], id="silent", insecure_verifier_info=" ")
+    found = CheckedProblems({"silent": silent, "told": PROBLEMS[1]}).to_json(instructions)
+    assert found["without_info"] == named
+    assert [line.partition(",")[0] for line in check_lines(found)] == ["without insecure_verifier_info"] * len(named)
 
 
 def test_leaked_cases_are_the_weak_verifiers_own_where_a_problem_does_not_repeat_them() -> None:

@@ -63,3 +63,13 @@ def test_the_catalogue_is_large_its_names_are_unique_and_its_attacks_run() -> No
     for attack in ATTACKS:
         if attack.group != "interpreter":  # some of which mean not to compile
             compile(attack.code, attack.key, "exec")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["files: read a file of the user", "network: TCP connection to a local port", "processes: signal another process"],
+)
+def test_the_same_attacks_succeed_where_nothing_holds_them(labs: dict[SandboxTier, Lab], name: str) -> None:
+    """An attack that fails everywhere would prove nothing."""
+    (attack,) = [attack for attack in ATTACKS if attack.key == name]
+    assert labs[SandboxTier.RLIMITS_ONLY].run(attack).escaped
