@@ -57,6 +57,7 @@ def job_of_run(
     profile: str | None,
 ) -> CommandJob | None:
     """A further measurement of a run as a job; None where it is to be made in this process."""
+    from foreshock.batch.as_jobs.work import SPLIT
     from foreshock.batch.config_file import load_config
     from foreshock.batch.executors.command_job import CommandJob
     from foreshock.batch.site import resolve_site
@@ -67,11 +68,12 @@ def job_of_run(
     root = opened.layout.root.absolute()
     models = {str(path) for spec in opened.specs for path in (spec.checkpoint.path, spec.checkpoint.tokenizer_path)}
     common = {"run": str(root), "checkpoints": checkpoints or [], "force": force}
+    every = {**common, **arguments, "on_gpu": resolve_site(config).uses_gpus}
     return CommandJob(
         command,
-        json.loads(json.dumps({**common, **arguments, "on_gpu": resolve_site(config).uses_gpus})),
+        json.loads(json.dumps(every)),  # as they are read back, so that two can be compared: tuples are lists there
         f"{command}-{root.name}",
-        {"split": "repeats"}.get(command, "continuations"),
+        "repeats" if command == SPLIT else "continuations",
         profile_name(profile, config.execution),
         models=tuple(sorted(models)),
         writes=(str(root),),

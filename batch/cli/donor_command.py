@@ -90,7 +90,8 @@ def donor(
     loaded = with_overrides(load_config(config), overrides or [])
     job: CommandJob | None = None
     if as_slurm_job(cluster, loaded.execution):
-        loaded, name = _for_nodes(loaded, profile_name(profile, loaded.execution))
+        name = profile_name(profile, loaded.execution)
+        loaded = _for_nodes(loaded, name)
         made = plan_donor(loaded, settings, checkpoint, output, loaded.engine.device, sample_tokens)
         job = _as_job(made, settings, name, sample_tokens)
     else:
@@ -119,16 +120,14 @@ def job_folder(plan: DonorPlan) -> Path:
     return plan.output.with_name(f"{plan.output.name}.job")
 
 
-def _for_nodes(config: RunConfig, profile: str) -> tuple[RunConfig, str]:
+def _for_nodes(config: RunConfig, profile: str) -> RunConfig:
     """The configuration as it holds on a node of that profile, which this machine need not be like."""
     from foreshock.batch.executors.slurm_command import command_profile
 
     found, engine = command_profile(profile), config.engine
     device = ("cuda" if found.gpus else "cpu") if engine.device == "auto" else engine.device
     threads = found.cpus_per_task if device == "cpu" and engine.threads is None else engine.threads
-    return config.model_copy(
-        update={"engine": engine.model_copy(update={"device": device, "threads": threads})}
-    ), profile
+    return config.model_copy(update={"engine": engine.model_copy(update={"device": device, "threads": threads})})
 
 
 def _as_job(plan: DonorPlan, settings: TrainingSettings, profile: str, sample_tokens: int | None) -> CommandJob:

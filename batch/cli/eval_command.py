@@ -10,7 +10,14 @@ import typer
 
 from foreshock.batch.cli.endpoint_options import BaseUrlOption, ServedModelOption
 from foreshock.batch.cli.engine_options import BatchOption, DeviceOption, DtypeOption, FormatOption
-from foreshock.batch.cli.options import ForceOption, InstructionsOption, JsonOption, ProblemsOption
+from foreshock.batch.cli.options import (
+    ForceOption,
+    InstructionsOption,
+    JsonOption,
+    MaxProblemsOption,
+    ProblemsOption,
+    SplitOption,
+)
 from foreshock.batch.cli.prompt_options import (
     ClosingOption,
     OpeningOption,
@@ -19,7 +26,12 @@ from foreshock.batch.cli.prompt_options import (
     TemplateArgOption,
     parse_template_args,
 )
-from foreshock.batch.cli.verifier_options import VerifierOption, VerifierOptionsOption, parse_options
+from foreshock.batch.cli.verifier_options import (
+    AllowWeakSandboxOption,
+    VerifierOption,
+    VerifierOptionsOption,
+    parse_options,
+)
 
 
 def evaluate(
@@ -31,17 +43,19 @@ def evaluate(
     ] = None,
     num_attempts: Annotated[int, typer.Option("--num-attempts", min=1, help="Samples per problem.")] = 3,
     problems: ProblemsOption = "builtin",
-    split: Annotated[str, typer.Option("--split")] = "eval",
-    max_problems: Annotated[int | None, typer.Option("--max-problems", min=1)] = None,
-    temperature: Annotated[float, typer.Option("--temperature", min=0.0)] = 1.0,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1)] = 2048,
+    split: SplitOption = "eval",
+    max_problems: MaxProblemsOption = None,
+    temperature: Annotated[
+        float, typer.Option("--temperature", min=0.0, help="Sampling temperature; 0 takes the likeliest token.")
+    ] = 1.0,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Most tokens of a continuation.")] = 2048,
     stop: Annotated[
         list[str] | None, typer.Option("--stop", help="String that ends a continuation; repeatable.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the samples.")] = 0,
     verifier: VerifierOption = "builtin",
     verifier_option: VerifierOptionsOption = None,
-    allow_weak_sandbox: Annotated[bool, typer.Option("--allow-weak-sandbox")] = False,
+    allow_weak_sandbox: AllowWeakSandboxOption = False,
     prompt_format: FormatOption = "auto",
     instructions: InstructionsOption = "full",
     system: SystemOption = None,

@@ -25,6 +25,10 @@ DonorConditionedOption = Annotated[
     ),
 ]
 ProblemsOption = Annotated[str, typer.Option("--problems", help="builtin, a JSONL or parquet file.")]
+SplitOption = Annotated[str, typer.Option("--split", help="Split of the problems, where their source has several.")]
+MaxProblemsOption = Annotated[
+    int | None, typer.Option("--max-problems", min=1, help="Only the first so many problems.")
+]
 InstructionsOption = Annotated[str, typer.Option("--instructions", help="full, bare, djinn, or a text file.")]
 ScoreTemperatureOption = Annotated[
     float, typer.Option("--temperature", min=0.0, help="Sampling temperature; 0 counts as 1.")

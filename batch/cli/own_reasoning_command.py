@@ -45,6 +45,7 @@ def own_reasoning(
 
     Example: foreshock own-reasoning results/prefill_sensitivity/sweep-... --fractions 0,0.5,1 --checkpoint 100
     """
+    from foreshock.batch.as_jobs.work import OWN_REASONING
     from foreshock.batch.cli.command_jobs import job_of_run, show_script, submit_and_show
     from foreshock.batch.cli.display import say
     from foreshock.batch.on_runs.opened import OpenedRun
@@ -56,7 +57,7 @@ def own_reasoning(
     with StopFlag().installed() as stop:
         work = OwnReasoning(opened, cuts, stop, say)
         arguments = {"percents": cuts.percents, "then": cuts.then.value, "repeats": repeats, "per_type": per_type}
-        job = job_of_run(opened, "own-reasoning", arguments, work.lock, checkpoint, force, cluster, profile)
+        job = job_of_run(opened, OWN_REASONING, arguments, work.lock, checkpoint, force, cluster, profile)
         if job is not None and not dry_run and work.is_missing(force=force):
             submit_and_show(work.lock.parent / "job", job, as_json)
             return

@@ -10,6 +10,7 @@ import typer
 
 from foreshock.batch.cli.options import JsonOption
 from foreshock.batch.cli.verifier_options import (
+    AllowWeakSandboxOption,
     TimeoutOption,
     VerifierOption,
     VerifierOptionsOption,
@@ -47,9 +48,7 @@ def rescore(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to write; default: RUN_DIR/rescore/VERIFIER.")
     ] = None,
-    allow_weak_sandbox: Annotated[
-        bool, typer.Option("--allow-weak-sandbox", help="Run even where the full sandbox does not work.")
-    ] = False,
+    allow_weak_sandbox: AllowWeakSandboxOption = False,
     fail_on_change: Annotated[
         bool, typer.Option("--fail-on-change", help="End with status 1 when any verdict changed.")
     ] = False,

@@ -47,6 +47,7 @@ def split(
 
     Example: foreshock split results/prefill_sensitivity/sweep-... --checkpoint 100 --exploit-type process_exit
     """
+    from foreshock.batch.as_jobs.work import SPLIT
     from foreshock.batch.cli.command_jobs import job_of_run, show_script, submit_and_show
     from foreshock.batch.cli.display import say
     from foreshock.batch.on_runs.opened import OpenedRun
@@ -66,7 +67,7 @@ def split(
         work = Splitting(opened, settings, stop, say)
         arguments = {"particles": particles, "repeats": repeats, "levels": places, "power": power,
                      "types": settings.types}  # fmt: skip
-        job = job_of_run(opened, "split", arguments, work.lock, checkpoint, force, cluster, profile)
+        job = job_of_run(opened, SPLIT, arguments, work.lock, checkpoint, force, cluster, profile)
         if dry_run:
             _show_plan(work, settings.particles * settings.repeats, as_json)
             if job is not None and not as_json:

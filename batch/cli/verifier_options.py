@@ -33,6 +33,9 @@ class VerifierCommand(TyperCommand):
 VerifierWorkersOption = Annotated[
     int | None, typer.Option("--workers", min=1, help="Submissions at a time; default: one a usable core.")
 ]
+AllowWeakSandboxOption = Annotated[
+    bool, typer.Option("--allow-weak-sandbox", help="Run even where the full sandbox does not work.")
+]
 TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds for each of the two verifiers.")]
 
 

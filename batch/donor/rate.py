@@ -14,7 +14,7 @@ from foreshock.batch.config import RunConfig
 from foreshock.batch.donor.examples import Example
 from foreshock.errors import ForeshockError, StopRequestedError
 from foreshock.jobs.engines.transformers import TransformersEngine
-from foreshock.jobs.evaluate import Evaluator
+from foreshock.jobs.evaluate import Evaluator, WorkItem
 from foreshock.jobs.inputs import RunInputs
 from foreshock.jobs.prompts.of_run import run_format
 from foreshock.jobs.records.planfile import WorkerSettings
@@ -144,11 +144,7 @@ class RateMeter:
         inputs = RunInputs(draws.problems, {}, draws.workers.assignment, 1)
         evaluator = Evaluator(self._engine, self._verifier, self._format, inputs, draws.workers, self._stop, keep)
         wanted = set(draws.pairs)
-        items = [
-            item
-            for item in evaluator.plan(self._spec())
-            if (item.identity.task_id, item.identity.attempt_idx) in wanted
-        ]
+        items = [item for item in evaluator.plan(self._spec()) if _place(item) in wanted]
         for _ in range(_PASSES):
             done = frozenset(i.identity for i in items if rows.get(_place(i), {ERROR_KEY: ""}).get(ERROR_KEY) is None)
             if not evaluator.run(items, done):
@@ -183,5 +179,5 @@ class RateMeter:
         )
 
 
-def _place(item: Any) -> tuple[str, int]:
+def _place(item: WorkItem) -> tuple[str, int]:
     return item.identity.task_id, item.identity.attempt_idx

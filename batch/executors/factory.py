@@ -7,10 +7,8 @@ from foreshock.batch.executors.base import Executor
 from foreshock.batch.site import Site
 from foreshock.jobs.engines.spec import EngineSpec
 
-_WORKER = (
-    "foreshock.jobs.worker",
-    "foreshock.jobs.model_files.auto_classes",
-)  # after an engine's own, which may hold all of it
+# After an engine's own, which may hold all of it.
+_WORKER = ("foreshock.jobs.worker", "foreshock.jobs.model_files.auto_classes")
 
 
 def preload(engine: EngineSpec) -> tuple[str, ...]:

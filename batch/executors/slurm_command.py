@@ -68,8 +68,8 @@ def submit_command(folder: Path, job: CommandJob, before: Callable[[], None] = l
     """Submit the job, unless it is queued or runs already; then nothing happens and its report comes back.
 
     A submission that was interrupted is looked for by its name first. `before`: what is done only if it is submitted.
-    Raises SlurmError for what sbatch refuses and
-    where Slurm does not answer; InputError while a job with other arguments is queued or runs.
+    Raises SlurmError for what sbatch refuses and where Slurm does not answer; InputError while a job with other
+    arguments is queued or runs.
     """
     journal = Journal(folder)
     folder.mkdir(parents=True, exist_ok=True)

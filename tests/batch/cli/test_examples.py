@@ -1,4 +1,4 @@
-"""Every command's help has an example, and the example is one that the command accepts."""
+"""Every command's help tells of each option and has an example, which is one that the command accepts."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ def commands() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", sorted(commands()))
-def test_help_has_an_example_that_parses(name: str) -> None:
+def test_help_tells_of_each_option_and_has_an_example_that_parses(name: str) -> None:
     command = commands()[name]
+    assert [part.name for part in command.params if not (part.hidden or part.help)] == []
     found = re.search(rf"Example: ({name}\b.*)", command.help or "")
     assert found is not None, f"{name} has no example"
     arguments = shlex.split(found[1].partition("&&")[0])[len(name.split()) :]
