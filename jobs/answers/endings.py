@@ -31,9 +31,8 @@ _GLUED_TOKEN = re.compile(
 """Tokens that Python reads as comparisons where they stand behind code: `x + 1<extra_id_1>User`."""
 _LONGEST_TAIL = 1000
 _END_WORD = re.compile(
-    r"(?:\n[ \t]*(?:`{1,2}|~{1,2})?"
-    r"(?:END|DONE|EOF|\[END\]|\[DONE\]|#\+END_SRC|\{(?:code|noformat)\}|---+|===+|`{1,2}|~{1,2})"
-    r"[.]?[ \t]*)+\Z"
+    r"[ \t]*(?:(?:`{1,2}|~{1,2})?"
+    r"(?:END|DONE|EOF|\[END\]|\[DONE\]|#\+END_SRC|\{(?:code|noformat)\}|---+|===+)|`{1,4}|~{1,4})[.]?[ \t]*"
 )
 _QUOTES_END = re.compile(r"[ \t]*(?:'''|\"\"\")[ \t]*(?:END)?[ \t]*")
 _MOST_MARKS = 20
@@ -129,8 +128,11 @@ def without_tokens(text: str) -> str:
 
 
 def without_end_word(code: str) -> str:
-    """Without a last line that only says END or DONE: valid Python, and no part of a program."""
-    return _END_WORD.sub("", code.rstrip())
+    """Without last lines that only say END or DONE: valid Python, and no part of a program."""
+    lines = code.rstrip().split("\n")
+    while len(lines) > 1 and _END_WORD.fullmatch(lines[-1]):
+        lines.pop()
+    return "\n".join(lines)
 
 
 @lru_cache(maxsize=4096)

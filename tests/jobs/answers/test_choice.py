@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from written_answers import BLOCK, JOINED, F
 
+from foreshock.jobs.answers.endings import without_end_word
 from foreshock.jobs.answers.extract import extract, extract_code
 from foreshock.jobs.answers.text_to_read import ends_inside_fence, stored_text_to_read, text_to_read
 from foreshock.jobs.records.verdicts import CodeStatus
@@ -190,3 +191,12 @@ def test_a_hostile_answer_ends() -> None:
         + "```python\ndef solve(x):\n    return f0(x)\n```",
     ):
         extract(text, "solve")
+
+
+@pytest.mark.parametrize("line", ["```", "``", "~~~", "END", "``END", "---"])
+def test_lines_repeated_to_the_token_limit_are_read_in_the_time_that_few_take(line: str) -> None:
+    """Where each line could be read in two ways, fifty of them would take years."""
+    repeated = f"{line}\n" * 300
+    assert extract_code(f"```python\n{F}\n```\n\nDone.\n\n{repeated}\nx", "solve") == F
+    assert without_end_word(f"{F}\n{repeated}x") == f"{F}\n{repeated}x"
+    assert without_end_word(f"{F}\n{repeated}") == F
