@@ -7,6 +7,7 @@ import keyword
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import islice
 
 from foreshock.jobs.answers.python_text import compiles, parse
 
@@ -36,6 +37,7 @@ _END_WORD = re.compile(
 )
 _QUOTES_END = re.compile(r"[ \t]*(?:'''|\"\"\")[ \t]*(?:END)?[ \t]*")
 _MOST_MARKS = 20
+_MOST_SENTENCES = 300
 _MOST_TOKENS = 200
 _HEADING = re.compile(r"#{2,6} +[^\n]*|\s*")
 _WORDS = re.compile(
@@ -90,9 +92,10 @@ def _without_quotes(kept: list[str]) -> list[str]:
 
 
 def _before_prose(kept: list[str]) -> list[str] | None:
-    """The lines before the first sentence that leaves Python in front of it."""
-    for number in range(1, len(kept)):
-        if looks_like_prose(kept[number]) and parse(unindent(kept[:number])) is not None:
+    """The lines before the first sentence that leaves Python in front of it, of the first few hundred."""
+    sentences = (number for number in range(1, len(kept)) if looks_like_prose(kept[number]))
+    for number in islice(sentences, _MOST_SENTENCES):
+        if parse(unindent(kept[:number])) is not None:
             while number > 1 and _HEADING.fullmatch(kept[number - 1]):
                 number -= 1
             return kept[:number]

@@ -33,7 +33,7 @@ _MOST_ENDS = 50
 MOST_SENTENCES = 8
 """Closings of a block in front of which a sentence is looked for."""
 
-_QUOTE = re.compile(r"^(?:[ \t]{0,3}>[ \t]?)+")
+_QUOTE = re.compile(r"^(?:[ \t]{0,3}>[ \t]?+)+")
 _OPEN = re.compile(r"(?P<fence>`{3,}|~{3,}|(?<![`\w])``(?=[ \t]*(?i:python|py)\d?[ \t]*$))(?P<info>[^\n]*)$")
 _QUOTES_OPEN = re.compile(r"^[ \t]*(?P<fence>'''|\"\"\")(?P<info>(?i:python3?|py))[ \t]*$")
 _CODE_START = re.compile(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
 from foreshock.jobs.answers.python_text import is_program, parse
 
-_HERE_DOCUMENT = re.compile(r"<<-?[ \t]*(['\"]?)(\w+)\1[^\n]*\n(.*?)\n[ \t]*\2[ \t]*(?:\n|\Z)", re.S)
-_HERE_STRING = re.compile(r"@(['\"])\n(.*?)\n\1@", re.S)
+_HERE_DOCUMENT = re.compile(r"<<-?[ \t]*(['\"]?)(\w++)\1")
+_HERE_STRING = re.compile(r"@(['\"])\n")
 _WRITES = re.compile(r"\b(?:printf|echo|python[\d.]*[ \t]+-c)\b")
 _ESCAPE = re.compile(r"\\(?:([abefnrtv\\'\"?])|x([\da-fA-F]{1,2})|0?([0-7]{1,3}))")
 _ESCAPES = dict(zip("abefnrtv", "\a\b\x1b\f\n\r\t\v", strict=True))
@@ -20,11 +21,37 @@ _MOST_CHARS = 50_000
 
 def here_documents(body: str) -> list[str]:
     """The Python that here-documents of the block hold, each by itself."""
-    texts = [
-        *(match[3] for match in _HERE_DOCUMENT.finditer(body)),
-        *(match[2] for match in _HERE_STRING.finditer(body)),
-    ]
-    return [text for text in texts if parse(text) is not None]
+    return [text for text in (*_documents(body.split("\n")), *_strings(body)) if parse(text) is not None]
+
+
+def _documents(lines: Sequence[str]) -> Iterator[str]:
+    """The texts between `<<WORD` and the line that is WORD alone, of one line at least."""
+    places: dict[str, list[int]] = {}
+    for number, line in enumerate(lines):
+        places.setdefault(line.strip(" \t"), []).append(number)
+    at = 0
+    while at < len(lines):
+        start, at = at + 1, at + 1
+        for word in (match[2] for match in _HERE_DOCUMENT.finditer(lines[start - 1])):
+            ends = places.get(word, [])
+            place = bisect_right(ends, start)
+            if place < len(ends):
+                yield "\n".join(lines[start : ends[place]])
+                at = ends[place] + 1
+                break
+
+
+def _strings(body: str) -> Iterator[str]:
+    """The texts of PowerShell's here-strings, `@'` to `'@`."""
+    at, open_for_good = 0, set[str]()
+    while (start := _HERE_STRING.search(body, at)) is not None:
+        at = start.end()
+        end = -1 if start[1] in open_for_good else body.find(f"\n{start[1]}@", at)
+        if end < 0:
+            open_for_good.add(start[1])
+        else:
+            yield body[at:end]
+            at = end + 3
 
 
 def written_by_commands(body: str) -> list[str]:

@@ -14,7 +14,7 @@ _OPENING_TAG = re.compile(
     r"<(answer|final_answer|solution|submission|code|pre|python)>|\[(PYTHON|CODE|ANSWER|SOLUTION)\]"
     r"|\\begin\{(verbatim|lstlisting|minted)\}"
 )
-_QUOTED = re.compile(r"(?:[ \t]{0,3}>[ \t]?)+")
+_QUOTED = re.compile(r"(?:[ \t]{0,3}>[ \t]?+)+")
 _DEFINITION = re.compile(r"(?:<\w+>|\[[A-Z]+\]|\\boxed\{)?(?:async +)?(?:def|class)\b")
 _INPUT = re.compile(r"[ \t]*(?:>>>|\.\.\.:?|In \[\d+\]:)(?:[ ]|$)")
 _FINAL = "<|channel|>final<|message|>"

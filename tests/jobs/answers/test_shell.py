@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from foreshock.jobs.answers.shell import written_by_commands
+from foreshock.jobs.answers.shell import here_documents, written_by_commands
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,8 @@ def test_printf_is_read_as_the_shell_reads_it(command: str, written: str | None)
 def test_each_program_that_runs_is_one_of_its_own() -> None:
     programs = [f"def f(x):\n    return {number}" for number in range(5)]
     assert written_by_commands("\n".join(f'python3 -c "{code}"' for code in programs)) == programs
+
+
+def test_a_here_document_ends_at_its_own_word() -> None:
+    assert here_documents("cat <<-'EOFX' > s.py\nx = 1\nEOF\n  EOFX\ncat <<EOF\ny = 2\nEOF") == ["x = 1\nEOF", "y = 2"]
+    assert here_documents("$code = @'\nx = 1\n'@ | python") == ["x = 1"]
