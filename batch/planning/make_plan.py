@@ -60,7 +60,7 @@ class RunPlan:
     def write(self, layout: RunLayout) -> None:
         """Freeze inputs and plan in the run directory."""
         self.inputs.write(layout)
-        write_checks(layout, self.checked)
+        write_checks(layout, self.checked, self.file.settings.instructions)
         self.file.write(layout)
 
 

@@ -157,6 +157,7 @@ def _write_cache(path: Path, known: Mapping[str, ProblemCheck]) -> None:
         return
 
 
-def write_checks(layout: RunLayout, checked: CheckedProblems) -> None:
-    """Record the outcome with the run."""
-    write_json(layout.problem_checks, checked.to_json() | {"problems": [check.to_json() for check in checked.checks]})
+def write_checks(layout: RunLayout, checked: CheckedProblems, instructions: str) -> None:
+    """Record the outcome with a run of these instructions."""
+    problems = [check.to_json() for check in checked.checks]
+    write_json(layout.problem_checks, checked.to_json(instructions) | {"problems": problems})

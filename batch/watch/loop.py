@@ -359,7 +359,7 @@ class Watcher:
         wanted, got = outlook.horizon, {row["horizon"] for row in outlook.types}
         if wanted is not None and got and wanted not in got:
             self._events.say_once(
-                "horizon", "", f"training has passed step {wanted:g}; the forecast reaches to step {max(got):g}"
+                "horizon", "", f"training has passed step {wanted:.0f}; the forecast reaches to step {max(got):.0f}"
             )
 
     def _raise_alarms(self, state: WatchState) -> None:

@@ -12,7 +12,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
@@ -134,7 +134,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Row]]:
     except PermissionError:
         raise InputError("may not be read by this user", path=path) from None
     with file:
-        lines: IO[bytes] = gzip.GzipFile(fileobj=file) if file.peek(2).startswith(_GZIP) else file
+        lines: Iterable[bytes] = gzip.GzipFile(fileobj=file) if file.peek(2).startswith(_GZIP) else file
         try:
             for number, line in enumerate(lines, start=1):
                 if not line.strip():
