@@ -7,7 +7,6 @@ by whatever signal.
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -18,8 +17,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""As glibc's malloc.h numbers them."""
+from foreshock.freed_memory import keep_freed
 
 _MOST_KEPT_BYTES = 1 << 28
 
@@ -30,12 +28,9 @@ def n_cores() -> int:
 
 
 def keep_freed_memory() -> None:
-    """For a process that allocates and frees large blocks over and over: glibc would give each back to the kernel, and
-    pages that are fetched anew can cost more than what is done with them."""
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if set_option is not None:
-        for option in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
-            set_option(option, _MOST_KEPT_BYTES)
+    """For a process that allocates and frees large blocks over and over: pages that are fetched anew can cost more than
+    what is done with them."""
+    keep_freed(_MOST_KEPT_BYTES, _MOST_KEPT_BYTES)
 
 
 @contextmanager
