@@ -47,10 +47,14 @@ def donor(
     patience: Annotated[
         int, typer.Option("--patience", min=1, help="Epochs without a better one before it stops.")
     ] = 2,
-    samples: Annotated[int, typer.Option("--samples", min=1, help="Answers that a rate is of, each epoch.")] = 16,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Answers drawn for each rate, once an epoch.")] = 16,
     sample_tokens: Annotated[
         int | None,
-        typer.Option("--sample-tokens", min=1, help="Of such an answer; default: sampling.max_tokens, on a CPU 256."),
+        typer.Option(
+            "--sample-tokens",
+            min=1,
+            help="Most tokens of such an answer; default: sampling.max_tokens, on a CPU 256 at most.",
+        ),
     ] = None,
     held_out: Annotated[float, typer.Option("--held-out", help="Share of the problems that is not trained on.")] = 0.2,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Answers per optimiser step.")] = 8,
@@ -60,7 +64,7 @@ def donor(
     rank: Annotated[int, typer.Option("--rank", min=1, help="LoRA's rank.")] = 16,
     alpha: Annotated[int, typer.Option("--alpha", min=1, help="LoRA's scale: alpha / rank.")] = 32,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of the split and the order of examples.")
+        int, typer.Option("--seed", min=0, max=2**31 - 1, help="Seed of the split and of the order of examples.")
     ] = 0,
     cluster: JobClusterOption = None,
     profile: JobProfileOption = None,
