@@ -15,13 +15,15 @@ from functools import cached_property
 
 from foreshock.batch.config import AUTO, Cluster, RunConfig
 from foreshock.containers.digest import image_file_digest
-from foreshock.containers.identity import image_identity
+from foreshock.containers.identity import image_identity, require_image_name
+from foreshock.containers.launch import split_environment
+from foreshock.containers.runtimes.registry import RUNTIMES
 from foreshock.errors import InputError
 from foreshock.image_record import IMAGE_ID, ImageIdentity, own_file, own_record
 from foreshock.jobs.engines.registry import ENGINES
 from foreshock.jobs.engines.spec import EngineSpec
 from foreshock.jobs.torch_build import visible_gpus
-from foreshock.slurm.profile import Profile, load_profile
+from foreshock.slurm.profile import ContainerProfile, Profile, load_profile
 
 DEFAULT_PROFILE = "gpu"
 DEFAULT_SLURM_WORKERS = 8
@@ -117,11 +119,52 @@ class Site:
         container = self.slurm.profile.container
         return ImageIdentity() if container is None else image_identity(container.image, container.runtime)
 
+    @property
+    def image_note(self) -> str | None:
+        """What to say of a job's image that cannot be seen from here, so that no worker can be told from the plan."""
+        container = None if self.slurm is None else self.slurm.profile.container
+        if container is None or self.image:
+            return None
+        return (
+            f"the image {container.image} cannot be seen from here: shards record what they ran in, and `status` will "
+            "say that the plan does not name it; with `strict` nothing would be computed"
+        )
+
+    def require_seen_image(self, *, strict: bool) -> None:
+        """Raise InputError where every worker would refuse to compute: what the plan cannot name, none can be."""
+        if strict and self.image_note is not None:
+            raise InputError(
+                f"execution.strict: {self.image_note}",
+                fix="submit from a machine that sees the image, or set execution: {strict: false}",
+            )
+
     def require_slurm(self) -> SlurmSite:
         """The Slurm part, of a site that has one."""
         if self.slurm is None:
             raise ValueError(f"cluster {self.cluster.value} has no Slurm profile")
         return self.slurm
+
+
+def site_profile(name: str) -> Profile:
+    """A Slurm profile whose image could be started as it asks. Raises InputError, ImageError."""
+    profile = load_profile(name)
+    if profile.container is not None:
+        _require_usable(profile.container)
+    return profile
+
+
+def _require_usable(container: ContainerProfile) -> None:
+    """What is wrong with an image's keys, told before anything is planned or journaled."""
+    runtime = RUNTIMES.get(container.runtime)
+    require_image_name(container.image, container.runtime)
+    split_environment(container.env)
+    if container.unpack and not runtime.can_unpack:
+        raise InputError(f"container.unpack: {runtime.name} does not unpack images at each start; leave it out")
+    if container.verify and runtime.verify is None:
+        raise InputError(f"container.verify: {runtime.name} cannot check signatures; leave it out")
+    kind = "rocm" if container.rocm else "nvidia"
+    if kind not in runtime.gpus:
+        raise InputError(f"container: {runtime.name} brings in no {kind} GPUs; valid: {', '.join(runtime.gpus)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +187,7 @@ def engine_choice(config: RunConfig) -> EngineChoice:
     slurm = config.execution.cluster is Cluster.SLURM
     if slurm:
         name = config.execution.profile or DEFAULT_PROFILE
-        where, gpus = f"the profile {name}", load_profile(name).gpus
+        where, gpus = f"the profile {name}", site_profile(name).gpus
     else:
         where, gpus = "this machine", count_gpus()
     if not gpus:
@@ -173,9 +216,9 @@ def resolve_site(config: RunConfig, slurm: SlurmSite | None = None) -> Site:
     execution, engine = config.execution, config.engine
     if execution.cluster is Cluster.SLURM and slurm is None:
         name = execution.profile or DEFAULT_PROFILE
-        profile = load_profile(name)
+        profile = site_profile(name)
         more = tuple(_fellow(name, profile, other) for other in execution.more_profiles)
-        slurm = SlurmSite(name, profile, load_profile(profile.final), more)
+        slurm = SlurmSite(name, profile, site_profile(profile.final), more)
     spec = ENGINES.get(engine.name)
     parallel = engine.options.get(spec.gpus_option, 1) if spec.gpus_option else 1
     return Site(
@@ -194,7 +237,7 @@ def resolve_site(config: RunConfig, slurm: SlurmSite | None = None) -> Site:
 
 def _fellow(name: str, profile: Profile, other: str) -> Profile:
     """A further profile, if its nodes can do the same tasks. Raises InputError for what must not differ."""
-    found = load_profile(other)
+    found = site_profile(other)
     image, others = ("no image" if p.container is None else p.container.image for p in (profile, found))
     for what, own, theirs in (("GPUs a job", profile.gpus, found.gpus), ("image", image, others)):
         if own != theirs:

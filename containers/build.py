@@ -171,7 +171,7 @@ def build(request: BuildRequest, machine: Machine, say: Callable[[str], None], l
             shutil.copy2(request.pip_config, context / "containers" / "pip.conf")
         staged = replace(request, context=context)
         try:
-            run_plan(plan(staged, machine, scratch), log, request.base, say)
+            run_plan(plan(staged, machine, scratch), log, request.from_oci or request.base, say)
         finally:
             _make_removable(scratch)
     if request.kind is ImageKind.OCI:

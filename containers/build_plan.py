@@ -213,6 +213,10 @@ def check_request(request: BuildRequest, machine: Machine, scratch: Path) -> lis
         raise ImageError(
             f"base {request.base} is a folder; {request.engine.value} needs a tar: tar -C DIR -cf base.tar ."
         )
+    if Path(request.base).is_dir() and not any((Path(request.base) / name).exists() for name in ("usr", "bin")):
+        raise ImageError(
+            f"base {request.base} is a folder, but no root filesystem; containers/ci/base.sh makes a tar of one"
+        )
     for what, path in (("--wheels", request.wheels), ("--djinn", request.djinn), ("--pip-config", request.pip_config)):
         if path is not None and not path.exists():
             raise ImageError(f"{what} {path} does not exist; see foreshock image build --help")

@@ -11,6 +11,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from foreshock.containers.archives import archive_path
 from foreshock.containers.compose import compose
 from foreshock.containers.engines import Engine, Machine
 from foreshock.containers.errors import ImageError, explain
@@ -50,12 +51,21 @@ def compose_run(
 ) -> Run:
     """The command line that runs `command` in an image. A path is a SIF or sandbox, a name an OCI image."""
     path = Path(image)
-    is_file = path.exists() or image.endswith(".sif")
+    if not image:
+        raise ImageError("no image is named; give a .sif file, a sandbox folder, or the name of an OCI image")
+    if (archive := archive_path(image)) is not None:
+        raise ImageError(
+            f"{image} is an archive, which nothing starts; load it (podman load -i {archive}) and give its name, or "
+            f"make a SIF of it: apptainer build IMAGE.sif docker-archive:{archive} (or oci-archive:)"
+        )
+    is_file = path.exists() or image.endswith(".sif") or image.startswith(("/", "."))
     if engine is None:
         engine = Engine.APPTAINER if is_file else _oci_engine(machine)
     if engine is Engine.APPTAINER:
         if not path.exists():
             raise ImageError(f"no image at {image}; build one: foreshock image build --output {image}")
+        if path.is_dir() and not any((path / name).exists() for name in ("usr", "bin")):
+            raise ImageError(f"{image} is a folder, but no root filesystem; give a sandbox folder or a .sif file")
         request = ExecRequest(
             str(path.absolute()),
             command,
@@ -72,7 +82,7 @@ def compose_run(
         return _buildah_run(image, command, machine)
     gpu_options = ("--gpus", "all") if engine is Engine.DOCKER else ("--device", "nvidia.com/gpu=all")
     network = ("--network", "none") if offline else ()
-    argv = (engine.value, "run", "--rm", *network, *(gpu_options if gpus else ()))
+    argv = (engine.value, "run", "--rm", "--pull=never", *network, *(gpu_options if gpus else ()))
     return Run((), {}, (*argv, "--entrypoint", command[0], image, *command[1:]))
 
 
@@ -82,7 +92,9 @@ def _buildah_run(image: str, command: tuple[str, ...], machine: Machine) -> Run:
     remove = ("buildah", "rm", holder)
     isolated = ("unshare", "--net") if machine.can_drop_network else ()
     argv = (*isolated, "buildah", "run", "--isolation", "chroot", holder, "--", *command)
-    return Run((), {}, argv, before=(remove, ("buildah", "from", "--name", holder, image)), after=(remove,))
+    return Run(
+        (), {}, argv, before=(remove, ("buildah", "from", "--pull=never", "--name", holder, image)), after=(remove,)
+    )
 
 
 def _oci_engine(machine: Machine) -> Engine:

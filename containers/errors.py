@@ -55,7 +55,18 @@ SYMPTOMS: tuple[Symptom, ...] = (
         "give the full name, registry included, with --base NAME@sha256:DIGEST, or a local one with --base TAR",
     ),
     _symptom(
-        r"manifest unknown|manifest for .* not found|name unknown|image not known|pull access denied"
+        r"unable to find image .* locally|No such image|image not known|does not resolve to an image ID"
+        r"|locating image with",
+        "there is no such image here",
+        "podman images (docker, buildah) lists those that are; fetch it, or build one: foreshock image build",
+    ),
+    _symptom(
+        r"image format not recognized",
+        "this file is none that Apptainer runs",
+        "give a .sif file, a sandbox folder, or the name of an OCI image",
+    ),
+    _symptom(
+        r"manifest unknown|manifest for .* not found|name unknown|pull access denied"
         r"|requested access to the resource is denied|error 404",
         "the base image {base} does not exist in the registry",
         "check the digest in containers/pins.toml, or give a local base: --base TAR (made by containers/ci/base.sh)",

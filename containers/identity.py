@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -15,6 +16,8 @@ from foreshock.containers.inside import read_inside
 from foreshock.containers.runtimes.registry import RUNTIMES
 from foreshock.image_record import IMAGE_FOLDER, RECORD, ImageIdentity
 
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://|(docker-archive|docker-daemon|oci-archive|oci|containers-storage|dir):")
+"""What a runtime fetches or unpacks, and no file or name of its own."""
 _OCI = (Engine.PODMAN, Engine.DOCKER, Engine.BUILDAH)
 
 
@@ -25,37 +28,57 @@ def image_identity(image: str, runtime: str) -> ImageIdentity:
     if facts.takes_files:
         if not path.exists():
             return ImageIdentity()
-        return ImageIdentity(image_file_digest(path), file_content(path))
+        return ImageIdentity(image_file_digest(path), file_content(path.absolute()))
     try:
         return ImageIdentity(oci_id(image, facts.program), None)
     except ImageError:
         return ImageIdentity()
 
 
+def require_image_name(image: str, runtime: str) -> None:
+    """Raise ImageError for an image that the runtime does not take, or that every node could take for another one."""
+    facts = RUNTIMES.get(runtime)
+    absolute = image.startswith(("/", "${"))
+    is_path = absolute or image.startswith((".", "~", "$")) or image.endswith((".sif", ".sqsh", ".img"))
+    scheme = _SCHEME.match(image)
+    if facts.takes_files and not facts.takes_names and scheme is not None:
+        raise ImageError(
+            f"container.image is {image}, which every node would fetch for itself; {facts.name} takes {facts.images}: "
+            f"make the file once with `{facts.program} build IMAGE.sif {image}` and name that"
+        )
+    if facts.takes_files and (is_path or not facts.takes_names) and not absolute:
+        raise ImageError(f"container.image {image!r} is not an absolute path; give it from the root, as nodes see it")
+    if not facts.takes_files and (is_path or scheme is not None):
+        raise ImageError(
+            f"container.image is {image}; {facts.name} takes {facts.images}: load it there (podman load) and name it"
+        )
+
+
 def file_content(image: Path) -> str | None:
     """`content-sha256:...` of a SIF or a sandbox folder, from the record in it; None where it has none or nothing here
     can look inside."""
-    if image.is_dir():
-        try:
-            text = (image / IMAGE_FOLDER.relative_to("/") / RECORD).read_text(encoding="utf-8")
-        except OSError:
-            return None
-    else:
-        try:
-            with tempfile.TemporaryDirectory(prefix="foreshock-look-") as scratch:
-                text = read_inside(str(image.absolute()), str(IMAGE_FOLDER / RECORD), look(), Path(scratch))
-        except (ImageError, OSError):
-            return None
-    return _content(text)
-
-
-def oci_content(image: str) -> str | None:
-    """The same of an OCI image, with whichever program here runs it."""
     try:
-        with tempfile.TemporaryDirectory(prefix="foreshock-look-") as scratch:
-            return _content(read_inside(image, str(IMAGE_FOLDER / RECORD), look(), Path(scratch)))
-    except (ImageError, OSError):
+        return content_of(str(image))
+    except ImageError:
         return None
+
+
+def content_of(image: str) -> str:
+    """`content-sha256:...` of any image here. Raises ImageError with the reason where it cannot be told."""
+    if Path(image).is_dir():
+        try:
+            text = (Path(image) / IMAGE_FOLDER.relative_to("/") / RECORD).read_text(encoding="utf-8")
+        except OSError as error:
+            raise ImageError(
+                f"{image} is a folder without {IMAGE_FOLDER / RECORD} ({error.strerror}): no image of foreshock's"
+            ) from None
+    else:
+        with tempfile.TemporaryDirectory(prefix="foreshock-look-") as scratch:
+            text = read_inside(image, str(IMAGE_FOLDER / RECORD), look(), Path(scratch))
+    found = _content(text)
+    if found is None:
+        raise ImageError(f"{IMAGE_FOLDER / RECORD} in {image} names no contents: damaged, or of an older foreshock")
+    return found
 
 
 def oci_id(image: str, program: str | None = None) -> str:
@@ -93,6 +116,12 @@ def require_signature(image: str, runtime: str, key: str | None) -> None:
     facts = RUNTIMES.get(runtime)
     if facts.verify is None:
         raise ImageError(f"{facts.name} cannot check signatures; leave `verify` out of the profile's container")
+    if facts.takes_files and Path(image).is_dir():
+        raise ImageError(
+            f"{image} is a folder: only SIF files are signed; make one: {facts.program} build IMAGE.sif {image}"
+        )
+    if facts.takes_files and key is not None and not Path(key).is_file():
+        raise ImageError(f"no public key at {key}; give the PEM file of the key that signed {image}")
     argv = facts.verify(image, key)
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False, env=dict(os.environ))

@@ -25,6 +25,9 @@ PASS_THROUGH = (
 _VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?")
+_SECRET = re.compile(
+    r"(^|_)(TOKEN|SECRET|PASS|PASSWD|PASSWORD|CREDENTIALS?|(API|ACCESS|PRIVATE)_?KEY)(_|$)", re.IGNORECASE
+)
 
 
 class Flavour(StrEnum):
@@ -57,7 +60,9 @@ class Bind:
                 raise ImageError(f"bind {path!r} is not an absolute path; give it from the root")
             # Braces hold no path of ours but a variable of the job script.
             if any(mark in _VARIABLE.sub("", path) for mark in ":,\\\n"):
-                raise ImageError(f"bind {path!r} contains ':', ',' or a backslash; bind its parent folder instead")
+                raise ImageError(
+                    f"bind {path!r} contains ':', ',', a backslash or a line break; bind its parent folder instead"
+                )
         return f"{self.source}:{target}:{'rw' if self.writable else 'ro'}"
 
 
@@ -178,7 +183,10 @@ def _alternatives(patterns: tuple[str, ...]) -> str:
 
 
 def split_environment(entries: tuple[str, ...]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """A profile's `env`: `NAME=value` is set, `NAME` and `NAME_*` are handed over. Raises ImageError."""
+    """A profile's `env`: `NAME=value` is set, `NAME` and `NAME_*` are handed over.
+
+    Raises ImageError, also for the value of a secret: it would stand in scripts and in the run's journal.
+    """
     values: dict[str, str] = {}
     names = []
     for entry in entries:
@@ -188,6 +196,11 @@ def split_environment(entries: tuple[str, ...]) -> tuple[dict[str, str], tuple[s
             names.append(entry)
         elif not VARIABLE_NAME.fullmatch(name):
             raise ImageError(f"{entry!r}: {name!r} is not the name of an environment variable; correct `env`")
+        elif _SECRET.search(name) and value and not _VARIABLE.fullmatch(value):
+            raise ImageError(
+                f"`env` holds the value of {name}, which would be written into the run's files; give the name alone "
+                f"and export {name} where you submit"
+            )
         else:
             values[name] = value
     return values, tuple(names)

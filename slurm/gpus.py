@@ -6,17 +6,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_OPTIONS = frozenset({"gpus", "G", "gpus-per-node", "gpus-per-task", "gpus-per-socket"})
+_OPTIONS = frozenset({"gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket"})
 _LISTS = frozenset({"gres", "tres-per-node", "tres-per-task", "tres-per-job", "tres-per-socket"})
 _GPU = re.compile(r"^(?:gres[/:])?gpu(?:[:=/](?P<rest>.*))?$", re.IGNORECASE)
 _SHARE = re.compile(r"(?:^|[,/:])(?:shard|mps)[:=]", re.IGNORECASE)
 
 
 def asked_gpus(per_node: int, gres: str | None, sbatch: Mapping[str, Any]) -> int:
-    """GPUs of a job of one task on one node."""
+    """GPUs of a job of one task on one node; `sbatch` by long names (`sbatch_options`)."""
     counts = [count_gres(gres)] if gres else []
-    for key, value in sbatch.items():
-        name = _name(key)
+    for name, value in sbatch.items():
         if name in _LISTS:
             counts.append(count_gres(str(value)))
         elif name in _OPTIONS:
@@ -26,7 +25,7 @@ def asked_gpus(per_node: int, gres: str | None, sbatch: Mapping[str, Any]) -> in
 
 def gpu_requests(per_node: Any, gres: Any, sbatch: Mapping[str, Any]) -> list[str]:
     """Keys of a profile that ask for GPUs; `gpus_per_node` beside `gres` counts once, since `gres` replaces it."""
-    asked = [f"sbatch.{key}" for key, value in sbatch.items() if _asks(_name(key), str(value))]
+    asked = [f"sbatch.{name}" for name, value in sbatch.items() if _asks(name, str(value))]
     own = "gres" if isinstance(gres, str) and count_gres(gres) else "gpus_per_node" if per_node else None
     return [own, *asked] if own and asked else asked
 
@@ -49,7 +48,3 @@ def _count(text: str) -> int:
     """The number at the end of `2`, `a100:2` or `a100=2`; a type alone is one."""
     last = re.split(r"[:=]", text.strip())[-1]
     return int(last) if last.isascii() and last.isdigit() else 1
-
-
-def _name(key: Any) -> str:
-    return str(key).lstrip("-").replace("_", "-")

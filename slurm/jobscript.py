@@ -14,6 +14,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from foreshock.errors import InputError
 from foreshock.slurm.profile import Profile
 
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
@@ -130,7 +131,10 @@ def render(script: ArrayScript | FinalScript, after: Sequence[int] = ()) -> str:
 
 
 def render_job(what: str, flags: Mapping[str, str | int | bool], body: Sequence[str]) -> str:
-    """An sbatch file: what it is, options by long name, shell lines."""
+    """An sbatch file: what it is, options by long name, shell lines. Raises InputError for a path of several lines."""
+    for text in (what, *map(str, flags.values())):
+        if len(text.splitlines()) > 1:
+            raise InputError(f"a batch script cannot hold the line break in {text!r}", fix="choose another results_dir")
     return _template("job.sbatch.j2").render(
         what=what,
         flags=[flag_text(name, value) for name, value in sorted(flags.items())],
@@ -150,7 +154,7 @@ def flag_text(name: str, value: str | int | bool) -> str:
 
 def excluded_nodes(profile: Profile) -> str:
     """The profile's own list of nodes to keep away from, in Slurm's notation; empty if there is none."""
-    return str(next((value for key, value in profile.sbatch.items() if key.lstrip("-") in ("exclude", "x")), ""))
+    return str(profile.sbatch.get("exclude", ""))
 
 
 def _common(profile: Profile, run_dir: Path, token: str, pack: int) -> list[str]:

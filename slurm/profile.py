@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from foreshock.errors import InputError
 from foreshock.slurm.gpus import asked_gpus, count_gres, gpu_requests
+from foreshock.slurm.sbatch_options import by_long_name, long_name
 from foreshock.yamlfile import KeyLines, load_yaml
 
 _DAYS = re.compile(r"^(?P<d>\d+)-(?P<h>\d+)(?::(?P<m>\d{1,2})(?::(?P<s>\d{1,2}))?)?$")
@@ -27,7 +28,7 @@ _OWN_FLAGS = frozenset(
     {"array", "job-name", "output", "error", "open-mode", "signal", "requeue", "no-requeue", "dependency", "wait"}
 )
 _ONE_CLUSTER = frozenset({"cluster", "clusters"})
-_ONE_NODE = frozenset({"nodes", "N", "ntasks", "n", "ntasks-per-node"})
+_ONE_NODE = frozenset({"nodes", "ntasks", "ntasks-per-node"})
 
 
 def _minutes(value: Any, info: ValidationInfo) -> Any:
@@ -59,6 +60,10 @@ def _memory(value: Any) -> Any:
     return text
 
 
+def _options(value: Any) -> Any:
+    return by_long_name(value) if isinstance(value, dict) else value
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -74,7 +79,9 @@ class ContainerProfile(_Section):
     )
     binds: tuple[str, ...] = Field((), description="Further binds, SRC[:DST[:ro|rw]]")
     env: tuple[str, ...] = Field(
-        (), description="Variables inside, on purpose: `NAME=value`, or `NAME` and `NCCL_*` from the job's own"
+        (),
+        description="Variables inside, on purpose: `NAME=value`, or `NAME` and `NCCL_*` from the job's own; "
+        "`${X}` in a value is filled in on the node; secrets by name alone",
     )
     unpack: bool = Field(False, description="Unpack the image at each start: needs no FUSE, but copies it")
     nv: bool = Field(True, description="Bring in the GPU driver where the profile asks for GPUs, however it does")
@@ -124,7 +131,9 @@ class Profile(_Section):
         default_factory=dict,
         description="First guesses: load_s, swap_s, rows; weights_gib: size of the model that they are of",
     )
-    sbatch: dict[str, str | int | bool] = Field(default_factory=dict, description="Further sbatch options by long name")
+    sbatch: Annotated[dict[str, str | int | bool], BeforeValidator(_options)] = Field(
+        default_factory=dict, description="Further sbatch options by long name"
+    )
     final: str = Field("cpu", description="Profile of the aggregate-and-analyse job: a shipped name or a file")
 
     @property
@@ -155,7 +164,10 @@ class Profile(_Section):
             "requeue": True,
             "open-mode": "append",
         }
-        return {name: value for name, value in wanted.items() if value is not None} | self.sbatch
+        given = {name: value for name, value in wanted.items() if value is not None}
+        own, further = given.get("gres"), self.sbatch.get("gres")
+        both = {"gres": f"{own},{further}"} if own and further else {}  # the second would replace the first
+        return given | self.sbatch | both
 
 
 def shipped_profiles() -> list[str]:
@@ -200,7 +212,8 @@ def parse_profile(
             line = lines.get(tuple(problem["loc"]))
             at = "" if line is None else f"line {line}: "
             if problem["type"] == "extra_forbidden":
-                texts.append(f"{at}unknown key {key!r} (valid: {', '.join(Profile.model_fields)})")
+                fields = Profile.model_fields if len(problem["loc"]) == 1 else ContainerProfile.model_fields
+                texts.append(f"{at}unknown key {key!r} (valid: {', '.join(fields)})")
             else:
                 texts.append(f"{at}{key}: {problem['msg'].removeprefix('Value error, ')} (given: {problem['input']!r})")
         raise InputError("errors in the Slurm profile:\n  " + "\n  ".join(texts), path=path) from None
@@ -217,7 +230,7 @@ def _require_own_options(data: dict[str, Any], path: Path | None, lines: KeyLine
     if not isinstance(further, dict):
         return
     for key in further:
-        name, line = str(key).lstrip("-").replace("_", "-"), lines.get(("sbatch", str(key)))
+        name, line = long_name(str(key)), lines.get(("sbatch", str(key)))
         if name in _OWN_FLAGS:
             raise InputError(
                 f"sbatch.{name} is set by foreshock itself and cannot be given in a profile", path=path, line=line
@@ -229,7 +242,7 @@ def _require_own_options(data: dict[str, Any], path: Path | None, lines: KeyLine
                 line=line,
                 fix="submit from a login node of that cluster, or set SLURM_CONF to its configuration",
             )
-        if name in ("time", "t"):
+        if name == "time":
             raise InputError("sbatch.time: use the key `time`, which packing reads", path=path, line=line)
         if name in _ONE_NODE and str(further[key]) != "1":
             raise InputError(
@@ -238,9 +251,16 @@ def _require_own_options(data: dict[str, Any], path: Path | None, lines: KeyLine
                 line=line,
                 fix="spread a model over the GPUs of a node: gpus_per_node, and tensor_parallel_size in engine.options",
             )
+    for key, value in [*data.items(), *((f"sbatch.{key}", value) for key, value in further.items())]:
+        if isinstance(value, str) and key not in ("description", "scratch", "final") and len(value.splitlines()) > 1:
+            raise InputError(f"{key}: a line break in {value!r} would end the line of #SBATCH", path=path)
     per_node, gres = data.get("gpus_per_node"), data.get("gres")
     if isinstance(gres, str) and per_node and count_gres(gres) not in (0, per_node):
         raise InputError(f"gres asks for {count_gres(gres)} GPUs, gpus_per_node for {per_node}", path=path)
-    asked = gpu_requests(per_node, gres, further)
+    try:
+        named = by_long_name(further)
+    except ValueError as error:
+        raise InputError(f"sbatch: {error}", path=path, line=lines.get(("sbatch",))) from None
+    asked = gpu_requests(per_node, gres, named)
     if len(asked) > 1:
         raise InputError(f"GPUs are asked for more than once: {', '.join(asked)}; keep one of them", path=path)

@@ -15,10 +15,10 @@ def examine_profile(name: str, shared: Path | None, wait_s: float, dry_run: bool
     """Show what the canaries of a profile found; whether all that runs need was seen to work."""
     from foreshock.batch.canaries.findings import judge
     from foreshock.batch.canaries.session import examine_site, show_scripts
-    from foreshock.slurm.profile import load_profile
+    from foreshock.batch.site import site_profile
 
-    profile = load_profile(name)
-    final = load_profile(profile.final)
+    profile = site_profile(name)
+    final = site_profile(profile.final)
     folder = shared or (Path("results") if Path("results").is_dir() else Path())
     if dry_run:
         scripts = show_scripts(profile, final, folder)

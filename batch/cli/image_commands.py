@@ -69,6 +69,7 @@ def build(
     Example: foreshock image build cpu --kind sif --output foreshock.sif
     """
     import os
+    import signal
 
     from foreshock.containers import build as building
     from foreshock.containers.build_plan import BuildRequest
@@ -76,6 +77,11 @@ def build(
     from foreshock.containers.errors import ImageError
     from foreshock.containers.pins import Variant, read_pins
 
+    given = {"--base": base, "--wheels": wheels, "--djinn": djinn, "--pip-config": pip_config, "--target": target}
+    if from_oci is not None and (ignored := [name for name, value in given.items() if value is not None]):
+        raise ImageError(f"--from-oci converts an image as it is: {', '.join(ignored)} would do nothing; leave it out")
+    if from_oci is not None and kind is KindName.OCI:
+        raise ImageError("--from-oci makes a SIF of an OCI image; leave --kind oci out")
     machine = look()
     chosen = Variant(variant.value)
     if kind is not None:
@@ -93,6 +99,8 @@ def build(
     name = output or (
         f"foreshock-{chosen.value}.sif" if wanted is ImageKind.SIF else f"localhost/foreshock:{chosen.value}"
     )
+    if wanted is ImageKind.SIF and target is not None:
+        raise ImageError("--target is a stage of the Dockerfile; give --kind oci with it")
     if wanted is ImageKind.SIF and Path(name).exists() and not force:
         raise ImageError(f"{name} exists; choose another --output or replace it with --force")
     checkout = building.find_source(source)
@@ -113,6 +121,7 @@ def build(
         epoch=building.source_date_epoch(os.environ),
         licences=read_pins().images[chosen].licences,
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as after Ctrl-C: the builder ends, its folder goes
     log = Path(f"{name}.log") if wanted is ImageKind.SIF else Path(f"foreshock-{chosen.value}-build.log")
     typer.echo(building.build(request, machine, lambda text: typer.echo(text, err=True), log))
 
@@ -163,7 +172,7 @@ def check(
 
 @app.command("digest")
 def digest(
-    image: Annotated[str, typer.Argument(help="SIF file, sandbox folder or OCI image name.")],
+    image: Annotated[str, typer.Argument(help="SIF file, sandbox folder, OCI image name, or an archive of one.")],
     content: Annotated[
         bool, typer.Option("--content", help="Of what it holds: the same however it is signed, converted or rebuilt.")
     ] = False,
@@ -172,22 +181,22 @@ def digest(
 
     Example: foreshock image digest foreshock.sif --content
     """
+    from foreshock.containers.archives import archive_id, archive_path
     from foreshock.containers.digest import image_file_digest
     from foreshock.containers.errors import ImageError
-    from foreshock.containers.identity import file_content, oci_content, oci_id
+    from foreshock.containers.identity import content_of, oci_id
 
-    path = Path(image)
-    is_file = path.exists() or image.endswith(".sif") or image.startswith(("/", "."))
-    if not content:
-        typer.echo(image_file_digest(path) if is_file else oci_id(image))
-        return
-    found = file_content(path) if is_file else oci_content(image)
-    if found is None:
-        raise ImageError(
-            f"{image} has no record of its contents, or nothing here can look inside; images that this version builds "
-            "have one: foreshock image build"
-        )
-    typer.echo(found)
+    if not image:
+        raise ImageError("no image is named; give a .sif file, a sandbox folder, or the name of an OCI image")
+    path, archive = Path(image), archive_path(image)
+    if content:
+        typer.echo(content_of(image))
+    elif archive is not None:
+        typer.echo(archive_id(archive))
+    elif path.exists() or image.endswith(".sif") or image.startswith(("/", ".")):
+        typer.echo(image_file_digest(path))
+    else:
+        typer.echo(oci_id(image))
 
 
 @app.command("sbom")

@@ -14,6 +14,7 @@ from typing import Any
 from foreshock.batch.executors.command_job import TASK, CommandJob
 from foreshock.batch.executors.slurm_scripts import program_on, without_nodes
 from foreshock.batch.executors.slurm_work import waiting_notes
+from foreshock.batch.site import site_profile
 from foreshock.containers.identity import require_signature
 from foreshock.errors import InputError
 from foreshock.jobs.progress import TaskProgress
@@ -25,7 +26,7 @@ from foreshock.slurm.journal import Journal, Stage, Submission, new_submission
 from foreshock.slurm.lock import LauncherLock
 from foreshock.slurm.logs import failure_text
 from foreshock.slurm.nodes import nodes_to_exclude
-from foreshock.slurm.profile import Profile, load_profile, stored_profile
+from foreshock.slurm.profile import Profile, stored_profile
 from foreshock.slurm.states import JobRecord, JobState
 from foreshock.slurm.submit import Scripts, drop, settle
 from foreshock.slurm.submit import submit as submit_scripts
@@ -56,7 +57,7 @@ class CommandReport:
 
 def command_profile(name: str) -> Profile:
     """The profile of a command's job. Raises InputError for one that is not there or not valid."""
-    return load_profile(name)
+    return site_profile(name)
 
 
 def job_script(folder: Path, job: CommandJob) -> str:

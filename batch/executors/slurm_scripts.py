@@ -52,9 +52,8 @@ def without_nodes(profile: Profile, exclude: Sequence[str]) -> Profile:
     fresh = [node for node in exclude if node not in listed.split(",")]
     if not fresh:
         return profile
-    others = {key: value for key, value in profile.sbatch.items() if key.lstrip("-") not in ("exclude", "x")}
     value = ",".join([*([listed] if listed else []), *fresh])
-    return profile.model_copy(update={"sbatch": others | {"exclude": value}})
+    return profile.model_copy(update={"sbatch": profile.sbatch | {"exclude": value}})
 
 
 def plan_submission(
@@ -202,10 +201,11 @@ def image_program(
             pass_through=(*PASS_THROUGH, *names),
         )
     )
-    check: tuple[str, ...] = ()
+    there = f"fs_say '{runtime.program} is not on PATH on this node: add it to the setup of the profile (module load)'"
+    check: tuple[str, ...] = (f"command -v {runtime.program} >/dev/null || {{ {there}; exit 127; }}",)
     if image.verify and runtime.verify is not None:
         argv = " ".join(quote(word) for word in runtime.verify(image.image, image.key))
-        check = (f"{argv} || {{ fs_say 'the image is not signed as asked; nothing is started in it'; exit 1; }}",)
+        check += (f"{argv} || {{ fs_say 'the image is not signed as asked; nothing is started in it'; exit 1; }}",)
     return Program(launch.command(), (*check, *launch.prelude()), launch.cleanup)
 
 

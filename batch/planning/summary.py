@@ -57,6 +57,7 @@ def summarise(plan: RunPlan, site: Site) -> dict[str, Any]:
             *check_lines(plan.file.extra[EXTRA]),
             *_scoring_notes(plan),
             *hybrid_notes(plan),
+            *([] if site.image_note is None else [site.image_note]),
         ],
         "problem_checks": plan.file.extra[EXTRA],
         "differences": plan.file.extra[ADMISSION]["differences"],

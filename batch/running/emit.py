@@ -18,6 +18,7 @@ from foreshock.jobs.records.planfile import write_pack
 def emit_run(config: RunConfig, command: Sequence[str], folder: Path) -> RunLayout:
     """Create the run, pack it, and write scripts and `submit.sh` into `folder`; nothing is submitted."""
     site = resolve_site(config)
+    site.require_seen_image(strict=config.execution.strict)
     plan = make_plan(config, image=site.image)
     layout = create_run(config, plan, command)
     tasks = pack_tasks(list(plan.file.specs), site, layout, plan.file)

@@ -98,9 +98,12 @@ def run(
 ) -> RunResult:
     """Plan, execute, aggregate, analyse and report; without `analysed`, stop at the tables."""
     site = resolve_site(config)
+    site.require_seen_image(strict=config.execution.strict)
     plan = make_plan(config, image=site.image)
     layout = create_run(config, plan, command, run_dir)
     hooks.say(f"run directory: {layout.root}")
+    if site.image_note is not None:
+        hooks.say(site.image_note)
     return _carry_out(layout, config, site, plan.file, hooks, analysed)
 
 

@@ -28,6 +28,9 @@ def compose(request: ExecRequest) -> Launch:
         **inside_environment(request),
     }
     binds = [bind.option() for bind in all_binds(request)]
+    spaced = next((bind for bind in binds if any(mark.isspace() for mark in bind)), None)
+    if spaced is not None:  # pyxis writes mounts as lines of an fstab
+        raise ImageError(f"pyxis cannot mount a path with a space ({spaced}); use a path without")
     if request.gpus and request.gpu_kind is GpuKind.ROCM:
         binds += ["/dev/kfd:/dev/kfd:rw", "/dev/dri:/dev/dri:rw"]
     argv = ["srun", "--ntasks=1", "--nodes=1", "--overlap", "--cpus-per-task=${SLURM_CPUS_PER_TASK}"]
@@ -41,6 +44,7 @@ def compose(request: ExecRequest) -> Launch:
         tuple(argv),
         inside,
         setup=(
+            'unset "${!PYXIS_@}"',  # a name, a writable container, other mounts: options of the submitter's shell
             f"FS_EXPORT={names}$({matching_names(request.pass_through)} | sed 's/^/,/' | tr -d '\\n')",
             'export SLURM_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"',
         ),
@@ -53,6 +57,7 @@ PYXIS = Runtime(
     program="srun",
     images="a .sqsh file, or what enroot imports: registry#name:tag",
     takes_files=True,
+    takes_names=True,
     can_unpack=False,
     gpus=("nvidia", "rocm"),
     compose=compose,

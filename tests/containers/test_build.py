@@ -148,6 +148,7 @@ def test_refusals_come_before_the_work_and_name_the_next_step(tmp_path: Path, mo
     refused = {
         "base.tar does not exist; make one: containers/ci/base.sh": request(base=str(tmp_path / "base.tar")),
         "is a folder; docker needs a tar": request(base=str(empty)),
+        "is a folder, but no root filesystem": request(base=str(empty), kind=ImageKind.SIF, engine=Engine.APPTAINER),
         "holds no wheels; fill it: containers/ci/wheelhouse.sh cpu": request(wheels=empty),
         "is not a checkout of djinn; run containers/ci/djinn.sh": request(djinn=empty),
         "--pip-config /nowhere does not exist": request(pip_config=Path("/nowhere")),
@@ -179,6 +180,8 @@ FAILURES = {
     'registry-1.example/v2/": dial tcp: lookup registry-1.example: no such host': "--base TAR",
     "FATAL: Unable to build from python: conveyor failed to get: dial tcp 1.2.3.4:443: i/o timeout": "--base TAR",
     "Error: manifest unknown: manifest unknown": "containers/pins.toml",
+    "Error: localhost/foreshock:none: image not known": "podman images",
+    "FATAL: While checking container encryption: could not open image /x: image format not recognized": "a .sif file",
     'Error: short-name "nvidia/cuda" did not resolve to an alias and no unqualified-search registries are defined': (
         "--base NAME@sha256:DIGEST"
     ),

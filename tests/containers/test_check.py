@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,11 +33,11 @@ def test_a_sif_runs_offline_with_scratch_only(tmp_path: Path) -> None:
 def test_docker_and_podman_run_without_network_and_with_gpus_only_on_request(tmp_path: Path) -> None:
     docker = compose_run("foreshock:cpu", COMMAND, MACHINE, tmp_path)
     assert docker.argv == (
-        *("docker", "run", "--rm", "--network", "none", "--entrypoint", ENTER, "foreshock:cpu"),
+        *("docker", "run", "--rm", "--pull=never", "--network", "none", "--entrypoint", ENTER, "foreshock:cpu"),
         *("python", "-m", "foreshock.containers.selftest", "--gpu", "none"),
     )
     podman = compose_run("foreshock:cuda", COMMAND, MACHINE, tmp_path, engine=Engine.PODMAN, gpus=True)
-    assert podman.argv[:7] == ("podman", "run", "--rm", "--network", "none", "--device", "nvidia.com/gpu=all")
+    assert podman.argv[3:8] == ("--pull=never", "--network", "none", "--device", "nvidia.com/gpu=all")
 
 
 def test_buildah_uses_a_working_container_and_removes_it(tmp_path: Path) -> None:
@@ -44,7 +45,7 @@ def test_buildah_uses_a_working_container_and_removes_it(tmp_path: Path) -> None
     run = compose_run("foreshock:cpu", COMMAND, only, tmp_path)
     assert run.argv[:6] == ("unshare", "--net", "buildah", "run", "--isolation", "chroot")
     holder = f"foreshock-check-{os.getpid()}"  # two checks at once do not meet
-    assert run.before[-1] == ("buildah", "from", "--name", holder, "foreshock:cpu")
+    assert run.before[-1] == ("buildah", "from", "--pull=never", "--name", holder, "foreshock:cpu")
     assert run.after == (("buildah", "rm", holder),)
     assert run.argv[6:] == (holder, "--", ENTER, *COMMAND)
 
@@ -54,6 +55,20 @@ def test_an_image_that_is_not_there_and_a_machine_without_runtime_are_told(tmp_p
         compose_run(str(tmp_path / "gone.sif"), COMMAND, MACHINE, tmp_path)
     with pytest.raises(ImageError, match=r"docker, podman and buildah are all missing"):
         compose_run("foreshock:cpu", COMMAND, replace(MACHINE, engines=frozenset()), tmp_path)
+
+
+def test_what_is_no_image_is_told_as_what_it_is(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w"):
+        pass
+    for image, said in (
+        ("", "no image is named"),
+        (str(tmp_path), "is a folder, but no root filesystem"),
+        (str(tmp_path / "x.tar"), "is an archive, which nothing starts; load it"),
+        ("oci-archive:/x.tar", "is an archive"),
+        ("./gone", "no image at ./gone"),
+    ):
+        with pytest.raises(ImageError, match=said):
+            compose_run(image, COMMAND, MACHINE, tmp_path)
 
 
 def test_the_commands_exit_code_and_output_come_back(tmp_path: Path) -> None:

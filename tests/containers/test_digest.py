@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
 
+from foreshock.containers.archives import archive_id, archive_path
 from foreshock.containers.digest import image_file_digest
 from foreshock.containers.errors import ImageError
 from foreshock.containers.identity import changed_image
@@ -39,6 +42,41 @@ def test_a_damaged_cache_only_costs_time(tmp_path: Path, damage: str) -> None:
     image.write_bytes(b"one")
     cache.write_text(damage)
     assert image_file_digest(image, cache) == "sha256:" + hashlib.sha256(b"one").hexdigest()
+
+
+def save(path: Path, files: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+def test_an_archives_id_is_that_of_the_image_in_it(tmp_path: Path) -> None:
+    config, manifest = "c" * 64, json.dumps({"config": {"digest": "sha256:" + "c" * 64}}).encode()
+    blob = hashlib.sha256(manifest).hexdigest()
+    index = json.dumps({"manifests": [{"digest": f"sha256:{blob}"}]}).encode()
+    saved = [
+        {"manifest.json": json.dumps([{"Config": f"{config}.json"}]).encode()},
+        {"manifest.json": json.dumps([{"Config": f"blobs/sha256/{config}"}]).encode()},
+        {"index.json": index, f"blobs/sha256/{blob}": manifest},
+    ]
+    for number, files in enumerate(saved):
+        path = save(tmp_path / f"{number}.tar", files)
+        for image in (str(path), f"oci-archive:{path}:latest"):
+            archive = archive_path(image)
+            assert archive == path
+            assert archive_id(archive) == f"sha256:{config}"
+    for files, said in (
+        ({"usr/bin/sh": b""}, "is a tar, but no image"),
+        ({"manifest.json": b"[]"}, "holds 0 images"),
+        ({"manifest.json": b"[{}]"}, "no archive of an image: KeyError"),
+        ({"manifest.json": b"{"}, "no archive of an image"),
+    ):
+        with pytest.raises(ImageError, match=said):
+            archive_id(save(tmp_path / "bad.tar", files))
+    assert archive_path("localhost/foreshock:cpu") is None
 
 
 def test_an_unwritable_cache_is_no_error(tmp_path: Path) -> None:

@@ -110,6 +110,7 @@ def test_a_run_without_network_gets_none() -> None:
         (ExecRequest("--fakeroot", ("true",), "/s"), "'--fakeroot' is not an image"),
         (ExecRequest("/i.sif", ("true",), "/s", binds=(Bind("data"),)), "bind 'data' is not an absolute path"),
         (ExecRequest("/i.sif", ("true",), "/s", binds=(Bind("/a,b"),)), "contains ':', ','"),
+        (ExecRequest("/i.sqsh", ("true",), "/s", binds=(Bind("/a b"),), runtime="pyxis"), "a path with a space"),
         (ExecRequest("/i.sif", ("true",), "/s", environment={"A B": "1"}), "'A B' is not the name of an environment"),
         (ExecRequest("/i.sif", ("true",), "/s", environment={"HOME": "/x"}), "HOME cannot be set"),
     ],
@@ -169,6 +170,13 @@ def test_a_profiles_env_sets_and_hands_over() -> None:
     for bad in ("A B=1", "=1", "A;B", "*"):
         with pytest.raises(ImageError, match="variable"):
             split_environment((bad,))
+
+
+def test_the_value_of_a_secret_is_kept_out_of_files() -> None:
+    for bad in ("HF_TOKEN=hf_abc", "OPENAI_API_KEY=sk", "AWS_SECRET_ACCESS_KEY=x", "db_password=x"):
+        with pytest.raises(ImageError, match="give the name alone"):
+            split_environment((bad,))
+    split_environment(("TOKENIZERS_PARALLELISM=false", "VLLM_MAX_TOKENS=7", "HF_TOKEN=", "HF_TOKEN=${SITE_TOKEN}"))
 
 
 def test_the_runtime_is_recognised_by_its_version_line() -> None:

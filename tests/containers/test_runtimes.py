@@ -17,6 +17,7 @@ import pytest
 
 from foreshock.containers.compose import compose
 from foreshock.containers.errors import ImageError
+from foreshock.containers.identity import require_image_name
 from foreshock.containers.launch import Bind, ExecRequest, GpuKind, Launch
 from foreshock.containers.linked import linked_folders
 from foreshock.containers.runtimes.registry import RUNTIMES
@@ -99,6 +100,45 @@ def test_every_runtime_keeps_to_the_same_rules(name: str) -> None:
     if not facts.can_unpack:
         with pytest.raises(ImageError, match="leave `unpack` out"):
             composed(name, "/images/f.img", unpack=True)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "image", "said"),
+    [
+        *(
+            (runtime, image, f"`{runtime} build IMAGE.sif {image}`")
+            for runtime in ("apptainer", "singularity")
+            for image in (
+                "docker://python:3",
+                "oras://r/x:1",
+                "oci-archive:a.tar",
+                "docker-daemon:x:1",
+                "library://a/b",
+            )
+        ),
+        ("apptainer", "images/x.sif", "not an absolute path"),
+        ("apptainer", "~/x.sif", "not an absolute path"),
+        ("apptainer", "$HOME/x.sif", "not an absolute path"),
+        ("pyxis", "x.sqsh", "not an absolute path"),
+        ("podman", "/images/x.sif", "podman load"),
+        ("podman", "docker-archive:/x.tar", "podman load"),
+        ("podman-hpc", "docker://x", "podman load"),
+        ("apptainer", "/images/x.sif", None),
+        ("apptainer", "${IMAGES}/x.sif", None),
+        ("pyxis", "/x.sqsh", None),
+        ("pyxis", "nvcr.io#nvidia/pytorch:24.01-py3", None),
+        ("pyxis", "docker://x", None),
+        ("podman", "localhost/foreshock:gpu", None),
+        ("podman", "registry:5000/foreshock@sha256:ab", None),
+    ],
+)
+def test_an_image_is_named_as_its_runtime_takes_it(runtime: str, image: str, said: str | None) -> None:
+    if said is None:
+        require_image_name(image, runtime)
+        return
+    with pytest.raises(ImageError) as caught:
+        require_image_name(image, runtime)
+    assert said in str(caught.value)
 
 
 def test_an_unknown_runtime_is_told_with_the_valid_ones() -> None:

@@ -12,7 +12,7 @@ from foreshock.containers.identity import require_signature
 from foreshock.containers.runtimes.registry import RUNTIMES
 from foreshock.containers.sbom import debian_packages, document, python_package
 from foreshock.containers.sif import is_sif, is_signed, normalise, sif_objects
-from foreshock.containers.signing import sign_image
+from foreshock.containers.signing import sign_image, verify_image
 
 
 def make_sif(path: Path, *, time: int, types: tuple[int, ...] = (0x4004,)) -> Path:
@@ -56,7 +56,7 @@ def test_what_is_no_sif_is_told(tmp_path: Path) -> None:
         sif_objects(tmp_path / "x.sif")
 
 
-@pytest.mark.parametrize(("code", "key"), [(0, None), (0, "k.pub"), (255, None)])
+@pytest.mark.parametrize(("code", "key"), [(0, None), (0, "k.pub"), (255, None)])  # the key: a file in tmp_path
 def test_the_signature_is_asked_of_the_runtime(
     code: int, key: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,6 +64,9 @@ def test_the_signature_is_asked_of_the_runtime(
     program.write_text(f'#!/bin/sh\necho "$@" >"{tmp_path}/asked"\necho "signature not found" >&2\nexit {code}\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    if key is not None:
+        key = str(tmp_path / key)
+        Path(key).write_text("PEM")
     if code:
         with pytest.raises(
             ImageError, match=r"not signed as asked: signature not found; sign it with `foreshock image"
@@ -72,7 +75,22 @@ def test_the_signature_is_asked_of_the_runtime(
     else:
         require_signature("/i.sif", "apptainer", key)
     asked = (tmp_path / "asked").read_text().split()
-    assert asked == ["verify", *(["--key", "k.pub"] if key else ["--local"]), "/i.sif"]
+    assert asked == ["verify", *(["--key", key] if key else ["--local"]), "/i.sif"]
+
+
+def test_what_cannot_be_signed_or_checked_is_told_with_its_own_reason(tmp_path: Path) -> None:
+    sif = str(make_sif(tmp_path / "s.sif", time=1))
+    for image, key, said in (
+        (str(tmp_path / "gone.sif"), None, "no image at"),
+        ("", None, "no image at ''"),
+        (str(tmp_path), None, "only SIF files"),
+        (sif, str(tmp_path / "gone.pem"), "key at"),
+    ):
+        for act in (lambda: sign_image(image, key), lambda: verify_image(image, "apptainer", key)):  # noqa: B023 - at once
+            with pytest.raises(ImageError, match=said):
+                act()
+    with pytest.raises(ImageError, match="public key: --key"):
+        verify_image("reg/foreshock:1")
 
 
 def test_runtimes_without_a_check_refuse_the_wish() -> None:

@@ -32,6 +32,10 @@ from foreshock.slurm.profile import load_profile, parse_profile, stored_profile
         ({"sbatch": {"tres-per-task": "gres/gpu=2"}}, 2),
         ({"sbatch": {"gres": "gpu:v100:1"}}, 1),
         ({"sbatch": {"constraint": "gpu"}}, 0),
+        ({"sbatch": {"G": 2}}, 2),
+        ({"sbatch": {"--gpus": "a100:2,v100:1"}}, 3),
+        ({"sbatch": {"tres-per-job": "cpu=4,gres/gpu:a100=2"}}, 2),
+        ({"sbatch": {"gpus": False}}, 0),
     ],
 )
 def test_every_spelling_counts(data: dict[str, Any], gpus: int) -> None:
@@ -39,7 +43,24 @@ def test_every_spelling_counts(data: dict[str, Any], gpus: int) -> None:
 
 
 def test_other_resources_do_not_push_the_gpus_out() -> None:
-    assert parse_profile({"gres": "lscratch:100", "gpus_per_node": 1}).flags()["gres"] == "gpu:1,lscratch:100"
+    for key in ({"gres": "lscratch:100"}, {"sbatch": {"--gres": "lscratch:100"}}):
+        assert parse_profile({"gpus_per_node": 1, **key}).flags()["gres"] == "gpu:1,lscratch:100"
+
+
+@pytest.mark.parametrize("key", ["gpus=2", "--gpus=2", "gres=gpu:2", "x\n#SBATCH --gpus", ""])
+def test_an_option_with_its_value_in_the_key_is_refused(key: str) -> None:
+    with pytest.raises(InputError, match="is not the name of an option; write"):
+        parse_profile({"sbatch": {key: True}})
+
+
+def test_one_option_in_two_spellings_is_refused_and_false_leaves_it_out() -> None:
+    with pytest.raises(InputError, match="gpus is given twice"):
+        parse_profile({"sbatch": {"G": 1, "gpus": 1}})
+    assert "exclusive" not in parse_profile({"sbatch": {"exclusive": False}}).flags()
+    assert parse_profile({"sbatch": {"x": "n1", "--mem_per_gpu": "9G"}}).sbatch == {
+        "exclude": "n1",
+        "mem-per-gpu": "9G",
+    }
 
 
 @pytest.mark.parametrize(

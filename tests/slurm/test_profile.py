@@ -53,7 +53,10 @@ def test_a_named_gres_takes_the_place_of_a_count() -> None:
         ({"time": 1, "signal_lead_s": 60}, "signal_lead_s 60 is not below the wall time of 60 s"),
         ({"sbatch": {"array": "0-3"}}, "sbatch.array is set by foreshock itself"),
         ({"sbatch": {"--open_mode": "truncate"}}, "sbatch.open-mode is set by foreshock itself"),
-        ({"container": {"image": "x.sif", "bind": []}}, "unknown key 'container.bind'"),
+        ({"container": {"image": "x.sif", "bind": []}}, r"unknown key 'container.bind' \(valid: image, runtime, binds"),
+        ({"sbatch": {"J": "mine"}}, "sbatch.job-name is set by foreshock itself"),
+        ({"sbatch": {"comment": "a\nrm -rf ~"}}, "sbatch.comment: a line break in"),
+        ({"partition": "a\nb"}, "partition: a line break in"),
         (["partition"], "expected a mapping; valid keys"),
     ],
 )
