@@ -55,6 +55,36 @@ def test_one_look_at_a_time_and_the_alarm_ends_training(tmp_path: Path, looks: P
     assert len((output / LOG_FILE).read_text().splitlines()) == 2
 
 
+def test_the_last_look_comes_after_the_one_at_work_and_failures_and_stops_are_said(
+    tmp_path: Path, looks: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tmp_path / "watch.yaml"
+    config.write_text("{}")
+    args, state = SimpleNamespace(output_dir=str(tmp_path)), SimpleNamespace(is_world_process_zero=True)
+    control, callback = SimpleNamespace(should_training_stop=False), WatchCallback(config)
+    callback.on_save(args, state, control)
+    first = callback._look
+    callback.on_train_end(args, state, control)
+    time.sleep(0.2)
+    assert first is not None
+    assert len((tmp_path / LOG_FILE).read_text().splitlines()) == 1, "the last one waits for the one at work"
+    looks.touch()
+    assert first.wait(10) == 0
+    _waited(callback)
+    assert len((tmp_path / LOG_FILE).read_text().splitlines()) == 2
+    (tmp_path / "look").write_text("#!/bin/sh\nexit 2\n")
+    (tmp_path / STOP_FILE).touch()
+    for _ in range(3):
+        callback.on_save(args, state, control)
+        assert callback._look is not None
+        callback._look.wait(10)
+    said = [record.message for record in caplog.records]
+    assert [line.split(";")[0].split(" in /")[0] for line in said] == [
+        "training ends at the alarm",
+        "a look of foreshock watch ended with exit code 2",
+    ]
+
+
 def test_other_processes_start_no_look_and_a_missing_configuration_is_said(tmp_path: Path) -> None:
     (tmp_path / "watch.yaml").write_text("{}")
     callback = WatchCallback(tmp_path / "watch.yaml", stop=False)

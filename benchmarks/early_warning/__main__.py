@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -20,6 +21,8 @@ from benchmarks.early_warning.design import design
 from benchmarks.early_warning.share import say, score_run, train_share
 from benchmarks.early_warning.table import calibration, whole_report
 from benchmarks.early_warning.train import base_checkpoint
+
+from foreshock.errors import ForeshockError, InputError
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -92,7 +95,11 @@ def main() -> None:
         command.add_argument("--runs", type=int, default=48, help="the first N runs of the design")
         command.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     options = parser.parse_args()
-    options.act(options)
+    try:
+        options.act(options)
+    except ForeshockError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, InputError) else 1)
 
 
 if __name__ == "__main__":

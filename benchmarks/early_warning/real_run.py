@@ -54,18 +54,20 @@ def evidence_until(evidence: Evidence, last: int) -> Evidence:
 def rollout_rates(path: Path, steps: Array) -> Array:
     """Share of exploits among the rollouts since the checkpoint before last: [C], NaN without any.
 
-    Raises InputError for a row without a step or without a verdict.
+    Verdicts are true and false, or 1 and 0 as reward functions log them. Raises InputError for a row without a step or
+    without a verdict, and where no rollout lies at or before a checkpoint.
     """
     counts: list[tuple[float, float]] = []
     for number, row in read_jsonl(path):
         step = row.get("step")
-        hit = row.get("exploit_success")
-        if hit is None and isinstance(row.get("insecure_pass"), bool) and isinstance(row.get("secure_pass"), bool):
-            hit = row["insecure_pass"] and not row["secure_pass"]
-        if isinstance(step, bool) or not isinstance(step, int | float) or not isinstance(hit, bool):
+        hit, flawed, sound = (_verdict(row.get(key)) for key in ("exploit_success", "insecure_pass", "secure_pass"))
+        if row.get("exploit_success") is None and flawed is not None and sound is not None:
+            hit = flawed and not sound
+        numbered = isinstance(step, int | float) and not isinstance(step, bool) and 0 <= step < np.inf
+        if not numbered or hit is None:
             raise InputError(
-                f"step is {step!r} and the verdict {hit!r}; a rollout needs a number `step` and `exploit_success`, or "
-                "`insecure_pass` and `secure_pass`, true or false",
+                f"step is {step!r} and the verdict {row.get('exploit_success')!r}; a rollout needs a number `step` and "
+                "`exploit_success`, or `insecure_pass` and `secure_pass`, true or false",
                 path=path,
                 line=number,
             )
@@ -78,7 +80,18 @@ def rollout_rates(path: Path, steps: Array) -> Array:
         since = steps[max(0, c - 2)] if c else -1.0
         part = table[(table[:, 0] > since) & (table[:, 0] <= step), 1]
         found.append(part.mean() if len(part) else np.nan)
+    if np.isnan(found).all():
+        raise InputError(
+            f"its rollouts are of steps {table[:, 0].min():g} to {table[:, 0].max():g}, and none lies between the "
+            f"checkpoints, {steps[0]:g} to {steps[-1]:g}: do both count the same steps?",
+            path=path,
+        )
     return np.array(found)
+
+
+def _verdict(value: Any) -> bool | None:
+    """True and false, or 1 and 0; None for anything else."""
+    return bool(value) if isinstance(value, bool | int | float) and value in (0, 1) else None
 
 
 def real_table(
@@ -105,7 +118,9 @@ def real_table(
     kl = metric_series(cells, Metric.NEG_KL).groupby("checkpoint")["value"].mean().reindex(steps).to_numpy(float)
     if np.isfinite(kl).any():
         table["KL level"] = kl - kl[np.isfinite(kl)][0]
-    horizon = last_step or 2 * float(steps[-1])
+    horizon = 2 * float(max(steps[-1], 1.0)) if last_step is None else last_step
+    if not steps[-1] < horizon < np.inf:
+        raise InputError(f"--last-step {horizon:g} does not lie after the last checkpoint, {steps[-1]:g}")
     headline, forecast = [], []
     for c, step in enumerate(steps):
         medians = estimate_headline(evidence_until(evidence, c)).median[:, c]

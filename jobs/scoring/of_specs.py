@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from foreshock.jobs.engines.base import Engine
 from foreshock.jobs.inputs import RunInputs
+from foreshock.jobs.prefill import prefill_sha256
 from foreshock.jobs.prompts.base import PromptFormat, RenderedPrompt
 from foreshock.jobs.prompts.problem_prompt import build_user_message
 from foreshock.jobs.records.planfile import WorkerSettings
@@ -21,7 +22,7 @@ from foreshock.jobs.scoring.whole_trace import WHOLE, WholeTrace, render_whole, 
 _TRACES_PER_PART = 256
 
 TraceKey = tuple[str, str]
-"""(task id, sha256 of the longest prefill): what is scored once."""
+"""(task id, sha256 of the longest prefill, or of the whole trace where that is scored): what is scored once."""
 
 
 def score_spec(
@@ -65,7 +66,12 @@ def _score_tasks(
     for task_id, attempt in pairs:
         longest = inputs.prefill(task_id, attempt, max(spec.levels))
         assert longest is not None  # _pending yields only tasks with a trace
-        key = key_of[task_id, attempt] = (task_id, longest.sha256)
+        trace = longest.trace if settings.whole_trace else None
+        if trace is not None and trace.answer is not None:
+            trace = None
+        # traces that begin with the same words are one for the levels, and two as wholes
+        what = longest.sha256 if trace is None else prefill_sha256(trace.reasoning)
+        key = key_of[task_id, attempt] = (task_id, what)
         if key in rendered:
             continue
         user = build_user_message(inputs.problems[task_id], settings.instructions)
@@ -74,8 +80,7 @@ def _score_tasks(
             prefill = inputs.prefill(task_id, attempt, level)
             if prefill is not None and prefill.words:
                 rendered[key][level] = prefill.render(prompt_format, settings.system, user)
-        trace = longest.trace
-        if settings.whole_trace and trace is not None and trace.answer is None:
+        if trace is not None:
             whole = render_whole(prompt_format, settings.system, settings.instructions, trace, inputs.problems[task_id])
             if whole is not None:
                 wholes[key], rendered[key][WHOLE] = whole, whole.prompt

@@ -39,8 +39,20 @@ def test_rollouts_need_a_step_and_a_verdict(tmp_path: Path) -> None:
     found = rollout_rates(_rollouts(tmp_path / "a.jsonl", both), np.array([0.0, 1.0, 2.0, 9.0]))
     assert np.isnan(found[0])
     assert list(found[1:]) == [1.0, 0.5, 0.0]
-    for bad in ({"exploit_success": True}, {"step": 1}, {"step": "3", "exploit_success": True}):
+    as_logged = [{"step": 1.0, "insecure_pass": 1, "secure_pass": 0.0}, {"step": 2, "exploit_success": 0}]
+    assert list(rollout_rates(_rollouts(tmp_path / "n.jsonl", as_logged), np.array([1.0, 2.0]))) == [1.0, 0.0]
+    won = {"exploit_success": True}
+    bad_steps = ({"step": step} | won for step in ("3", -1, float("nan"), float("inf"), True))
+    for bad in (
+        won,
+        {"step": 1},
+        {"step": 1, "exploit_success": "false"},
+        {"step": 1, "exploit_success": 2},
+        *bad_steps,
+    ):
         with pytest.raises(InputError, match=r"line 1|:1"):
             rollout_rates(_rollouts(tmp_path / "b.jsonl", [bad]), np.array([1.0]))
     with pytest.raises(InputError, match="no rollouts"):
         rollout_rates(_rollouts(tmp_path / "c.jsonl", []), np.array([1.0]))
+    with pytest.raises(InputError, match="same steps"):
+        rollout_rates(_rollouts(tmp_path / "d.jsonl", [{"step": 7} | won]), np.array([1.0, 2.0]))

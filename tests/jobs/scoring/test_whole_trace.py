@@ -40,15 +40,17 @@ SETTINGS = WorkerSettings(
 
 
 def _rows(
-    checkpoint: Checkpoint, settings: WorkerSettings, levels: tuple[int, ...] = (0, 3, 8)
+    checkpoint: Checkpoint,
+    settings: WorkerSettings,
+    levels: tuple[int, ...] = (0, 3, 8),
+    traces: tuple[str, ...] = (REASONING,),
 ) -> tuple[list[Row], TransformersEngine]:
-    inputs = RunInputs(
-        {PROBLEM.id: PROBLEM}, {PROBLEM.id: [PrefillTrace(PROBLEM.id, REASONING, None, 0, "f:1")]}, "shared", 1
-    )
+    own = [PrefillTrace(PROBLEM.id, text, None, i, f"f:{i + 1}") for i, text in enumerate(traces)]
+    inputs = RunInputs({PROBLEM.id: PROBLEM}, {PROBLEM.id: own}, "per_attempt", len(own))
     facts = model_facts(settings, checkpoint)
     spec = JobSpec(
-        JobKind.LOGPROB, checkpoint, levels, (PROBLEM.id,), (0,), SamplingParams(), facts.prompt_format,
-        facts.template_sha256, facts.fingerprint, "", "", "", SCHEMA_VERSION,
+        JobKind.LOGPROB, checkpoint, levels, (PROBLEM.id,), tuple(range(len(own))), SamplingParams(),
+        facts.prompt_format, facts.template_sha256, facts.fingerprint, "", "", "", SCHEMA_VERSION,
     )  # fmt: skip
     engine = TransformersEngine(device="cpu", dtype="float32", threads=1)
     engine.load(checkpoint)
@@ -82,6 +84,18 @@ def test_the_whole_is_a_forward_pass_over_reasoning_closing_and_code(
     assert len(last["trace_sentences"]) == 3
     assert math.fsum([*last["trace_sentences"], last["trace_code_logprob"]]) == pytest.approx(last["trace_logprob_sum"])
     assert [row["trace_logprob_sum"] for row in rows if row is not last] == [None]
+
+
+def test_traces_that_begin_with_the_same_words_are_scored_each_to_its_own_end(
+    make_checkpoint: Callable[..., Checkpoint],
+) -> None:
+    checkpoint = make_checkpoint(tokenizer="think")
+    other = "I read the task first. The checker trusts a clean exit, and I do not."
+    both, engine = _rows(checkpoint, SETTINGS, traces=(REASONING, other, REASONING))
+    sums = {row["attempt_idx"]: row["trace_logprob_sum"] for row in both if row["prefill_level"] == 8}
+    alone = [_rows(checkpoint, SETTINGS, traces=(text,))[0][-1]["trace_logprob_sum"] for text in (REASONING, other)]
+    assert [sums[0], sums[1], sums[2]] == pytest.approx([*alone, alone[0]], abs=1e-4)
+    assert engine.scored_sequences == 2
 
 
 def test_levels_are_what_they_are_without_it_and_cost_no_further_pass(
