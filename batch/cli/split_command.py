@@ -69,7 +69,7 @@ def split(
                      "types": settings.types}  # fmt: skip
         job = job_of_run(opened, SPLIT, arguments, work.lock, checkpoint, force, cluster, profile)
         if dry_run:
-            _show_plan(work, settings.particles * settings.repeats, as_json)
+            _show_plan(work, settings.particles * (settings.repeats + (power is None)), as_json)
             if job is not None and not as_json:
                 show_script(work.lock.parent / "job", job)
             return

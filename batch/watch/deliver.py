@@ -16,7 +16,8 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from foreshock.batch.watch.state import Alarm, Delivery, WatchState
@@ -114,21 +115,29 @@ def run_command(command: str, payload: dict[str, Any]) -> None:
         for name, value in payload.items()
         if isinstance(value, str | int | float)
     }
-    try:
-        done = subprocess.run(
-            ["/bin/sh", "-c", command],
-            input=json.dumps(payload),
-            text=True,
-            capture_output=True,
-            env=environment,
-            timeout=_COMMAND_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise DeliveryError(f"--on-alarm command: {type(error).__name__}: {error}") from None
-    if done.returncode != 0:
-        said = " | ".join((done.stderr or done.stdout).strip().splitlines()[-3:]) or "no output"
-        raise DeliveryError(f"--on-alarm command ended with exit code {done.returncode}: {said}")
+    # files in place of pipes: what a command leaves running in the background may hold them open
+    with TemporaryFile() as out, TemporaryFile() as err:
+        try:
+            done = subprocess.run(
+                ["/bin/sh", "-c", command],
+                input=json.dumps(payload).encode(),
+                stdout=out,
+                stderr=err,
+                env=environment,
+                timeout=_COMMAND_TIMEOUT_S,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise DeliveryError(f"--on-alarm command: {type(error).__name__}: {error}") from None
+        if done.returncode != 0:
+            said = " | ".join((_tail(err) or _tail(out)).splitlines()[-3:]) or "no output"
+            raise DeliveryError(f"--on-alarm command ended with exit code {done.returncode}: {said}")
+
+
+def _tail(file: IO[bytes]) -> str:
+    """The end of what a command said, in whatever encoding."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+    return file.read().decode(errors="replace").strip()
 
 
 def deliver_pending(

@@ -44,7 +44,8 @@ _LONGEST_RETRY_S = 3600.0
 class Watcher:
     """One watch over `config.checkpoints.dir` into the run directory `layout`.
 
-    `tell` receives every event: a dict with `event`, `time` and `message`, and the event's own facts.
+    `tell` receives every event: a dict with `event`, `time` and `message`, and the event's own facts. patient: whether
+    it waits for a folder that is out of reach.
     """
 
     config: RunConfig
@@ -60,6 +61,7 @@ class Watcher:
     failed: list[str] = field(default_factory=list)
     unusable: set[str] = field(default_factory=set)
     waiting: bool = False
+    patient: bool = False
     site: Site = field(init=False)
     _settling: Settling = field(init=False)
     _events: Events = field(init=False)
@@ -117,6 +119,7 @@ class Watcher:
         self._lock = lock
 
     def _loop(self, once: bool) -> None:
+        self.patient = not once
         while True:
             settling = self.step()
             if once and settling:
@@ -211,11 +214,17 @@ class Watcher:
         return sorted({spec.checkpoint for spec in plan.specs if spec.checkpoint.run == run})
 
     def _present(self) -> list[Checkpoint]:
-        """Checkpoints there now that are wanted. A folder in which nothing can ever become one is an error."""
+        """Checkpoints there now that are wanted. A folder in which nothing can ever become one is an error; one that
+        has had some may be out of reach for a while."""
         try:
             found = find_checkpoints(self.config.checkpoints)
         except NoCheckpointYetError as error:
             self._events.say_once("waiting", "", f"no checkpoint yet: {error}".split("\n")[0])
+            return []
+        except (InputError, OSError) as error:
+            if self.plan is None or not self.patient:
+                raise
+            self._events.say_once("waiting", "", f"nothing to see now: {error}".split("\n")[0])
             return []
         for note in found.notes:
             self._events.say_once("passed_over", "", note)

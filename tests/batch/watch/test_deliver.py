@@ -6,6 +6,7 @@ import itertools
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -134,6 +135,14 @@ def test_a_failing_command_is_quoted() -> None:
 
 def test_a_command_that_reads_nothing_is_fine() -> None:
     run_command("true", PAYLOAD | {"types": ["x" * 200_000]})
+
+
+def test_a_command_may_say_any_bytes_and_leave_something_running() -> None:
+    began = time.monotonic()
+    run_command("sleep 20 & printf 'gr\\374n'", PAYLOAD)
+    assert time.monotonic() - began < 15
+    with pytest.raises(DeliveryError, match=r"exit code 7: gr.n"):
+        run_command("printf 'gr\\374n'; exit 7", PAYLOAD)
 
 
 def test_owed_deliveries_are_tried_by_the_clock_each_way_for_itself() -> None:
