@@ -34,7 +34,8 @@ class DiskFullError(ForeshockError, OSError):
         """`error` is what the system said."""
         super().__init__(
             f"{path}: cannot be written: {error.strerror}\n"
-            "  -> make room (df -h, quota), then go on with: foreshock resume RUN_DIR; finished batches are kept"
+            "  -> make room (df -h, quota), then repeat the command, or for a run: foreshock resume RUN_DIR; what is "
+            "finished is kept"
         )
         self.errno = error.errno
 
