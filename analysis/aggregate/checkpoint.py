@@ -27,6 +27,7 @@ from foreshock.jobs.closing import Closing
 from foreshock.jobs.records.rows import ERROR_KEY
 from foreshock.jobs.records.shards import ShardStore
 from foreshock.jobs.records.spec import JobKind, JobSpec
+from foreshock.jobs.records.table_archives import TableArchives
 
 
 @dataclass
@@ -60,10 +61,14 @@ class CheckpointTables(Closing):
     the disk.
 
     Attempt indices from `attempts_of_rollout` on are further rollouts of the same attempt; None if there are none.
+    `archives` get the tables of a large run; the caller commits them.
     """
 
-    def __init__(self, store: ShardStore, attempts_of_rollout: int | None) -> None:
+    def __init__(
+        self, store: ShardStore, attempts_of_rollout: int | None, archives: TableArchives | None = None
+    ) -> None:
         self.report = AggregateReport()
+        self._archives = archives
         self._layout = store.layout
         self._shards = SealedShards(store)
         self._attempts_of_rollout = attempts_of_rollout
@@ -74,6 +79,12 @@ class CheckpointTables(Closing):
         """Stop the threads."""
         self._shards.close()
         self._behind.shutdown()
+
+    def _table(self, path: Path) -> Table:
+        return Table(path, self._later, self._archives)
+
+    def _tables(self, path_of: Callable[[bytes], Path]) -> LevelTables:
+        return LevelTables(path_of, self._later, self._archives)
 
     def _later(self, finish: Callable[[], None]) -> None:
         self._finishing.append(self._behind.submit(finish))
@@ -140,7 +151,7 @@ class CheckpointTables(Closing):
             by_level[spec.levels[0]].append(spec)
         for level, group in sorted(by_level.items()):
             evals, samples = self._layout.eval_file(name, level), self._layout.samples_file(name, level)
-            with Table(evals, self._later) as eval_table, Table(samples, self._later) as samples_table:
+            with self._table(evals) as eval_table, self._table(samples) as samples_table:
                 for read in self._samples(group):
                     eval_table.write(read.eval_lines, read.n_rows)
                     eval_table.columns.add(eval_columns(read))
@@ -152,21 +163,21 @@ class CheckpointTables(Closing):
         return KnownOutcomes(outcomes)
 
     def _write_unprefilled(self, specs: Sequence[JobSpec], path: Path) -> int:
-        with Table(path, self._later) as table:
+        with self._table(path) as table:
             for read in self._samples(specs):
                 table.write(read.eval_lines, read.n_rows)
         return self._count(table)
 
     def _write_reference(self, specs: Sequence[JobSpec], name: str) -> None:
         """Write the reference model's scores."""
-        with LevelTables(lambda level: self._layout.ref_logprob_file(name, int(level)), self._later) as tables:
+        with self._tables(lambda level: self._layout.ref_logprob_file(name, int(level))) as tables:
             for level, scores in self._scores(specs):
                 _write(tables[level], scores, no_outcomes(scores.n_rows))
         self.report.n_ref_logprob += sum(map(self._count, tables.values()))
 
     def _write_exploit_codes(self, specs: Sequence[JobSpec], name: str) -> None:
         """Lines as the shards have them: nothing is to be joined."""
-        with Table(self._layout.exploit_logprob_file(name), self._later) as table:
+        with self._table(self._layout.exploit_logprob_file(name)) as table:
             for lines in self._blocks(specs):
                 rows = [json.loads(line) for line in bytes(lines).splitlines()]
                 self.report.n_errors += sum(ERROR_KEY in row for row in rows)
@@ -178,8 +189,8 @@ class CheckpointTables(Closing):
     ) -> None:
         """Write a checkpoint's scores, and log Q(z) - log P(z) for every prefill scored under both models."""
         with (
-            LevelTables(lambda level: self._layout.logprob_file(name, int(level)), self._later) as tables,
-            LevelTables(lambda level: self._layout.kl_file(name, int(level)), self._later) as kl,
+            self._tables(lambda level: self._layout.logprob_file(name, int(level))) as tables,
+            self._tables(lambda level: self._layout.kl_file(name, int(level))) as kl,
         ):
             for level, scores in self._scores(specs):
                 told = outcomes.of(level, scores)

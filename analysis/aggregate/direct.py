@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from foreshock.jobs.records.bundles import Place
+from foreshock.jobs.records.places import Place
 
 _BUFFER_BYTES = 1 << 21
 _BLOCK_BYTES = 1 << 12

@@ -19,7 +19,8 @@ import pyarrow as pa
 from foreshock.analysis.aggregate.direct import DirectWriter
 from foreshock.analysis.tables.columns import ColumnsWriter
 from foreshock.durable import atomic_file
-from foreshock.jobs.records.bundles import Place
+from foreshock.jobs.records.places import Place
+from foreshock.jobs.records.table_archives import TableArchives, largest
 
 Lines: TypeAlias = bytes | memoryview | pa.Buffer
 
@@ -68,11 +69,16 @@ class Table:
     """A file written line by line; it appears when all is well, and only if it has a line.
 
     `columns`, if they are given for all its rows, are kept beside it. `later` takes what is left to do when the last
-    line is written: until the disk has it all, there is other work.
+    line is written: until the disk has it all, there is other work. Where there are `archives`, they get the table
+    unless it is large.
     """
 
-    def __init__(self, path: Path, later: Later = lambda finish: finish()) -> None:
+    def __init__(
+        self, path: Path, later: Later = lambda finish: finish(), archives: TableArchives | None = None
+    ) -> None:
         self.n_rows = 0
+        self._archives = archives
+        self._held = bytearray()
         self.columns = ColumnsWriter(path)
         self._path = path
         self._later = later
@@ -91,6 +97,11 @@ class Table:
             self._later(self._finish)
 
     def _finish(self) -> None:
+        if self._archives is not None:
+            self._archives.add(self._path, self._held)
+            self._held = bytearray()
+            self.columns.drop()
+            return
         with self._open:  # an error of the last write leaves no file either
             if self._file is not None:
                 self._file.finish()
@@ -98,23 +109,31 @@ class Table:
 
     def write(self, lines: Lines, n_rows: int) -> None:
         """Add lines."""
+        self.n_rows += n_rows
+        data = memoryview(lines).cast("B")
+        if self._archives is not None:
+            self._held += data
+            if len(self._held) <= largest(self._path):
+                return
+            self._archives, data = None, memoryview(self._held)
         if self._file is None:
             self._file = DirectWriter(self._open.enter_context(atomic_file(self._path)))
-        self._file.write(memoryview(lines).cast("B"))
-        self.n_rows += n_rows
+        self._file.write(data)
+        self._held = bytearray()
 
 
 class LevelTables(dict[bytes, Table]):
     """A table for each level that has a row, written side by side."""
 
-    def __init__(self, path_of: Callable[[bytes], Path], later: Later) -> None:
+    def __init__(self, path_of: Callable[[bytes], Path], later: Later, archives: TableArchives | None = None) -> None:
         super().__init__()
         self._path_of = path_of
         self._later = later
+        self._archives = archives
         self._open = ExitStack()
 
     def __missing__(self, level: bytes) -> Table:
-        self[level] = self._open.enter_context(Table(self._path_of(level), self._later))
+        self[level] = self._open.enter_context(Table(self._path_of(level), self._later, self._archives))
         return self[level]
 
     def __enter__(self) -> Self:

@@ -9,7 +9,7 @@ safe and says what is missing.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 
 from foreshock.analysis.aggregate.checkpoint import AggregateReport, CheckpointTables
@@ -19,6 +19,7 @@ from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.shards import ShardStore
 from foreshock.jobs.records.spec import JobKind, JobSpec
+from foreshock.jobs.records.table_archives import TableArchives, remove_replaced
 
 SIDE_BY_SIDE_ROWS = 1_000_000
 """Rows from which checkpoints are written by several processes: below, starting them takes as long."""
@@ -27,7 +28,12 @@ _MOST_PROCESSES = 4
 """Each holds the plan, the reference model's scores and a checkpoint's outcomes: hundreds of megabytes."""
 
 _SpecsOfKind = Mapping[JobKind, list[JobSpec]]
-_Parts = Generator[tuple[str, AggregateReport], None, None]
+_Written = tuple[str, AggregateReport]
+_Parts = Generator[list[_Written], None, None]
+
+_LEAST_TOGETHER = 16
+_MOST_GROUPS = 256
+"""So that archives of any number of checkpoints are hundreds of each kind."""
 
 
 def aggregate(layout: RunLayout, on_cell: Callable[[str], None] = lambda _: None) -> AggregateReport:
@@ -39,25 +45,34 @@ def aggregate(layout: RunLayout, on_cell: Callable[[str], None] = lambda _: None
     _sweep(layout)
     specs = _by_checkpoint(plan)
     report = AggregateReport(n_skipped=sum(item.n_tasks for item in plan.skipped))
-    n_processes = min(n_cores() + 1, len(specs), _MOST_PROCESSES)  # each waits for the disk at times
+    groups = _groups(list(specs), plan.tables_archived)
+    n_processes = min(n_cores() + 1, len(groups), _MOST_PROCESSES)  # each waits for the disk at times
     if n_processes > 1 and sum(spec.n_rows for spec in plan.specs) >= SIDE_BY_SIDE_ROWS:
-        parts = _side_by_side(layout, specs, n_processes)
+        parts = _side_by_side(layout, groups, n_processes)
     else:
-        parts = _one_by_one(_Tables(layout), specs)
+        parts = _one_by_one(_Tables(layout), groups)
     try:
         with closing(parts):  # ends the processes
-            for name, part in parts:
-                on_cell(name)
-                report.add(part)
+            for written in parts:
+                for name, part in written:
+                    on_cell(name)
+                    report.add(part)
     except BaseException:
         _sweep(layout)  # of processes that were ended
         raise
+    for folder in layout.table_folders:
+        remove_replaced(folder, drop_damaged=not report.missing)
     return report
 
 
+def _groups(names: list[str], archived: bool) -> list[list[str]]:
+    """Checkpoints whose tables are seen onto the disk together, in the same archives."""
+    size = max(_LEAST_TOGETHER, -(-len(names) // _MOST_GROUPS)) if archived else 1
+    return [names[start : start + size] for start in range(0, len(names), size)]
+
+
 def _sweep(layout: RunLayout) -> None:
-    tables = (layout.evals, layout.logprob, layout.ref_logprob, layout.kl, layout.ground_truth, layout.extra)
-    for folder in (*tables, layout.exploit_logprob):
+    for folder in layout.table_folders:
         sweep_temporaries(folder)
 
 
@@ -74,27 +89,33 @@ class _Tables:
     def __init__(self, layout: RunLayout) -> None:
         self._store = ShardStore(layout)  # one for all: it knows what is in the bundles
         plan = PlanFile.read(layout)
+        self._archives = TableArchives() if plan.tables_archived else None
         self._attempts_of_rollout = None if plan.n_rollouts == 1 else plan.n_attempts
         self._specs = _by_checkpoint(plan)
         references = [spec for of_kind in self._specs.values() for spec in of_kind.get(JobKind.REF_LOGPROB, ())]
         with CheckpointTables(self._store, None) as tables:
             self._references = tables.read_references(references)
 
-    def write(self, name: str) -> AggregateReport:
-        with CheckpointTables(self._store, self._attempts_of_rollout) as tables:
+    def write(self, names: Sequence[str]) -> list[_Written]:
+        if self._archives is None:
+            return [self._write(name) for name in names]
+        with self._archives:
+            return [self._write(name) for name in names]
+
+    def _write(self, name: str) -> _Written:
+        with CheckpointTables(self._store, self._attempts_of_rollout, self._archives) as tables:
             tables.write(name, self._specs[name], self._references)
-        return tables.report
+        return name, tables.report
 
 
-def _one_by_one(tables: _Tables, names: Iterable[str]) -> _Parts:
-    for name in names:
-        yield name, tables.write(name)
+def _one_by_one(tables: _Tables, groups: Iterable[Sequence[str]]) -> _Parts:
+    yield from map(tables.write, groups)
 
 
-def _side_by_side(layout: RunLayout, names: Iterable[str], n_processes: int) -> _Parts:
-    """In the order of `names`, whichever is done first."""
+def _side_by_side(layout: RunLayout, groups: Iterable[Sequence[str]], n_processes: int) -> _Parts:
+    """In the order of `groups`, whichever is done first."""
     with process_pool(n_processes, _Process.start, layout) as pool:
-        yield from zip(names, pool.map(_Process.write, names), strict=True)
+        yield from pool.map(_Process.write, groups)
 
 
 class _Process:
@@ -108,5 +129,5 @@ class _Process:
         cls.tables = _Tables(layout)
 
     @classmethod
-    def write(cls, name: str) -> AggregateReport:
-        return cls.tables.write(name)
+    def write(cls, names: Sequence[str]) -> list[_Written]:
+        return cls.tables.write(names)

@@ -33,6 +33,7 @@ from foreshock.analysis.tables.files import find_run_files, has_files
 from foreshock.analysis.tables.join import is_shared, look_up
 from foreshock.analysis.tables.load import run_name
 from foreshock.errors import InputError
+from foreshock.jobs.records.table_files import table_names, table_size
 
 Cell = tuple[float, float]
 """Checkpoint and prefill level."""
@@ -154,7 +155,7 @@ def _load_donor(path: Path, conditioned: bool, codes: _Codes, notes: list[str]) 
 
 def _optional(path: Path, kind: TableKind) -> pd.DataFrame | None:
     """The table, or None when the run has no such folder or nothing in it; names that say no cell are an error."""
-    if not any((Path(path) / kind.value).glob("*.jsonl")):
+    if not any(name.endswith(".jsonl") for name in table_names(Path(path) / kind.value)):
         return None
     loaders = {
         TableKind.LOGPROB: load_logprobs,
@@ -297,7 +298,7 @@ def _cells(table: pd.DataFrame) -> set[Cell]:
 
 def _cells_of_files(run: Path, kind: TableKind) -> set[Cell]:
     files = find_run_files(run, kind).cells
-    held = [cell for cell in files if cell.prefill_level > 0 and any(path.stat().st_size for path in cell.paths)]
+    held = [cell for cell in files if cell.prefill_level > 0 and any(map(table_size, cell.paths))]
     return {(cell.checkpoint, cell.prefill_level) for cell in held}
 
 

@@ -15,6 +15,7 @@ from foreshock.analysis.exporting.spec import ExporterSpec, OnProgress
 from foreshock.analysis.tables import checkpoint_label
 from foreshock.analysis.tables.load import run_name
 from foreshock.errors import InputError
+from foreshock.jobs.records.table_files import table_state
 from foreshock.jobs.records.verdicts import counted_exploit
 
 _SCORES = {"exploit": "exploit_success", "secure": "secure_pass", "insecure": "insecure_pass"}
@@ -60,7 +61,7 @@ def _log(run: str, file: CellRows) -> Any:
     return EvalLog(
         status="success",
         eval=EvalSpec(
-            created=datetime.fromtimestamp(file.path.stat().st_mtime, UTC).isoformat(),
+            created=datetime.fromtimestamp(table_state(file.path).changed / 1e9, UTC).isoformat(),
             task=f"foreshock_prefill{file.level}",
             dataset=EvalDataset(name="problems", samples=len({str(row.get("task_id")) for row in rows})),
             model=f"foreshock/{run}/checkpoint-{checkpoint}",

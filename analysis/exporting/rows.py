@@ -10,6 +10,7 @@ from typing import Any
 from foreshock.analysis.tables import TableKind
 from foreshock.analysis.tables.files import find_run_files, has_files
 from foreshock.jobs.records.jsonl import read_jsonl
+from foreshock.jobs.records.table_files import has_table
 
 SAMPLED = (TableKind.EVAL, TableKind.EXTRA, TableKind.GROUND_TRUTH)
 SCORED = (TableKind.LOGPROB, TableKind.REF_LOGPROB, TableKind.KL)
@@ -40,7 +41,7 @@ def row_files(run_dir: Path, kinds: tuple[TableKind, ...]) -> list[CellRows]:
         for cell in find_run_files(run_dir, kind).cells:
             for table in cell.paths:
                 samples = table.with_name(f"{table.name}.samples.jsonl")
-                path = samples if samples.is_file() else table
+                path = samples if has_table(samples) else table
                 found.append(CellRows(kind, path, cell.checkpoint, cell.prefill_level))
     return found
 

@@ -36,6 +36,7 @@ EXPORTERS: Registry[ExporterSpec] = Registry(
     "foreshock.exporters",
     "foreshock.analysis.exporting.spec:ExporterSpec",
     {
+        "files": "foreshock.analysis.exporting.single_files:SPEC",
         "hub": "foreshock.analysis.exporting.hub:SPEC",
         "inspect": "foreshock.analysis.exporting.inspect_logs:SPEC",
         "mlflow": "foreshock.analysis.exporting.mlflow_run:SPEC",

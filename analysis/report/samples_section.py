@@ -20,6 +20,7 @@ from foreshock.analysis.page.sections import Section, paragraph
 from foreshock.analysis.report.gather import RunFindings
 from foreshock.analysis.tables import TableKind, checkpoint_label
 from foreshock.analysis.tables.files import find_run_files
+from foreshock.jobs.records.table_files import has_table, open_table
 
 _MOST_TYPES = 16
 _PROMPT, _ANSWER, _CODE, _DETAIL = 900, 2400, 1600, 400
@@ -118,7 +119,7 @@ def _read(run_dir: Path, picks: Sequence[Pick]) -> dict[Pick, dict[str, Any]]:
         for table in cell.paths:
             samples = table.with_name(f"{table.name}.samples.jsonl")
             left = [pick for pick in open_picks if pick not in found]
-            for row in _rows_of(samples if samples.is_file() else table, {pick.task for pick in left}):
+            for row in _rows_of(samples if has_table(samples) else table, {pick.task for pick in left}):
                 for pick in left:
                     if (
                         pick not in found
@@ -140,7 +141,7 @@ def _rows_of(path: Path, tasks: set[str]) -> Iterator[dict[str, Any]]:
         for task in tasks
         for ascii in (True, False)
     ]
-    with path.open("rb") as file:
+    with open_table(path) as file:
         for line in file:
             if any(name in line for name in names):
                 row = json.loads(line)

@@ -32,6 +32,7 @@ from foreshock.analysis.tables.load import run_name
 from foreshock.analysis.tables.schema import checkpoint_label
 from foreshock.errors import InputError
 from foreshock.jobs.records.exploit_types import IntentionalTypes
+from foreshock.jobs.records.table_files import table_names
 
 SURFACE = ["run", "exploit_type"]
 KEYS = [*SURFACE, "checkpoint", "prefill_level"]
@@ -103,7 +104,7 @@ def load_run_cells(source: RunSource) -> RunCells:
     notes = [f"{name}: {line}" for line in evals.report.lines()]
     frames: dict[TableKind, pd.DataFrame | None] = {}
     for kind in (TableKind.KL, TableKind.LOGPROB):
-        if any((run_dir / kind.value).glob("*.jsonl")):
+        if any(name.endswith(".jsonl") for name in table_names(run_dir / kind.value)):
             table = read_table(run_dir, kind)
             notes += [f"{name}: {line}" for line in table.report.lines()]
             frames[kind] = table.frame

@@ -12,9 +12,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from foreshock.durable import atomic_file
+from foreshock.jobs.records.table_archives import LARGEST
 
-WORTH_BYTES = 8 << 20
-"""Smaller tables are parsed in a tenth of a second."""
+WORTH_BYTES = LARGEST
+"""Smaller tables are parsed in a tenth of a second; in large runs they lie in archives, which hold no columns."""
 
 _STATE, _FORMAT = b"foreshock_table", b"1"
 
@@ -57,13 +58,17 @@ class ColumnsWriter:
         """Once the table is in its place."""
         kept = columns_file(self._table)
         if not self._complete or not self._parts or self._table.stat().st_size < WORTH_BYTES:
-            kept.unlink(missing_ok=True)
+            self.drop()
             return
         columns = pa.concat_tables(self._parts).unify_dictionaries().combine_chunks()
         columns = columns.replace_schema_metadata({_STATE: _state(self._table)})
         options = pa.ipc.IpcWriteOptions(compression="lz4")
         with atomic_file(kept) as file, pa.ipc.new_file(file, columns.schema, options=options) as stream:
             stream.write_table(columns)
+
+    def drop(self) -> None:
+        """Leave none beside the table."""
+        columns_file(self._table).unlink(missing_ok=True)
 
 
 def _state(table: Path) -> bytes:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from foreshock.analysis.tables.schema import TableKind
 from foreshock.errors import InputError
+from foreshock.jobs.records.table_files import table_names
 
 _NAME = re.compile(
     r"^(?:checkpoint-(?P<step>\d{1,15})|(?:checkpoint-)?final)_prefill(?P<level>\d{1,9})(?:_logprobs|_kl)?\.jsonl$"
@@ -67,7 +68,7 @@ def find_run_files(run_dir: Path, kind: TableKind) -> RunFiles:
             refuse_packed(directory)
         raise InputError(f"this run has no rows in {kind.value}/", path=run_dir, fix=_WHENCE[kind.value])
     if not directory.is_dir():
-        if not any(parse_cell_name(path.name) for path in run_dir.glob("*.jsonl")):
+        if not any(map(parse_cell_name, table_names(run_dir))):
             raise InputError(
                 f"no {kind.value}/ folder here and no checkpoint-N_prefillL*.jsonl files; "
                 "name a run directory (it holds config.yaml and evals/)",
@@ -77,14 +78,14 @@ def find_run_files(run_dir: Path, kind: TableKind) -> RunFiles:
     refuse_packed(directory)
     grouped: dict[tuple[float, int], list[Path]] = {}
     ignored = []
-    for path in sorted(directory.iterdir()):
-        if not path.is_file() or path.name.startswith(".") or path.name.endswith(_BOOKKEEPING):
+    for name in table_names(directory):
+        if name.endswith(_BOOKKEEPING):
             continue
-        cell = parse_cell_name(path.name)
+        cell = parse_cell_name(name)
         if cell is None:
-            ignored.append(path.name)
+            ignored.append(name)
         else:
-            grouped.setdefault(cell, []).append(path)
+            grouped.setdefault(cell, []).append(directory / name)
     if not grouped:
         found = f"; found only {ignored[0]!r}" if ignored else ""
         raise InputError(
@@ -109,4 +110,4 @@ def refuse_packed(directory: Path) -> None:
 
 def has_files(run_dir: Path, kind: TableKind) -> bool:
     """Whether `run_dir` holds any row file of `kind` in its folder."""
-    return any(parse_cell_name(path.name) for path in (run_dir / kind.value).glob("*.jsonl"))
+    return any(map(parse_cell_name, table_names(run_dir / kind.value)))

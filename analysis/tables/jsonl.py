@@ -21,6 +21,7 @@ import pyarrow.json as pajson
 
 from foreshock.errors import InputError
 from foreshock.jobs.records.jsonl import parse_line
+from foreshock.jobs.records.table_files import open_raw, open_table
 
 _BLOCK_BYTES = 32 << 20
 _PARSE_BYTES = 4 << 20
@@ -57,7 +58,7 @@ def parse_block(lines: bytes, fields: pa.Schema, required: Sequence[str]) -> pa.
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """(line number, bytes without the newline) of every line that holds a row, in row order."""
-    with path.open("rb") as stream:
+    with open_table(path) as stream:
         for number, line in enumerate(stream, start=1):
             if line.strip():
                 yield number, line.strip()
@@ -76,8 +77,10 @@ def _blocks(path: Path) -> Iterator[memoryview]:
 
     A piece is valid until the next one is asked for.
     """
-    with path.open("rb", buffering=0) as stream:
-        buffer, held = bytearray(min(_BLOCK_BYTES, os.fstat(stream.fileno()).st_size + 1)), 0
+    with open_raw(path) as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
+        buffer, held = bytearray(min(_BLOCK_BYTES, size + 1)), 0
         while True:
             if held == len(buffer):  # a line longer than a piece
                 buffer = buffer + bytes(len(buffer))

@@ -16,10 +16,11 @@ from typing import TypeVar
 from foreshock.analysis.tables.cells import CellTable, read_cell
 from foreshock.analysis.tables.files import CellFiles
 from foreshock.analysis.tables.schema import SCHEMAS, TableKind
+from foreshock.jobs.records.table_files import TableState, table_state
 
 T = TypeVar("T")
-State = tuple[tuple[int, int, int], ...]
-"""(inode, bytes, time of change in ns) of every file of a cell."""
+State = tuple[TableState, ...]
+"""Of every table of a cell."""
 
 KEPT_BYTES = 1 << 30
 _THREADS = 2
@@ -42,9 +43,8 @@ class CellKey:
 
 
 def file_states(paths: Sequence[Path]) -> State:
-    """Changes whenever a file does."""
-    found = [path.stat() for path in paths]
-    return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in found)
+    """Changes whenever a table does."""
+    return tuple(map(table_state, paths))
 
 
 class CellMemo:

@@ -20,6 +20,7 @@ from urllib.parse import quote
 from foreshock.analysis.tables import TableKind, checkpoint_label
 from foreshock.analysis.tables.files import find_run_files, has_files
 from foreshock.jobs.records.jsonl import parse_line
+from foreshock.jobs.records.table_files import has_table, open_table, table_state
 from foreshock.jobs.records.verdicts import UNJUDGED
 
 VERSION = 3
@@ -116,9 +117,9 @@ def _row_files(run_dir: Path) -> list[RowFile]:
         for cell in find_run_files(run_dir, kind).cells:
             for table in cell.paths:
                 samples = table.with_name(f"{table.name}.samples.jsonl")
-                path = (samples if samples.is_file() else table).resolve()
-                facts = path.stat()
-                found.append(RowFile(kind, path, cell.checkpoint, cell.prefill_level, facts.st_size, facts.st_mtime_ns))
+                path = (samples if has_table(samples) else table).resolve()
+                state = table_state(path)
+                found.append(RowFile(kind, path, cell.checkpoint, cell.prefill_level, state.size, state.changed))
     return found
 
 
@@ -180,7 +181,7 @@ def _fill(index: sqlite3.Connection, files: list[RowFile], on_progress: OnProgre
 
 def _lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
     start = 0
-    with path.open("rb") as file:
+    with open_table(path) as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 yield start, len(line), parse_line(line, path, number)

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from foreshock.errors import InputError
+from foreshock.jobs.records.table_files import open_table
 
 MOST = 500
 """Rows of one page at the most."""
@@ -155,7 +156,7 @@ class RunIndex:
         query = _SELECT.replace("SELECT ", "SELECT f.path, r.start, r.length, ", 1)
         rows = index.execute(f"{query}{where}{_ORDER}", values)
         for path, group in groupby(rows, key=itemgetter(0)):
-            with Path(path).open("rb") as file:
+            with open_table(Path(path)) as file:
                 for _, start, length, *row in group:
                     file.seek(start)
                     line = file.read(length)
@@ -177,7 +178,7 @@ def _as_dict(row: Any) -> dict[str, Any]:
 
 def _read(path: Path, start: int, length: int) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
+        with open_table(path) as file:
             file.seek(start)
             row = json.loads(file.read(length))
     except (OSError, ValueError):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 RunArgument = Annotated[Path, typer.Argument(help="Run directory.")]
 ToOption = Annotated[
-    str, typer.Option("--to", help="parquet, inspect, hub, mlflow, wandb, or what an installed package adds.")
+    str, typer.Option("--to", help="parquet, inspect, hub, mlflow, wandb, files, or what an installed package adds.")
 ]
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="A new folder for the files; needed without --dry-run.")

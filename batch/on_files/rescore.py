@@ -13,23 +13,28 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
-from foreshock.durable import sweep_temporaries
+from foreshock.durable import atomic_write_bytes, sweep_temporaries
 from foreshock.errors import InputError
 from foreshock.jobs.answers.extract import Extraction, extract, status_of
 from foreshock.jobs.answers.text_to_read import stored_text_to_read
 from foreshock.jobs.evaluate import verdict_fields
 from foreshock.jobs.prefill import Channel
-from foreshock.jobs.records.jsonl import read_jsonl, read_rows, write_json, write_jsonl
-from foreshock.jobs.records.layout import CellFile, RunLayout
+from foreshock.jobs.records.jsonl import encode_rows, read_jsonl, read_rows, write_json, write_jsonl
+from foreshock.jobs.records.layout import CellFile, CellName, RunLayout
 from foreshock.jobs.records.rows import ERROR_KEY, EVAL_FIELDS, EVAL_KEYS, Owner, Row, select_keys
+from foreshock.jobs.records.table_archives import TableArchives, remove_replaced
+from foreshock.jobs.records.table_files import has_table, is_archived
 from foreshock.jobs.records.verdicts import UNJUDGED, CodeStatus
 from foreshock.jobs.verify.base import Submission, Verifier
 from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.problems import problem_digest
 
 _PART_ROWS = 500
+_CELLS_TOGETHER = 400
+"""Whose tables come into the same archives."""
 _GENERATION = "generation:"
 OnProgress = Callable[[int, int], None]
 """Called with (verdicts known, verdicts needed)."""
@@ -150,7 +155,7 @@ def samples_files(layout: RunLayout) -> list[tuple[CellFile, Path]]:
     found = [
         (cell, path)
         for cell in layout.eval_files()
-        if (path := layout.samples_file(cell.cell.checkpoint, cell.cell.level)).is_file()
+        if has_table(path := layout.samples_file(cell.cell.checkpoint, cell.cell.level))
     ]
     if not found:
         raise InputError(
@@ -235,12 +240,9 @@ def rescore_run(
         store.flush()
     tally = _Tally()
     target = RunLayout(folder)
-    for cell, path in files:
-        rows = [_rescored(row, reader, cell, digests, store, tally) for _, row in read_jsonl(path)]
-        write_jsonl(target.samples_file(cell.cell.checkpoint, cell.cell.level), rows)
-        write_jsonl(
-            target.eval_file(cell.cell.checkpoint, cell.cell.level), (select_keys(row, EVAL_KEYS) for row in rows)
-        )
+    with _Output(target, archived=any(is_archived(path) for _, path in files)) as written:
+        for cell, path in files:
+            written.add(cell.cell, [_rescored(row, reader, cell, digests, store, tally) for _, row in read_jsonl(path)])
     if layout.config.is_file():
         target.config.write_bytes(layout.config.read_bytes())
     report = RescoreReport(
@@ -262,6 +264,35 @@ def rescore_run(
     write_jsonl(folder / "changes.jsonl", map(asdict, report.changes))
     write_json(folder / "rescore.json", report.to_json())
     return report
+
+
+class _Output:
+    """Writes cells as the run has them: their tables in files of their own, or in archives."""
+
+    def __init__(self, target: RunLayout, archived: bool) -> None:
+        self._target = target
+        self._archives = TableArchives() if archived else None
+        self._n_cells = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._archives is not None:
+            self._archives.__exit__(kind, value, trace)
+        if kind is None:
+            remove_replaced(self._target.evals)
+
+    def add(self, cell: CellName, rows: Sequence[Row]) -> None:
+        """Write a cell's tables."""
+        write = atomic_write_bytes if self._archives is None else self._archives.write
+        write(self._target.samples_file(*cell), encode_rows(rows))
+        write(self._target.eval_file(*cell), encode_rows(select_keys(row, EVAL_KEYS) for row in rows))
+        self._n_cells += 1
+        if self._archives is not None and self._n_cells % _CELLS_TOGETHER == 0:
+            self._archives.commit()
 
 
 def _key(row: Row, digests: Mapping[str, str]) -> _Key | None:

@@ -28,6 +28,8 @@ from foreshock.jobs.records.jsonl import read_jsonl, write_jsonl
 from foreshock.jobs.records.layout import CellFile, CellName, RunLayout
 from foreshock.jobs.records.rows import Row, text_sha256
 from foreshock.jobs.records.spec import Checkpoint
+from foreshock.jobs.records.table_archives import join_tables, remove_replaced
+from foreshock.jobs.records.table_files import has_table, is_archived
 from foreshock.jobs.scoring.levels import LevelScore, ScoredPrefill, logprob_row, plan_scoring, scoring_temperature
 
 SampleKey = tuple[str, int, str]
@@ -54,6 +56,10 @@ class PrefillSample:
     def key(self) -> SampleKey:
         """What it shares a forward pass with."""
         return (self.task_id, self.attempt_idx, text_sha256(f"{self.rendering}\0{self.system}\0{self.user}"))
+
+
+_TOGETHER = 512
+"""Tables that are files of their own until they are joined."""
 
 
 @dataclass
@@ -188,7 +194,8 @@ def _row(sample: PrefillSample, score: LevelScore, checkpoint: str, temperature:
 
 @dataclass
 class RunScorer:
-    """Scores a whole run's prefills under the checkpoints of a training run."""
+    """Scores a whole run's prefills under the checkpoints of a training run; if the run's tables lie in archives, the
+    new ones come into some, too."""
 
     run: RunLayout
     checkpoints: Sequence[Checkpoint]
@@ -226,16 +233,23 @@ class RunScorer:
                 "which lie in *.jsonl.samples.jsonl",
                 path=self.run.evals,
             )
-        report = ScoreReport()
+        report, n_joined = ScoreReport(), 0
+        archived = any(is_archived(path) for files in by_level.values() for path in files.values())
         for checkpoint in self.checkpoints:
             self.on_checkpoint(checkpoint.name)
             self._score_checkpoint(checkpoint, by_level, report)
+            if archived and len(report.files) >= n_joined + _TOGETHER:
+                n_joined = len(report.files)
+                join_tables(self.output, 2)
+        if archived:
+            join_tables(self.output, 2)
+            remove_replaced(self.output)
         return report
 
     def _samples_of(self, file: CellFile) -> Path | None:
         """Where a cell's prompts and prefills lie: beside its eval file, or in it, as some tools write them."""
         path = self.run.samples_file(file.cell.checkpoint, file.cell.level)
-        if path.is_file():
+        if has_table(path):
             return path
         first = next((row for _, row in read_jsonl(file.path)), {})
         return file.path if "prompt" in first else None
@@ -248,7 +262,7 @@ class RunScorer:
             if self.only is not None and CellName(checkpoint.name, level) not in self.only:
                 continue
             target = self._target(checkpoint.name, level)
-            if target.is_file() and not self.force:
+            if has_table(target) and not self.force:
                 report.kept.append(target)
                 continue
             own = files.get(checkpoint.name)
@@ -278,7 +292,7 @@ class RunScorer:
         """Another checkpoint's prefills with this one's outcomes, of attempts whose eval row has the same text."""
         path = self.run.eval_file(checkpoint, level)
         known: dict[tuple[str, int, str], bool | None] = {}
-        for _, row in read_jsonl(path) if path.is_file() else ():
+        for _, row in read_jsonl(path) if has_table(path) else ():
             text, outcome = row.get("prefill_reasoning"), row.get("exploit_success")
             if isinstance(text, str) and isinstance(outcome, bool) and row.get("error") is None:
                 known[row.get("task_id", ""), row.get("attempt_idx") or 0, cut_prefill(text, level).text] = outcome

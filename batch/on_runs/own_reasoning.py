@@ -34,6 +34,7 @@ from foreshock.jobs.records.ran_records import planned_by, write_ran
 from foreshock.jobs.records.rows import ERROR_KEY, SCHEMA_VERSION, Row, RowIdentity, row_identity
 from foreshock.jobs.records.shards import Origin, ShardStore
 from foreshock.jobs.records.spec import JobKind, JobSpec
+from foreshock.jobs.records.table_files import has_table
 from foreshock.jobs.verify.base import Verifier
 from foreshock.ran import Recorder
 from foreshock.slurm.lock import LauncherLock
@@ -250,7 +251,7 @@ class OwnReasoning:
 
     def _inputs(self, spec: JobSpec, left_out: Counter[str]) -> OwnInputs:
         path = self._run.layout.samples_file(spec.checkpoint.name, 0)
-        rows = read_rows(path, ("task_id", "attempt_idx", "reasoning", "exploit_success")) if path.is_file() else []
+        rows = read_rows(path, ("task_id", "attempt_idx", "reasoning", "exploit_success")) if has_table(path) else []
         writer = self._run.prompt_format(spec)
         settings, problems = self._run.plan.settings, self._run.inputs.problems
 
@@ -324,7 +325,7 @@ class OwnReasoning:
             writer.seal(list(errors.values()))
 
     def _require_mine(self, path: Path, specs: Sequence[JobSpec], force: bool) -> None:
-        if force or not path.is_file():
+        if force or not has_table(path):
             return
         keys = {spec.key() for spec in specs}
         if any(row.get("spec_key") not in keys for row in read_rows(path)):

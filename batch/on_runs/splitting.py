@@ -27,6 +27,7 @@ from foreshock.jobs.records.jsonl import read_rows, write_jsonl
 from foreshock.jobs.records.ran_records import planned_by, write_ran
 from foreshock.jobs.records.rows import SCHEMA_VERSION, Row
 from foreshock.jobs.records.spec import JobSpec
+from foreshock.jobs.records.table_files import has_table
 from foreshock.jobs.scoring.exploit_code import exploit_answer
 from foreshock.jobs.verify.base import Verifier
 from foreshock.ran import Recorder
@@ -252,7 +253,7 @@ class Splitting:
     def _levels(self, spec: JobSpec) -> tuple[int, ...]:
         """Evenly over the middle answer's length among the run's own unprompted samples."""
         path = self._run.layout.eval_file(spec.checkpoint.name, 0)
-        rows = read_rows(path, ("output_tokens",)) if path.is_file() else []
+        rows = read_rows(path, ("output_tokens",)) if has_table(path) else []
         lengths = sorted(row["output_tokens"] for row in rows if row["output_tokens"])
         if not lengths:
             raise InputError(

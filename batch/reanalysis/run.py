@@ -17,6 +17,7 @@ from foreshock.batch.running.provenance import recorded_status, write_metadata
 from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import CellFile, RunLayout
+from foreshock.jobs.records.table_files import table_names, table_size
 
 Say = Callable[[str], None]
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -106,7 +107,7 @@ def plan_reanalysis(request: Request) -> list[PlannedRun]:
 
 def _plan_run(request: Request, i: int, run: RunLayout, label: str, left_out: Mapping[str, str]) -> PlannedRun:
     files = _cells_in(request.logprobs[i]) if request.logprobs else run.logprob_files()
-    files = [file for file in files if file.path.stat().st_size > 0] if not request.rescore else []
+    files = [file for file in files if table_size(file.path) > 0] if not request.rescore else []
     folder = request.checkpoint_dirs[i] if request.checkpoint_dirs else None
     scoring = scoring_of(run, [file.cell for file in files], folder, request.temperature)
     if request.skip_logprob and scoring.missing:
@@ -157,7 +158,7 @@ def _views(
     for item in planned:
         scored = folder / "logprob" / item.label if several else folder / "logprob"
         notes += _score(item, scored, say)
-        new = sorted(scored.glob("*.jsonl")) if scored.is_dir() else []
+        new = [scored / name for name in table_names(scored) if name.endswith(".jsonl")]
         view = RunLayout(folder / "runs" / item.label)
         dropped = make_view(item.run, view, [*(file.path for file in item.logprobs), *new], item.left_out)
         if request.left_out:

@@ -5,17 +5,20 @@ The run itself is never written to. Leaving tasks out is re-aggregation: rows ar
 
 from __future__ import annotations
 
+import io
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from foreshock.durable import atomic_file
 from foreshock.errors import InputError
 from foreshock.jobs.records.jsonl import parse_line, read_jsonl
 from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.table_archives import TableArchives
+from foreshock.jobs.records.table_files import SAMPLES, archives_of, lines_of, table_names, table_place
 
-TABLES = ("evals", "logprob", "ref_logprob", "kl", "ground_truth", "extra", "exploit_logprob")
-"""Folders of rows, all of which carry task_id."""
 _RECORDS = ("config.yaml", "metadata.json", "status.json", "inputs")
 _OF_ALL_TASKS = ("plan.json", "adaptive", "admission", "shards")
 """What is known of a run of foreshock as a whole; it says nothing of a part of its tasks."""
@@ -64,20 +67,16 @@ def make_view(run: RunLayout, target: RunLayout, logprobs: Sequence[Path] | None
     """Fill `target` without the rows of `tasks`; returns how many attempts were dropped. `logprobs`: files of
     log-probabilities, perhaps of another folder; None for the run's own."""
     rows = 0
-    for folder in TABLES:
-        files = sorted((run.root / folder).glob("*.jsonl")) if (run.root / folder).is_dir() else []
-        if folder == "logprob" and logprobs is not None:
+    for folder, new in zip(run.table_folders, target.table_folders, strict=True):
+        files = _tables(folder)
+        if folder == run.logprob and logprobs is not None:
             files = sorted(logprobs)
-        for path in files:
-            if path.name.endswith(".samples.jsonl"):
-                continue
-            copy = target.root / folder / path.name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            if not tasks:
-                copy.symlink_to(path.resolve())
-                continue
-            dropped = _copy_without(path, copy, tasks)
-            rows += dropped if folder == "evals" else 0
+        if not tasks:
+            _link(files, new)
+            continue
+        with TableArchives() as archives:
+            dropped = sum(_copy_without(path, new / path.name, tasks, archives) for path in files)
+        rows += dropped if folder == run.evals else 0
     for name in _RECORDS if tasks else (*_RECORDS, *_OF_ALL_TASKS):
         if (run.root / name).exists():
             (target.root / name).symlink_to((run.root / name).resolve())
@@ -113,12 +112,46 @@ def _types(run: RunLayout) -> dict[str, str]:
     return {row["task_id"]: str(row.get("exploit_type")) for row in rows if isinstance(row.get("task_id"), str)}
 
 
-def _copy_without(path: Path, copy: Path, tasks: Mapping[str, str]) -> int:
+def _tables(folder: Path) -> list[Path]:
+    names = table_names(folder)
+    return [folder / name for name in names if name.endswith(".jsonl") and not name.endswith(SAMPLES)]
+
+
+def _link(files: Sequence[Path], target: Path) -> None:
+    """Files by links; tables in archives by links to these, unless some of their folder's tables are left out."""
+    by_folder: dict[Path, list[Path]] = defaultdict(list)
+    for path in files:
+        by_folder[path.parent].append(path)
+    for folder, wanted in by_folder.items():
+        target.mkdir(parents=True, exist_ok=True)
+        archived = [path for path in wanted if not path.is_file()]
+        for path in set(wanted).difference(archived):
+            (target / path.name).symlink_to(path.resolve())
+        if archived and set(wanted) >= set(_tables(folder)):
+            for archive in archives_of(archived):
+                (target / archive.name).symlink_to(archive.resolve())
+        else:
+            with TableArchives() as archives:
+                for path in archived:
+                    archives.add(target / path.name, table_place(path).read())
+
+
+def _copy_without(path: Path, copy: Path, tasks: Mapping[str, str], archives: TableArchives) -> int:
+    """Into an archive, if it lies in one."""
+    if path.is_file():
+        with atomic_file(copy) as file:
+            return _write_without(path, file, tasks)
+    kept = io.BytesIO()
+    dropped = _write_without(path, kept, tasks)
+    archives.add(copy, kept.getvalue())
+    return dropped
+
+
+def _write_without(path: Path, file: BinaryIO, tasks: Mapping[str, str]) -> int:
     dropped = 0
-    with path.open("rb") as lines, atomic_file(copy) as file:
-        for number, line in enumerate(lines, start=1):
-            if line.strip() and parse_line(line, path, number).get("task_id") in tasks:
-                dropped += 1
-            else:
-                file.write(line)
+    for number, line in enumerate(lines_of(path), start=1):
+        if line.strip() and parse_line(line, path, number).get("task_id") in tasks:
+            dropped += 1
+        else:
+            file.write(line)
     return dropped

@@ -20,6 +20,7 @@ from foreshock.batch.config import RunConfig
 from foreshock.errors import InputError
 from foreshock.jobs.records.exploit_types import INTENTIONAL, IntentionalTypes, intentional_types
 from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.table_files import table_size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,7 +164,7 @@ def _applicable(request: Request, settings: AnalysisSettings, notes: list[str]) 
 
 
 def _eval_bytes(run: RunLayout) -> int:
-    return sum(path.stat().st_size for path in run.evals.glob("checkpoint-*_prefill*.jsonl"))
+    return sum(table_size(file.path) for file in run.eval_files())
 
 
 def _forecast(sections: Sequence[Section], folder: Path) -> Forecast:

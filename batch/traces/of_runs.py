@@ -17,6 +17,7 @@ from foreshock.jobs.prompts.tokenizer import load_tokenizer
 from foreshock.jobs.records.checkpoint_names import checkpoint_order
 from foreshock.jobs.records.jsonl import read_json, read_jsonl
 from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.table_files import has_table, is_archived
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +35,13 @@ def source_of(given: Path, checkpoint: str | None) -> Source:
 
     Raises InputError for a run without level-0 samples and for a checkpoint that it lacks.
     """
-    if given.exists() and not given.is_dir():
+    if (given.exists() and not given.is_dir()) or is_archived(given):
         return Source(given, given.name)
     if not given.is_dir():
         raise InputError("no such run directory or file of samples", path=given, fix="`foreshock ls` lists runs")
     layout = RunLayout(given)
     names = sorted({f.cell.checkpoint for f in layout.eval_files() if f.cell.level == 0}, key=checkpoint_order)
-    there = [name for name in names if layout.samples_file(name, 0).is_file()]
+    there = [name for name in names if has_table(layout.samples_file(name, 0))]
     if not there:
         raise InputError(
             "no samples at level 0 here, and only unprompted samples are their writer's own",

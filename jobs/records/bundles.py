@@ -23,34 +23,16 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from foreshock.durable import atomic_file, same_time
+from foreshock.jobs.records.folder_watch import FolderWatch
+from foreshock.jobs.records.places import Place, read_at
 from foreshock.jobs.records.sealed_log import Sealed, sealed_columns, sealed_of_columns
 
 _FORMAT = 1
 _INDEX = "index.json"
 _COMMENT = b"foreshock bundle %016d %012d %08x"
 _COMMENT_READ = re.compile(rb"foreshock bundle (\d{16}) (\d{12}) ([0-9a-f]{8})$")
-_SETTLED_S = 60.0
-_LOOKED_S = 2.0
 _COARSEST_NS = 2 * 10**9
 """A time of whole multiples of this is kept as it is by every file system."""
-
-
-class Place(NamedTuple):
-    """Where bytes lie."""
-
-    path: Path
-    start: int
-    size: int
-
-    @classmethod
-    def whole(cls, path: Path) -> Place:
-        """All of a file. Raises OSError."""
-        return cls(path, 0, path.stat().st_size)
-
-    def read(self) -> bytes:
-        """Raises OSError, also where the file ends early."""
-        with self.path.open("rb", buffering=0) as file:
-            return _read_at(file, self.start, self.size)
 
 
 class Member(NamedTuple):
@@ -83,10 +65,10 @@ class Bundle:
             with path.open("rb", buffering=0) as file:
                 now = os.fstat(file.fileno())
                 n_tail = len(_COMMENT % (0, 0, 0))
-                found = _COMMENT_READ.search(_read_at(file, max(0, now.st_size - n_tail), n_tail))
+                found = _COMMENT_READ.search(read_at(file, max(0, now.st_size - n_tail), n_tail))
                 if found is None:
                     return None
-                index = _read_at(file, int(found[1]), int(found[2]))
+                index = read_at(file, int(found[1]), int(found[2]))
             if zlib.crc32(index) != int(found[3], 16):
                 return None
             data: Any = json.loads(index)
@@ -129,9 +111,8 @@ class Bundles:
         self._names: set[str] = set()
         self._found: dict[str, Found] = {}
         self._more: dict[str, list[Found]] = {}
-        self._listed = self._settled = False
-        self._changed: int | None = None
-        self._seen_at = 0.0
+        self._listed = False
+        self._watch = FolderWatch()
 
     def of(self, key: str) -> list[Found]:
         """A spec's shard in the bundles seen so far. Two writers may both have bundled it."""
@@ -156,13 +137,8 @@ class Bundles:
             changed = os.stat(self._folder).st_mtime_ns  # noqa: PTH116 - asked for each missing shard
         except OSError:
             return False
-        now = time.monotonic()
-        if changed != self._changed:
-            self._seen_at = now
-        elif self._settled:
+        if self._watch.is_as_listed(changed):
             return False
-        self._settled = time.time() - changed / 1e9 > _SETTLED_S or now - self._seen_at > _LOOKED_S
-        self._changed = changed
         return self._list()
 
     def _list(self) -> bool:
@@ -220,16 +196,6 @@ def _add(archive: zipfile.ZipFile, file: BinaryIO, name: str, data: bytes) -> li
     """Returns where the data starts, and its size."""
     archive.writestr(zipfile.ZipInfo(name), data)
     return [file.tell() - len(data), len(data)]
-
-
-def _read_at(file: BinaryIO, start: int, size: int) -> bytes:
-    pieces: list[bytes] = []
-    while size and (piece := os.pread(file.fileno(), size, start)):
-        pieces.append(piece)
-        start, size = start + len(piece), size - len(piece)
-    if size:
-        raise OSError(f"{file.name}: ends early")
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def in_chunks(sizes: Sequence[int], most: int, most_bytes: int) -> Iterator[range]:

@@ -17,6 +17,7 @@ from typing import Any
 from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
 from foreshock.jobs.records.rows import Row
+from foreshock.jobs.records.table_files import open_table
 
 _GZIP = b"\x1f\x8b"
 
@@ -121,12 +122,13 @@ def _short(value: object) -> str:
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, Row]]:
-    """(line number from 1, row) of each line, also of a gzip archive; blank lines are passed over.
+    """(line number from 1, row) of each line of a file, be it a gzip archive, or of a table that lies in an archive of
+    tables; blank lines are passed over.
 
     Raises InputError naming file and line for anything that is not one JSON object, and for a damaged archive.
     """
     try:
-        file = path.open("rb")
+        file = open_table(path)
     except FileNotFoundError:
         raise InputError("no such file", path=path) from None
     except IsADirectoryError:

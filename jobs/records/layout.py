@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from foreshock.jobs.records.checkpoint_names import RESULT_NAME, checkpoint_order
 from foreshock.jobs.records.spec import SAMPLED_KINDS, JobSpec
+from foreshock.jobs.records.table_files import table_names
 
 _CHECKPOINT = rf"(?P<checkpoint>{RESULT_NAME})"
 _EVAL_NAME = re.compile(rf"^{_CHECKPOINT}_prefill(?P<level>\d+)\.jsonl$")
@@ -30,7 +31,7 @@ class CellName(NamedTuple):
 
 
 class CellFile(NamedTuple):
-    """A file of one cell."""
+    """A table of one cell; `path` is its name, `table_files` knows where its bytes are."""
 
     cell: CellName
     path: Path
@@ -49,20 +50,17 @@ def run_prefix(name: str) -> str:
 
 def checkpoint_files(folder: Path) -> list[tuple[str, Path]]:
     """Files of one checkpoint each (`checkpoint-N.jsonl`), by checkpoint."""
-    if not folder.is_dir():
-        return []
-    found = [(match["checkpoint"], p) for p in folder.iterdir() if (match := _CHECKPOINT_NAME.match(p.name))]
+    names = table_names(folder)
+    found = [(match["checkpoint"], folder / name) for name in names if (match := _CHECKPOINT_NAME.match(name))]
     return sorted(found, key=lambda item: checkpoint_order(item[0]))
 
 
 def _list_cells(folder: Path, pattern: re.Pattern[str]) -> list[CellFile]:
-    if not folder.is_dir():
-        return []
     found = []
-    for path in folder.iterdir():
-        match = pattern.match(path.name)
-        if match and path.is_file():
-            found.append(CellFile(CellName(match["checkpoint"], int(match["level"])), path))
+    for name in table_names(folder):
+        match = pattern.match(name)
+        if match:
+            found.append(CellFile(CellName(match["checkpoint"], int(match["level"])), folder / name))
     return sorted(found, key=lambda file: (checkpoint_order(file.cell.checkpoint), file.cell.level))
 
 
@@ -160,6 +158,12 @@ class RunLayout:
     def splitting(self) -> Path:
         """Repeats of multilevel splitting, one file a checkpoint."""
         return self.root / "splitting"
+
+    @property
+    def table_folders(self) -> tuple[Path, ...]:
+        """Of the tables that aggregation writes."""
+        scores = (self.logprob, self.ref_logprob, self.kl)
+        return (self.evals, *scores, self.ground_truth, self.extra, self.exploit_logprob)
 
     def eval_file(self, checkpoint: str, level: int) -> Path:
         return self.evals / f"{checkpoint}_prefill{level}.jsonl"

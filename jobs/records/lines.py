@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from foreshock.errors import ForeshockError
-from foreshock.jobs.records.bundles import Place
 from foreshock.jobs.records.marks import Marks, marks_of
+from foreshock.jobs.records.places import Place
 from foreshock.jobs.records.rows import ERROR_KEY, RowIdentity, row_identity
 
 _MOST_OPEN = 64

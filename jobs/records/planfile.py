@@ -64,7 +64,7 @@ class WorkerSettings:
     strict: bool = False
     """Whether a worker that is not what was planned (commit, source files, image) computes nothing."""
     bundle_from: int = 2000
-    """Specs of a plan from which sealed shards are joined into bundles."""
+    """Specs of a plan from which sealed shards are joined into bundles, and cells from which tables are."""
     rendering: dict[str, Any] = field(default_factory=dict)
     """What was resolved when the run was planned: format, markers and where they were found, stops."""
 
@@ -84,6 +84,12 @@ class PlanFile:
     def bundled(self) -> bool:
         """Whether there are so many shards that those that are sealed are joined into bundles."""
         return len(self.specs) >= self.settings.bundle_from
+
+    @cached_property
+    def tables_archived(self) -> bool:
+        """Whether there are so many cells that their tables are written into archives."""
+        cells = {(spec.checkpoint.name, level) for spec in self.specs for level in spec.levels}
+        return len(cells) >= self.settings.bundle_from
 
     @cached_property
     def by_key(self) -> Mapping[str, JobSpec]:

@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 
 from foreshock.durable import atomic_file, atomic_write_bytes, same_time, sweep_temporaries
 from foreshock.errors import InputError
-from foreshock.jobs.records.bundles import Bundles, Place
+from foreshock.jobs.records.bundles import Bundles
 from foreshock.jobs.records.jsonl import encode_rows, parse_line, read_json, write_json
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.lines import Line, LineReader, good_lines, index_shard
 from foreshock.jobs.records.marks import count
+from foreshock.jobs.records.places import Place
 from foreshock.jobs.records.rows import Row, RowIdentity, row_identity
 from foreshock.jobs.records.sealed_log import Sealed, log_sealed
 from foreshock.jobs.records.spec import JobSpec

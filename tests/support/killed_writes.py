@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import socket
+import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +14,27 @@ from typing import TypeVar
 import pytest
 
 Result = TypeVar("Result")
+
+
+def die_at(work: Callable[[], object], at: int) -> int:
+    """Work in a process that ends, as by SIGKILL, before its Nth operation on files; returns how many it began."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # other threads may run, of which the child needs none
+        pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    seen = 0
+
+    def hook(event: str, _: object) -> None:
+        nonlocal seen
+        if event == "open" or event.startswith(("os.", "shutil.")):
+            seen += 1
+            if seen == at:
+                os._exit(seen)
+
+    sys.addaudithook(hook)
+    work()
+    os._exit(seen)
 
 
 class KilledError(Exception):

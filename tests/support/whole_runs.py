@@ -6,6 +6,7 @@ from pathlib import Path
 
 from foreshock.batch.config import RunConfig
 from foreshock.batch.config_file import parse_config
+from foreshock.jobs.records.table_files import table_names, table_place
 
 FINAL_FOLDERS = ("evals", "logprob", "ref_logprob", "kl", "ground_truth", "exploit_logprob")
 
@@ -45,9 +46,10 @@ def full_config(
 
 
 def tables(root: Path) -> dict[str, bytes]:
-    """Every final table of a run."""
+    """Every final table of a run, in files of their own or in archives."""
     return {
-        str(path.relative_to(root)): path.read_bytes()
+        f"{folder}/{name}": table_place(root / folder / name).read()
         for folder in FINAL_FOLDERS
-        for path in sorted((root / folder).glob("*.jsonl"))
+        for name in table_names(root / folder)
+        if name.endswith(".jsonl")
     }

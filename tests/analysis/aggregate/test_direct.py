@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from foreshock.analysis.aggregate import direct
 from foreshock.analysis.aggregate.direct import DirectWriter, read_whole
-from foreshock.jobs.records.bundles import Place
+from foreshock.jobs.records.places import Place
 
 BUFFER = 1 << 13
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from foreshock.analysis.aggregate import direct
-from foreshock.jobs.records.bundles import Place
+from foreshock.jobs.records.places import Place
 
 MOUNTS = """\
 27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard

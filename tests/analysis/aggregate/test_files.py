@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foreshock.analysis.aggregate.files import LevelTables, Table, blocks_of_lines
-from foreshock.jobs.records.bundles import Place
+from foreshock.jobs.records.places import Place
 
 
 def at_once(finish: Callable[[], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +17,7 @@ from foreshock.analysis.exporting.spec import EXPORTERS
 from foreshock.analysis.tables import load_evals
 from foreshock.batch.cli.app import app
 from foreshock.errors import InputError
+from foreshock.jobs.records.table_archives import join_tables
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,20 @@ def test_inspect_reads_its_logs(run_dir: Path, tmp_path: Path) -> None:
     assert len({(sample.id, sample.epoch) for sample in found.samples}) == len(cell)
 
 
+def test_files_are_the_tables_of_a_run_whose_tables_lie_in_archives(run_dir: Path, tmp_path: Path) -> None:
+    large = Path(shutil.copytree(run_dir, tmp_path / "large"))
+    folders = ("evals", "logprob", "ref_logprob", "kl")
+    for folder in folders:
+        join_tables(large / folder, 1)
+    assert not list(large.rglob("*.jsonl"))
+    written = export(large, "files", tmp_path / "out")
+    want = {path for folder in folders for path in (run_dir / folder).glob("*.jsonl")}
+    assert {path.relative_to(tmp_path / "out"): path.read_bytes() for path in written if path.suffix == ".jsonl"} == {
+        path.relative_to(run_dir): path.read_bytes() for path in want
+    }
+    assert load_evals(tmp_path / "out").drop(columns="run").equals(load_evals(run_dir).drop(columns="run"))
+
+
 def test_the_command_refuses_a_folder_that_holds_something(run_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(InputError, match="not empty"):
@@ -80,5 +96,5 @@ def test_the_command_refuses_a_folder_that_holds_something(run_dir: Path, tmp_pa
 
 
 def test_an_unknown_format_names_the_valid_ones(run_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"unknown exporter 'excel'; valid: hub, inspect, mlflow, parquet, wandb"):
+    with pytest.raises(InputError, match=r"unknown exporter 'excel'; valid: files, hub, inspect, mlflow, parquet,"):
         EXPORTERS.get("excel")

@@ -218,6 +218,7 @@ def test_batch_size_sharding_and_bundles_change_no_row(
     layout = run(config, ["foreshock", "run"], RunHooks()).layout
     assert tables(layout.root) == tables(finished.root)
     assert layout.bundles.is_dir() == (bundle_from == 1) != any(layout.shards.rglob("*.manifest.json"))
+    assert bool(list(layout.evals.glob("*.zip"))) == (bundle_from == 1) != any(layout.evals.glob("*.jsonl"))
 
 
 def test_a_run_whose_shards_are_bundled_says_the_same_of_itself(finished: RunLayout, tmp_path: Path) -> None:

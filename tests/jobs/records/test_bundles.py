@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import time
-import warnings
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killed_writes import die_at
 
 from foreshock.jobs.records import bundling
 from foreshock.jobs.records.bundles import Bundle, Bundles, in_chunks
@@ -115,24 +114,8 @@ def test_a_kill_at_any_point_loses_nothing_and_the_next_one_finishes(
 
 
 def bundle_and_die(layout: RunLayout, at: int) -> int:
-    """Bundle in a process that ends, as by SIGKILL, before its Nth operation on files; returns how many it began."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # other threads may run, of which the child needs none
-        pid = os.fork()
-    if pid:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    seen = 0
-
-    def hook(event: str, _: object) -> None:
-        nonlocal seen
-        if event == "open" or event.startswith(("os.", "shutil.")):
-            seen += 1
-            if seen == at:
-                os._exit(seen)
-
-    sys.addaudithook(hook)
-    bundle_run(layout, SPECS, lambda _: None)
-    os._exit(seen)
+    """Bundle in a process that ends before its Nth operation on files; returns how many it began."""
+    return die_at(lambda: bundle_run(layout, SPECS, lambda _: None), at)
 
 
 def test_single_and_bundled_shards_read_alike(sealed_run: RunLayout, layout: RunLayout) -> None:
