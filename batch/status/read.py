@@ -36,6 +36,9 @@ from foreshock.jobs.records.spec import SAMPLED_KINDS, JobKind, JobSpec
 
 _STALE_S = 60.0
 
+_Cells = dict[tuple[str, str, int | None], CellStatus]
+_Counts = Counter[str | None]
+
 
 def read_status(layout: RunLayout) -> RunStatus:
     """Read a run's state; of another tool's run, what its tables hold. Raises InputError if there is neither."""
@@ -60,32 +63,7 @@ def _without_collector() -> Iterator[None]:
 def _read_planned(layout: RunLayout) -> RunStatus:
     plan = PlanFile.read(layout)
     sealed = SealedShards(layout)
-    cells: dict[tuple[str, str, int | None], CellStatus] = {}
-    commits: Counter[str | None] = Counter()
-    ran: Counter[str | None] = Counter()
-    begun = {kind.value: _names(layout.shards / kind.value) for kind in JobKind}
-    kinds = {kind: kind.value for kind in JobKind}
-    point, name = None, ""
-    for spec in plan.specs:  # up to 100,000: what one round costs more is a tenth of a second
-        if spec.checkpoint is not point:
-            point, name = spec.checkpoint, spec.checkpoint.name
-        key = (kinds[spec.kind], name, spec.levels[0] if spec.kind in SAMPLED_KINDS else None)
-        cell = cells.get(key)
-        if cell is None:
-            cell = cells[key] = CellStatus(*key)
-        n_rows = spec.n_rows
-        cell.rows_total += n_rows
-        folder = shard_folder_name(name, key[2])
-        # Else nothing of the whole cell is there, as one look at the folder above told.
-        if sealed.bundled(spec.key()) is not None or folder in begun[key[0]]:
-            _count(layout, spec, n_rows, sealed.find(spec, folder), cell, commits, ran)
-    for cell in cells.values():
-        if cell.rows_done >= cell.rows_total and not cell.n_errors:
-            cell.state = "done"
-        elif cell.n_errors:
-            cell.state = "failed"
-        elif cell.rows_done:
-            cell.state = "partial"
+    cells, commits, ran = _cells(layout, plan, sealed)
     live, failures = _tasks(layout)
     slurm = slurm_report(layout, sealed.is_complete)
     in_slurm = slurm.tasks
@@ -140,6 +118,37 @@ def _names(folder: Path) -> frozenset[str]:
         return frozenset(os.listdir(folder))  # noqa: PTH208 - only the names, of up to 100,000 entries
     except FileNotFoundError:
         return frozenset()
+
+
+def _cells(layout: RunLayout, plan: PlanFile, sealed: SealedShards) -> tuple[_Cells, _Counts, _Counts]:
+    """Cells by kind, checkpoint and level; shards by the commit that computed them, and by how it ran."""
+    cells: _Cells = {}
+    commits: _Counts = Counter()
+    ran: _Counts = Counter()
+    begun = {kind.value: _names(layout.shards / kind.value) for kind in JobKind}
+    kinds = {kind: kind.value for kind in JobKind}
+    point, name = None, ""
+    for spec in plan.specs:  # up to 100,000: what one round costs more is a tenth of a second
+        if spec.checkpoint is not point:
+            point, name = spec.checkpoint, spec.checkpoint.name
+        key = (kinds[spec.kind], name, spec.levels[0] if spec.kind in SAMPLED_KINDS else None)
+        cell = cells.get(key)
+        if cell is None:
+            cell = cells[key] = CellStatus(*key)
+        n_rows = spec.n_rows
+        cell.rows_total += n_rows
+        folder = shard_folder_name(name, key[2])
+        # Else nothing of the whole cell is there, as one look at the folder above told.
+        if sealed.bundled(spec.key()) is not None or folder in begun[key[0]]:
+            _count(layout, spec, n_rows, sealed.find(spec, folder), cell, commits, ran)
+    for cell in cells.values():
+        if cell.rows_done >= cell.rows_total and not cell.n_errors:
+            cell.state = "done"
+        elif cell.n_errors:
+            cell.state = "failed"
+        elif cell.rows_done:
+            cell.state = "partial"
+    return cells, commits, ran
 
 
 def _count(

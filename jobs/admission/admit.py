@@ -250,7 +250,7 @@ def _ties(path: Path) -> Iterator[Finding]:
     if quantised is not None:
         yield Finding("refused", "quantisation", quantised, FIX)
     if empty:
-        reason = f"{' and '.join(empty)} hold{'' if len(empty) > 1 else 's'} zeros alone, so all tokens are alike to it"
+        reason = f"{' and '.join(empty)} hold{'' if len(empty) > 1 else 's'} only zeros, so all tokens are alike to it"
         fix = "save the checkpoint again; sharded trainers must gather the weights before they save"
         yield Finding("refused", "weights", reason, fix)
     problem, contradiction = ties.problem(), ties.contradiction()
@@ -275,7 +275,7 @@ def _rope(path: Path) -> Finding:
         return Finding("refused", "config.json", reason, "serve it, and use engine openai")
     other = other_task(read_config(path / "config.json"))
     if other is not None:
-        reason = f"architectures says {other}, which says no tokens: it is not a language model"
+        reason = f"architectures names {other}, which predicts no tokens: it is not a language model"
         return Finding("refused", "config.json", reason, "give the model that it judges, or correct config.json")
     if unknown is not None:
         reason = f"rope_type {unknown!r} is not known to this transformers, so no model can be made of it"

@@ -24,7 +24,7 @@ def odd_numbers(model: Any) -> list[str]:
             broken.append(name)
         elif tensor.dim() > 1 and bool((least == 0) & (most == 0)):
             zero.append(name)
-    said = ((broken, "numbers that are not finite in"), (zero, "zeros alone in"))
+    said = ((broken, "numbers that are not finite in"), (zero, "only zeros in"))
     return [
         f"weights: {what} {len(names)} tensor{'' if len(names) == 1 else 's'}, first {names[0]}"
         for names, what in said

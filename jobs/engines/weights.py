@@ -44,7 +44,10 @@ def read_model_config(path: Path) -> Any:
     folder = base_of(path) if is_adapter(path) else path
     other = other_task(read_config(folder / "config.json"))
     if other is not None:
-        raise CheckpointError(f"architectures says {other}: it is not a language model", path=folder / "config.json")
+        raise CheckpointError(
+            f"architectures names {other}, which predicts no tokens: it is not a language model",
+            path=folder / "config.json",
+        )
     _require_quantisation(folder, files if folder == path else check_weights(folder))
     try:
         return transformers_config(folder)

@@ -47,7 +47,7 @@ def same_numbers(one: StoredTensor, other: StoredTensor) -> bool:
 
 
 def is_zero(tensor: StoredTensor) -> bool:
-    """Whether a stored tensor holds zeros alone, told in the same way; False of an empty one."""
+    """Whether a stored tensor holds only zeros, told in the same way; False of an empty one."""
     return tensor.end > tensor.start and not any(any(block) for block in _blocks(tensor))
 
 

@@ -39,7 +39,7 @@ _OTHER_TASK = re.compile(r"(Classification|QuestionAnswering|MultipleChoice|Mask
 
 
 def other_task(config: Mapping[str, Any]) -> str | None:
-    """The class that a parsed config.json names, where that is one of models that do not say tokens; else None. A
+    """The class that a parsed config.json names, where that is one of models that predict no tokens; else None. A
     language model can be made of most: their last layer is left out then, and embeddings that are tied take its place.
     """
     named = config.get("architectures")

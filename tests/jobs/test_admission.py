@@ -184,7 +184,7 @@ def test_weights_that_were_never_filled_are_refused(tiny: Checkpoint, tmp_path: 
     tensors = load_file(file)
     tensors[name] = torch.zeros_like(tensors[name])
     save_file(tensors, file, metadata={"format": "pt"})
-    with pytest.raises(InputError, match=f"weights: {name} holds zeros alone"):
+    with pytest.raises(InputError, match=f"weights: {name} holds only zeros"):
         look(point).require()
     tensors[name][-1, -1] = 1.0
     save_file(tensors, file, metadata={"format": "pt"})

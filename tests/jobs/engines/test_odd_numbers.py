@@ -25,7 +25,7 @@ def test_what_is_not_finite_and_matrices_of_zeros_are_named() -> None:
         model[1].weight.zero_()
     assert odd_numbers(model) == [
         "weights: numbers that are not finite in 2 tensors, first 0.weight",
-        "weights: zeros alone in 1 tensor, first 1.weight",
+        "weights: only zeros in 1 tensor, first 1.weight",
     ]
 
 
