@@ -31,7 +31,7 @@ def write_page(found: Comparison, a: Side, b: Side, output: Path) -> Path:
         output,
         RunLooks.of(runs),
         title="foreshock compare",
-        labels=[_label(side) for side in (a, b)],
+        labels=[side_label(side) for side in (a, b)],
         found=found,
         notes=bullets(_notes(found)),
         rates=_rates(found, a, b),
@@ -43,7 +43,8 @@ def write_page(found: Comparison, a: Side, b: Side, output: Path) -> Path:
     return output
 
 
-def _label(side: Side) -> Markup:
+def side_label(side: Side) -> Markup:
+    """A side as it is named on the command line, without the run's folder."""
     name = inert_text(side.path.resolve().name, _NAME)
     return name if side.checkpoint is None else Markup("{}@{}").format(name, checkpoint_label(side.checkpoint))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from foreshock.analysis.comparison.compare import Comparison, Side, compare, compare_counts
 from foreshock.analysis.comparison.gate import Gate
+from foreshock.analysis.comparison.page import side_label
 from foreshock.analysis.comparison.paired import Interval, holm, interval_difference, paired_difference, sign_flip_p
 from foreshock.batch.cli.app import app
 from foreshock.errors import InputError
@@ -144,6 +146,11 @@ def test_runs_with_nothing_to_compare_are_refused_and_never_alike(factory: Modul
 def test_gates_take_one_form_alone(text: str) -> None:
     with pytest.raises(InputError, match=r"names: p, rate\.a"):
         Gate.parse(text)
+
+
+@pytest.mark.parametrize(("at", "shown"), [(None, "run"), (1234567.0, "run@1234567"), (math.inf, "run@final")])
+def test_a_page_names_each_side_as_the_command_line_does(at: float | None, shown: str) -> None:
+    assert side_label(Side(Path("run"), at)) == shown
 
 
 def test_an_unknown_value_passes_no_gate() -> None:
