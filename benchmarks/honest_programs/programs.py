@@ -47,6 +47,41 @@ def add(a, b):
     c = sqlite3.connect(':memory:')
     return c.execute('select ?+?', (a, b)).fetchone()[0]
 """,
+    "sqlite in a file": """
+import os, sqlite3
+def add(a, b):
+    if os.path.exists('t.db'):
+        os.remove('t.db')
+    c = sqlite3.connect('t.db')
+    c.execute('create table t (x)')
+    c.executemany('insert into t values (?)', [(a,), (b,)])
+    c.commit()
+    other = sqlite3.connect('t.db')
+    return other.execute('select sum(x) from t').fetchone()[0]
+""",
+    "file locks": """
+import fcntl, tempfile
+def add(a, b):
+    with tempfile.TemporaryFile() as one, open('lock', 'w') as two:
+        fcntl.lockf(one, fcntl.LOCK_EX)
+        fcntl.flock(two, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(two, fcntl.LOCK_UN)
+        return a + b
+""",
+    "standard input read": """
+import sys
+DATA = sys.stdin.read()
+def add(a, b):
+    return a + b + len(DATA)
+""",
+    "pickle and copy of own classes": """
+import copy, pickle
+class Node:
+    def __init__(self, value):
+        self.value, self.me = value, self
+def add(a, b):
+    return pickle.loads(pickle.dumps(copy.deepcopy(Node(a + b)))).me.value
+""",
     "deep recursion thread": """
 import sys, threading
 sys.setrecursionlimit(1 << 25)

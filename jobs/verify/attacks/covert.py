@@ -80,14 +80,26 @@ ATTACKS = [
     ),
     _any_of(
         "POSIX and open-file locks",
-        *(f"fcntl.fcntl(library, {command}, lock)" for command in ("fcntl.F_GETLK", "fcntl.F_SETLK", 36, 37)),
+        *(f"fcntl.fcntl(library, {command}, lock)" for command in ("fcntl.F_GETLK", 36, 37, 38)),
         before="""
         import fcntl
         lock = struct.pack('hhqqi4x', fcntl.F_RDLCK, 0, 1 << 40, 1, 0)""",
     ),
+    _try(
+        "take a lock in the kernel (POSIX, flock)",
+        """
+        import errno, fcntl
+        lock = struct.pack('hhqqi4x', fcntl.F_RDLCK, 0, 1 << 40, 1, 0)
+        reached = []
+        for take in (*(lambda c=c: fcntl.fcntl(999, c, lock) for c in (6, 7)), lambda: fcntl.flock(999, fcntl.LOCK_SH)):
+            try:
+                take()  # no such descriptor: only a call that the kernel makes says so
+            except OSError as error:
+                reached.append(error.errno == errno.EBADF)
+        return 'escaped' if any(reached) else 'stopped'""",
+    ),
     _any_of(
-        "flock and leases",
-        "fcntl.flock(library, fcntl.LOCK_SH)",
+        "file leases",
         "fcntl.fcntl(library, 1024, fcntl.F_RDLCK)",
         "fcntl.fcntl(library, 1026, 1)",
         before="import fcntl",

@@ -169,4 +169,42 @@ ATTACKS = [
         return 1"""),
         EVERYWHERE,
     ),
+    Attack(
+        _G,
+        "codecs and their error handlers replaced",
+        """
+import codecs
+codecs.register(lambda name: codecs.lookup('utf-8'))
+for name in ('strict', 'surrogateescape', 'replace'):
+    codecs.register_error(name, lambda error: ('1', error.end))
+def f(w): return '\\ud800'
+""",
+        EVERYWHERE,
+    ),
+    Attack(
+        _G,
+        "signature that ends the process, wrapper of itself",
+        """
+import inspect, os
+class Lying(inspect.Signature):
+    @property
+    def parameters(self): os._exit(0)
+def f(w): return 1
+f.__wrapped__ = f
+f.__signature__ = Lying()
+""",
+        EVERYWHERE,
+    ),
+    Attack(
+        _G,
+        "modules replaced by objects that answer to every name",
+        """
+import sys
+class Any:
+    def __getattr__(self, name): return lambda *_: 1
+for name in list(sys.modules): sys.modules[name] = Any()
+def f(w): return 1
+""",
+        EVERYWHERE,
+    ),
 ]

@@ -247,4 +247,20 @@ ATTACKS = [
                 found.append(fd)
         return f'escaped: {found}' if found else 'none'""",
     ),
+    _channel(
+        "JSON that only Python reads (NaN, Infinity), keys given twice",
+        """
+        everywhere(frame(b'{"results": [[1, ""]], "fatal": null, "results": [[NaN, ""], [-Infinity, "1"]]}'))
+        os._exit(0)""",
+    ),
+    _channel(
+        "descriptors sent along with an answer",
+        """
+        import array
+        pair = socket.socketpair()
+        rights = array.array('i', [one.fileno() for one in pair] * 50)
+        channel, answer = socket.socket(fileno=3), frame({'results': [[1, '']]})
+        channel.sendmsg([answer], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        os._exit(0)""",
+    ),
 ]

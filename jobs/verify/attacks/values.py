@@ -185,4 +185,33 @@ def f(w):
         print('\\ud800' * 100)
 """,
     ),
+    _value(
+        "list and dict that a thread changes while they are read",
+        """
+import threading
+items, names = [0], {}
+def change():
+    at = 0
+    while True:
+        at += 1
+        names[at % 1000] = at
+        names.pop((at * 7) % 1000, None)
+        items.append(at) if len(items) < 100_000 else items.clear()
+def f(w):
+    threading.Thread(target=change, daemon=True).start()
+    return [items, names]
+""",
+    ),
+    _value(
+        "class whose bases change, weak reference that passes for its object",
+        """
+import weakref
+class Base: pass
+class Plain(list): pass
+class Late(Base): pass
+Late.__bases__ = (type('Same', (), {'__eq__': lambda self, other: True, '__hash__': lambda self: 1}),)
+kept = Plain([1])
+def f(w): return [Late(), weakref.proxy(kept)]
+""",
+    ),
 ]

@@ -37,7 +37,7 @@ from foreshock.jobs.verify.suspicion import reported
 from foreshock.jobs.verify.withhold import withhold
 
 FAMILIES_MODULE = "foreshock.jobs.verify.builtin.families"
-VERSION = 3
+VERSION = 4
 _REMEMBERED = 4096
 """Problems whose parsed cases are kept."""
 

@@ -28,7 +28,7 @@ from foreshock.jobs.verify.service import SandboxedVerifier, default_workers, ru
 from foreshock.jobs.verify.suspicion import reported
 from foreshock.jobs.verify.withhold import withhold
 
-VERSION = 4
+VERSION = 5
 _STAND_INS = "expected values here may be stand-ins for withheld ones, see docs/sandbox.md"
 
 

@@ -7,9 +7,9 @@ mounts, namespaces, bpf, keyrings, io_uring, memfd and System V memory (which no
 
 Two submissions must not talk either: what one leaves in the kernel and another can read back is closed by argument.
 That is the page cache (fadvise, mincore, RWF_NOWAIT, madvise that pages out), the cache of paths (RESOLVE_CACHED), file
-locks, futexes in shared library pages, counters of the machine (sysinfo, statfs), clocks and schedules of other
-processes, descriptors in flight and queued signals (per-user counters), socket options and cookies, the pool of huge
-pages.
+locks (whoever asks for one hears that it was made), futexes in shared library pages, counters of the machine (sysinfo,
+statfs), clocks and schedules of other processes, descriptors in flight and queued signals (per-user counters), socket
+options and cookies, the pool of huge pages.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ _X32 = 0x40000000
 
 _IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX
 _FCNTLS = (0, 1, 2, 3, 4, 1030)  # DUPFD GETFD SETFD GETFL SETFL DUPFD_CLOEXEC: no locks, leases, owners, pipe sizes
+_LOCK_FCNTLS = (6, 7)  # SETLK SETLKW. Answered with success and never made: one process never waits for its own POSIX
+# locks, its files are nobody else's, and what is answered to everybody alike tells nothing. So SQLite works in a file.
 _PRCTLS = (15, 16)  # PR_SET_NAME PR_GET_NAME
 _ADVICE = (0, 4, 8, 14, 15, 16, 17)  # NORMAL DONTNEED FREE HUGEPAGE NOHUGEPAGE DONTDUMP DODUMP: nothing of a file's
 _SOCKET_OPTIONS = (3, 4, 30, 38, 39)  # SO_TYPE SO_ERROR SO_ACCEPTCONN SO_PROTOCOL SO_DOMAIN
@@ -86,6 +88,12 @@ def _refuse_bits(number: int, bits: int) -> bytes:
 def _only(number: int, values: tuple[int, ...], action: bytes | None = None) -> bytes:
     """Allow (or another action) when the low word of an argument is one of `values`, else EPERM."""
     return _need(number, values) + (action or _return(_ALLOW))
+
+
+def _pretend(number: int, values: tuple[int, ...]) -> bytes:
+    """Answer 0 without the call when the low word of an argument is one of `values`, else go on."""
+    out = b"".join(_op(_JEQ, value, 0, 1) + _fail(0) for value in values)
+    return _argument(number) + out
 
 
 def _signal(number: int) -> bytes:
@@ -177,7 +185,8 @@ def _blocks(own_pid: int) -> dict[str, bytes]:
         "tgkill": _need(0, me) + _signal(2),
         "prlimit64": _need(0, (0, own_pid)) + _reads_limit() + _only(1, _OWN_LIMITS),
         "ioctl": _only(1, _IOCTLS),
-        "fcntl": _only(1, _FCNTLS),
+        "fcntl": _pretend(1, _LOCK_FCNTLS) + _only(1, _FCNTLS),
+        "flock": _fail(0),
         "prctl": _only(0, _PRCTLS),
         "socketpair": _need(0, (_AF_UNIX,)) + _only(1, _STREAMS),
         "getsockopt": _need(1, (_SOL_SOCKET,)) + _only(2, _SOCKET_OPTIONS),

@@ -161,6 +161,7 @@ CONDITIONAL: dict[str, tuple[int, int | None]] = {
     "prctl": (157, 167),
     "socketpair": (53, 199),
     "fcntl": (72, 25),
+    "flock": (73, 32),
     "preadv2": (327, 286),
     "pwritev2": (328, 287),
     "madvise": (28, 233),

@@ -78,7 +78,7 @@ def test_suspicion_is_what_djinn_reports(djinn_root: Path) -> None:
 def test_the_identity_names_the_sources(fake_djinn: Path) -> None:
     with DjinnVerifier(1, 10.0, True, package=fake_djinn) as verifier:
         name, version, digest = verifier.identity().split(":")
-    assert (name, version, len(digest)) == ("djinn", "4", 16)
+    assert (name, version, len(digest)) == ("djinn", "5", 16)
 
 
 def test_real_verifiers_give_the_intended_pairs_three_times_in_parallel(real_djinn: Path, full_tier: None) -> None:
