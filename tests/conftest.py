@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from tiny_tokenizer import train_tokenizer
+from worker_start import compile_share, ease_coverage
 
 from foreshock.jobs.records.spec import Checkpoint
 from foreshock.plugins import forget_installed
@@ -43,6 +44,14 @@ CHAT_TEMPLATE = (
 )
 _HARMONY_NAMES = ("startoftext", "endoftext", "return", "constrain", "channel", "start", "end", "message", "call")
 HARMONY_TOKENS = [f"<|{name}|>" for name in _HARMONY_NAMES]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One of several processes: what all of them would do is shared out."""
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        ease_coverage()
+        compile_share(config.rootpath, __loader__, int(worker["workerid"][2:]), worker["workercount"])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
