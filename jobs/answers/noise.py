@@ -58,7 +58,10 @@ def without_noise(code: str) -> str:
 
 def _is_words(node: ast.stmt, known: frozenset[str]) -> bool:
     if isinstance(node, ast.Expr):
-        return _is_unknown(node.value, known)
+        try:
+            return _is_unknown(node.value, known)
+        except RecursionError:
+            return False  # no words nest that deep
     if not isinstance(node, ast.AnnAssign) or node.value is not None or not isinstance(node.target, ast.Name):
         return False
     name = node.target.id

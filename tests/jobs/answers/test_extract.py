@@ -98,6 +98,16 @@ def test_many_fences_do_not_take_long() -> None:
     assert extract_code("```python\nx = (\n" + "```\n" * 20000) == "x = ("
 
 
+@pytest.mark.parametrize("deep", ["a+" * 2000 + "a", "a**" * 2000 + "a", "f" + "()" * 3000, "a" + "[0]" * 3000])
+def test_a_deep_expression_beside_a_program_is_code(deep: str) -> None:
+    assert extract_code(f"```python\n{SOLUTION}\n\n{deep}\n```") == f"{SOLUTION}\n\n{deep}"
+
+
+def test_a_token_behind_a_deep_expression_is_taken_off() -> None:
+    deep = "a+" * 2000 + "a"
+    assert extract_code(f"{SOLUTION}\n\n{deep}  # <|im_end|>", "solve") == f"{SOLUTION}\n\n{deep}  #"
+
+
 lines = st.text(st.characters(exclude_characters="\r\n`~", exclude_categories=("Cs", "Cc")), max_size=20)
 programs = st.lists(
     st.sampled_from(
