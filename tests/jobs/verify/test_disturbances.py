@@ -50,6 +50,14 @@ LIBRARIES = (
     "async def g(x):\n    await asyncio.sleep(0)\n    return min(x) + 1\n"
     "def f(x):\n    return asyncio.run(g(x))\n"
 )
+LOCKS = (
+    "import fcntl, sqlite3\n"
+    "def f(x):\n    with sqlite3.connect('t.db') as one, sqlite3.connect('t.db') as two, open('lock', 'w') as file:\n"
+    "        fcntl.flock(file, fcntl.LOCK_EX)\n        fcntl.lockf(file, fcntl.LOCK_EX)\n"
+    "        one.execute('create table if not exists t (y)')\n        one.execute('delete from t')\n"
+    "        one.execute('insert into t values (?)', (min(x),))\n        one.commit()\n"
+    "        return two.execute('select y + 1 from t').fetchone()[0]\n"
+)
 
 
 def children(pid: int) -> list[int]:
@@ -137,8 +145,8 @@ def test_a_submission_that_burns_every_core_is_late_and_its_neighbour_is_not(tie
         assert (verification.secure.outcome, verification.insecure.outcome) == (due, due), (number, verification)
 
 
-@pytest.mark.parametrize("code", [THREADS, LIBRARIES], ids=["threads", "libraries"])
-def test_threads_and_the_standard_library_work_in_every_tier(verifier: BuiltinVerifier, code: str) -> None:
+@pytest.mark.parametrize("code", [THREADS, LIBRARIES, LOCKS], ids=["threads", "libraries", "locks"])
+def test_threads_the_standard_library_and_file_locks_work_in_every_tier(verifier: BuiltinVerifier, code: str) -> None:
     found = verifier.verify(PROBLEM, code)
     assert (found.secure.passed, found.insecure.passed) == (True, True), found
 
