@@ -42,11 +42,14 @@ def _is_rewritten(file: Path) -> bool:
 
 
 def _rewrite(file: Path, loader: Loader) -> None:
-    """A loader compiles, stores and then executes: where no import is possible, the last ends at once."""
+    """A loader compiles, stores and then executes: where no import is possible, the last ends at once.
+
+    Of a file that does not parse, the test run tells when it collects it.
+    """
     module = ModuleType(str(file))
     module.__spec__ = ModuleSpec(str(file), loader, origin=str(file))
     module.__dict__["__builtins__"] = {}
-    with suppress(ImportError):
+    with suppress(ImportError, SyntaxError):
         loader.exec_module(module)
 
 
