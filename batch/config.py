@@ -305,8 +305,8 @@ class LogprobConfig(_Section):
     )
     whole_trace: bool = Field(
         False,
-        description="Also score each trace to its end, with the problem's exploit code behind it: the earliest sign in "
-        "docs/early-warning.md",
+        description="Also score each trace to its end, with the problem's exploit code behind it: what "
+        "`watch --false-alarm-rate` alarms by (docs/early-warning.md)",
     )
 
 
@@ -406,6 +406,15 @@ class RunConfig(_Section):
             raise ValueError(
                 "prefill.source is missing, but prefill.levels has levels above 0; "
                 "give a JSONL of exploit traces, or levels: [0]"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _whole_traces_are_of_reasoning(self) -> Self:
+        if self.logprob.whole_trace and self.prefill.channel is Channel.ANSWER:
+            raise ValueError(
+                "logprob.whole_trace scores reasoning to its end, and prefill.channel: answer forces answers; "
+                "give channel: reasoning, or whole_trace: false (logprob.exploit_code scores the code alone)"
             )
         return self
 

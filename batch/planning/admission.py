@@ -112,15 +112,35 @@ def _is_same_model(one: Path, other: Path) -> bool:
     return one == other or (other.is_dir() and model_fingerprint(one) == model_fingerprint(other))
 
 
+def note_donor(record: Record, donor: Checkpoint, remembered: Remembered = HERE) -> None:
+    """Note in a run's record where the donor reads prompts and words in another way than its checkpoints."""
+    first = next(iter(record["checkpoints"].values()), None)
+    if first is None:
+        return
+    own, theirs = _tokenizer_sight(donor, remembered), first["rendering"]
+    different = [key for key in own if own[key] != theirs[key]]
+    note = (
+        f"logprob.reference: another {' and '.join(different)} than the checkpoints': log Q is of the same words after "
+        "the donor's own prompt, in its own tokens"
+    )
+    if different and note not in record["notes"]:
+        record["notes"].append(note)
+
+
 def _sight(checkpoint: Checkpoint, own: ModelFacts, remembered: Remembered) -> dict[str, Any]:
     """What must be equal over a run, by the names under which a difference can be allowed."""
+    known = _tokenizer_sight(checkpoint, remembered)
+    return {"format": [own.prompt_format, *own.markers], **known, "stops": list(own.stops)}
+
+
+def _tokenizer_sight(checkpoint: Checkpoint, remembered: Remembered) -> dict[str, Any]:
     digest = tokenizer_digest(checkpoint.tokenizer_path)
     known = remembered.find("tokenizer", digest)
     if known is None:
         tokenizer = load_tokenizer(checkpoint.tokenizer_path)
         sight = {"template": _digest(tokenizer.chat_template), "tokenizer": _vocabulary_digest(tokenizer)}
         known = remembered.keep(sight, "tokenizer", digest)
-    return {"format": [own.prompt_format, *own.markers], **known, "stops": list(own.stops)}
+    return known
 
 
 def _vocabulary_digest(tokenizer: Any) -> str:

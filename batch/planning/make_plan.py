@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from foreshock.batch.config import PROBLEM_SUFFIXES, EngineConfig, RunConfig
-from foreshock.batch.planning.admission import ADMISSION, admit_checkpoints, admit_further, remembered_of
+from foreshock.batch.planning.admission import ADMISSION, admit_checkpoints, admit_further, note_donor, remembered_of
 from foreshock.batch.planning.checkpoints import discover_checkpoints, find_checkpoints, is_selected, select_steps
 from foreshock.batch.planning.exploit_codes import code_notes, plan_exploit_codes
 from foreshock.batch.planning.lengths import context_length, planned_too_long, prompt_lengths
@@ -112,7 +112,10 @@ def make_plan(
     for checkpoint in truth:
         specs += builder.ground_truth(checkpoint, facts[checkpoint])
     if config.logprob.enabled and config.logprob.reference is not None:
-        specs += builder.reference(config)
+        reference = builder.reference(config)
+        specs += reference
+        if reference:
+            note_donor(admission, reference[0].checkpoint, remembered)
     file = PlanFile(
         specs=tuple(specs),
         settings=settings,

@@ -48,6 +48,10 @@ def test_every_error_is_reported_at_once_with_its_line(tmp_path: Path) -> None:
         ("checkpoints: {dir: a}\nprefill: {levels: [-1]}\n", "greater than or equal to 0"),
         ("checkpoints: {dir: a}\nprefill: {levels: [0]}\nexecution: {cluster: pbs}\n", "'local', 'slurm' or 'inline'"),
         ("checkpoints: {dir: a}\nprefill: {levels: [0]}\nname: ../x\n", "name"),
+        (
+            "checkpoints: {dir: a}\nprefill: {channel: answer, levels: [0]}\nlogprob: {whole_trace: true}\n",
+            "exploit_code",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, text: str, says: str) -> None:

@@ -150,6 +150,9 @@ def test_checkpoints_of_two_formats_are_refused_unless_allowed_by_name(
     assert "checkpoints.may_differ: [format, template" in str(caught.value)
     plan = make_plan(make_config(checkpoints=mixed | {"may_differ": ["format", "template", "stops"]}))
     assert {found["what"] for found in plan.file.extra["admission"]["differences"]} >= {"format", "template"}
+    scored = make_plan(make_config(logprob={"enabled": True, "reference": str(lost)}))
+    notes = scored.file.extra["admission"]["notes"]
+    assert [note.partition(" than")[0] for note in notes] == ["logprob.reference: another template"]
 
 
 def test_adapters_over_two_bases_are_said_to_be_of_two_models(
