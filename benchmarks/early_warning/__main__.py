@@ -1,5 +1,6 @@
 """Train runs in which hacking may emerge, score every alarm on them, print the table. Resumable at any instant.
 
+python -m benchmarks.early_warning all --root DIR --runs 48
 python -m benchmarks.early_warning train --root DIR --runs 48
 python -m benchmarks.early_warning score --root DIR
 python -m benchmarks.early_warning table --root DIR
@@ -51,6 +52,12 @@ def _table(options: argparse.Namespace) -> None:
     print(whole_report(options.root, design(options.runs), models=not options.no_models))
 
 
+def _all(options: argparse.Namespace) -> None:
+    """Train, score, print."""
+    for act in (_train, *(() if options.no_models else (_score,)), _table):
+        act(options)
+
+
 def _calibrate(options: argparse.Namespace) -> None:
     """What `foreshock watch --false-alarm-rate` reads."""
     content = calibration(options.root, design(options.runs))
@@ -73,14 +80,18 @@ def main() -> None:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train and measure the design's runs")
-    train.add_argument("--hours", type=float, default=24.0, help="start no further run after this time")
-    train.add_argument("--allow-weak-sandbox", action="store_true")
     train.set_defaults(act=_train)
+    whole = commands.add_parser("all", help="train, score and table, one after the other")
+    whole.set_defaults(act=_all)
+    for command in (train, whole):
+        command.add_argument("--hours", type=float, default=24.0, help="start no further run after this time")
+        command.add_argument("--allow-weak-sandbox", action="store_true")
     score = commands.add_parser("score", help="headline and forecast as of every checkpoint")
     score.set_defaults(act=_score)
     table = commands.add_parser("table", help="print the tables of the runs that are there")
-    table.add_argument("--no-models", action="store_true", help="without headline and forecast, which take minutes")
     table.set_defaults(act=_table)
+    for command in (table, whole):
+        command.add_argument("--no-models", action="store_true", help="without headline and forecast")
     calibrate = commands.add_parser("calibrate", help="write the peaks of quiet runs for `foreshock watch`")
     calibrate.add_argument("--out", type=Path, default=Path("batch/watch/false_alarms.json"))
     calibrate.set_defaults(act=_calibrate)
@@ -90,7 +101,7 @@ def main() -> None:
     real.add_argument("--donor-run", type=Path, help="the donor's run, for importance weights")
     real.add_argument("--last-step", type=float, help="planned end of training; default: twice the last checkpoint")
     real.set_defaults(act=_real)
-    for command in (train, score, table, calibrate):
+    for command in (whole, train, score, table, calibrate):
         command.add_argument("--root", type=Path, default=Path("early-warning-results"))
         command.add_argument("--runs", type=int, default=48, help="the first N runs of the design")
         command.add_argument("--workers", type=int, default=2, help="processes of one thread each")
