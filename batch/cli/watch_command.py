@@ -121,7 +121,7 @@ def watch(
     from foreshock.batch.watch.grow import find_run, watch_config
     from foreshock.batch.watch.loop import Watcher
     from foreshock.batch.watch.options import WatchOptions, check_stop_file, until_step, watched_folder
-    from foreshock.errors import ForeshockError, InputError
+    from foreshock.errors import ForeshockError, InputError, StopRequestedError
     from foreshock.jobs.records.layout import RunLayout
 
     folder = watched_folder(checkpoint_dir)
@@ -168,8 +168,15 @@ def watch(
             say(event["message"])
 
     watcher = Watcher(settings, options, layout or RunLayout(new_run_dir(settings)), command_line(), hooks(), tell)
-    with _sigterm_interrupts():
-        watcher.run(once=once)
+    try:
+        with _sigterm_interrupts():
+            watcher.run(once=once)
+    except StopRequestedError:
+        raise
+    except (ForeshockError, OSError) as error:
+        if not watcher.alarmed:
+            raise
+        typer.echo(f"error: {error}", err=True)  # the alarm's exit code comes first: no later call would give it
     if watcher.alarmed:
         sys.exit(EXIT_ALARM)
     left = [*watcher.failed, *sorted(watcher.unusable)]

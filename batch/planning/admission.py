@@ -135,11 +135,11 @@ def _sight(checkpoint: Checkpoint, own: ModelFacts, remembered: Remembered) -> d
 
 def _tokenizer_sight(checkpoint: Checkpoint, remembered: Remembered) -> dict[str, Any]:
     digest = tokenizer_digest(checkpoint.tokenizer_path)
-    known = remembered.find("tokenizer", digest)
+    known: dict[str, Any] | None = remembered.find("tokenizer", digest)
     if known is None:
         tokenizer = load_tokenizer(checkpoint.tokenizer_path)
         sight = {"template": _digest(tokenizer.chat_template), "tokenizer": _vocabulary_digest(tokenizer)}
-        known = remembered.keep(sight, "tokenizer", digest)
+        known = dict(remembered.keep(sight, "tokenizer", digest))
     return known
 
 

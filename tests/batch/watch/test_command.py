@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 from foreshock.batch.cli.app import app
 from foreshock.batch.config import RunConfig
 from foreshock.batch.running.run import RunHooks, run
-from foreshock.errors import InputError
+from foreshock.errors import DiskFullError, InputError
 from foreshock.jobs.records.layout import ResultsLayout, RunLayout
 from foreshock.jobs.records.spec import Checkpoint
 
@@ -59,6 +59,21 @@ def test_cron_gets_json_lines_a_report_and_exit_code_3_once(
     assert layout.report.is_file()
     assert not [path for path in layout.root.rglob("*") if path.is_file() and b"SECRET" in path.read_bytes()]
     assert invoke(*once).exit_code == 0  # told already
+
+
+def test_an_alarm_ends_with_its_exit_code_whatever_fails_after_it(
+    config_file: Path, training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next call would not raise it again, and who reads exit codes would never hear of it."""
+
+    def full(*given: object) -> None:
+        raise DiskFullError("report.html", OSError(28, "No space left on device"))
+
+    monkeypatch.setattr("foreshock.batch.watch.loop.finish", full)
+    training.save(1)
+    result = invoke(training.folder, "--config", config_file, "--once", "--alarm-probability", 0)
+    assert result.exit_code == 3
+    assert "No space left" in result.output
 
 
 def test_what_is_given_wrongly_is_said_before_any_checkpoint_is_there(
