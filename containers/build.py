@@ -9,6 +9,7 @@ checkout, and Dockerfile and apptainer.def see the same files.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from foreshock.code_version import GIT
 from foreshock.containers.build_plan import BuildRequest, Step, check_request, plan
 from foreshock.containers.digest import image_file_digest
 from foreshock.containers.engines import Engine, ImageKind, Machine
@@ -106,7 +108,7 @@ def failure(step: Step, code: int, output: str, log: Path, base: str) -> ImageEr
 
 def stage_context(source: Path, target: Path) -> None:
     """Copy the files that git tracks or would add; symbolic links stay links. Without git: .dockerignore's folders."""
-    git = ("git", "-C", str(source), "ls-files", "--cached", "--others", "--exclude-standard", "-z")
+    git = (*GIT, "-C", str(source), "ls-files", "--cached", "--others", "--exclude-standard", "-z")
     try:
         listed = subprocess.run(git, capture_output=True, check=False)
         names = listed.stdout.decode().split("\0") if listed.returncode == 0 else []
@@ -150,7 +152,7 @@ def find_source(given: Path | None) -> Path:
 def git_commit(source: Path) -> str:
     """The commit, with `-dirty` if files differ; `unknown` outside a repository."""
     try:
-        argv = ("git", "-C", str(source), "describe", "--always", "--abbrev=40", "--dirty", "--exclude", "*")
+        argv = (*GIT, "-C", str(source), "describe", "--always", "--abbrev=40", "--dirty", "--exclude", "*")
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
     except OSError:
         return "unknown"
@@ -164,8 +166,9 @@ def build(request: BuildRequest, machine: Machine, say: Callable[[str], None], l
         for warning in check_request(request, machine, scratch):
             say(f"warning: {warning}")
         context = scratch / "context"
-        stage_context(request.context, context)
-        (context / "base").mkdir()
+        if request.from_oci is None:
+            stage_context(request.context, context)
+        (context / "base").mkdir(parents=True, exist_ok=True)
         if request.pip_config is not None and request.kind is ImageKind.SIF:
             # Copied in with the sources and removed with them; a Dockerfile has secrets for this.
             shutil.copy2(request.pip_config, context / "containers" / "pip.conf")
@@ -184,6 +187,21 @@ def build(request: BuildRequest, machine: Machine, say: Callable[[str], None], l
     record.write_text(f"{digest.removeprefix('sha256:')}  {Path(request.output).name}\n", encoding="utf-8")
     _write_sbom(request.output, Path(f"{request.output}.spdx.json"), machine, say)
     return digest
+
+
+def dry_run(request: BuildRequest, machine: Machine) -> list[str]:
+    """The commands of a build as shell; CONTEXT is the copy of the sources. Raises ImageError as a build does."""
+    scratch = Path(tempfile.gettempdir())
+    warnings = [f"# warning: {text}" for text in check_request(request, machine, scratch)]
+    steps = plan(replace(request, context=Path("CONTEXT")), machine, Path("SCRATCH"))
+    lines = [
+        f"{shlex.join(step.unless)} || {shlex.join(step.argv)}" if step.unless else shlex.join(step.argv)
+        for step in steps
+    ]
+    return [
+        *warnings,
+        *(line if step.cwd is None else f"cd {step.cwd} && {line}" for step, line in zip(steps, lines, strict=True)),
+    ]
 
 
 def _write_sbom(

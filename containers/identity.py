@@ -14,6 +14,7 @@ from foreshock.containers.engines import Engine, look
 from foreshock.containers.errors import ImageError
 from foreshock.containers.inside import read_inside
 from foreshock.containers.runtimes.registry import RUNTIMES
+from foreshock.containers.sif import is_sif, is_signed
 from foreshock.image_record import IMAGE_FOLDER, RECORD, ImageIdentity
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://|(docker-archive|docker-daemon|oci-archive|oci|containers-storage|dir):")
@@ -129,9 +130,15 @@ def require_signature(image: str, runtime: str, key: str | None) -> None:
         raise ImageError(f"{argv[0]}: {error.strerror}; it is needed to check the signature of {image}") from None
     if done.returncode != 0:
         lines = [line for line in (done.stdout + done.stderr).strip().splitlines() if line.strip()]
+        said = lines[-1].strip() if lines else "the check failed"
+        if facts.takes_files and is_sif(Path(image)) and is_signed(Path(image)):
+            raise ImageError(
+                f"{image} has a signature that does not hold: {said}; it was changed since, or another key signed: get "
+                "the image again, or the public key that signed it (--key FILE, or: apptainer key import FILE)"
+            )
         raise ImageError(
-            f"{image} is not signed as asked: {lines[-1].strip() if lines else 'the check failed'}; sign it with "
-            f"`foreshock image sign {image}`, or leave `verify` out of the profile's container"
+            f"{image} is not signed as asked: {said}; sign it with `foreshock image sign {image}`, or leave `verify` "
+            "out of the profile's container"
         )
 
 

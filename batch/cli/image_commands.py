@@ -63,6 +63,7 @@ def build(
     from_oci: Annotated[str | None, typer.Option(help="Convert this OCI image to a SIF.")] = None,
     source: Annotated[Path | None, typer.Option(help="Checkout to build from. Default: this one.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing SIF.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands of the build instead.")] = False,
 ) -> None:
     """Build an image; prints its digest (sif) or name (oci).
 
@@ -103,7 +104,7 @@ def build(
         raise ImageError("--target is a stage of the Dockerfile; give --kind oci with it")
     if wanted is ImageKind.SIF and Path(name).exists() and not force:
         raise ImageError(f"{name} exists; choose another --output or replace it with --force")
-    checkout = building.find_source(source)
+    checkout = Path() if from_oci is not None else building.find_source(source)
     request = BuildRequest(
         variant=chosen,
         kind=wanted,
@@ -111,8 +112,8 @@ def build(
         output=name,
         context=checkout,
         base=base or building.default_base(chosen),
-        git_commit=building.git_commit(checkout),
-        lock_sha256=building.lock_sha256(chosen, checkout),
+        git_commit="unknown" if from_oci is not None else building.git_commit(checkout),
+        lock_sha256="unknown" if from_oci is not None else building.lock_sha256(chosen, checkout),
         wheels=wheels.absolute() if wheels else None,
         djinn=djinn.absolute() if djinn else None,
         pip_config=pip_config.absolute() if pip_config else None,
@@ -121,6 +122,9 @@ def build(
         epoch=building.source_date_epoch(os.environ),
         licences=read_pins().images[chosen].licences,
     )
+    if dry_run:
+        typer.echo("\n".join(building.dry_run(request, machine)))
+        return
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as after Ctrl-C: the builder ends, its folder goes
     log = Path(f"{name}.log") if wanted is ImageKind.SIF else Path(f"foreshock-{chosen.value}-build.log")
     typer.echo(building.build(request, machine, lambda text: typer.echo(text, err=True), log))

@@ -11,13 +11,14 @@ from typing import Any
 
 from foreshock.image_record import commit_of, own_record, runs_own_code
 
+GIT = ("git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false")
+"""git for a checkout that may be somebody else's, as groups share them: its code runs here, its hooks need not."""
+
 
 def _git(*arguments: str) -> str | None:
-    folder = Path(__file__).resolve().parent
+    argv = [*GIT, "-C", str(Path(__file__).resolve().parent), *arguments]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=False
-        )
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -11,7 +11,7 @@ import pytest
 
 from foreshock.containers import build as building
 from foreshock.containers import build_plan
-from foreshock.containers.build import clean_environment, run_plan, source_date_epoch, stage_context
+from foreshock.containers.build import clean_environment, dry_run, run_plan, source_date_epoch, stage_context
 from foreshock.containers.build_plan import BuildRequest, Step, check_request, plan
 from foreshock.containers.engines import Engine, ImageKind, Machine
 from foreshock.containers.errors import ImageError, explain
@@ -268,6 +268,19 @@ def test_the_context_without_git_holds_the_same_source_files(tmp_path: Path) -> 
     stage_context(source, tmp_path / "context")
     staged = [p.relative_to(tmp_path / "context").as_posix() for p in (tmp_path / "context").rglob("*") if p.is_file()]
     assert staged == ["batch/a.py"]
+
+
+def test_a_dry_run_prints_the_commands_and_runs_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build_plan, "NEEDED_BYTES", {Variant.CPU: 0, Variant.GPU: 0})
+    base = tmp_path / "a base.tar"
+    base.write_bytes(b"tar")
+    wanted = request(base=str(base), kind=ImageKind.SIF, engine=Engine.APPTAINER, output=str(tmp_path / "o.sif"))
+    unpack, build_sif = dry_run(wanted, MACHINE)
+    assert unpack.endswith(f"--directory CONTEXT/base --file '{base}'")
+    assert build_sif.startswith("cd CONTEXT && apptainer build ")
+    converting = request(from_oci="x:1", kind=ImageKind.SIF, engine=Engine.PODMAN)
+    assert dry_run(converting, MACHINE)[0].startswith("podman save")
+    assert [path.name for path in tmp_path.iterdir()] == ["a base.tar"]
 
 
 def test_images_are_built_from_a_checkout(tmp_path: Path) -> None:

@@ -78,6 +78,17 @@ def test_the_signature_is_asked_of_the_runtime(
     assert asked == ["verify", *(["--key", key] if key else ["--local"]), "/i.sif"]
 
 
+def test_a_broken_signature_is_not_answered_with_advice_to_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "apptainer").write_text("#!/bin/sh\necho integrity compromised >&2\nexit 255\n")
+    (tmp_path / "apptainer").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    signed = make_sif(tmp_path / "s.sif", time=1, types=(0x4004, 0x4005))
+    with pytest.raises(ImageError, match=r"does not hold: integrity compromised; .* get the image again"):
+        require_signature(str(signed), "apptainer", None)
+
+
 def test_what_cannot_be_signed_or_checked_is_told_with_its_own_reason(tmp_path: Path) -> None:
     sif = str(make_sif(tmp_path / "s.sif", time=1))
     for image, key, said in (
