@@ -48,9 +48,9 @@ _RECORDED_OPTIONS = frozenset({
 _FLAGS = frozenset({
     "adaptive", "all-types", "allow-weak-sandbox", "analyse", "calibrate", "content", "donor-conditioned",
     "donor-unconditioned", "dry-run", "exit-on-alarm", "fail-on-change", "figures", "final", "fit-offset", "force",
-    "help", "joint", "json", "keep-inconsistent", "load", "once", "open", "paths", "per-problem", "rate-models",
-    "re-extract", "report", "rescore", "score", "sensitivity", "site", "skip-analysis", "skip-logprob", "strict",
-    "unconditioned", "unpack", "use-reasoning-field", "use-run-context", "version", "watch", "yes", "h", "y",
+    "help", "joint", "json", "keep-inconsistent", "load", "once", "open", "paths", "per-problem", "per-run",
+    "rate-models", "re-extract", "report", "rescore", "score", "sensitivity", "site", "skip-analysis", "skip-logprob",
+    "strict", "unconditioned", "unpack", "use-reasoning-field", "use-run-context", "version", "watch", "yes", "h", "y",
 })  # fmt: skip
 _RECORDED_PATH = re.compile(
     r"v\d+(beta\d*)?|api|openai|chat|completions|models|health|metrics|tokenize|detokenize|inference|deployments?|"
