@@ -203,6 +203,8 @@ def _read_json(file: Path) -> dict[str, Any]:
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise AdapterError(f"cannot be read: {error}", path=file) from error
+    except RecursionError:
+        raise AdapterError("not valid JSON (nested too deeply)", path=file) from None
     if not isinstance(data, dict):
         raise AdapterError(f"expected a JSON object, found {type(data).__name__}", path=file)
     return data

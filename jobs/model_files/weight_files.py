@@ -36,6 +36,8 @@ def read_config(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}:{error.lineno}: not valid JSON ({error.msg}, column {error.colno})") from error
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    except RecursionError:
+        raise CheckpointError(f"{path}: not valid JSON (nested too deeply)") from None
     if not isinstance(data, dict):
         raise CheckpointError(f"{path}: expected a JSON object, found {type(data).__name__}")
     return data

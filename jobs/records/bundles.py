@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from foreshock.durable import atomic_file, same_time
+from foreshock.errors import ForeshockError
 from foreshock.jobs.records.folder_watch import FolderWatch
 from foreshock.jobs.records.places import Place, read_at
 from foreshock.jobs.records.sealed_log import Sealed, sealed_columns, sealed_of_columns
@@ -46,6 +47,13 @@ class Member(NamedTuple):
     sealed: Sealed
 
 
+def _other_format(path: Path, written: object) -> ForeshockError:
+    return ForeshockError(
+        f"{path}: shards in a bundle of format {written}; this version reads format {_FORMAT}\n"
+        "  -> use the version of foreshock that wrote this run"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """A bundle's index. `is_as_written`: its time of change is the one that it was given, so nobody changed it."""
@@ -60,7 +68,8 @@ class Bundle:
 
     @classmethod
     def read(cls, path: Path) -> Bundle | None:
-        """None for a file that is not a whole bundle of this version."""
+        """None for a file that is not a whole bundle. Raises ForeshockError for one of another format: its shards
+        would look as if they had never been computed."""
         try:
             with path.open("rb", buffering=0) as file:
                 now = os.fstat(file.fileno())
@@ -72,8 +81,8 @@ class Bundle:
             if zlib.crc32(index) != int(found[3], 16):
                 return None
             data: Any = json.loads(index)
-            if data["format"] != _FORMAT:
-                return None
+            if (written := data["format"]) != _FORMAT:
+                raise _other_format(path, written)
             sealed = sealed_of_columns(data["sealed"])
             as_written = same_time(data["mtime_ns"], now.st_mtime_ns)
             return cls(path, as_written, data["keys"], data["shards"], data["manifests"], sealed)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from foreshock.errors import InputError
+from foreshock.errors import ForeshockError, InputError
+from foreshock.jobs.model_files.adapters import read_adapter
 from foreshock.jobs.model_files.fingerprint import check_weights
-from foreshock.jobs.model_files.weight_files import further_safetensors, is_adapter, weight_files
+from foreshock.jobs.model_files.weight_files import further_safetensors, is_adapter, read_config, weight_files
 
 SHARDS = {"model-00001-of-00002.safetensors": b"", "model-00002-of-00002.safetensors": b""}
 INDEX = {"model.safetensors.index.json": json.dumps({"weight_map": dict(zip("ab", SHARDS, strict=True))}).encode()}
@@ -84,3 +86,11 @@ def test_files_that_vllm_would_read_too_are_named(tmp_path: Path) -> None:
     )
     (tmp_path / "model.safetensors").unlink()
     assert further_safetensors(folder(tmp_path, SHARDS, INDEX)) == ()
+
+
+@pytest.mark.parametrize("read", [lambda file: read_config(file), lambda file: read_adapter(file.parent)])
+def test_a_configuration_nested_thousands_deep_is_refused(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    file = tmp_path / "adapter_config.json"
+    file.write_text("[" * 100_000)
+    with pytest.raises(ForeshockError, match="nested too deeply"):
+        read(file)

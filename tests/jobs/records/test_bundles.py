@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from killed_writes import die_at
 
-from foreshock.jobs.records import bundling
+from foreshock.errors import ForeshockError
+from foreshock.jobs.records import bundles, bundling
 from foreshock.jobs.records.bundles import Bundle, Bundles, in_chunks
 from foreshock.jobs.records.bundling import Bundling, bundle_run, bundle_shards
 from foreshock.jobs.records.layout import RunLayout
@@ -291,6 +292,16 @@ def test_a_worker_bundles_when_enough_is_sealed(layout: RunLayout, monkeypatch: 
     seal(layout, make_spec(20))
     worker.join()
     assert len(list(layout.bundles.iterdir())) == 3  # one shard is left to the end of the run
+
+
+def test_a_bundle_of_another_format_is_refused_not_taken_for_missing_shards(
+    layout: RunLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundles, "_FORMAT", 2)
+    bundle(layout)
+    monkeypatch.undo()
+    with pytest.raises(ForeshockError, match="bundle of format 2; this version reads format 1"):
+        ShardStore(layout).rows(SPECS[0])
 
 
 @given(sizes=st.lists(st.integers(0, 20)), most=st.integers(1, 5), most_bytes=st.integers(1, 30))
