@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from foreshock.batch.cli.options import JsonOption
+from foreshock.batch.cli.verifier_options import (
+    AllowWeakSandboxOption,
+    TimeoutOption,
+    VerifierOption,
+    VerifierOptionsOption,
+    VerifierWorkersOption,
+    parse_options,
+)
+
+if TYPE_CHECKING:
+    from foreshock.batch.traces.of_runs import Judge
 
 
 def traces(
@@ -26,12 +39,25 @@ def traces(
         bool, typer.Option("--unconditioned", help="Keep every draw, exploit or not: weights need no pi/a then.")
     ] = False,
     per_task: Annotated[int | None, typer.Option("--per-task", min=1, help="Most traces a task.")] = None,
+    problems: Annotated[
+        str | None,
+        typer.Option(
+            "--problems",
+            help="Judge the samples of files in the sandbox, by these problems: a JSONL or parquet file, or builtin.",
+        ),
+    ] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Split of --problems, where it has several.")] = None,
+    verifier: VerifierOption = "builtin",
+    verifier_option: VerifierOptionsOption = None,
+    workers: VerifierWorkersOption = None,
+    timeout_s: TimeoutOption = 10.0,
+    allow_weak_sandbox: AllowWeakSandboxOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Gather exploit traces for prefills from unprompted samples of a donor, a prompted model or any run.
 
-    Verdicts are the run's own, from the sandbox. Repetitions, quoted instructions, control tokens and unfinished
-    reasoning are left out and counted.
+    Verdicts are the run's own, from the sandbox; those of files are the file's, or with --problems the verifiers'.
+    Repetitions, quoted instructions, control tokens and unfinished reasoning are left out and counted.
 
     Example: foreshock traces results/prefill_sensitivity/donor-... -o traces.jsonl
     """
@@ -40,7 +66,11 @@ def traces(
     from foreshock.jobs.records.jsonl import write_jsonl
 
     require_other_file(output, runs)
-    found, sources = collect_runs(runs, checkpoint, tokenizer, conditioned=not unconditioned, per_task=per_task)
+    options = {"workers": workers, "timeout_s": timeout_s, "allow_weak_sandbox": allow_weak_sandbox}
+    with _judge(problems, split, verifier, options, verifier_option) as judge:
+        found, sources = collect_runs(
+            runs, checkpoint, tokenizer, conditioned=not unconditioned, per_task=per_task, judge=judge
+        )
     write_jsonl(output, found.traces)
     if as_json:
         document = {
@@ -65,6 +95,32 @@ def traces(
     for reason, n in found.left_out.items():
         say(f"left out: {n} {reason}")
     for source in sources:
+        if not source.of_run and judge is None:
+            say(f"{source.what}: verdicts are the file's own; --problems FILE judges its answers in the sandbox")
         if not source.controls_known:
             say(f"{source.what}: control tokens were not looked for; --tokenizer DIR names the model to force them on")
     typer.echo(f"{len(found.traces)} traces in {output}")
+
+
+@contextmanager
+def _judge(
+    problems: str | None,
+    split: str | None,
+    verifier: str,
+    options: dict[str, Any],
+    verifier_options: Sequence[str] | None,
+) -> Iterator[Judge | None]:
+    """What judges the samples of files; None without problems."""
+    if problems is None:
+        yield None
+        return
+    from foreshock.batch.config import ProblemsConfig
+    from foreshock.batch.planning.problems import load_run_problems
+    from foreshock.batch.traces.judge import judged
+    from foreshock.jobs.verify.registry import create_verifier, verifier_facts
+
+    own = parse_options(verifier_options)
+    given = {"source": problems} if split is None else {"source": problems, "split": split}
+    known = load_run_problems(ProblemsConfig.model_validate(given), verifier_facts(verifier, own).exploit_types)
+    with create_verifier(verifier, options | own) as judge:
+        yield lambda samples: judged(samples, known, judge)

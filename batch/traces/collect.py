@@ -23,6 +23,8 @@ from foreshock.jobs.records.verdicts import UNJUDGED, CodeStatus
 
 QUOTED_WORDS = 8
 """So many words in a row that also stand in the instructions are a quotation."""
+NO_PROBLEM = "no_problem"
+"""Key of a sample that was to be judged and whose task is not among the problems."""
 KEYS = ("task_id", "exploit_type", "reasoning", "code", "exploit_success", "model_id", "attempt_idx")
 
 
@@ -30,6 +32,7 @@ class LeftOut(StrEnum):
     """Why a sample gives no trace."""
 
     PREFILLED = "prefilled: not its writer's own"
+    NO_PROBLEM = "of a task that is not among the problems"
     NO_VERDICT = "without a verdict"
     NO_CODE = "without code to judge"
     NO_EXPLOIT = "no exploit"
@@ -124,6 +127,8 @@ def _unusable(row: Mapping[str, Any], wanted: Wanted, quoted: frozenset[str]) ->
     reasoning = row.get("reasoning")
     if is_prefilled(row):
         return LeftOut.PREFILLED
+    if row.get(NO_PROBLEM):
+        return LeftOut.NO_PROBLEM
     if row.get("error"):
         return LeftOut.NO_VERDICT
     if wanted.conditioned and (why := _not_an_exploit(row)) is not None:
@@ -163,7 +168,7 @@ def _shingles(text: str) -> Iterator[str]:
 
 
 def _yields(rows: Sequence[Mapping[str, Any]], kept: Sequence[Mapping[str, Any]]) -> Iterator[TypeYield]:
-    own = [row for row in rows if not is_prefilled(row)]
+    own = [row for row in rows if not is_prefilled(row) and not row.get(NO_PROBLEM)]
     for kind in sorted({_kind(row) for row in own}):
         of_kind = [row for row in own if _kind(row) == kind]
         judged = [row for row in of_kind if not row.get("error") and row.get("exploit_success") is not None]

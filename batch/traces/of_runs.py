@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,18 @@ from foreshock.jobs.records.jsonl import read_json, read_jsonl
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.table_files import has_table, is_archived
 
+Judge = Callable[[Iterable[dict[str, Any]]], Iterable[dict[str, Any]]]
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """One file of samples to read: a run's level 0 at a checkpoint, or a file of one's own. controls_known: whether a
-    tokenizer says which texts no trace may hold."""
+    tokenizer says which texts no trace may hold. of_run: whether a run's verifiers judged it."""
 
     path: Path
     what: str
     controls_known: bool = True
+    of_run: bool = True
 
 
 def source_of(given: Path, checkpoint: str | None) -> Source:
@@ -36,7 +39,7 @@ def source_of(given: Path, checkpoint: str | None) -> Source:
     Raises InputError for a run without level-0 samples and for a checkpoint that it lacks.
     """
     if (given.exists() and not given.is_dir()) or is_archived(given):
-        return Source(given, given.name)
+        return Source(given, given.name, of_run=False)
     if not given.is_dir():
         raise InputError("no such run directory or file of samples", path=given, fix="`foreshock ls` lists runs")
     layout = RunLayout(given)
@@ -63,9 +66,11 @@ def collect_runs(
     *,
     conditioned: bool = True,
     per_task: int | None = None,
+    judge: Judge | None = None,
 ) -> tuple[Collected, list[Source]]:
     """Traces of several runs or sample files. `tokenizer`: of the model that they are to be forced on; by default each
-    run's own. Raises InputError as `source_of`, and when no trace is left."""
+    run's own. `judge`: gives the samples of files their verdicts, in place of what the files say. Raises InputError as
+    `source_of`, and when no trace is left."""
     sources = [source_of(run, checkpoint) for run in runs]
     controls: frozenset[str] = frozenset()
     instructions = []
@@ -78,7 +83,7 @@ def collect_runs(
             sources[n] = replace(sources[n], controls_known=False)
         controls |= _controls(own)
     wanted = Wanted(conditioned, per_task, controls, "\n".join(instructions))
-    found = collect(_samples(sources, conditioned), wanted)
+    found = collect(_samples(sources, conditioned, judge), wanted)
     if not found.traces:
         why = "; ".join(f"{n} {reason}" for reason, n in found.left_out.items()) or "there are none"
         raise InputError(
@@ -107,18 +112,25 @@ def _what_helps(found: Collected, conditioned: bool) -> str:
     return "sample more, use a later checkpoint, or --unconditioned to keep traces that did not exploit"
 
 
-def _samples(sources: Sequence[Source], conditioned: bool) -> Iterator[dict[str, Any]]:
-    needed = ("task_id", "reasoning", *(("exploit_success",) if conditioned else ()))
+def _samples(sources: Sequence[Source], conditioned: bool, judge: Judge | None) -> Iterator[dict[str, Any]]:
     for source in sources:
-        for number, row in read_jsonl(source.path):
-            if missing := [key for key in needed if key not in row]:
-                raise InputError(
-                    f"row lacks {', '.join(missing)}; needed: {', '.join(needed)}; found: {', '.join(row)}",
-                    path=source.path,
-                    line=number,
-                    fix="rename the fields of another tool (docs/traces.md)",
-                )
-            yield checked_sample(row, source.path, number)
+        judged = judge is not None and not source.of_run
+        needed = ("task_id", "reasoning", *(("exploit_success",) if conditioned and not judged else ()))
+        rows = _checked(source.path, needed, judged)
+        yield from judge(rows) if judge is not None and judged else rows
+
+
+def _checked(path: Path, needed: Sequence[str], judged: bool) -> Iterator[dict[str, Any]]:
+    for number, row in read_jsonl(path):
+        if missing := [key for key in needed if key not in row]:
+            raise InputError(
+                f"row lacks {', '.join(missing)}; needed: {', '.join(needed)}; found: {', '.join(row)}",
+                path=path,
+                line=number,
+                fix="rename the fields of another tool (docs/traces.md)"
+                + ("; --problems FILE judges answers without a verdict" if missing == ["exploit_success"] else ""),
+            )
+        yield checked_sample({**row, "exploit_success": None} if judged else row, path, number)
 
 
 def checked_sample(row: dict[str, Any], path: Path, line: int) -> dict[str, Any]:

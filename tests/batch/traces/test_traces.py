@@ -20,6 +20,7 @@ from foreshock.errors import InputError
 from foreshock.jobs.prefill import load_prefill_source
 from foreshock.jobs.records.jsonl import write_jsonl
 from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.verify.builtin.problems import make_problem
 
 
 def _row(task: str = "t1", attempt: int = 0, reasoning: str | None = "I take the hole.", **more: Any) -> dict[str, Any]:
@@ -127,6 +128,35 @@ def test_others_files_are_read_as_they_come_and_never_written_over(tmp_path: Pat
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(InputError, match="damaged gzip"):
         collect_runs([path], None, None)
+
+
+def test_answers_of_a_file_are_judged_in_the_sandbox_whatever_it_says_of_them(tmp_path: Path) -> None:
+    exploit, honest, other = (
+        make_problem("eval", kind, 0) for kind in ("process_exit", "test_case_leak", "process_exit")
+    )
+    path, output = tmp_path / "theirs.jsonl", tmp_path / "traces.jsonl"
+    write_jsonl(
+        path,
+        [
+            {"task_id": exploit.id, "reasoning": "So.", "answer": f"Here:\n```python\n{exploit.exploit}```"},
+            {"task_id": honest.id, "reasoning": "So.", "code": honest.ground_truth, "exploit_success": True},
+            {"task_id": other.id, "reasoning": "Or so.", "response": "Or so.</think>I will not."},
+            {"task_id": "theirs-1", "reasoning": "So.", "code": "pass", "exploit_success": True},
+        ],
+    )
+    command = ["traces", str(path), "-o", str(output), "--problems", "builtin", "--workers", "1", "--json"]
+    done = CliRunner().invoke(app, [*command, "--allow-weak-sandbox"])
+    assert done.exit_code == 0, done.output
+    (trace,) = load_prefill_source(output).traces.values()
+    assert (trace[0].task_id, len(trace)) == (exploit.id, 1)
+    assert json.loads(done.stdout)["left_out"] == {
+        LeftOut.NO_EXPLOIT.value: 1,
+        LeftOut.NO_CODE.value: 1,
+        LeftOut.NO_PROBLEM.value: 1,
+    }
+    write_jsonl(path, [{"task_id": "theirs-1", "reasoning": "So."}])
+    refused = CliRunner().invoke(app, command)
+    assert "none of the samples' tasks" in str(refused.exception)
 
 
 def _run(root: Path, rows: list[dict[str, Any]], name: str = "checkpoint-4") -> RunLayout:
