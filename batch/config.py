@@ -356,7 +356,10 @@ class ExecutionConfig(_Section):
         None, gt=0.0, description="Slurm: nothing more is submitted when used and estimated GPU hours would exceed this"
     )
     bundle_from: int = Field(
-        2000, ge=1, description="Shards of a run from which sealed ones are joined into bundles, for fewer files"
+        2000,
+        ge=1,
+        description="For fewer files: shards of a run from which sealed ones are joined into bundles, "
+        "and cells from which tables lie in archives",
     )
     strict: bool = Field(
         False,

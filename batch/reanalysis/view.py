@@ -129,11 +129,19 @@ def _link(files: Sequence[Path], target: Path) -> None:
             (target / path.name).symlink_to(path.resolve())
         if archived and set(wanted) >= set(_tables(folder)):
             for archive in archives_of(archived):
-                (target / archive.name).symlink_to(archive.resolve())
+                _link_archive(archive.resolve(), target / archive.name)
         else:
             with TableArchives() as archives:
                 for path in archived:
                     archives.add(target / path.name, table_place(path).read())
+
+
+def _link_archive(archive: Path, link: Path) -> None:
+    """A hard link where there can be one: aggregating the run again replaces its archives by others."""
+    try:
+        link.hardlink_to(archive)
+    except OSError:
+        link.symlink_to(archive)
 
 
 def _copy_without(path: Path, copy: Path, tasks: Mapping[str, str], archives: TableArchives) -> int:

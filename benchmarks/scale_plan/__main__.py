@@ -6,7 +6,7 @@ Checkpoints are made up (nothing of a model is read); specs, plan.json, the pack
 to the fake executor and `foreshock status` are the real ones. Each part runs in a process of its own, whose peak memory
 is printed with its seconds. With `--finished`, the run's shards are then sealed by the real writer (minutes, several
 GB for the default size), its status is read twice (nothing is known the first time), `resume` looks for what is
-missing, and the tables are made if `--tables` is given; then the workers' bundling is done, and all that again.
+missing; then the workers' bundling is done, and all that again. With `--tables`, tables are then made, twice, and read.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from pathlib import Path
 from benchmarks.scale_plan.finished import bundle, count_files, finish, forget
 
 from foreshock.analysis.aggregate import aggregate
+from foreshock.analysis.tables import TableKind, count_cells
+from foreshock.analysis.tables.files import find_run_files
 from foreshock.batch.config_file import parse_config
 from foreshock.batch.executors.fake import FakeExecutor
 from foreshock.batch.packing.cost import CostModel
@@ -91,7 +93,11 @@ def looked_at(layout: RunLayout, *, tables: bool) -> None:
         measured(what, lambda: f"{sum(cell.state == 'done' for cell in read_status(layout).cells)} cells done")
     measured("resume looks for work", lambda: f"{len(missing_specs(layout, PlanFile.read(layout)))} shards missing")
     if tables:
-        measured("tables", lambda: f"{aggregate(layout).files} files")
+        for what in ("tables", "tables, written anew"):
+            measured(what, lambda: f"{aggregate(layout).files} tables")
+            print(f"files then: {count_files(layout.root)}")
+        measured("cells are found", lambda: f"{len(find_run_files(layout.root, TableKind.EVAL).cells)} cells")
+        measured("tables are counted", lambda: f"{len(count_cells(layout.root))} of cells and types")
 
 
 def main() -> None:
@@ -132,7 +138,7 @@ def main() -> None:
         print(f"files before any work: {count_files(layout.root)}")
         if arguments.finished:
             measured("all shards sealed", lambda: finish(layout))
-            looked_at(layout, tables=arguments.tables)
+            looked_at(layout, tables=False)
             forget(layout)
             measured("bundled, as by workers", lambda: bundle(layout))
             looked_at(layout, tables=arguments.tables)

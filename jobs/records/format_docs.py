@@ -35,11 +35,17 @@ are ignored, and a key with a value of another type is an error that names file 
 | `exploit_logprob/checkpoint-N.jsonl` | one row per problem: the score of its own exploit code |
 | `own_reasoning/*/checkpoint-N.jsonl` | a row per continuation of own reasoning: [without-donor.md](without-donor.md) |
 | `splitting/checkpoint-N.jsonl` | one row per repeat of splitting: the same page |
+| `*/tables-*.zip`, `*/samples-*.zip` | these tables, of runs of `execution.bundle_from` cells or more: below |
 | `inputs/problems.jsonl`, `inputs/prefills.jsonl` | problems and traces as they were when the run was planned |
 | `plan.json`, `packs/`, `shards/`, `progress/`, `logs/` | the work: what is to be computed, and what is done |
 | `shards/bundles/*.zip` | sealed shards with their manifests, of runs of `execution.bundle_from` shards or more |
 | `config.yaml`, `metadata.json`, `status.json` | what was asked for, on what machine, and how it ended |
 | `analysis/`, `report.html` | what was found |
+
+In runs of 2,000 cells or more (`execution.bundle_from`), tables of up to 8 MB (samples: 16 MB) lie in ZIP archives
+without compression, each in the folder and under the name that its file would have; every command reads them there.
+`unzip` in that folder brings the files back, and `foreshock export RUN --to files -o FOLDER` copies all tables out. A
+file beside an archive is read in place of the table of the same name in it.
 
 `L` and `prefill_level` count words. Keys appear in the order of these tables. *Column* says whether analyses read it.
 

@@ -101,6 +101,7 @@ def table_state(path: Path) -> TableState:
             try:
                 stat, start = (path.parent / member.archive).stat(), member.header
             except FileNotFoundError:
+                _refuse_lost(path.parent / member.archive)
                 continue
             return TableState(stat.st_ino, member.size, stat.st_mtime_ns, start)
         return TableState(stat.st_ino, stat.st_size, stat.st_mtime_ns, start)
@@ -138,7 +139,11 @@ def table_names(folder: Path) -> list[str]:
         before = _changed(folder)
         try:
             with os.scandir(folder) as entries:
-                names = {entry.name for entry in entries if entry.name[0] != "." and entry.is_file()}
+                names = {
+                    entry.name
+                    for entry in entries
+                    if entry.name[0] != "." and (entry.is_file() or _ARCHIVE.match(entry.name))
+                }
         except (FileNotFoundError, NotADirectoryError):
             return []
         if before == _changed(folder):
@@ -226,8 +231,10 @@ class _Folder:
             return
         archives = {}
         for name in names:
-            with suppress(FileNotFoundError):  # replaced in between: the folder has changed again
+            try:
                 archives[name] = self.archives.get(name) or read_archive(folder / name)
+            except FileNotFoundError:  # replaced in between: the folder has changed again
+                _refuse_lost(folder / name)
         self.archives = archives
         self.merged = merge(archives)
 
@@ -268,8 +275,18 @@ def _archived(path: Path) -> Place | None:
         try:
             return Place(archive, _start(archive, member), member.size)
         except FileNotFoundError:  # replaced by a later one in between
-            continue
+            _refuse_lost(archive)
     return None
+
+
+def _refuse_lost(archive: Path) -> None:
+    """A link to nothing is not what a later archive has replaced: its tables would be missing."""
+    if archive.is_symlink():
+        raise InputError(
+            "links to an archive of tables that is gone: the run was aggregated again, or moved",
+            path=archive,
+            fix="make the analysis that this folder belongs to again (`foreshock analyse`)",
+        ) from None
 
 
 def _start(archive: Path, member: Member) -> int:

@@ -19,6 +19,8 @@ from foreshock.batch.running.analyse import AnalysisSettings
 from foreshock.errors import InputError
 from foreshock.jobs.records.jsonl import read_rows
 from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.table_archives import join_tables
+from foreshock.jobs.records.table_files import table_names, table_place, table_state
 
 pytestmark = pytest.mark.usefixtures("svg_alone")
 
@@ -50,6 +52,50 @@ def test_results_go_where_the_old_tool_put_them_and_nothing_into_the_run(old_run
     assert contents(old_run.root) == before
     with pytest.raises(InputError, match="not empty"):
         reanalyse(request, plan_reanalysis(request), tmp_path / "out", {}, lambda _: None)
+
+
+@pytest.mark.parametrize("left_out", [frozenset(), frozenset({"hardcoding_0"})])
+def test_a_view_of_tables_in_archives_holds_the_same_rows(
+    old_run: RunLayout, tmp_path: Path, left_out: frozenset[str]
+) -> None:
+    large = RunLayout(Path(shutil.copytree(old_run.root, tmp_path / "large")))
+    for folder in large.table_folders:
+        join_tables(folder, 1)
+    (tasks,) = tasks_to_drop([old_run], LeftOut(left_out))
+    views = []
+    for run in (old_run, large):
+        views.append(RunLayout(tmp_path / "views" / run.name))
+        for logprobs in (None, [file.path for file in run.logprob_files()][1:]):  # all of a folder, and some of it
+            shutil.rmtree(views[-1].root, ignore_errors=True)
+            dropped = make_view(run, views[-1], logprobs, tasks)
+    small, view = (
+        {
+            f"{folder.name}/{name}": table_place(folder / name).read()
+            for folder in shown.table_folders
+            for name in table_names(folder)
+        }
+        for shown in views
+    )
+    assert view == small
+    assert dropped == (27 if left_out else 0)
+    assert not list(views[1].root.rglob("*.jsonl"))
+
+
+def test_a_view_whose_archives_are_gone_is_no_smaller_run(old_run: RunLayout, tmp_path: Path) -> None:
+    join_tables(old_run.evals, 1)
+    (archive,) = old_run.evals.glob("*.zip")
+    (tmp_path / "evals").mkdir()
+    (tmp_path / "evals" / archive.name).symlink_to(archive)
+    files = RunLayout(tmp_path).eval_files()
+    assert len(files) == 9
+    archive.unlink()
+    for read in (read_rows, table_state, table_place):
+        with pytest.raises(InputError, match=r"links to an archive of tables that is gone"):
+            read(files[0].path)
+    files[1].path.write_text("{}")
+    shutil.copytree(tmp_path / "evals", tmp_path / "new" / "evals", symlinks=True)  # nobody has looked into it
+    with pytest.raises(InputError, match=r"links to an archive of tables that is gone"):
+        RunLayout(tmp_path / "new").eval_files()
 
 
 def test_tasks_are_left_out_of_every_table(old_run: RunLayout, tmp_path: Path) -> None:
