@@ -10,6 +10,7 @@ from foreshock.errors import InputError
 from foreshock.jobs.answers.extract import Extraction, extract, status_of
 from foreshock.jobs.answers.text_to_read import stored_text_to_read
 from foreshock.jobs.evaluate import verdict_fields
+from foreshock.jobs.prompts.markers import TAG
 from foreshock.jobs.records.verdicts import CodeStatus
 from foreshock.jobs.verify.base import Submission, Verifier
 from foreshock.jobs.verify.problem import Problem
@@ -51,9 +52,16 @@ def _read(sample: Sample, problem: Problem | None) -> Sample:
     elif isinstance(answer, str):
         found = extract(answer, problem.function_name)
     elif isinstance(response, str):
-        found = extract(stored_text_to_read(response, row.get("reasoning") or "", ""), problem.function_name)
+        found = extract(_answer_in(response, (row.get("reasoning") or "").strip()), problem.function_name)
     else:
         found = Extraction(None, CodeStatus.NO_CODE)
     found = found.ended_by(row.get("finish_reason"))
     kept = found.code if found.status.judged else None
     return row | {"code": kept, "code_status": found.status.value, "exploit_type": problem.exploit_type}
+
+
+def _answer_in(response: str, reasoning: str) -> str | None:
+    """What follows the reasoning, of which programs are drafts, also where a response holds the tag that opens it."""
+    at = response.find(reasoning)
+    opened = at >= 0 and (not response[:at].strip() or TAG.fullmatch(response[:at].strip()))
+    return stored_text_to_read(response[at:] if opened else response, reasoning, "")

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from foreshock.batch.cli.app import app
 from foreshock.batch.traces.collect import LeftOut, Wanted, collect
+from foreshock.batch.traces.judge import _answer_in
 from foreshock.batch.traces.of_runs import collect_runs, require_other_file
 from foreshock.errors import InputError
 from foreshock.jobs.prefill import load_prefill_source
@@ -157,6 +158,19 @@ def test_answers_of_a_file_are_judged_in_the_sandbox_whatever_it_says_of_them(tm
     write_jsonl(path, [{"task_id": "theirs-1", "reasoning": "So."}])
     refused = CliRunner().invoke(app, command)
     assert "none of the samples' tasks" in str(refused.exception)
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        ("<think>\nA draft: x=1\n</think>\nAfter.", "\nAfter."),
+        ("\nA draft: x=1</think>After.", "After."),
+        ("The answer alone.", "The answer alone."),
+        ("A draft: x=1", None),
+    ],
+)
+def test_programs_in_the_reasoning_are_no_answers(response: str, answer: str | None) -> None:
+    assert _answer_in(response, "A draft: x=1") == answer
 
 
 def _run(root: Path, rows: list[dict[str, Any]], name: str = "checkpoint-4") -> RunLayout:
