@@ -18,8 +18,8 @@ from stat import S_ISREG
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from foreshock.durable import atomic_file, atomic_write_bytes, sync_directory
-from foreshock.errors import InputError
+from foreshock.durable import FULL, atomic_file, atomic_write_bytes, sync_directory
+from foreshock.errors import DiskFullError, ForeshockError, InputError
 from foreshock.jobs.records.table_files import (
     SAMPLES,
     Members,
@@ -124,7 +124,10 @@ class _Archive:
     def add(self, name: str, data: bytes | bytearray) -> None:
         info = zipfile.ZipInfo(name)
         info.external_attr = _MODE
-        self._zip.writestr(info, data)
+        try:
+            self._zip.writestr(info, data)
+        except OSError as error:
+            raise DiskFullError(self._path, error) if error.errno in FULL else error from None
         self.names.append(name)
         self.n_bytes += len(data)
 
@@ -134,7 +137,7 @@ class _Archive:
         _last(self._path.parent)
 
     def drop(self) -> None:
-        with suppress(OSError, ValueError, _DroppedError), self._stack:
+        with suppress(OSError, ValueError, ForeshockError, _DroppedError), self._stack:
             raise _DroppedError
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from killed_writes import die_at
 
-from foreshock.errors import InputError
+from foreshock.errors import DiskFullError, InputError
 from foreshock.jobs.records import table_archives
 from foreshock.jobs.records.jsonl import read_jsonl
 from foreshock.jobs.records.layout import RunLayout
@@ -268,6 +269,23 @@ def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
     assert contents(tmp_path) == OLD
     assert not list(tmp_path.glob(".*"))
     assert is_archived(tmp_path / NAMES[0])
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_full_disk_is_said_and_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    write(tmp_path, OLD)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "_write_end_record" if late else "writestr", full)
+    with pytest.raises(DiskFullError):
+        write_in_two_groups(tmp_path, NEW)
+    monkeypatch.undo()
+    assert contents(tmp_path) == OLD
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_other_archives_are_nobodys_tables(tmp_path: Path) -> None:
