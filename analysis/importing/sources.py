@@ -9,6 +9,7 @@ from typing import Any
 
 from foreshock.errors import InputError
 from foreshock.jobs.records.jsonl import parse_line, read_maybe_gzip
+from foreshock.jobs.records.table_files import has_table
 
 Sample = tuple[str, dict[str, Any]]
 """Where it stands (file and line, or sample), and its fields."""
@@ -53,7 +54,7 @@ def samples_of(path: Path, kind: str, filter_name: str | None = None) -> Iterato
     be read, naming the line."""
     if path.is_dir():
         raise InputError("is a folder", path=path, fix=f"name the files in it: {path}/*")
-    if not path.is_file():
+    if not has_table(path):
         raise InputError("no such file", path=path, fix="name a log: .eval, samples_*.jsonl, .jsonl or .parquet")
     if kind not in FORMATS:
         raise InputError(f"--format {kind!r} is not one of {', '.join(FORMATS)}")

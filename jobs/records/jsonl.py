@@ -68,7 +68,8 @@ def read_json(path: Path) -> Any:
 
 def read_maybe_gzip(path: Path) -> bytes:
     """A file's content, unpacked if it is gzip's, whatever its name. Raises OSError, also for a damaged archive."""
-    raw = path.read_bytes()
+    with open_table(path) as file:
+        raw = file.read()
     if not raw.startswith(_GZIP):
         return raw
     try:
