@@ -48,7 +48,7 @@ format: $(INSTALLED)
 # and leave nothing running. `long` tests: PYTEST_ARGS='-m "cluster and not image and not long"' leaves them out.
 test-cluster: $(INSTALLED)  ## Slurm tests on real clusters that this brings up
 	slurm/testbed/testbed.sh install
-	$(BIN)/python -m pytest -n 3 --dist loadgroup --durations=10 -m "cluster and not image" tests/slurm/cluster $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder --durations=20 -m "cluster and not image" tests/slurm/cluster $(PYTEST_ARGS)
 
 test-image: $(INSTALLED)  ## builds the cpu image for Docker and Apptainer, then the sweep, tests and an array inside it
 	slurm/testbed/testbed.sh install

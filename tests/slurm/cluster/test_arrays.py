@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("arrays")]
+pytestmark = pytest.mark.cluster
 
 PROFILE = {"partition": "low", "cpus_per_task": 1, "time": 10, "signal_lead_s": 60, "no_progress_limit": 2}
 FINAL = {"partition": "cpu", "time": 5, "canary": False, "signal_lead_s": 30}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("sweeps")]
+pytestmark = pytest.mark.cluster
 
 TRAINING = ("--epochs", "40", "--patience", "40", "--learning-rate", "1e-4", "--held-out", "0.5", "--samples", "2")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cancelling")]
+pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture(scope="module", params=["sandbox", "sif"])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("arrays")]
+pytestmark = pytest.mark.cluster
 
 REFUSING = [
     "scontrol() {",

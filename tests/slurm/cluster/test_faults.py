@@ -19,7 +19,7 @@ import pytest
 
 from foreshock.jobs.evaluate import FLUSH_S
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.cluster, pytest.mark.early]
 
 EVENTS = int(os.environ.get("FORESHOCK_FAULT_EVENTS", "30"))
 SEED = int(os.environ.get("FORESHOCK_FAULT_SEED", "7"))

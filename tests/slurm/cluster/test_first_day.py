@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.xdist_group("sweeps")]
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 ONE_CHECKPOINT = {"checkpoints": {"steps": [1]}}
 

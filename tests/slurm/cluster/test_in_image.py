@@ -18,7 +18,7 @@ import yaml
 
 from foreshock.containers.digest import image_file_digest
 
-pytestmark = [pytest.mark.cluster, pytest.mark.image, pytest.mark.xdist_group("image")]
+pytestmark = [pytest.mark.cluster, pytest.mark.image]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from foreshock.jobs.records.spec import ArrayTask
 pytestmark = pytest.mark.cluster
 
 
-@pytest.mark.xdist_group("cancelling")
 @pytest.mark.parametrize("canary", [True, False])
 def test_preemption_by_cancelling_is_survived_by_requeueing_in_the_grace_time(
     cancelling_bed: Any, array_tools: ModuleType, canary: bool
@@ -35,7 +34,6 @@ def test_preemption_by_cancelling_is_survived_by_requeueing_in_the_grace_time(
     run.check_clean()
 
 
-@pytest.mark.xdist_group("arrays")
 def test_a_run_larger_than_maxarraysize_and_the_submit_limit_goes_through(bed: Any, array_tools: ModuleType) -> None:
     limit = 25
     tasks = [ArrayTask(i, (), 1.0) for i in range(60)]
@@ -54,7 +52,6 @@ def test_a_run_larger_than_maxarraysize_and_the_submit_limit_goes_through(bed: A
     assert (run.dir / "final-count").read_text().strip() == "60"
 
 
-@pytest.mark.xdist_group("arrays")
 def test_too_much_for_the_submit_limit_is_refused_with_what_to_do_and_completed_later(
     bed: Any, array_tools: ModuleType
 ) -> None:

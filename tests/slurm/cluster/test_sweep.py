@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("sweeps")]
+pytestmark = pytest.mark.cluster
+
+TABLES_ALONE: dict[str, Any] = {"analysis": {"enabled": False}}
+"""For runs that are held against `undisturbed`, which is analysed: its last job takes 15 CPU seconds for that."""
 
 
 class Sweep:
@@ -77,7 +80,7 @@ def test_work_that_failed_is_healed_by_the_last_job_on_the_nodes_of_both_profile
     folder = bed.state / "home" / "runs" / "heal"
     setup = [f"if [[ $SLURM_ARRAY_TASK_ID == 0 ]] && mkdir {folder}/failed-once 2>/dev/null; then exit 9; fi"]
     other = {"more_profiles": [str(folder / "other.yaml")]}
-    run = make(bed, sweep, inputs, "heal", {"setup": setup, "array_throttle": 1}, execution=other)
+    run = make(bed, sweep, inputs, "heal", {"setup": setup, "array_throttle": 1}, execution=other, **TABLES_ALONE)
     profile = yaml.safe_load((folder / "gpu.yaml").read_text())
     (folder / "other.yaml").write_text(yaml.safe_dump(profile | {"partition": "cpu"}))
     (folder / "other.yaml").chmod(0o644)
@@ -109,7 +112,7 @@ def test_what_cannot_be_healed_is_reported_and_analysed_without(bed: Any, sweep:
 def test_cancel_then_resume_loses_and_repeats_nothing(
     bed: Any, sweep: ModuleType, inputs: Path, undisturbed: Any
 ) -> None:
-    run = make(bed, sweep, inputs, "cancel", {"array_throttle": 1})
+    run = make(bed, sweep, inputs, "cancel", {"array_throttle": 1}, **TABLES_ALONE)
     run.foreshock("run", str(run.config))
     bed.wait_until("a first part is written", lambda: bool(list(run.dir.glob("shards/*/*/*"))), 120)
     with bed.drained():
@@ -130,7 +133,7 @@ def test_resume_beside_running_jobs_submits_nothing_twice(
     held = bed.state / "home" / "hold"
     bed.as_user("touch", str(held))
     setup = [f"while [[ $SLURM_ARRAY_TASK_ID != 0 && -e {held} ]]; do sleep 0.2; done"]
-    run = make(bed, sweep, inputs, "beside", {"setup": setup})
+    run = make(bed, sweep, inputs, "beside", {"setup": setup}, **TABLES_ALONE)
     run.foreshock("run", str(run.config))
     bed.wait_until("a first part is written", lambda: bool(list(run.dir.glob("shards/*/*/*"))), 120)
     run.foreshock("resume", str(run.dir))
@@ -157,7 +160,7 @@ def status_without_accounting(bed: Any, run: Sweep) -> dict[str, Any]:
 
 
 def test_emitted_scripts_do_the_same(bed: Any, sweep: ModuleType, inputs: Path, undisturbed: Any) -> None:
-    run = make(bed, sweep, inputs, "emit")
+    run = make(bed, sweep, inputs, "emit", **TABLES_ALONE)
     scripts = run.folder / "scripts"
     run.foreshock("plan", str(run.config), "--emit-sbatch", str(scripts))
     with bed.drained():
