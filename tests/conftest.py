@@ -191,14 +191,26 @@ def make_adapter(tmp_path_factory: pytest.TempPathFactory) -> MakeAdapter:
     return make
 
 
-@pytest.fixture
-def svg_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures leave PNG and PDF empty, which takes half of their time: for tests of what reports and commands say. The
-    figures' own tests, and those of whole analyses, draw all three."""
+@pytest.fixture(scope="module")
+def svg_alone() -> Iterator[None]:
+    """Figures leave PNG and PDF empty, which takes half of their time: for files of tests of what reports and commands
+    say, their modules' fixtures included. The figures' own tests, and those of whole analyses, draw all three."""
     from foreshock.analysis.figures import save
 
     drawn = save._drawn
-    monkeypatch.setattr(save, "_drawn", lambda *asked: drawn(*asked) if asked[1] == "svg" else b"")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(save, "_drawn", lambda *asked: drawn(*asked) if asked[1] == "svg" else b"")
+        yield
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is computed here is computed by this process, which has read torch, and not by a worker that reads it again.
+    The executors keep one contract; that commands start workers is shown where this is not asked for."""
+    from foreshock.batch.executors.inline import InlineExecutor
+    from foreshock.batch.running import execute
+
+    monkeypatch.setattr(execute, "make_executor", lambda _: InlineExecutor())
 
 
 @pytest.fixture

@@ -106,7 +106,9 @@ def test_an_earlier_run_is_a_configuration(config_file: Path, tmp_path: Path, sf
     assert "logprob" not in planned["rows"]
 
 
-def test_eval_writes_one_cell_and_goes_on_after_an_interruption(tmp_path: Path, sft_run: Path, traces: Path) -> None:
+def test_eval_writes_one_cell_and_again_the_same_without_a_worker(
+    tmp_path: Path, sft_run: Path, traces: Path, request: pytest.FixtureRequest
+) -> None:
     output = tmp_path / "out.jsonl"
     problems = tmp_path / "problems.jsonl"
     problems.write_text("".join(json.dumps(asdict(p)) + "\n" for p in builtin_problems("eval", ["process_exit"])))
@@ -135,6 +137,7 @@ def test_eval_writes_one_cell_and_goes_on_after_an_interruption(tmp_path: Path, 
     ]
     assert "the output is there already" in fail(*arguments)
     before = output.read_bytes()
+    request.getfixturevalue("in_this_process")
     succeed(*arguments, "--device", "cpu", "--force")
     assert output.read_bytes() == before
 

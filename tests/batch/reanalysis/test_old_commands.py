@@ -16,7 +16,7 @@ from foreshock.jobs.verify.builtin.problems import builtin_problems
 
 
 @pytest.mark.early
-@pytest.mark.usefixtures("svg_alone")
+@pytest.mark.usefixtures("svg_alone", "in_this_process")
 def test_the_old_manual_runs_through(
     tmp_path: Path, sft_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
