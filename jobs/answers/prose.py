@@ -38,7 +38,7 @@ _MOST_BOXES = 5
 _BOX = "\\boxed{"
 _LEAD = re.compile(
     r"^[ \t]*(?:[-*•][ \t]+|[a-z][\w ]{0,40}:[ \t]+(?=(?:async )?def \w|class \w|import \w|from \w)"
-    r"|(?:\*\*)?(?:(?:final|the|my|here|code|answer|solution|python|output)\b[\w ']*){1,3}"
+    r"|(?:\*\*)?(?:final|the|my|here|code|answer|solution|python|output)\b[\w ']*"
     r"(?:\*\*)?:(?:\*\*)?[ \t]+)(?=def |class |async |import |from |\w+ ?= ?lambda)",
     re.I,
 )

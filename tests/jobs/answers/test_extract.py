@@ -94,6 +94,12 @@ def test_hostile_nesting_is_no_crash() -> None:
     assert extract_code("```python\nx = '\0'\n```") == "x = '\0'"
 
 
+@pytest.mark.parametrize("unit", ["the answer ", "Final code ", "here's my solution "])
+def test_a_sentence_that_never_ends_does_not_take_long(unit: str) -> None:
+    """Days, if the words before a colon could be parted in several ways."""
+    assert extract_code(unit * 20_000 + f"\n{SOLUTION}") == SOLUTION
+
+
 def test_many_fences_do_not_take_long() -> None:
     assert extract_code("```python\nx = (\n" + "```\n" * 20000) == "x = ("
 
