@@ -28,8 +28,7 @@ def _load(name: str) -> ModuleType:
 testbed = _load("testbed")
 
 TOGETHER = {
-    # The longest with what fits beside it; then the others, about as long each.
-    "faults": ("test_faults.py", "test_testbed.py", "test_watch.py"),
+    "faults": ("test_faults.py", "test_testbed.py"),
     "arrays": ("test_arrays.py", "test_doctor.py"),
     "sweeps": ("test_command_jobs.py", "test_sweep.py", "test_first_day.py"),
     "sites": ("test_container.py", "test_sites.py"),
@@ -50,6 +49,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0].rpartition("/")[2]
             return group_of.get(file, file)
+
+        def _reschedule(self, node: Any) -> None:
+            """No more work behind a test of many minutes; a process starts a test once it knows the next."""
+            if self.assigned_work and self._pending_of(self.assigned_work[node]) < 2:
+                super()._reschedule(node)
 
     return ByGroup(config, log)
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from foreshock.jobs.records.table_files import table_names, table_place
+
 pytestmark = pytest.mark.cluster
 
 TABLES_ALONE: dict[str, Any] = {"analysis": {"enabled": False}}
@@ -34,9 +36,12 @@ class Sweep:
         return found
 
     def tables(self) -> dict[str, bytes]:
-        """The final tables, by name."""
-        folders = ("evals", "logprob")
-        return {f"{f}/{path.name}": path.read_bytes() for f in folders for path in sorted((self.dir / f).iterdir())}
+        """The final tables, by name, in files of their own or in archives."""
+        return {
+            f"{folder}/{name}": table_place(self.dir / folder / name).read()
+            for folder in ("evals", "logprob")
+            for name in table_names(self.dir / folder)
+        }
 
     def document(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.dir / "status.json").read_text())
