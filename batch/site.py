@@ -16,7 +16,7 @@ from functools import cached_property
 from foreshock.batch.config import AUTO, Cluster, RunConfig
 from foreshock.containers.digest import image_file_digest
 from foreshock.containers.identity import image_identity, require_image_name
-from foreshock.containers.launch import split_environment
+from foreshock.containers.launch import Bind, split_environment
 from foreshock.containers.runtimes.registry import RUNTIMES
 from foreshock.errors import InputError
 from foreshock.image_record import IMAGE_ID, ImageIdentity, own_file, own_record
@@ -158,6 +158,8 @@ def _require_usable(container: ContainerProfile) -> None:
     runtime = RUNTIMES.get(container.runtime)
     require_image_name(container.image, container.runtime)
     split_environment(container.env)
+    for text in container.binds:
+        Bind.parse(text)
     if container.unpack and not runtime.can_unpack:
         raise InputError(f"container.unpack: {runtime.name} does not unpack images at each start; leave it out")
     if container.verify and runtime.verify is None:

@@ -64,6 +64,8 @@ def compose_run(
     if engine is Engine.APPTAINER:
         if not path.exists():
             raise ImageError(f"no image at {image}; build one: foreshock image build --output {image}")
+        if machine.unusable is not None:
+            raise ImageError(machine.unusable)
         if path.is_dir() and not any((path / name).exists() for name in ("usr", "bin")):
             raise ImageError(f"{image} is a folder, but no root filesystem; give a sandbox folder or a .sif file")
         request = ExecRequest(

@@ -41,7 +41,8 @@ class ImageKind(StrEnum):
 class Machine:
     """What matters of this machine for images. A value, so that plans can be tested for machines we do not have.
 
-    `can_drop_network` says that a network namespace of one's own can be made, which buildah needs for an offline build.
+    `can_drop_network` says that a network namespace of one's own can be made, which buildah needs for an offline build;
+    `unusable` what is there and too old to run SIF files.
     """
 
     engines: frozenset[Engine]
@@ -49,6 +50,7 @@ class Machine:
     is_root: bool
     can_drop_network: bool
     has_subordinate_ids: bool
+    unusable: str | None = None
 
     def choose(self, kind: ImageKind, wanted: Engine | None) -> Engine:
         """The engine for a kind of image. Raises ImageError naming what is missing."""
@@ -65,6 +67,7 @@ class Machine:
         raise ImageError(
             f"no builder for {kind.value} images on PATH; install one of: {_names(valid)} "
             "(on Debian: containers/ci/tools.sh)"
+            + (f"; {self.unusable}" if self.unusable and kind is ImageKind.SIF else "")
         )
 
 
@@ -76,9 +79,13 @@ def look() -> Machine:
     """Examine this machine."""
     found = {engine for engine in Engine if shutil.which(engine.value)}
     flavour = Flavour.APPTAINER
+    unusable = None
     if Engine.APPTAINER not in found and shutil.which("singularity"):
-        found.add(Engine.APPTAINER)
-        flavour = runtime_flavour(_output("singularity", "--version"))
+        try:
+            flavour = runtime_flavour(_output("singularity", "--version"))
+            found.add(Engine.APPTAINER)
+        except ImageError as error:  # of no concern to whoever builds or looks at an OCI image
+            unusable = str(error)
     if Engine.DOCKER in found and not _succeeds("docker", "version"):
         found.discard(Engine.DOCKER)  # a client without its daemon builds nothing
     return Machine(
@@ -87,6 +94,7 @@ def look() -> Machine:
         is_root=os.geteuid() == 0,
         can_drop_network=_succeeds("unshare", "--net", "true"),
         has_subordinate_ids=_has_subordinate_ids(),
+        unusable=unusable,
     )
 
 
@@ -116,4 +124,7 @@ def _succeeds(*argv: str) -> bool:
 
 
 def _output(*argv: str) -> str:
-    return subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False).stdout
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{argv[0]}: {error}"

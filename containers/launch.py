@@ -52,6 +52,17 @@ class Bind:
     target: str | None = None
     writable: bool = False
 
+    @classmethod
+    def parse(cls, text: str) -> Bind:
+        """SRC[:DST[:ro|rw]] as profiles write it. Raises ImageError."""
+        source, _, rest = text.partition(":")
+        target, _, mode = rest.partition(":")
+        if mode not in ("", "ro", "rw"):
+            raise ImageError(f"bind {text!r}: {mode!r} is no mode; valid: SRC[:DST[:ro|rw]]")
+        bind = cls(source, target or None, writable=mode == "rw")
+        bind.option()
+        return bind
+
     def option(self) -> str:
         """`SRC:DST:MODE`. Raises ImageError for what the syntax cannot express."""
         target = self.target or self.source

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -141,6 +141,15 @@ def _gpus(seen: Evidence) -> list[Finding]:
     return [Finding("missing", "GPUs", text, fix)]
 
 
+def all_that_runs_need(findings: Iterable[Finding], *, allow_weak_sandbox: bool) -> bool:
+    """Whether nothing was missing or unseen; runs refuse a sandbox below the full tier unless they consent."""
+    return not any(
+        finding.state in ("missing", "unknown")
+        or (finding.what == "sandbox" and finding.state == "weak" and not allow_weak_sandbox)
+        for finding in findings
+    )
+
+
 def _sandbox(seen: Evidence) -> list[Finding]:
     told = seen.told["node"]
     if told.probe is None:
@@ -149,8 +158,11 @@ def _sandbox(seen: Evidence) -> list[Finding]:
     if report.get("tier") is None:
         text = report.get("error") or "no tier works there, so no sampled code can be verified"
         return [Finding("missing", "sandbox", text, " ".join(report.get("advice", ())))]
-    state = "ok" if report.get("full") else "weak"
-    return [Finding(state, "sandbox", f"tier {report['tier']}", " ".join(report.get("advice", ())))]
+    advice = " ".join(report.get("advice", ()))
+    if report.get("full"):
+        return [Finding("ok", "sandbox", f"tier {report['tier']}", advice)]
+    consent = "a run is refused there unless its configuration says verifier: {allow_weak_sandbox: true}"
+    return [Finding("weak", "sandbox", f"tier {report['tier']}; {consent}", advice)]
 
 
 def _scratch(seen: Evidence) -> list[Finding]:

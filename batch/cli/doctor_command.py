@@ -33,6 +33,9 @@ def doctor(
     ] = None,
     wait: Annotated[float, typer.Option("--wait", min=1, help="With --slurm: seconds to wait at most.")] = 240,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --slurm: print the jobs' scripts instead.")] = False,
+    allow_weak_sandbox: Annotated[
+        bool, typer.Option("--allow-weak-sandbox", help="With --slurm: accept a sandbox that needs a run's consent.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what this machine offers and what is missing: packages, GPUs, sandbox, Slurm, containers.
@@ -51,11 +54,11 @@ def doctor(
 
         if checkpoint is not None:
             raise typer.BadParameter("give a checkpoint or --slurm, not both")
-        if not examine_profile(slurm, shared, wait, dry_run, as_json):
+        if not examine_profile(slurm, shared, wait, dry_run, as_json, allow_weak_sandbox):
             raise typer.Exit(1)
         return
-    if dry_run or shared is not None:
-        raise typer.BadParameter("--dry-run and --shared go with --slurm PROFILE")
+    if dry_run or allow_weak_sandbox or shared is not None:
+        raise typer.BadParameter("--dry-run, --shared and --allow-weak-sandbox go with --slurm PROFILE")
     if checkpoint is not None:
         from foreshock.batch.cli.doctor_checkpoint import show_admission
 

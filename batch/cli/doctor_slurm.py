@@ -11,9 +11,14 @@ from types import FrameType
 import typer
 
 
-def examine_profile(name: str, shared: Path | None, wait_s: float, dry_run: bool, as_json: bool) -> bool:
-    """Show what the canaries of a profile found; whether all that runs need was seen to work."""
-    from foreshock.batch.canaries.findings import judge
+def examine_profile(
+    name: str, shared: Path | None, wait_s: float, dry_run: bool, as_json: bool, allow_weak: bool = False
+) -> bool:
+    """Show what the canaries of a profile found; whether all that runs need was seen to work.
+
+    A sandbox below the full tier is refused by runs, unless they consent (`allow_weak`), and so it is here.
+    """
+    from foreshock.batch.canaries.findings import all_that_runs_need, judge
     from foreshock.batch.canaries.session import examine_site, show_scripts
     from foreshock.batch.site import site_profile
 
@@ -38,7 +43,7 @@ def examine_profile(name: str, shared: Path | None, wait_s: float, dry_run: bool
         typer.echo(json.dumps([vars(finding) for finding in findings], indent=2))
     else:
         _show([(f.state, f.what, f.found, f.profile) for f in findings])
-    return not any(finding.state in ("missing", "unknown") for finding in findings)
+    return all_that_runs_need(findings, allow_weak_sandbox=allow_weak)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -191,7 +191,7 @@ def image_program(
             image=image.image,
             command=(profile.python or "python3", *arguments),
             scratch="${FS_SCRATCH}",
-            binds=(*binds, *(_bind(text) for text in image.binds)),
+            binds=(*binds, *map(Bind.parse, image.binds)),
             gpus=profile.gpus if image.nv or image.rocm else 0,
             gpu_kind=GpuKind.ROCM if image.rocm else GpuKind.NVIDIA,
             unpack=image.unpack,
@@ -212,10 +212,3 @@ def image_program(
 def _image_file(image: str) -> str | None:
     """The file that a worker reads to say what it runs in; a folder is told by what it holds."""
     return image if image.startswith("/") and not Path(image).is_dir() else None
-
-
-def _bind(text: str) -> Bind:
-    """SRC[:DST[:ro|rw]] as profiles write it."""
-    source, _, rest = text.partition(":")
-    target, _, mode = rest.partition(":")
-    return Bind(source, target or None, writable=mode == "rw")

@@ -1,7 +1,8 @@
 """Apptainer and SingularityCE: images are SIF files or sandbox folders, run in the job's own batch step.
 
 Values of variables travel in `APPTAINERENV_NAME` rather than in `--env NAME=VALUE`, because that option splits values
-at commas. One command line serves setuid and unprivileged installations.
+at commas; without `--no-eval` a shell inside would run what `$` and backticks in them say. One command line serves
+setuid and unprivileged installations.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ def compose(request: ExecRequest, *, program: str) -> Launch:
     """`apptainer exec` or `singularity exec`."""
     prefix, unpack = _NAMES[program]
     scratch = request.scratch.rstrip("/")
-    argv = [program, "exec", "--cleanenv", "--no-mount", "cwd", "--home", f"{scratch}/home"]
+    argv = [program, "exec", "--cleanenv", "--no-eval", "--no-mount", "cwd", "--home", f"{scratch}/home"]
     if request.gpus:
         argv.append("--rocm" if request.gpu_kind is GpuKind.ROCM else "--nv")
     if request.unpack:

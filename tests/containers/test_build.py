@@ -13,7 +13,7 @@ from foreshock.containers import build as building
 from foreshock.containers import build_plan
 from foreshock.containers.build import clean_environment, dry_run, run_plan, source_date_epoch, stage_context
 from foreshock.containers.build_plan import BuildRequest, Step, check_request, plan
-from foreshock.containers.engines import Engine, ImageKind, Machine
+from foreshock.containers.engines import Engine, ImageKind, Machine, look
 from foreshock.containers.errors import ImageError, explain
 from foreshock.containers.launch import Flavour
 from foreshock.containers.pins import Variant, read_pins
@@ -140,6 +140,19 @@ def test_the_first_builder_found_is_used_and_a_missing_one_is_named() -> None:
         only_podman.choose(ImageKind.OCI, Engine.DOCKER)
     with pytest.raises(ImageError, match=r"apptainer does not build oci images; valid: buildah, docker, podman"):
         only_podman.choose(ImageKind.OCI, Engine.APPTAINER)
+
+
+def test_an_old_singularity_stands_in_the_way_of_sif_files_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, said in (("singularity", "echo singularity version 3.5.2"), ("podman", "true"), ("unshare", "true")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{said}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    machine = look()
+    assert machine.choose(ImageKind.OCI, None) is Engine.PODMAN
+    with pytest.raises(ImageError, match=r"no builder for sif .*'singularity version 3.5.2' is neither Apptainer nor"):
+        machine.choose(ImageKind.SIF, None)
 
 
 def test_refusals_come_before_the_work_and_name_the_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ WORKER = ("python", "-m", "foreshock.jobs", "task", "7")
 def test_cpu_command_line_mounts_no_home_no_driver_and_no_working_directory() -> None:
     launch = compose(ExecRequest("/images/foreshock-cpu.sif", WORKER, "/scratch/job-1"))
     assert launch.argv == (
-        *("apptainer", "exec", "--cleanenv", "--no-mount", "cwd", "--home", "/scratch/job-1/home"),
+        *("apptainer", "exec", "--cleanenv", "--no-eval", "--no-mount", "cwd", "--home", "/scratch/job-1/home"),
         *("--bind", "/scratch/job-1:/scratch/job-1:rw"),
         *("--bind", "/scratch/job-1/tmp:/tmp:rw", "--bind", "/scratch/job-1/tmp:/var/tmp:rw"),
         *("--pwd", "/scratch/job-1", "/images/foreshock-cpu.sif", "python", "-m", "foreshock.jobs", "task", "7"),
@@ -62,7 +62,7 @@ def test_gpu_command_line_brings_the_driver_the_binds_and_the_listed_environment
         )
     )
     assert launch.argv == (
-        *("apptainer", "exec", "--cleanenv", "--no-mount", "cwd", "--home", "/scratch/job-1/home", "--nv"),
+        *("apptainer", "exec", "--cleanenv", "--no-eval", "--no-mount", "cwd", "--home", "/scratch/job-1/home", "--nv"),
         *("--bind", "/scratch/job-1:/scratch/job-1:rw"),
         *("--bind", "/scratch/job-1/tmp:/tmp:rw", "--bind", "/scratch/job-1/tmp:/var/tmp:rw"),
         *("--bind", "/data/results:/data/results:rw", "--bind", "/data/models:/models:ro"),
@@ -138,7 +138,7 @@ def test_the_shell_form_is_the_job_scripts_text() -> None:
     assert 'export APPTAINERENV_FORESHOCK_SCRATCH="${FORESHOCK_SCRATCH}"/job' in lines
     assert "export APPTAINERENV_A='1 2'" in lines
     assert lines[-1] == (
-        'apptainer exec --cleanenv --no-mount cwd --home "${FORESHOCK_SCRATCH}"/job/home '
+        'apptainer exec --cleanenv --no-eval --no-mount cwd --home "${FORESHOCK_SCRATCH}"/job/home '
         '--bind "${FORESHOCK_SCRATCH}"/job:"${FORESHOCK_SCRATCH}"/job:rw '
         '--bind "${FORESHOCK_SCRATCH}"/job/tmp:/tmp:rw --bind "${FORESHOCK_SCRATCH}"/job/tmp:/var/tmp:rw '
         "--pwd \"${FORESHOCK_SCRATCH}\"/job '/images/a b.sif' echo 'it'\"'\"'s'"
@@ -170,6 +170,15 @@ def test_a_profiles_env_sets_and_hands_over() -> None:
     for bad in ("A B=1", "=1", "A;B", "*"):
         with pytest.raises(ImageError, match="variable"):
             split_environment((bad,))
+
+
+def test_binds_as_profiles_write_them() -> None:
+    assert [Bind.parse(text).option() for text in ("/a", "/a:/b", "/a:/b:rw", "/a::rw")] == [
+        *("/a:/a:ro", "/a:/b:ro", "/a:/b:rw", "/a:/a:rw"),
+    ]
+    for bad in ("a", "/a:b", "/a:/b:rx", "/a:/b:ro:", "/a,b", ""):
+        with pytest.raises(ImageError, match="bind"):
+            Bind.parse(bad)
 
 
 def test_the_value_of_a_secret_is_kept_out_of_files() -> None:

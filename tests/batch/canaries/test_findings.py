@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from foreshock.batch.canaries.findings import Evidence, Finding, Told, judge
+from foreshock.batch.canaries.findings import Evidence, Finding, Told, all_that_runs_need, judge
 from foreshock.batch.canaries.on_node import examine_file_system
 from foreshock.batch.canaries.scripts import canaries, nested_job, whole_job
 from foreshock.batch.cli.app import app
@@ -113,6 +113,17 @@ def test_what_a_site_lacks_is_said(what: str, state: str, advice: str, told: dic
     assert set(found) == {what}
     assert found[what].state == state
     assert advice in found[what].profile
+
+
+def test_a_sandbox_that_runs_refuse_is_refused_unless_they_consent() -> None:
+    weak = {"tier": "rlimits-only", "full": False, "advice": ["ask for user namespaces"]}
+    found = judge(evidence(node=with_probe(NODE, sandbox=weak)))
+    (sandbox,) = (one for one in found if one.what == "sandbox")
+    assert "allow_weak_sandbox: true" in sandbox.found
+    assert not all_that_runs_need(found, allow_weak_sandbox=False)
+    assert all_that_runs_need(found, allow_weak_sandbox=True)
+    slow = judge(evidence(node=with_facts(NODE, scratch_type="nfs")))  # weak, and no run is refused for it
+    assert all_that_runs_need(slow, allow_weak_sandbox=False)
 
 
 def test_a_short_notice_lengthens_the_lead() -> None:
