@@ -57,7 +57,7 @@ def ease_coverage() -> None:
     """Let slipcover look seldom for code that need not be watched any longer, and leave files that no test of this
     process imported to the process that joins all coverage."""
     plugin = sys.modules.get("slipcover.pytest_plugin")
-    measured = None if plugin is None else plugin._slipcover_instance
+    measured = getattr(plugin, "_slipcover_instance", None)
     if measured is not None:  # a process that measures
         measured.d_miss_threshold = 1000  # each look walks all modules; a line costs 0.1 µs until then
         measured.source = None
