@@ -22,6 +22,7 @@ from foreshock.batch.cli.verifier_options import (
 )
 
 if TYPE_CHECKING:
+    from foreshock.batch.on_files.naturalness import Naturalness
     from foreshock.batch.traces.of_runs import Judge
 
 
@@ -52,12 +53,21 @@ def traces(
     workers: VerifierWorkersOption = None,
     timeout_s: TimeoutOption = 10.0,
     allow_weak_sandbox: AllowWeakSandboxOption = False,
+    natural_to: Annotated[
+        str | None,
+        typer.Option(
+            "--natural-to",
+            metavar="CONFIG[@STEP]",
+            help="Also score the traces under a checkpoint of this sweep (default: its first), asked as it asks.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Gather exploit traces for prefills from unprompted samples of a donor, a prompted model or any run.
 
     Verdicts are the run's own, from the sandbox; those of files are the file's, or with --problems the verifiers'.
-    Repetitions, quoted instructions, control tokens and unfinished reasoning are left out and counted.
+    Repetitions, quoted instructions, control tokens and unfinished reasoning are left out and counted. --natural-to
+    says how natural each source's reasoning is to the model that it is to be forced on, in nats a token.
 
     Example: foreshock traces results/prefill_sensitivity/donor-... -o traces.jsonl
     """
@@ -66,12 +76,21 @@ def traces(
     from foreshock.jobs.records.jsonl import write_jsonl
 
     require_other_file(output, runs)
+    scored_as = None
+    if natural_to is not None:
+        from foreshock.batch.on_files.naturalness import ScoredAs, measure
+
+        scored_as = ScoredAs.of_config(natural_to)  # what it refuses, it refuses before anything is read
+        tokenizer = tokenizer or scored_as.checkpoint.tokenizer_path
     options = {"workers": workers, "timeout_s": timeout_s, "allow_weak_sandbox": allow_weak_sandbox}
     with _judge(problems, split, verifier, options, verifier_option) as judge:
         found, sources = collect_runs(
             runs, checkpoint, tokenizer, conditioned=not unconditioned, per_task=per_task, judge=judge
         )
     write_jsonl(output, found.traces)
+    natural: list[Naturalness] = []
+    if scored_as is not None:
+        natural = measure(found.traces, found.sources, [source.what for source in sources], scored_as)
     if as_json:
         document = {
             "output": str(output),
@@ -79,6 +98,8 @@ def traces(
             "sources": [asdict(source) | {"path": str(source.path)} for source in sources],
             "yields": [asdict(one) for one in found.yields],
             "left_out": dict(found.left_out),
+            "natural_to": None if scored_as is None else scored_as.facts(),
+            "naturalness": None if scored_as is None else [asdict(one) for one in natural],
         }
         typer.echo(json.dumps(document))
         return
@@ -94,12 +115,28 @@ def traces(
         )
     for reason, n in found.left_out.items():
         say(f"left out: {n} {reason}")
+    if scored_as is not None:
+        _show_naturalness(natural, scored_as.checkpoint.name)
     for source in sources:
         if not source.of_run and judge is None:
             say(f"{source.what}: verdicts are the file's own; --problems FILE judges its answers in the sandbox")
         if not source.controls_known:
             say(f"{source.what}: control tokens were not looked for; --tokenizer DIR names the model to force them on")
     typer.echo(f"{len(found.traces)} traces in {output}")
+
+
+def _show_naturalness(natural: Sequence[Naturalness], checkpoint: str) -> None:
+    from foreshock.batch.cli.display import say
+    from foreshock.batch.cli.prompt_view import visible
+
+    say(f"natural to {checkpoint}: log-probability per token of the reasoning, nats, mean over tasks (95% over tasks)")
+    for one in natural:
+        value = "not known" if one.logprob_per_token is None else f"{one.logprob_per_token:.3f}"
+        if one.lower95 is not None and one.upper95 is not None:
+            value += f" ({one.lower95:.3f} to {one.upper95:.3f})"
+        counts = f"{one.scored} of {one.traces} traces, {one.tasks} tasks, {one.tokens} tokens"
+        reason = "" if one.reason is None else f"; {visible(one.reason)}"
+        say(f"{visible(one.source)}, {visible(one.exploit_type)}: {value}; {counts}{reason}")
 
 
 @contextmanager

@@ -25,6 +25,8 @@ QUOTED_WORDS = 8
 """So many words in a row that also stand in the instructions are a quotation."""
 NO_PROBLEM = "no_problem"
 """Key of a sample that was to be judged and whose task is not among the problems."""
+SOURCE = "_source"
+"""Key of the number of the source that a sample was read from."""
 KEYS = ("task_id", "exploit_type", "reasoning", "code", "exploit_success", "model_id", "attempt_idx")
 
 
@@ -75,11 +77,13 @@ class TypeYield:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """Traces in the order of task and attempt, yields by exploit type, and what was left out by reason."""
+    """Traces in the order of task and attempt, yields by exploit type, what was left out by reason, and the number of
+    each trace's source."""
 
     traces: tuple[dict[str, Any], ...]
     yields: tuple[TypeYield, ...]
     left_out: Mapping[str, int]
+    sources: tuple[int, ...] = ()
 
 
 def collect(samples: Iterable[Mapping[str, Any]], wanted: Wanted) -> Collected:
@@ -87,6 +91,7 @@ def collect(samples: Iterable[Mapping[str, Any]], wanted: Wanted) -> Collected:
     rows, n_again = _draws(samples)
     quoted = frozenset(_shingles(wanted.instructions))
     kept: list[dict[str, Any]] = []
+    sources: list[int] = []
     reasons: Counter[str] = Counter({LeftOut.AGAIN.value: n_again} if n_again else {})
     by_task: dict[str, set[str]] = {}
     n_kept: Counter[str] = Counter()
@@ -104,7 +109,8 @@ def collect(samples: Iterable[Mapping[str, Any]], wanted: Wanted) -> Collected:
         own.add(text)
         n_kept[row["task_id"]] += 1
         kept.append({key: row.get(key) for key in KEYS})
-    return Collected(tuple(kept), tuple(_yields(rows, kept)), dict(reasons.most_common()))
+        sources.append(row.get(SOURCE, 0))
+    return Collected(tuple(kept), tuple(_yields(rows, kept)), dict(reasons.most_common()), tuple(sources))
 
 
 def _draws(samples: Iterable[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], int]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from foreshock.batch.traces.collect import Collected, LeftOut, Wanted, collect
+from foreshock.batch.traces.collect import SOURCE, Collected, LeftOut, Wanted, collect
 from foreshock.errors import InputError
 from foreshock.jobs.prompts.markers import control_tokens
 from foreshock.jobs.prompts.problem_prompt import PRESETS
@@ -113,11 +113,12 @@ def _what_helps(found: Collected, conditioned: bool) -> str:
 
 
 def _samples(sources: Sequence[Source], conditioned: bool, judge: Judge | None) -> Iterator[dict[str, Any]]:
-    for source in sources:
+    for number, source in enumerate(sources):
         judged = judge is not None and not source.of_run
         needed = ("task_id", "reasoning", *(("exploit_success",) if conditioned and not judged else ()))
         rows = _checked(source.path, needed, judged)
-        yield from judge(rows) if judge is not None and judged else rows
+        for row in judge(rows) if judge is not None and judged else rows:
+            yield row | {SOURCE: number}
 
 
 def _checked(path: Path, needed: Sequence[str], judged: bool) -> Iterator[dict[str, Any]]:

@@ -131,6 +131,14 @@ def test_others_files_are_read_as_they_come_and_never_written_over(tmp_path: Pat
         collect_runs([path], None, None)
 
 
+def test_every_trace_knows_the_file_it_was_read_from(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", [_row("t2"), _row("t1", reasoning="Else.", model_id="n")])
+    write_jsonl(tmp_path / "b.jsonl", [_row("t1"), _row("t2")])
+    found, _ = collect_runs([tmp_path / "a.jsonl", tmp_path / "b.jsonl"], None, None)
+    assert [(trace["task_id"], trace["model_id"]) for trace in found.traces] == [("t1", "m"), ("t1", "n"), ("t2", "m")]
+    assert found.sources == (1, 0, 0)  # b's second row repeats a's first
+
+
 def test_answers_of_a_file_are_judged_in_the_sandbox_whatever_it_says_of_them(tmp_path: Path) -> None:
     exploit, honest, other = (
         make_problem("eval", kind, 0) for kind in ("process_exit", "test_case_leak", "process_exit")
