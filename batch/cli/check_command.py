@@ -70,6 +70,9 @@ def check(
         ):
             typer.echo(visible(f"note: {line}"))
         if bad:
-            typer.echo("runs leave these out; docs/problems.md says what each exploit type's weak verifier passes")
+            typer.echo(
+                "runs leave inconsistent ones out and keep those without a verdict; docs/problems.md says what each "
+                "exploit type's weak verifier passes"
+            )
     if bad:
         raise typer.Exit(1)

@@ -1,8 +1,8 @@
 """Verify a run's stored completions again, without generating anything.
 
 The run itself is not touched. New rows go to `RUN/rescore/{verifier}/evals/`, in the layout of a run, with the
-differences beside them, so old and new verdicts can be analysed side by side. Verdicts are kept in part files as they
-come, keyed by task, problem and code, so an interrupted rescore goes on where it stopped.
+differences beside them, so old and new verdicts can be analysed side by side. Verdicts are kept as they come, so an
+interrupted rescore goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -14,38 +14,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
-from foreshock.durable import atomic_write_bytes, sweep_temporaries
+from foreshock.batch.on_files.stored_rows import StoredRows, not_generated
+from foreshock.batch.on_files.verdict_store import VerdictKey, VerdictStore
+from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
-from foreshock.jobs.answers.extract import Extraction, extract, status_of
-from foreshock.jobs.answers.text_to_read import stored_text_to_read
 from foreshock.jobs.evaluate import verdict_fields
-from foreshock.jobs.prefill import Channel
-from foreshock.jobs.records.jsonl import encode_rows, read_jsonl, read_rows, write_json, write_jsonl
+from foreshock.jobs.records.jsonl import encode_rows, write_json, write_jsonl
 from foreshock.jobs.records.layout import CellFile, CellName, RunLayout
 from foreshock.jobs.records.rows import ERROR_KEY, EVAL_FIELDS, EVAL_KEYS, Owner, Row, select_keys
 from foreshock.jobs.records.table_archives import TableArchives, remove_replaced
 from foreshock.jobs.records.table_files import has_table, is_archived
-from foreshock.jobs.records.verdicts import UNJUDGED, CodeStatus
+from foreshock.jobs.records.verdicts import UNJUDGED
 from foreshock.jobs.verify.base import Submission, Verifier
 from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.problems import problem_digest
 
-_PART_ROWS = 500
 _CELLS_TOGETHER = 400
 """Whose tables come into the same archives."""
-_GENERATION = "generation:"
 OnProgress = Callable[[int, int], None]
 """Called with (verdicts known, verdicts needed)."""
-
-
-class _Key(NamedTuple):
-    """What decides a verdict, besides the verifier."""
-
-    task_id: str
-    problem_sha256: str
-    code_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,43 +102,6 @@ class _Tally:
     changes: list[Change] = field(default_factory=list)
 
 
-class VerdictStore:
-    """Verdict fields by key, in part files that appear whole or not at all. One writer."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._known: dict[_Key, Row] = {}
-        self._fresh: list[Row] = []
-        self._next = 0
-        folder.mkdir(parents=True, exist_ok=True)
-        sweep_temporaries(folder)
-        for path in sorted(folder.glob("verdicts-*.jsonl")):
-            self._next = int(path.stem.rpartition("-")[2]) + 1
-            for _, row in read_jsonl(path):
-                self._known[_Key(*row["key"])] = row["fields"]
-
-    def __contains__(self, key: _Key) -> bool:
-        return key in self._known
-
-    def __getitem__(self, key: _Key) -> Row:
-        return self._known[key]
-
-    def add(self, key: _Key, fields: Row) -> None:
-        """Remember a verdict; errors only until this process ends, so that the next one tries again."""
-        self._known[key] = fields
-        if ERROR_KEY not in fields:
-            self._fresh.append({"key": list(key), "fields": fields})
-        if len(self._fresh) >= _PART_ROWS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what is new."""
-        if self._fresh:
-            write_jsonl(self._folder / f"verdicts-{self._next:06d}.jsonl", self._fresh)
-            self._next += 1
-            self._fresh = []
-
-
 def samples_files(layout: RunLayout) -> list[tuple[CellFile, Path]]:
     """(eval file, its samples file) of each cell that has one. Raises InputError when there is none."""
     found = [
@@ -172,47 +124,6 @@ def output_folder(layout: RunLayout, verifier: Verifier, re_extract: bool = Fals
     return layout.root / "rescore" / (f"{name}-re-extracted" if re_extract else name)
 
 
-def _read_again(row: Row, name: str) -> Row:
-    """The row with the code that its stored response holds now."""
-    prefill = row.get("prefill_reasoning") or ""
-    if row.get("prefill_channel") == Channel.ANSWER:
-        text: str | None = prefill + row["response"]
-    else:
-        text = stored_text_to_read(row["response"], row.get("reasoning") or "", prefill)
-    found = extract(text, name).ended_by(row.get("finish_reason"))
-    return row | {"code": found.code, "code_status": found.status.value}
-
-
-def _with_status(row: Row, name: str) -> Row:
-    """The row with the status of its stored code, which older rows lack."""
-    if row.get("code_status") in UNJUDGED:
-        return row
-    code = row.get("code")
-    found = Extraction(code, CodeStatus.NO_CODE if code is None else status_of(code, name))
-    return row | {"code_status": found.ended_by(row.get("finish_reason")).status.value}
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """Rows as they are to be judged."""
-
-    problems: Mapping[str, Problem]
-    re_extract: bool
-
-    def prepared(self, row: Row) -> Row:
-        """With its code, and the code's status; a failed generation or unknown task as it is."""
-        problem = self.problems.get(row["task_id"])
-        if _not_generated(row) or problem is None:
-            return row
-        read = _read_again if self.re_extract else _with_status
-        return read(row, problem.function_name)
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """What every row must have."""
-        return ("task_id", "attempt_idx", "code", *(("response",) if self.re_extract else ()))
-
-
 def rescore_run(
     layout: RunLayout,
     problems: Mapping[str, Problem],
@@ -228,29 +139,31 @@ def rescore_run(
     tasks without a problem are kept and counted.
     """
     folder = output or output_folder(layout, verifier, re_extract)
-    reader = _Reader(problems, re_extract)
+    rows = StoredRows(problems, re_extract)
     files = samples_files(layout)
     digests = {task_id: problem_digest(problem) for task_id, problem in problems.items()}
-    store = VerdictStore(folder / "verdicts")
-    needed = _collect(files, digests, reader)
-    missing = {key: code for key, code in needed.items() if key not in store}
+    store = VerdictStore(folder / "verdicts", verifier.conditions())
+    needed = _collect(files, digests, rows)
+    known = [key for key in needed if key in store]
+    missing = [one for key, one in needed.items() if key not in store]
     try:
-        _verify(missing, problems, verifier, store, len(needed), on_progress)
+        n_verified = _verify(missing, verifier, store, len(needed), on_progress)
     finally:
         store.flush()
     tally = _Tally()
     target = RunLayout(folder)
     with _Output(target, archived=any(is_archived(path) for _, path in files)) as written:
         for cell, path in files:
-            written.add(cell.cell, [_rescored(row, reader, cell, digests, store, tally) for _, row in read_jsonl(path)])
+            pairs = rows.of_file(path)
+            written.add(cell.cell, [_rescored(stored, row, cell, digests, store, tally) for stored, row in pairs])
     if layout.config.is_file():
         target.config.write_bytes(layout.config.read_bytes())
     report = RescoreReport(
         output=folder,
         verifier=verifier.identity(),
         n_rows=tally.rows,
-        n_verified=len(missing),
-        n_reused=len(needed) - len(missing),
+        n_verified=n_verified,
+        n_reused=len(known),
         n_errors=tally.errors,
         n_not_generated=tally.not_generated,
         n_unknown_tasks=sum(tally.unknown.values()),
@@ -295,31 +208,37 @@ class _Output:
             self._archives.commit()
 
 
-def _key(row: Row, digests: Mapping[str, str]) -> _Key | None:
+def _key(row: Row, digests: Mapping[str, str]) -> VerdictKey | None:
     """Key of a row to verify; None for a failed generation, a task without a problem, and where there is no code."""
-    if _not_generated(row) or row["task_id"] not in digests or row["code_status"] in UNJUDGED:
+    if not_generated(row) or row["task_id"] not in digests or row["code_status"] in UNJUDGED:
         return None
     text = hashlib.sha256(row["code"].encode("utf-8", "surrogatepass")).hexdigest()
-    return _Key(row["task_id"], digests[row["task_id"]], text)
+    return VerdictKey(row["task_id"], digests[row["task_id"]], text)
 
 
-def _not_generated(row: Row) -> bool:
-    return str(row.get(ERROR_KEY) or "").startswith(_GENERATION)
+@dataclass(slots=True)
+class _Needed:
+    """A distinct submission and the number of rows that hold it."""
+
+    key: VerdictKey
+    problem: Problem
+    code: str
+    n_rows: int = 0
 
 
 def _collect(
-    files: Sequence[tuple[CellFile, Path]], digests: Mapping[str, str], reader: _Reader
-) -> dict[_Key, str | None]:
-    """Every distinct submission of the run. Raises InputError for a row without its code, or its response."""
-    needed: dict[_Key, str | None] = {}
+    files: Sequence[tuple[CellFile, Path]], digests: Mapping[str, str], rows: StoredRows
+) -> dict[VerdictKey, _Needed]:
+    """Every distinct submission of the run. Raises InputError for a row that cannot be read."""
+    needed: dict[VerdictKey, _Needed] = {}
     known = False
     for _, path in files:
-        for stored in read_rows(path, reader.keys):
-            row = reader.prepared(stored)
+        for _, row in rows.of_file(path):
             known = known or row["task_id"] in digests
             key = _key(row, digests)
             if key is not None:
-                needed[key] = row["code"]
+                one = needed.setdefault(key, _Needed(key, rows.problems[key.task_id], row["code"]))
+                one.n_rows += 1
     if not known:
         raise InputError(
             "none of the run's tasks has a problem here, so nothing can be verified",
@@ -329,43 +248,53 @@ def _collect(
 
 
 def _verify(
-    missing: Mapping[_Key, str | None],
-    problems: Mapping[str, Problem],
+    missing: Sequence[_Needed],
     verifier: Verifier,
     store: VerdictStore,
     total: int,
     on_progress: OnProgress | None,
-) -> None:
-    keys = list(missing)
-    submissions = [Submission(number, problems[key.task_id], missing[key]) for number, key in enumerate(keys)]
-    known = total - len(keys)
-    for number, verification in verifier.verify_many(submissions):
-        store.add(keys[number], verdict_fields(verification))
+) -> int:
+    """Verify each submission once, and where that was not settled once for every further row; returns how often."""
+    known = total - len(missing)
+    again: list[_Needed] = []
+    for number, verification in verifier.verify_many(_submissions(missing)):
+        one = missing[number]
+        if not store.add(one.key, verdict_fields(verification)):
+            again += [one] * (one.n_rows - 1)
         known += 1
         if on_progress is not None:
-            on_progress(known, total)
+            on_progress(known, total + len(again))
+    for number, verification in verifier.verify_many(_submissions(again)) if again else ():
+        store.add_once(again[number].key, verdict_fields(verification))
+        known += 1
+        if on_progress is not None:
+            on_progress(known, total + len(again))
+    return len(missing) + len(again)
+
+
+def _submissions(needed: Sequence[_Needed]) -> list[Submission]:
+    return [Submission(number, one.problem, one.code) for number, one in enumerate(needed)]
 
 
 _VERDICT_KEYS = tuple(field.name for field in EVAL_FIELDS if field.owner is Owner.VERIFIER)
 
 
 def _rescored(
-    stored: Row, reader: _Reader, cell: CellFile, digests: Mapping[str, str], store: VerdictStore, tally: _Tally
+    stored: Row, row: Row, cell: CellFile, digests: Mapping[str, str], store: VerdictStore, tally: _Tally
 ) -> Row:
-    """The row with its new verdicts; counts it."""
+    """The row with its new verdicts; counts it. `stored`: before its code was read."""
     tally.rows += 1
-    row = reader.prepared(stored)
     tally.code_changed += row.get("code") != stored.get("code")
     tally.before += row.get("exploit_success") is True
-    if _not_generated(row) or row["task_id"] not in digests:
-        tally.not_generated += _not_generated(row)
+    if not_generated(row) or row["task_id"] not in digests:
+        tally.not_generated += not_generated(row)
         tally.after += row.get("exploit_success") is True
-        if not _not_generated(row):
+        if not not_generated(row):
             tally.unknown[row["task_id"]] += 1
         return row
     key = _key(row, digests)
     tally.unjudged += key is None
-    fields = dict.fromkeys(_VERDICT_KEYS) if key is None else store[key]
+    fields = dict.fromkeys(_VERDICT_KEYS) if key is None else store.take(key)
     new = {name: value for name, value in row.items() if name != ERROR_KEY} | fields
     tally.errors += ERROR_KEY in fields
     tally.after += new["exploit_success"] is True

@@ -140,16 +140,15 @@ def cache_folder() -> Path:
 
 def _read_cache(path: Path) -> dict[str, ProblemCheck]:
     try:
-        return {row["digest"]: check_from_json(row["check"]) for _, row in read_jsonl(path)} if path.is_file() else {}
+        found = {row["digest"]: check_from_json(row["check"]) for _, row in read_jsonl(path)} if path.is_file() else {}
+        return {digest: check for digest, check in found.items() if check.settled}
     except (ForeshockError, OSError, KeyError, TypeError, ValueError):
         return {}  # remembered results only; they are found again
 
 
 def _write_cache(path: Path, known: Mapping[str, ProblemCheck]) -> None:
     """Settled checks; a cache that cannot be written costs time, nothing else."""
-    rows = [
-        {"digest": digest, "check": check.to_json()} for digest, check in known.items() if check.consistent is not None
-    ]
+    rows = [{"digest": digest, "check": check.to_json()} for digest, check in known.items() if check.settled]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_jsonl(path, rows)

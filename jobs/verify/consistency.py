@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from foreshock.jobs.verify.base import Submission, Verdict, Verification, Verifier
+from foreshock.jobs.verify.base import Outcome, Submission, Verdict, Verification, Verifier
 from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.problems import insecure_cases, secure_cases
 
@@ -42,6 +42,14 @@ class ProblemCheck:
     def missed(self) -> bool:
         """Whether the exploit it brings is not one under the weak verifier."""
         return any(reason.startswith(f"{EXPLOIT} does not pass the insecure") for reason in self.reasons)
+
+    @property
+    def settled(self) -> bool:
+        """Whether trying again can tell nothing else. A problem that looks inconsistent because something timed out or
+        crashed may be the machine's doing."""
+        ended = {outcome for pair in self.outcomes.values() for outcome in pair}
+        stopped = ended & {Outcome.TIMED_OUT.value, Outcome.CRASHED.value}
+        return self.consistent is True or (self.consistent is False and not stopped)
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""

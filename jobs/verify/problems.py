@@ -24,6 +24,7 @@ _FIELDS = {field.name for field in fields(Problem)} - {"extra"}
 _REQUIRED = ("id", "description", "function_name", "test_cases", "ground_truth", "exploit_type")
 _TEXTS = ("id", "description", "function_name", "ground_truth", "exploit", "exploit_type")
 _CASE_FIELDS = ("test_cases", "secure_test_cases", "insecure_test_cases")
+_CASE_FORM = "[input, expected] pairs, as a list, a Python literal or JSON text"
 _STATUSES = ("passed", "failed", "timed_out", "crashed")
 _BUILTIN_FORM = "parameters"
 """Built-in problems name their parameters in `extra`, and their inputs are lists of arguments."""
@@ -54,13 +55,8 @@ def problem_from_row(row: dict[str, Any], where: str) -> Problem:
         ast.parse(problem.ground_truth)
     except (SyntaxError, ValueError) as error:
         raise ProblemError(f"{where}: ground_truth of {problem.id!r} is not Python: {error}") from None
-    try:
-        n_secure = len(secure_cases(problem))
-        insecure_cases(problem)
-    except ProblemError as error:
-        raise ProblemError(f"{where}: {error}") from None
-    if n_secure == 0:
-        raise ProblemError(f"{where}: no test cases, so nothing could be judged; add them to test_cases")
+    for name in _CASE_FIELDS:
+        _require_cases(problem, name, where)
     return problem
 
 
@@ -79,6 +75,20 @@ def _require_fields(row: dict[str, Any], known: dict[str, Any], where: str) -> N
     status = more.get("exploit_expected_status")
     if status is not None and status not in _STATUSES:
         raise ProblemError(f"{where}: exploit_expected_status is {status!r}; valid: {', '.join(_STATUSES)}")
+
+
+def _require_cases(problem: Problem, name: str, where: str) -> None:
+    """Refuse cases that cannot be read, whether or not others take precedence, and a verifier without any."""
+    source = getattr(problem, name)
+    if source is None:
+        return
+    try:
+        cases = _cases(problem, source, name)
+    except ProblemError as error:
+        raise ProblemError(f"{where}: {error}") from None
+    if not cases and (name == "insecure_test_cases" or name == _secure_field(problem)):
+        rest = "" if name == "test_cases" else ", or leave the key out for the same cases as test_cases"
+        raise ProblemError(f"{where}: {name} holds no cases, so nothing could be judged; valid: {_CASE_FORM}{rest}")
 
 
 def load_problems(path: Path) -> list[Problem]:
@@ -134,8 +144,8 @@ def problem_to_row(problem: Problem) -> dict[str, Any]:
 
 def secure_cases(problem: Problem) -> list[TestCase]:
     """Cases of the secure verifier. Raises ProblemError when they cannot be read."""
-    source = problem.secure_test_cases if problem.secure_test_cases is not None else problem.test_cases
-    return _cases(problem, source, "test_cases")
+    name = _secure_field(problem)
+    return _cases(problem, getattr(problem, name), name)
 
 
 def insecure_cases(problem: Problem) -> list[TestCase]:
@@ -147,16 +157,19 @@ def insecure_cases(problem: Problem) -> list[TestCase]:
 
 def secure_pairs(problem: Problem) -> list[tuple[Any, Any]]:
     """[input, expected] of the secure verifier, in djinn's form."""
-    source = problem.secure_test_cases if problem.secure_test_cases is not None else problem.test_cases
-    return djinn_pairs(problem, source, "test_cases")
+    name = _secure_field(problem)
+    return djinn_pairs(problem, getattr(problem, name), name)
 
 
 def insecure_pairs(problem: Problem) -> list[tuple[Any, Any]]:
     """[input, expected] of the insecure verifier, in djinn's form."""
-    source = problem.insecure_test_cases
-    if source is None:
-        source = problem.secure_test_cases if problem.secure_test_cases is not None else problem.test_cases
-    return djinn_pairs(problem, source, "insecure_test_cases")
+    if problem.insecure_test_cases is None:
+        return secure_pairs(problem)
+    return djinn_pairs(problem, problem.insecure_test_cases, "insecure_test_cases")
+
+
+def _secure_field(problem: Problem) -> str:
+    return "test_cases" if problem.secure_test_cases is None else "secure_test_cases"
 
 
 def djinn_pairs(problem: Problem, source: Any, name: str) -> list[tuple[Any, Any]]:
@@ -193,7 +206,7 @@ def _literal(text: str, name: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise ProblemError(f"{name} is neither a Python literal nor JSON: {text[:80]!r}") from None
+        raise ProblemError(f"{name} is neither a Python literal nor JSON: {text[:80]!r}; valid: {_CASE_FORM}") from None
 
 
 def _cases(problem: Problem, source: Any, name: str) -> list[TestCase]:

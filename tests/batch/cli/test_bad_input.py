@@ -152,7 +152,7 @@ PROBLEM = {
     [
         ("p.jsonl", BINARY, r"p\.jsonl:1: not UTF-8"),
         ("p.jsonl", json.dumps(PROBLEM)[:-9], r"p\.jsonl:1: not valid JSON"),
-        ("p.jsonl", json.dumps(PROBLEM | {"test_cases": "[]"}), r"p\.jsonl:1: no test cases"),
+        ("p.jsonl", json.dumps(PROBLEM | {"test_cases": "[]"}), r"p\.jsonl:1: test_cases holds no cases"),
         ("p.parquet", "PAR1 rubbish PAR1", r"p\.parquet: not a parquet file"),
     ],
 )

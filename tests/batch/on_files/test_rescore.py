@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from foreshock.batch.cli.rescore_command import rescore
 from foreshock.batch.on_files.rescore import rescore_problems, rescore_run
+from foreshock.batch.on_files.stored_rows import StoredRows, not_generated
 from foreshock.errors import InputError
 from foreshock.jobs.records.jsonl import read_rows, write_jsonl
 from foreshock.jobs.records.layout import RunLayout
@@ -166,11 +168,73 @@ def test_an_interrupted_rescore_goes_on_where_it_stopped(layout: RunLayout) -> N
     assert whole.changes == resumed.changes
 
 
+LOOPS = "def {}(*args):\n    while True:\n        pass\n"
+
+
+def test_timeouts_are_verified_again_for_every_row_and_every_time(layout: RunLayout) -> None:
+    """And nothing is taken over from a verifier with other limits."""
+    rows = read_rows(layout.samples_file("final", 5))[:3]
+    for row in rows[1:]:
+        row["code"] = LOOPS.format(PROBLEMS[0].function_name)
+    write_jsonl(layout.samples_file("final", 5), rows)
+    layout.samples_file("checkpoint-10", 5).unlink()
+    with BuiltinVerifier(2, 0.3, True) as verifier:
+        reports = [rescore_run(layout, problems(), verifier) for _ in range(2)]
+    assert [(one.n_verified, one.n_reused) for one in reports] == [(3, 0), (2, 1)]
+    written = read_rows(RunLayout(reports[1].output).eval_file("final", 5))
+    assert [row["secure_outcome"] for row in written] == ["passed", "timed_out", "timed_out"]
+    with BuiltinVerifier(2, 0.4, True) as verifier:
+        assert rescore_run(layout, problems(), verifier).n_reused == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "re_extract", "message"),
+    [
+        ({"task_id": 1.5}, False, "task_id is '1.5'"),
+        ({"task_id": ["a"]}, False, "task_id is"),
+        ({"attempt_idx": None}, False, "attempt_idx is 'None'"),
+        ({"code": ["x"]}, False, "code is"),
+        ({"code_status": "fine"}, False, "code_status is 'fine'.*valid: ok, "),
+        ({"exploit_success": "true"}, False, "exploit_success is 'true'"),
+        ({"error": 5}, False, "error is '5'"),
+        ({"response": None}, True, "response is 'None'"),
+        ({"response": [{"role": "assistant"}]}, True, "response is"),
+        ({"reasoning": 5}, True, "reasoning is '5'"),
+        ({"prefill_channel": "analysis"}, True, "valid: reasoning, answer or null"),
+        ({"finish_reason": "max_tokens"}, True, "valid: stop, length, error or null"),
+    ],
+)
+def test_values_that_a_row_cannot_hold_are_refused_with_file_line_and_key(
+    tmp_path: Path, values: dict[str, Any], re_extract: bool, message: str
+) -> None:
+    row = row_of(PROBLEMS[0], 0, "honest", (False, False))
+    write_jsonl(tmp_path / "rows.jsonl", [row, row | values])
+    with pytest.raises(InputError, match=rf"rows\.jsonl:2: .*{message}"):
+        list(StoredRows(problems(), re_extract).of_file(tmp_path / "rows.jsonl"))
+
+
+def test_stored_codes_do_not_matter_where_they_are_read_again(tmp_path: Path) -> None:
+    row = row_of(PROBLEMS[0], 0, "honest", (False, False)) | {"response": f"```python\n{PROBLEMS[0].exploit}```"}
+    path = tmp_path / "rows.jsonl"
+    write_jsonl(path, [row | {"code": 3, "code_status": "fine"}, {key: row[key] for key in row if key != "code"}])
+    assert {new["code"] for _, new in StoredRows(problems(), True).of_file(path)} == {PROBLEMS[0].exploit.strip()}
+
+
+def test_the_status_of_code_is_what_the_code_says_and_errors_stay(tmp_path: Path) -> None:
+    row = row_of(PROBLEMS[0], 0, "honest", (False, False))
+    lost = row | {"error": "CUDA out of memory", "code": None, "exploit_success": None}
+    path = tmp_path / "rows.jsonl"
+    write_jsonl(path, [row | {"code_status": "no_code"}, row | {"code": None, "code_status": "ok"}, lost])
+    new = [row for _, row in StoredRows(problems(), False).of_file(path)]
+    assert [row.get("code_status") for row in new] == ["ok", "no_code", None]
+    assert not_generated(new[2])
+
+
 def test_a_changed_problem_is_verified_again(layout: RunLayout) -> None:
     with CountingVerifier() as verifier:
         rescore_run(layout, problems(), verifier)
         changed = problems()
-        changed[PROBLEMS[0].id] = builtin_problems("eval", ["magic_docstring_comment_token"], 1, seed=1)[0]
+        changed[PROBLEMS[0].id] = replace(PROBLEMS[0], description="another task")
         assert rescore_run(layout, changed, verifier).n_verified == 3
 
 
