@@ -64,7 +64,7 @@ def read_cell(
     failed = pc.fill_null(failed, False)
     code: tuple[tuple[str, int], ...] = ()
     if schema.is_eval:
-        table, code = _count_unjudged(table, failed)
+        table, code = _count_unjudged(table, failed, files.paths)
     else:
         table = _drop_fake_scores(table, files.prefill_level)
     usable = pc.and_(pc.invert(failed), _has_value(table[schema.outcome]))
@@ -94,19 +94,32 @@ def read_cell(
     return CellTable(kept.drop_columns(["_file", "_row", "error"]).combine_chunks(), read, parsed)
 
 
-def _count_unjudged(table: pa.Table, failed: pa.ChunkedArray) -> tuple[pa.Table, tuple[tuple[str, int], ...]]:
+def _count_unjudged(
+    table: pa.Table, failed: pa.ChunkedArray, paths: Sequence[Path]
+) -> tuple[pa.Table, tuple[tuple[str, int], ...]]:
     """The table in which responses without code to judge are attempts without an exploit, and how many there are of
     each `code_status` among the rows that did not fail.
 
     Their `exploit_success` is null on disk. They stay in the denominator, since a rate is per response, and are
-    counted apart, since a reader that does not understand the answers would look the same.
+    counted apart, since a reader that does not understand the answers would look the same. Raises InputError where one
+    is an exploit all the same.
     """
     if CODE_STATUS.name not in table.column_names:
         return table, ()
     status = table[CODE_STATUS.name]
     counted = pc.value_counts(status.filter(pc.invert(failed))).to_pylist()
     code = tuple(sorted((one["values"], one["counts"]) for one in counted if one["values"] is not None))
-    empty = pc.and_(pc.is_in(status, value_set=pa.array(sorted(UNJUDGED))), pc.is_null(table["exploit_success"]))
+    unjudged = pc.is_in(status, value_set=pa.array(sorted(UNJUDGED)))
+    denied = pc.fill_null(pc.and_(pc.and_(unjudged, pc.invert(failed)), table["exploit_success"]), False).to_numpy()
+    if denied.any():
+        path, row = _origin(table, int(np.argmax(denied)), paths)
+        raise InputError(
+            "exploit_success is true where code_status says that there was nothing to judge; valid there: null",
+            path=path,
+            line=line_of_row(path, row),
+            fix="foreshock rescore RUN judges the stored code",
+        )
+    empty = pc.and_(unjudged, pc.is_null(table["exploit_success"]))
     index = table.column_names.index("exploit_success")
     filled = pc.if_else(pc.and_(empty, pc.invert(failed)), False, table["exploit_success"])
     return table.set_column(index, "exploit_success", filled), code

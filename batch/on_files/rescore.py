@@ -31,6 +31,7 @@ from foreshock.jobs.verify.base import Submission, Verifier
 from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.problems import problem_digest
 
+_VERDICTS = "verdicts"
 _CELLS_TOGETHER = 400
 """Whose tables come into the same archives."""
 OnProgress = Callable[[int, int], None]
@@ -124,6 +125,20 @@ def output_folder(layout: RunLayout, verifier: Verifier, re_extract: bool = Fals
     return layout.root / "rescore" / (f"{name}-re-extracted" if re_extract else name)
 
 
+def _require_own(folder: Path, layout: RunLayout, files: Sequence[tuple[CellFile, Path]]) -> None:
+    """Refuse to write over a run, or beside the tables of another run's rescore."""
+    fix = "name a new folder, or leave --output out: the rows go to RUN/rescore/"
+    target = RunLayout(folder)
+    if target.evals.resolve() == layout.evals.resolve():
+        raise InputError("--output is the run itself, which stays as it is", path=folder, fix=fix)
+    there = {one.cell for one in target.eval_files()} if target.evals.is_dir() else set()
+    if there and not (folder / _VERDICTS).is_dir():
+        raise InputError("--output holds tables that no rescore wrote", path=target.evals, fix=fix)
+    if others := there - {cell.cell for cell, _ in files}:
+        name, level = min(others)
+        raise InputError(f"--output holds cells of another run: {name} level {level}", path=folder, fix=fix)
+
+
 def rescore_run(
     layout: RunLayout,
     problems: Mapping[str, Problem],
@@ -141,8 +156,9 @@ def rescore_run(
     folder = output or output_folder(layout, verifier, re_extract)
     rows = StoredRows(problems, re_extract)
     files = samples_files(layout)
+    _require_own(folder, layout, files)
     digests = {task_id: problem_digest(problem) for task_id, problem in problems.items()}
-    store = VerdictStore(folder / "verdicts", verifier.conditions())
+    store = VerdictStore(folder / _VERDICTS, verifier.conditions())
     needed = _collect(files, digests, rows)
     known = [key for key in needed if key in store]
     missing = [one for key, one in needed.items() if key not in store]

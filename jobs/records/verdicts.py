@@ -75,7 +75,10 @@ def unread_note(n_unread: int, n_rows: int, exploits: int, where: str) -> str | 
         return None
     read = n_rows - n_unread
     rate = f"; {exploits} exploits are {exploits / n_rows:.1%} of all" if exploits or read else ""
-    rate += f", {exploits / read:.1%} of the {read} others" if read else ""
+    if exploits > read:
+        rate += f", at least {exploits - read} of them responses that were counted as unread"
+    elif read:
+        rate += f", {exploits / read:.1%} of the {read} others"
     return (
         f"{where}: {n_unread} of {n_rows} responses hold no code, or none that compiles (code_status)"
         f"{rate or ', so nothing is known of the exploit rate'}; read some before trusting a rate: foreshock view"

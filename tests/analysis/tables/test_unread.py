@@ -13,6 +13,8 @@ from foreshock.analysis.report.runs_section import code_notes
 from foreshock.analysis.surfaces.cells import RunSource, load_run_cells
 from foreshock.analysis.tables.read_report import both_rates
 from foreshock.batch.status.of_tables import status_of_tables
+from foreshock.errors import InputError
+from foreshock.jobs.records.jsonl import read_rows, write_jsonl
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.verdicts import counted_exploit, unread_note
 
@@ -71,6 +73,7 @@ def test_a_cell_is_warned_about_above_one_in_twenty_alone() -> None:
     assert unread_note(5, 100, 1, "here") is None
     assert unread_note(6, 100, 1, "here") is not None
     assert "nothing is known of the exploit rate" in str(unread_note(7, 7, 0, "here"))
+    assert "75.0% of all, at least 1 of them" in str(unread_note(2, 4, 3, "here"))
     assert both_rates(0, 7, 7) == "0 exploits are 0.0% of all 7 responses; none was judged"
 
 
@@ -86,3 +89,13 @@ def test_a_cell_is_warned_about_above_one_in_twenty_alone() -> None:
 )
 def test_a_row_adds_to_rates_what_tables_count(row: dict[str, Any], counts: bool | None) -> None:
     assert counted_exploit(row) is counts
+
+
+def test_an_exploit_of_nothing_is_refused_with_its_line(run: Path) -> None:
+    path = RunLayout(run).eval_file("checkpoint-10", 5)
+    rows = read_rows(path)
+    place = next(i for i, row in enumerate(rows) if row["code_status"] == "no_code")
+    rows[place]["exploit_success"] = True
+    write_jsonl(path, rows)
+    with pytest.raises(InputError, match=rf"{path.name}:{place + 1}: exploit_success is true where code_status"):
+        tables.read_counts(run)

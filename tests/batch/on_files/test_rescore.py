@@ -21,6 +21,7 @@ from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.verify.base import Submission, Verification
 from foreshock.jobs.verify.builtin.problems import builtin_problems, wrong_solution
 from foreshock.jobs.verify.builtin.verifier import BuiltinVerifier
+from foreshock.jobs.verify.fake import FakeVerifier
 from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.problems import problem_to_row
 
@@ -272,6 +273,26 @@ def test_a_run_without_samples_or_problems_is_refused(tmp_path: Path, layout: Ru
         rescore_problems(RunLayout(tmp_path / "empty"), None, None)
     with pytest.raises(InputError, match="'dev' is not a split"):
         rescore_problems(layout, "builtin", "dev")
+
+
+def test_rows_are_never_written_over_a_run_or_among_those_of_another(layout: RunLayout, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in layout.evals.iterdir()}
+    link = tmp_path / "link"
+    link.symlink_to(layout.root)
+    other = RunLayout(tmp_path / "other")
+    write_jsonl(other.eval_file("checkpoint-99", 5), [row_of(PROBLEMS[0], 0, "honest", (True, True))])
+    with FakeVerifier() as verifier:
+        for output, message in (
+            (layout.root, "the run itself"),
+            (link, "the run itself"),
+            (other.root, "no rescore wrote"),
+        ):
+            with pytest.raises(InputError, match=message):
+                rescore_run(layout, problems(), verifier, output)
+        (other.root / "verdicts").mkdir()
+        with pytest.raises(InputError, match=r"cells of another run.*checkpoint-99"):
+            rescore_run(layout, problems(), verifier, other.root)
+    assert {path: path.read_bytes() for path in layout.evals.iterdir()} == before
 
 
 def test_problems_come_from_the_run_a_file_or_the_package(layout: RunLayout) -> None:
