@@ -7,6 +7,7 @@ time and memory, sandbox tier. A timeout or a crash may be the machine's doing, 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import defaultdict, deque
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,8 @@ from foreshock.jobs.records.rows import ERROR_KEY, Row
 from foreshock.jobs.verify.base import Outcome
 
 _PART_ROWS = 500
+_PART_S = 10.0
+"""Longest that new verdicts wait for a part of their own, counted when the next one comes."""
 _SETTLED = frozenset({Outcome.PASSED.value, Outcome.FAILED.value})
 
 
@@ -41,6 +44,7 @@ class VerdictStore:
         self._once: defaultdict[VerdictKey, deque[Row]] = defaultdict(deque)
         self._fresh: list[Row] = []
         self._next = 0
+        self._flushed = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         sweep_temporaries(folder)
         for path in sorted(folder.glob("verdicts-*.jsonl")):
@@ -64,7 +68,7 @@ class VerdictStore:
             return False
         self._known[key] = fields
         self._fresh.append({"key": list(key), "conditions": self._conditions, "fields": fields})
-        if len(self._fresh) >= _PART_ROWS:
+        if len(self._fresh) >= _PART_ROWS or time.monotonic() - self._flushed >= _PART_S:
             self.flush()
         return True
 
@@ -74,6 +78,7 @@ class VerdictStore:
 
     def flush(self) -> None:
         """Write what is new."""
+        self._flushed = time.monotonic()
         if self._fresh:
             write_jsonl(self._folder / f"verdicts-{self._next:06d}.jsonl", self._fresh)
             self._next += 1

@@ -13,8 +13,10 @@ import typer
 from typer.testing import CliRunner
 
 from foreshock.batch.cli.rescore_command import rescore
+from foreshock.batch.on_files import verdict_store
 from foreshock.batch.on_files.rescore import rescore_problems, rescore_run
 from foreshock.batch.on_files.stored_rows import StoredRows, not_generated
+from foreshock.batch.on_files.verdict_store import VerdictKey, VerdictStore
 from foreshock.errors import InputError
 from foreshock.jobs.records.jsonl import read_rows, write_jsonl
 from foreshock.jobs.records.layout import RunLayout
@@ -186,6 +188,18 @@ def test_timeouts_are_verified_again_for_every_row_and_every_time(layout: RunLay
     assert [row["secure_outcome"] for row in written] == ["passed", "timed_out", "timed_out"]
     with BuiltinVerifier(2, 0.4, True) as verifier:
         assert rescore_run(layout, problems(), verifier).n_reused == 0
+
+
+def test_slow_verdicts_are_written_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter((0.0, 6.0, 12.0, 13.0))
+    monkeypatch.setattr(verdict_store.time, "monotonic", lambda: next(now))
+    store = VerdictStore(tmp_path, "quiet")
+    fields = {"secure_outcome": "passed", "insecure_outcome": "failed"}
+    keys = [VerdictKey("task", "problem", str(number)) for number in range(2)]
+    assert [(store.add(key, fields), len(list(tmp_path.iterdir()))) for key in keys] == [(True, 0), (True, 1)]
+    monkeypatch.undo()
+    assert all(key in VerdictStore(tmp_path, "quiet") for key in keys)
+    assert not any(key in VerdictStore(tmp_path, "other limits") for key in keys)
 
 
 @pytest.mark.parametrize(
