@@ -8,6 +8,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from foreshock.analysis.comparison.compare import ALL_TYPES, Comparison, Side, paired_tasks
+from foreshock.analysis.comparison.sources import SideBySide, reasons_of, table_of
 from foreshock.analysis.figures.palette import RunLooks
 from foreshock.analysis.figures.values import rows_of
 from foreshock.analysis.page.links import LinksCell, SampleCell, TableCell, inert_text
@@ -22,8 +23,8 @@ _MOST_TASKS = 1000
 _NAME = 120
 
 
-def write_page(found: Comparison, a: Side, b: Side, output: Path) -> Path:
-    """Write the page. Raises InputError as reading the runs does."""
+def write_page(found: Comparison, a: Side, b: Side, output: Path, sources: SideBySide | None = None) -> Path:
+    """Write the page, with `sources` as a section. Raises InputError as reading the runs does."""
     runs = list(dict.fromkeys(side.path.resolve() for side in (a, b)))
     page = whole_page(
         "comparison.html.j2",
@@ -37,6 +38,8 @@ def write_page(found: Comparison, a: Side, b: Side, output: Path) -> Path:
         rates=_rates(found, a, b),
         prefills=_prefills(found) if found.prefills else None,
         headlines=_headlines(found, a, b) if found.headline else None,
+        sources=None if sources is None else _sources(sources),
+        sources_notes=Markup("") if sources is None else bullets(reasons_of(sources)),
         tasks=_tasks(a, b),
     )
     atomic_write_bytes(output, page.encode())
@@ -111,6 +114,11 @@ def _headlines(found: Comparison, a: Side, b: Side) -> pd.DataFrame:
         }
         rows.append(_pair(one.checkpoint_a, one.checkpoint_b, one.exploit_type) | {"change": told} | samples)
     return _frame(rows)
+
+
+def _sources(found: SideBySide) -> pd.DataFrame:
+    rows = table_of(found)
+    return _frame([{name: LinksCell((inert_text(text, _NAME),)) for name, text in row.items()} for row in rows])
 
 
 def _tasks(a: Side, b: Side) -> Markup:

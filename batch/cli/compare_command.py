@@ -11,7 +11,10 @@ import typer
 from foreshock.batch.cli.options import JsonOption
 
 if TYPE_CHECKING:
-    from foreshock.analysis.comparison.compare import Comparison
+    from collections.abc import Sequence
+
+    from foreshock.analysis.comparison.compare import Comparison, Side
+    from foreshock.analysis.comparison.sources import SideBySide
 
 EXIT_GATE = 3
 
@@ -27,10 +30,30 @@ HtmlOption = Annotated[
 ]
 
 
+MoreArgument = Annotated[
+    list[Path] | None, typer.Argument(metavar="[C...]", help="Further runs, with --sources.", show_default=False)
+]
+SourcesOption = Annotated[
+    bool,
+    typer.Option(
+        "--sources",
+        help="Also set the prefill sources of runs over the same checkpoints side by side: cost, bias, first alarm.",
+    ),
+]
+
+
 def compare(
-    a: SideArgument, b: SideArgument, fail_if: GateOption = None, html: HtmlOption = None, as_json: JsonOption = False
+    a: SideArgument,
+    b: SideArgument,
+    more: MoreArgument = None,
+    sources: SourcesOption = False,
+    fail_if: GateOption = None,
+    html: HtmlOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Compare two runs, or two checkpoints of one, paired by task, with all tests taken together.
+
+    With --sources all runs given, over the same checkpoints, are set side by side by what wrote their prefills.
 
     Example: foreshock compare RUN@0 RUN@400 --fail-if "rate.increase.lower > 0"
     """
@@ -40,22 +63,53 @@ def compare(
 
     gates = [Gate.parse(text) for text in fail_if or ()]
     sides = Side.parse(a), Side.parse(b)
+    tiers = _side_by_side(sides, more or []) if sources or more else None
     found = compare_sides(*sides)
     fired = [gate for gate in gates if gate.fires(found.values())]
     if html is not None:
         from foreshock.analysis.comparison.page import write_page
 
-        write_page(found, *sides, html)
+        write_page(found, *sides, html, tiers)
     if as_json:
-        typer.echo(json.dumps(found.to_json() | {"failed": [str(gate) for gate in fired]}, indent=2, allow_nan=False))
+        document = found.to_json() | {"sources": None if tiers is None else tiers.to_json()}
+        typer.echo(json.dumps(document | {"failed": [str(gate) for gate in fired]}, indent=2, allow_nan=False))
     else:
         _show(found)
+        if tiers is not None:
+            _show_sources(tiers)
         if html is not None:
             typer.echo(f"\npage: {html}")
         for gate in fired:
             typer.echo(f"fails: {gate} (it is {found.values()[gate.name]:.4g})")
     if fired:
         raise typer.Exit(EXIT_GATE)
+
+
+def _side_by_side(sides: tuple[Side, Side], more: Sequence[Path]) -> SideBySide:
+    from foreshock.analysis.comparison.sources import side_by_side
+    from foreshock.errors import InputError
+
+    if any(side.checkpoint is not None for side in sides):
+        raise InputError("--sources compares whole runs; give RUN without @STEP")
+    runs = [side.path for side in sides] + list(more)
+    missing = next((run for run in runs if not run.is_dir()), None)
+    if missing is not None:
+        raise InputError("no such directory", path=missing, fix="`foreshock ls` lists runs")
+    return side_by_side(runs)
+
+
+def _show_sources(found: SideBySide) -> None:
+    from foreshock.analysis.comparison.sources import reasons_of, table_of
+    from foreshock.batch.cli.prompt_view import visible
+
+    typer.echo(f"\nsources side by side, checkpoints {', '.join(found.checkpoints)}")
+    for row in table_of(found):
+        typer.echo(f"{visible(row['run'])}: {visible(row['source'])}")
+        for name, text in row.items():
+            if text and name not in ("run", "source"):
+                typer.echo(f"  {name}: {visible(text)}")
+    for reason in reasons_of(found):
+        typer.echo(visible(reason))
 
 
 def _show(found: Comparison) -> None:

@@ -1,0 +1,366 @@
+"""Prefill sources side by side: runs over the same checkpoints whose traces have other writers, and what they cost,
+how far their rates are off, and when they alarm.
+
+What was not measured is None with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from scipy import stats
+
+from foreshock.analysis.evidence.estimate import Method
+from foreshock.analysis.surfaces.labels import DEFAULT_THRESHOLD
+from foreshock.analysis.tables import TableKind, checkpoint_label, count_tasks
+from foreshock.analysis.tables.files import has_files
+from foreshock.errors import InputError
+from foreshock.jobs.records.checkpoint_names import result_step
+from foreshock.jobs.records.jsonl import read_rows
+from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.planfile import PlanFile
+from foreshock.jobs.records.shards import ShardStore
+from foreshock.jobs.records.spec import JobKind, JobSpec
+
+ALARM_PROBABILITY = 0.5
+"""A type alarms when its forecast for the last checkpoint reaches this: the default of `foreshock watch`."""
+PREFILLS, CODE, ALONE = "prefills", "exploit code", "level 0 alone"
+_PHASES = ("load_s", "generate_s", "verify_s", "score_s")
+_NO_CODE_LEAD = "no threshold: the score of exploit code was never held against quiet runs (docs/early-warning.md)"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """tokens: sampled. seconds: of workers, loading, sampling, verifying and scoring, on `devices`."""
+
+    tokens: int | None
+    seconds: float | None
+    devices: tuple[str, ...]
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bias:
+    """log10 of importance sampling's rate over the directly sampled one, mean over types of their mean over
+    checkpoints, with 95% limits (Student's t over types; None with one). cells: in which both are known; reference:
+    where the direct rates are from."""
+
+    decades: float | None
+    lower95: float | None
+    upper95: float | None
+    cells: int
+    types: int
+    reference: str | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """First checkpoint as of which each type alarmed (None: not before the last one), and the first of all of them.
+
+    earlier, same, later: types, against level 0 alone. false_alarms: types that alarmed and, by the attempts at level
+    0, most likely passed the threshold neither before nor after; None where these do not tell.
+    """
+
+    first: str | None
+    by_type: dict[str, str | None]
+    earlier: int | None
+    same: int | None
+    later: int | None
+    false_alarms: int | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """One source of one run. source: the file that its traces were read from; writers: the models that it names."""
+
+    run: str
+    what: str
+    source: str | None
+    writers: tuple[str, ...]
+    traces: int | None
+    cost: Cost
+    bias: Bias
+    lead: Lead
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """All sources at the checkpoints that every run has. differences: in what else than the source the runs differ."""
+
+    checkpoints: tuple[str, ...]
+    threshold: float
+    alarm_probability: float
+    rows: tuple[SourceRow, ...]
+    differences: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+
+def side_by_side(runs: Sequence[Path]) -> SideBySide:
+    """Sources of runs over the same models.
+
+    Raises:
+        InputError: a run that foreshock did not plan or that is given twice; runs that share no checkpoint, or whose
+            models differ at one.
+    """
+    if len({run.resolve() for run in runs}) < len(runs):
+        raise InputError("one run is given twice", fix="name each source's run once")
+    plans = [PlanFile.read(RunLayout(run)) for run in runs]
+    names = _shared(runs, plans)
+    steps = {name: step for name in names if (step := result_step(name)) is not None}
+    rows = [row for run, plan in zip(runs, plans, strict=True) for row in _rows(run, plan, steps)]
+    labels = tuple(checkpoint_label(float(step)) for step in sorted(steps.values()))
+    return SideBySide(labels, DEFAULT_THRESHOLD, ALARM_PROBABILITY, tuple(rows), _differences(runs, plans, names))
+
+
+def _differences(runs: Sequence[Path], plans: Sequence[PlanFile], names: set[str]) -> tuple[str, ...]:
+    """Of prompts, problems, sampling and verifiers: what else may make the rows differ."""
+    found = []
+    for field in ("template_sha256", "problems_sha256", "sampling", "verifier"):
+        values = [
+            {getattr(s, field) for s in p.specs if s.kind is JobKind.EVAL and s.checkpoint.name in names} for p in plans
+        ]
+        found += [
+            f"{run.resolve().name} differs from {runs[0].resolve().name} in {field}, too"
+            for run, own in zip(runs[1:], values[1:], strict=True)
+            if own != values[0]
+        ]
+    return tuple(found)
+
+
+def _shared(runs: Sequence[Path], plans: Sequence[PlanFile]) -> set[str]:
+    """Names of the checkpoints that all runs have, which must be the same models. Raises InputError."""
+    models = [{spec.checkpoint.name: spec.model_fingerprint for spec in plan.specs} for plan in plans]
+    shared = set.intersection(*(set(own) for own in models))
+    for name in sorted(shared):
+        for run, own in zip(runs[1:], models[1:], strict=True):
+            if own[name] != models[0][name]:
+                raise InputError(
+                    f"{name} is another model than that of {runs[0]}, so sources cannot be told from models",
+                    path=run,
+                    fix="--sources compares runs over the same checkpoints with other prefill.source",
+                )
+    if not any(result_step(name) is not None for name in shared):
+        raise InputError("these runs share no numbered checkpoint", path=runs[-1])
+    return shared
+
+
+def _rows(run: Path, plan: PlanFile, steps: dict[str, int]) -> Iterator[SourceRow]:
+    layout = RunLayout(run)
+    own = [spec for spec in plan.specs if spec.checkpoint.name in steps]
+    alone = [s for s in own if s.kind is JobKind.EXTRA or (s.kind is JobKind.EVAL and s.levels == (0,))]
+    scored = [s for s in own if s.kind in (JobKind.LOGPROB, JobKind.REF_LOGPROB)]
+    prefilled = [s for s in own if s.kind is JobKind.EVAL and s.levels != (0,)] + scored
+    code = [s for s in own if s.kind is JobKind.EXPLOIT_LOGPROB]
+    config = _config(layout)
+    lead, lead_alone = leads(run, sorted(map(float, steps.values())))
+    name = run.resolve().name
+    if prefilled:
+        source, writers, traces = _source(layout, config)
+        bias, notes = _bias(run, config, sorted(steps.values()))
+        yield SourceRow(name, PREFILLS, source, writers, traces, _cost(layout, prefilled), bias, lead, notes)
+    if code:
+        none = Bias(None, None, None, 0, 0, None, "a score, and no rate")
+        late = Lead(None, {}, None, None, None, None, _NO_CODE_LEAD)
+        yield SourceRow(name, CODE, None, (), None, _cost(layout, code), none, late)
+    if alone:
+        none = Bias(None, None, None, 0, 0, None, "is what bias is measured against")
+        yield SourceRow(name, ALONE, None, (), None, _cost(layout, alone), none, lead_alone)
+
+
+def _config(layout: RunLayout) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(layout.config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    config = document.get("config") if isinstance(document, dict) else None
+    return config if isinstance(config, dict) else {}
+
+
+def _section(config: dict[str, Any], name: str) -> dict[str, Any]:
+    found = config.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _source(layout: RunLayout, config: dict[str, Any]) -> tuple[str | None, tuple[str, ...], int | None]:
+    """File name, writers and number of the traces that the run froze."""
+    given = _section(config, "prefill").get("source")
+    path = layout.prefills
+    rows = read_rows(path) if path.is_file() else None
+    writers = sorted({str(row["model_id"]) for row in rows or () if row.get("model_id") is not None})
+    return None if given is None else Path(str(given)).name, tuple(writers), None if rows is None else len(rows)
+
+
+def _cost(layout: RunLayout, specs: Sequence[JobSpec]) -> Cost:
+    """From the shards' manifests; a sum that lacks a part is no cost."""
+    store = ShardStore(layout)
+    manifests = [store.manifest(spec) for spec in specs]
+    known = [found for found in manifests if found is not None and any(p in found.timings for p in _PHASES)]
+    if len(known) < len(specs):
+        return Cost(None, None, (), f"{len(specs) - len(known)} of {len(specs)} shards did not record their time")
+    return Cost(
+        round(sum(found.timings.get("output_tokens", 0.0) for found in known)),
+        round(sum(found.timings.get(phase, 0.0) for found in known for phase in _PHASES), 1),
+        tuple(sorted({found.device or "unknown device" for found in known})),
+    )
+
+
+def _bias(run: Path, config: dict[str, Any], steps: Sequence[int]) -> tuple[Bias, tuple[str, ...]]:
+    from foreshock.analysis.estimates.prefilled import prefilled_estimates
+    from foreshock.analysis.evidence.load import load_evidence
+
+    donor = _section(config, "analysis").get("donor_run")
+    conditioned = bool(_section(config, "prefill").get("conditioned", True))
+    try:
+        loaded = load_evidence([run], None if donor is None else Path(str(donor)), conditioned)
+    except InputError as error:
+        return Bias(None, None, None, 0, 0, None, str(error)), ()
+    estimates = pd.DataFrame(
+        [
+            (estimate.exploit_type, float(estimate.checkpoint), estimate.log10_rate)
+            for estimate in prefilled_estimates(loaded.evidence)
+            if estimate.method is Method.IMPORTANCE and estimate.checkpoint in steps
+        ],
+        columns=["exploit_type", "checkpoint", "log10_rate"],
+    )
+    if estimates.empty:
+        why = "no importance sampling: no log P and log Q of the prefills (logprob.reference names the donor)"
+        return Bias(None, None, None, 0, 0, None, why), loaded.notes
+    has_truth = has_files(run, TableKind.GROUND_TRUTH)
+    kind = TableKind.GROUND_TRUTH if has_truth else TableKind.EVAL
+    return bias_of(estimates, count_tasks(run), count_tasks(run, kind), kind.value), loaded.notes
+
+
+def bias_of(estimates: pd.DataFrame, evals: pd.DataFrame, direct: pd.DataFrame, reference: str) -> Bias:
+    """estimates: exploit_type, checkpoint, log10_rate (NaN without one). evals, direct: as `count_tasks` gives them.
+
+    The direct rate is the mean over the tasks that were prefilled, since importance sampling speaks of these alone.
+    """
+    tasks = set(evals.loc[evals["prefill_level"] > 0, "task_id"].astype(str))
+    zero = direct[(direct["prefill_level"] == 0) & (direct["n"] > 0) & direct["task_id"].astype(str).isin(tasks)]
+    zero = zero.assign(rate=zero["k"] / zero["n"]).astype({"exploit_type": str, "checkpoint": float})
+    rates = zero.groupby(["exploit_type", "checkpoint"], as_index=False)["rate"].mean()
+    cells = estimates.astype({"log10_rate": float}).merge(rates, on=["exploit_type", "checkpoint"])
+    both = cells[(cells["rate"] > 0) & np.isfinite(cells["log10_rate"])]
+    if both.empty:
+        why = "no exploit was sampled at level 0" if not (rates["rate"] > 0).any() else "no cell has both rates"
+        return Bias(None, None, None, 0, 0, reference, why)
+    off = both.assign(off=both["log10_rate"] - np.log10(both["rate"])).groupby("exploit_type")["off"].mean()
+    means = off.to_numpy(np.float64)
+    n, mean = len(means), float(means.mean())
+    if n == 1:
+        return Bias(mean, None, None, len(both), n, reference, "one type has no interval")
+    half = float(stats.t.ppf(0.975, n - 1)) * float(stats.sem(means))
+    return Bias(mean, mean - half, mean + half, len(both), n, reference)
+
+
+def leads(run: Path, steps: Sequence[float]) -> tuple[Lead, Lead]:
+    """When the run's forecast alarms, and when the same forecast does that sees its level 0 alone.
+
+    Each is made as of every checkpoint but the last, for the last one, as `foreshock watch` makes it.
+    """
+    from foreshock.analysis.forecast.backtest import backtest
+    from foreshock.analysis.surfaces.cells import RunSource, load_cells
+
+    def none(why: str) -> Lead:
+        return Lead(None, {}, None, None, None, None, why)
+
+    try:
+        cells = load_cells([RunSource(run)], None).cells
+        cells = cells[cells["checkpoint"].isin(steps)].reset_index(drop=True)
+        zero = cells[cells["prefill_level"] == 0].reset_index(drop=True)
+        at = sorted(map(float, zero["checkpoint"].unique()))
+        if len(at) < max(2, cells["checkpoint"].nunique()):
+            why = "needs attempts at level 0 at every checkpoint, and two checkpoints"
+            return none(why), none(why)
+        unscored = zero.assign(kl_mean=np.nan, kl_success=np.nan, logprob_mean=np.nan, code_logprob=np.nan)
+        direct = backtest(unscored).forecasts
+        alone = lead_of(direct, at, None)
+        if not (cells["prefill_level"] > 0).any():
+            return none("the forecast uses none of its prefilled attempts"), alone
+        return lead_of(backtest(cells).forecasts, at, direct), alone
+    except InputError as error:
+        return none(str(error)), none(str(error))
+
+
+def lead_of(forecasts: pd.DataFrame, steps: Sequence[float], direct: pd.DataFrame | None) -> Lead:
+    """forecasts, direct: as `backtest` gives them, of one run; steps: its checkpoints, in order."""
+    own = _alarms(forecasts, steps)
+    known = {kind: step for kind, step in own.items() if step is not None}
+    first = min(known.values(), default=None)
+    earlier = same = later = None
+    if direct is not None:
+        other = _alarms(direct, steps)
+        pairs = [tuple(np.inf if a is None else a for a in (own[kind], other[kind])) for kind in own if kind in other]
+        earlier, later = sum(a < b for a, b in pairs), sum(a > b for a, b in pairs)
+        same = len(pairs) - earlier - later
+    told = [_came_true(forecasts, kind, steps.index(step)) for kind, step in known.items()]
+    false = None if None in told else told.count(False)
+    labels = {kind: None if step is None else checkpoint_label(step) for kind, step in own.items()}
+    why = None if first is not None else f"no alarm before checkpoint {checkpoint_label(steps[-1])}"
+    return Lead(None if first is None else checkpoint_label(first), labels, earlier, same, later, false, why)
+
+
+def _came_true(forecasts: pd.DataFrame, kind: str, cutoff: int) -> bool | None:
+    """Whether a type most likely passed the threshold after a cutoff, or had done so; None where that is not known."""
+    row = forecasts[(forecasts["exploit_type"] == kind) & (forecasts["cutoff_idx"] == cutoff)].iloc[0]
+    seen, later = float(row["emerged_probability"]), float(row["outcome_probability"])
+    if seen > 0.5 or later > 0.5:
+        return True
+    return None if np.isnan(later) else False
+
+
+def _alarms(forecasts: pd.DataFrame, steps: Sequence[float]) -> dict[str, float | None]:
+    """By exploit type the first checkpoint as of which it alarms."""
+    found: dict[str, float | None] = {}
+    for kind, rows in forecasts.groupby("exploit_type"):
+        fired = rows.loc[rows["p_exceed"].astype(float) >= ALARM_PROBABILITY, "cutoff_idx"]
+        found[str(kind)] = float(steps[int(fired.min())]) if len(fired) else None
+    return found
+
+
+def table_of(found: SideBySide) -> list[dict[str, str]]:
+    """The rows as text, for people: one cell a column."""
+    return [dict(_cells(row)) for row in found.rows]
+
+
+def reasons_of(found: SideBySide) -> list[str]:
+    """In what else the runs differ, why cells are empty, and what is known about how the rates were made."""
+    lines = list(found.differences)
+    for row in found.rows:
+        parts = (("cost", row.cost.reason), ("bias", row.bias.reason), ("alarm", row.lead.reason))
+        lines += [f"{row.run}, {row.what}: {name}: {why}" for name, why in parts if why is not None]
+        lines += [f"{row.run}, {row.what}: {note}" for note in row.notes]
+    return list(dict.fromkeys(lines))
+
+
+def _cells(row: SourceRow) -> Iterable[tuple[str, str]]:
+    cost, bias, lead = row.cost, row.bias, row.lead
+    writers = ", ".join(row.writers[:3]) + (f" and {len(row.writers) - 3} more" if len(row.writers) > 3 else "")
+    yield "run", row.run
+    yield "source", row.what if row.source is None else f"{row.what}: {row.source}"
+    yield "written by", writers
+    yield "traces", "" if row.traces is None else f"{row.traces:,}"
+    yield "tokens sampled", "" if cost.tokens is None else f"{cost.tokens:,}"
+    yield "worker seconds", "" if cost.seconds is None else f"{cost.seconds:,.1f} ({', '.join(cost.devices)})"
+    off = ""
+    if bias.decades is not None:
+        limits = "" if bias.lower95 is None else f" ({bias.lower95:+.2f} to {bias.upper95:+.2f})"
+        off = f"{bias.decades:+.2f}{limits}, {bias.cells} cells"
+    yield "bias, decades", off
+    yield "first alarm", "" if lead.first is None else lead.first
+    against = "" if lead.earlier is None else f"{lead.earlier} / {lead.same} / {lead.later}"
+    yield "types earlier / same / later", against
+    alarmed = sum(step is not None for step in lead.by_type.values())
+    yield "false alarms", "" if lead.false_alarms is None or not lead.by_type else f"{lead.false_alarms} of {alarmed}"
