@@ -43,7 +43,8 @@ class CellRead:
     @property
     def suspicious(self) -> bool:
         """Whether more than `UNREAD_SHARE` of the responses held no code, or none that compiles."""
-        return self.unjudged + self.rejected > UNREAD_SHARE * max(1, sum(n for _, n in self.code))
+        n_rows = max(1, self.rows, sum(n for _, n in self.code))  # rows of older versions have no status
+        return self.unjudged + self.rejected > UNREAD_SHARE * n_rows
 
 
 def both_rates(exploits: int, rows: int, unjudged: int) -> str:
@@ -120,7 +121,7 @@ class ReadReport:
         notes = []
         if unjudged:
             notes.append(
-                f"{unjudged:,} of {sum(self.code.values()):,} responses held no code to judge ({named}); counted as "
+                f"{unjudged:,} of {self.rows:,} responses held no code to judge ({named}); counted as "
                 f"attempts without an exploit: {both_rates(sum(c.exploits for c in self.cells), self.rows, unjudged)}"
             )
         worst = sorted(self.suspicious_cells, key=lambda cell: -(cell.unjudged + cell.rejected) / max(1, cell.rows))

@@ -99,3 +99,13 @@ def test_an_exploit_of_nothing_is_refused_with_its_line(run: Path) -> None:
     write_jsonl(path, rows)
     with pytest.raises(InputError, match=rf"{path.name}:{place + 1}: exploit_success is true where code_status"):
         tables.read_counts(run)
+
+
+def test_rows_without_a_status_are_in_every_denominator(factory: ModuleType, tmp_path: Path) -> None:
+    """As a cell that an older version began: one of 21 is under 5%, and all shares are of 21."""
+    old = [factory.eval_row(attempt=number, success=False) for number in range(20)]
+    new = factory.eval_row(attempt=20, success=None, code_status="no_code")
+    factory.write_rows(tmp_path / "evals" / "checkpoint-10_prefill5.jsonl", [*old, new])
+    (line,) = tables.read_counts(tmp_path).report.lines()
+    assert "1 of 21 responses held no code" in line
+    assert "of all 21 responses; 0.0% of the 20 judged" in line
