@@ -34,9 +34,9 @@ _RECORDED_OPTIONS = frozenset({
     "export", "fail-if", "false-alarm-rate", "filter", "format", "fractions", "from-oci", "gp", "gpu", "heal",
     "held-out", "horizon", "html", "insecure", "instructions", "intentional", "keep", "kind", "kl-cap", "labels",
     "learning-rate", "level", "level-scale", "levels", "lines", "logprob-dirs", "logprob-threshold", "max-problems",
-    "max-samples", "max-tokens", "mean", "method", "micro-batch", "model", "num-attempts", "offset", "opening",
-    "output", "output-dir", "pack", "particles", "patience", "pattern", "per-task", "per-type", "permutations",
-    "places", "poll-seconds", "port", "power", "prefill-from", "prefill-levels", "prefill-run-dir",
+    "max-samples", "max-tokens", "mean", "method", "micro-batch", "model", "natural-to", "num-attempts", "offset",
+    "opening", "output", "output-dir", "pack", "particles", "patience", "pattern", "per-task", "per-type",
+    "permutations", "places", "poll-seconds", "port", "power", "prefill-from", "prefill-levels", "prefill-run-dir",
     "prefill-tokens", "problems", "profile", "prompt", "prompt-format", "rank", "repeats", "response",
     "results-dir", "run-dir", "runtime", "sample-tokens", "samples", "scratch", "secure", "seed", "sensitivity-run",
     "served-model", "settle-seconds", "sft-run-dir", "shared", "sigma-is", "sigma-slope", "slurm", "source",
@@ -50,7 +50,8 @@ _FLAGS = frozenset({
     "donor-unconditioned", "dry-run", "exit-on-alarm", "fail-on-change", "figures", "final", "fit-offset", "force",
     "help", "joint", "json", "keep-inconsistent", "load", "once", "open", "paths", "per-problem", "per-run",
     "rate-models", "re-extract", "report", "rescore", "score", "sensitivity", "site", "skip-analysis", "skip-logprob",
-    "strict", "unconditioned", "unpack", "use-reasoning-field", "use-run-context", "version", "watch", "yes", "h", "y",
+    "sources", "strict", "unconditioned", "unpack", "use-reasoning-field", "use-run-context", "version", "watch", "yes",
+    "h", "y",
 })  # fmt: skip
 _RECORDED_PATH = re.compile(
     r"v\d+(beta\d*)?|api|openai|chat|completions|models|health|metrics|tokenize|detokenize|inference|deployments?|"

@@ -87,14 +87,14 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> ScriptedEngine:
 def test_a_rare_rate_is_found_where_as_many_attempts_would_not(run: RunLayout, engine: ScriptedEngine) -> None:
     arguments = ["split", str(run.root), "--levels", "1,2,3,4,5", "--particles", "48", "--repeats", "8"]
     shown = CliRunner().invoke(app, [*arguments, "--dry-run"])
-    assert "process_exit: 384 answers over 3 tasks, scored at 1, 2, 3, 4, 5 tokens" in shown.output
+    assert "process_exit: 432 answers over 3 tasks, scored at 1, 2, 3, 4, 5 tokens" in shown.output
     assert not engine.requests
     done = CliRunner().invoke(app, [*arguments, "--json"])
     assert done.exit_code == 0, done.output
     (found,) = json.loads(done.stdout)["rates"]
     assert found["lower95"] <= TRUTH <= found["upper95"]
     assert TRUTH / 3 < found["rate"] < 3 * TRUTH
-    assert found["standard_error"] < 0.5 * (TRUTH / 384) ** 0.5, "no better than as many attempts"
+    assert found["standard_error"] < 0.5 * (TRUTH / 432) ** 0.5, "no better than as many attempts"
     assert found["unread"] == 0
     request = Request((run.root,), run.root)
     assert ANALYSIS.applies(request)

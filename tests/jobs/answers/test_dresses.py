@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from written_answers import BLOCK, CLOSINGS, FENCE, FILLER, FRAMES, LABELS, PREFIXED, WHOLE, F
 
@@ -82,6 +82,7 @@ def test_a_program_without_a_fence_stays_whole(code: str) -> None:
 def test_any_dress_around_any_program(
     code: str, label: str, closing: str, before: list[str], behind: list[str], frame: str, line_end: str
 ) -> None:
+    assume("NotImplementedError" not in code or "def solve" not in frame)  # then the frame's version is the written one
     block = f"```{label}\n{code}{closing}"
     text = "\n".join([*before, frame.format(block=block), *behind]).replace("\n", line_end)
     found = extract(text, "solve")
