@@ -187,7 +187,11 @@ def read_archive(path: Path) -> Members:
     try:
         with zipfile.ZipFile(path) as archive:
             found = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, struct.error) as error:
+    except (
+        zipfile.BadZipFile,
+        NotImplementedError,  # zipfile's word for an entry of a ZIP version that it does not know
+        struct.error,  # a directory that breaks off within an entry
+    ) as error:
         raise InputError(
             f"this archive of tables is damaged: {error}",
             path=path,

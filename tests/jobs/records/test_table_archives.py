@@ -108,11 +108,13 @@ def test_a_kill_at_any_point_leaves_old_or_new_and_the_next_one_finishes(
         max_size=8,
     )
 )
-def test_whatever_was_written_last_is_read(tmp_path_factory: pytest.TempPathFactory, steps: list[object]) -> None:
+def test_whatever_was_written_last_is_read(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, set[str]]]
+) -> None:
     folder = tmp_path_factory.mktemp("model") / "evals"
     folder.mkdir()
     known: dict[str, bytes] = {}
-    for number, (what, chosen) in enumerate(steps):  # type: ignore[misc] # hypothesis draws pairs
+    for number, (what, chosen) in enumerate(steps):
         new = {name: f"{number} {name}\n".encode() for name in sorted(chosen)}
         if what == "single":
             for name, data in new.items():
