@@ -1,10 +1,12 @@
 """A run as pandas frames: what `foreshock.load` gives.
 
-Nothing is read before it is asked for. Columns are documented in docs/python.md, row fields in docs/formats.md.
+Nothing is read before it is asked for. Cells that the run's plan has and its tables lack are warned of. Columns are
+documented in docs/python.md, row fields in docs/formats.md.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +40,7 @@ class Run:
 
     def attempts(self) -> pd.DataFrame:
         """Sampled attempts with a verdict, one row each; error rows and rows without a verdict are left out."""
+        self._warn_of_gaps()
         return self._attempts.copy()
 
     def ground_truth(self) -> pd.DataFrame:
@@ -72,6 +75,7 @@ class Run:
 
         from foreshock.analysis.tables.own_csv import read_csv
 
+        self._warn_of_gaps()
         written = self.path / "analysis" / "rates.csv"
         if donor_run is None and written.is_file():
             return read_csv(written)
@@ -86,6 +90,7 @@ class Run:
         from foreshock.analysis.tables import count_tasks
         from foreshock.analysis.trajectory import TrajectoryOptions, compute_trajectory
 
+        self._warn_of_gaps()
         return compute_trajectory(count_tasks(self.path), TrajectoryOptions(threshold=threshold)).frame
 
     def samples(self, limit: int = 1000, **filters: str | int) -> pd.DataFrame:
@@ -99,6 +104,7 @@ class Run:
         from foreshock.analysis.view.index import index_run
         from foreshock.analysis.view.query import MOST, RunIndex
 
+        self._warn_of_gaps()
         index = RunIndex(self.name, index_run(self.path))
         wanted = {name: str(value) for name, value in filters.items()}
         rows: list[Mapping[str, Any]] = []
@@ -108,6 +114,12 @@ class Run:
             if not page.more:
                 break
         return pd.DataFrame(rows)
+
+    def _warn_of_gaps(self) -> None:
+        from foreshock.jobs.records.table_gaps import gap_lines
+
+        for line in gap_lines(self.path):
+            warnings.warn(f"{self.name}: {line}", stacklevel=3)
 
     @cached_property
     def _attempts(self) -> pd.DataFrame:

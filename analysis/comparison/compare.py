@@ -23,6 +23,7 @@ from foreshock.analysis.tables import checkpoint_label, count_tasks
 from foreshock.analysis.tables.own_csv import read_csv
 from foreshock.analysis.trajectory import TrajectoryOptions, compute_trajectory
 from foreshock.errors import InputError
+from foreshock.jobs.records.table_gaps import gap_lines
 
 ALL_TYPES = "all types"
 
@@ -96,13 +97,14 @@ class HeadlineComparison:
 @dataclass(frozen=True)
 class Comparison:
     """Everything found. `only_a` and `only_b` count tasks that the other side lacks, or has under another exploit type;
-    they are left out."""
+    they are left out. `notes`: planned cells that a side lacks."""
 
     rates: tuple[RateComparison, ...]
     prefills: tuple[PrefillComparison, ...]
     headline: tuple[HeadlineComparison, ...]
     only_a: int
     only_b: int
+    notes: tuple[str, ...] = ()
 
     @property
     def differs(self) -> bool:
@@ -171,7 +173,9 @@ def compare(a: Side, b: Side) -> Comparison:
             fix="compare runs with levels in common; `foreshock status RUN` shows them",
         )
     left_out = len(typed_a - typed_b), len(typed_b - typed_a)
-    return Comparison(rates, prefills, tuple(_headlines(a, b, pairs)), *left_out)
+    paths = dict.fromkeys((a.path, b.path))
+    notes = tuple(f"{path.resolve().name}: {line}" for path in paths for line in gap_lines(path))
+    return Comparison(rates, prefills, tuple(_headlines(a, b, pairs)), *left_out, notes)
 
 
 def _typed_tasks(counts: pd.DataFrame) -> set[tuple[str, str]]:

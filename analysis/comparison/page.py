@@ -53,7 +53,7 @@ def side_label(side: Side) -> Markup:
 
 
 def _notes(found: Comparison) -> list[str]:
-    notes = []
+    notes = list(found.notes)
     if found.only_a or found.only_b:
         notes.append(f"Left out: {found.only_a} tasks that only A has, {found.only_b} that only B has.")
     if any(rate.thinned for rate in found.rates) or any(prefill.thinned for prefill in found.prefills):

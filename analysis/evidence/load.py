@@ -34,6 +34,7 @@ from foreshock.analysis.tables.join import is_shared, look_up
 from foreshock.analysis.tables.load import run_name
 from foreshock.errors import InputError
 from foreshock.jobs.records.table_files import table_names, table_size
+from foreshock.jobs.records.table_gaps import gap_lines
 
 Cell = tuple[float, float]
 """Checkpoint and prefill level."""
@@ -199,6 +200,7 @@ def _run_frame(path: Path, donor: _Donor | None, codes: _Codes, notes: list[str]
     """One row per attempt: its cell, type, task, attempt_idx, success, log_w and log_p."""
     tasks, types = codes.tasks, codes.types
     everything = read_sampled(path).frame
+    notes += [f"{path.name}: {line}" for line in gap_lines(path)]
     evals = numbered_checkpoints(everything)
     if len(evals) < len(everything):
         notes.append(f"{path.name}: checkpoint `final` has no training step and is left out")

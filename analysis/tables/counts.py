@@ -71,7 +71,8 @@ def read_counts(run_dir: Path | str, kind: TableKind = TableKind.EVAL, attempts:
     counted = read_cells(files.cells, kind, lambda cell: (cell.read, _count_cell(cell, attempts)), COUNT_COLUMNS)
     tasks = _join([part for _, part in counted], run_name(run_dir))
     _require_one_type(tasks, files.directory)
-    return Counts(tasks, ReadReport(kind, files.directory, tuple(read for read, _ in counted), files.ignored))
+    reads = tuple(read for read, _ in counted)
+    return Counts(tasks, ReadReport(kind, files.directory, reads, files.ignored, files.absent))
 
 
 def _require_one_type(tasks: pd.DataFrame, directory: Path) -> None:

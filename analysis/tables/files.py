@@ -14,6 +14,7 @@ from pathlib import Path
 from foreshock.analysis.tables.schema import TableKind
 from foreshock.errors import InputError
 from foreshock.jobs.records.table_files import table_names
+from foreshock.jobs.records.table_gaps import find_gaps
 
 _NAME = re.compile(
     r"^(?:checkpoint-(?P<step>\d{1,15})|(?:checkpoint-)?final)_prefill(?P<level>\d{1,9})(?:_logprobs|_kl)?\.jsonl$"
@@ -38,11 +39,13 @@ class CellFiles:
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
-    """The row files of one kind in one run, sorted by checkpoint and level."""
+    """The row files of one kind in one run, sorted by checkpoint and level. `absent`: cells of the sweep that the run's
+    plan has and for which there is no file."""
 
     directory: Path
     cells: tuple[CellFiles, ...]
     ignored: tuple[str, ...]
+    absent: tuple[tuple[float, int], ...] = ()
 
 
 def parse_cell_name(name: str) -> tuple[float, int] | None:
@@ -86,6 +89,10 @@ def find_run_files(run_dir: Path, kind: TableKind) -> RunFiles:
             ignored.append(name)
         else:
             grouped.setdefault(cell, []).append(directory / name)
+    absent: tuple[tuple[float, int], ...] = ()
+    if kind is TableKind.EVAL:
+        run = directory.parent if directory.name == kind.value else directory
+        absent = _refuse_none(run, grouped=bool(grouped))
     if not grouped:
         found = f"; found only {ignored[0]!r}" if ignored else ""
         raise InputError(
@@ -94,7 +101,20 @@ def find_run_files(run_dir: Path, kind: TableKind) -> RunFiles:
             path=directory,
         )
     cells = tuple(CellFiles(step, level, tuple(paths)) for (step, level), paths in sorted(grouped.items()))
-    return RunFiles(directory, cells, tuple(ignored))
+    return RunFiles(directory, cells, tuple(ignored), absent)
+
+
+def _refuse_none(run: Path, *, grouped: bool) -> tuple[tuple[float, int], ...]:
+    """Cells that the plan has and evals/ lacks. Raises InputError where it has none of them at all."""
+    gaps = find_gaps(run)
+    if gaps.no_table and not grouped:
+        raise InputError(
+            f"none of the {gaps.n_planned:,} planned cells has a table here",
+            path=run / TableKind.EVAL.value,
+            fix=gaps.fix(run),
+        )
+    parsed = (parse_cell_name(f"{name}_prefill{level}.jsonl") for name, level in gaps.no_table)
+    return tuple(cell for cell in parsed if cell is not None)
 
 
 def refuse_packed(directory: Path) -> None:

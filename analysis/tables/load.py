@@ -59,7 +59,7 @@ def read_sampled(run_dir: Path | str) -> Loaded:
     further = find_run_files(root, TableKind.EXTRA).cells if has_files(root, TableKind.EXTRA) else ()
     files = (*swept.cells, *further)
     frame, reads = _sampled(files, tuple(file_states(cell.paths) for cell in files), run_name(run_dir))
-    return Loaded(frame, ReadReport(TableKind.EVAL, swept.directory, reads, swept.ignored))
+    return Loaded(frame, ReadReport(TableKind.EVAL, swept.directory, reads, swept.ignored, swept.absent))
 
 
 @lru_cache(maxsize=1)
@@ -107,7 +107,7 @@ def read_table(run_dir: Path | str, kind: TableKind, repeats_are_rollouts: bool 
     run_dir = Path(run_dir)
     files = find_run_files(run_dir, kind)
     cells = read_cells(files.cells, kind, _whole, repeats_are_rollouts=repeats_are_rollouts)
-    report = ReadReport(kind, files.directory, tuple(cell.read for cell in cells), files.ignored)
+    report = ReadReport(kind, files.directory, tuple(cell.read for cell in cells), files.ignored, files.absent)
     return Loaded(_to_frame(cells, run_name(run_dir)), report)
 
 

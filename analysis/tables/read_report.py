@@ -62,6 +62,8 @@ class ReadReport:
     directory: Path
     cells: tuple[CellRead, ...]
     ignored_files: tuple[str, ...] = field(default=())
+    absent: tuple[tuple[float, int], ...] = field(default=())
+    """Cells that the run's plan has and for which there is no file."""
 
     @property
     def rows(self) -> int:
@@ -96,11 +98,12 @@ class ReadReport:
 
     @property
     def missing_cells(self) -> tuple[tuple[float, int], ...]:
-        """(checkpoint, level) pairs of the full grid of those seen for which there is no file."""
+        """(checkpoint, level) pairs of the plan, and of the full grid of those seen, for which there is no file."""
         seen = {(cell.checkpoint, cell.prefill_level) for cell in self.cells}
         steps = sorted({step for step, _ in seen})
         levels = sorted({level for _, level in seen})
-        return tuple((step, level) for step in steps for level in levels if (step, level) not in seen)
+        grid = {(step, level) for step in steps for level in levels} - seen
+        return tuple(sorted(grid | set(self.absent)))
 
     @property
     def code(self) -> dict[str, int]:

@@ -28,7 +28,9 @@ def calibration(
     Example: foreshock calibration --run-dir results/prefill_sensitivity/RUN --output-dir results/calibration
     """
     from foreshock.analysis.calibration.run import method_table, run_calibration
+    from foreshock.batch.cli.gaps import tell_gaps
 
+    tell_gaps(*run_dir)
     done = run_calibration(run_dir, output_dir, donor_run, donor_conditioned)
     if as_json:
         typer.echo(json.dumps({"output_dir": str(output_dir), "sampled": done.sampled, "methods": done.maps}, indent=2))

@@ -120,6 +120,8 @@ def _show(found: Comparison) -> None:
     from foreshock.batch.cli.prompt_view import visible
 
     out = Console(highlight=False)
+    for note in found.notes:
+        typer.echo(f"warning: {visible(note)}", err=True)
     out.print("difference" if found.differs else "no difference", "shown (all tests together, 5%)")
     if found.only_a or found.only_b:
         out.print(f"left out: {found.only_a} tasks that only A has, {found.only_b} that only B has")

@@ -39,11 +39,13 @@ def export(
     Example: foreshock export RUN --to inspect --output logs && inspect view --log-dir logs
     """
     from foreshock.analysis.exporting.spec import EXPORTERS
+    from foreshock.batch.cli.gaps import tell_gaps
     from foreshock.errors import InputError
 
     exporter = EXPORTERS.get(to)
     if upload is not None and exporter.send is None:
         raise InputError(f"--upload: {to} is files alone", fix=f"leave it out; {exporter.summary}")
+    tell_gaps(run_dir)
     if dry_run:
         with tempfile.TemporaryDirectory(prefix="foreshock-export-") as folder:
             _list(_write(exporter, run_dir, Path(folder)), Path(folder))

@@ -52,6 +52,8 @@ def gp(
     except ValueError as error:
         raise InputError(f"{error}; valid names are in `foreshock gp --help`") from error
     loaded = load_evidence(run_dir, donor_run, conditioned=False)
+    for note in loaded.notes:
+        typer.echo(f"note: {note}", err=True)
     counts = surface_counts(loaded.evidence)
     fit = fit_gp(counts, settings)
     target = output_dir / "gp_rates.csv"

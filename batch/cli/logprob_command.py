@@ -57,6 +57,7 @@ def logprob(
 
     Example: foreshock logprob --prefill-run-dir RUN --sft-run-dir SFT
     """
+    from foreshock.batch.cli.gaps import tell_gaps
     from foreshock.batch.on_files.score import ScoreOptions, score_one_file, score_run
     from foreshock.errors import InputError
 
@@ -78,6 +79,7 @@ def logprob(
     if samples is not None and checkpoint is not None and output is not None:
         report = score_one_file(samples, checkpoint, output, options)
     elif prefill_run_dir is not None and sft_run_dir is not None and samples is None:
+        tell_gaps(prefill_run_dir)
         report = score_run(prefill_run_dir, sft_run_dir, output_dir, options)
     else:
         raise InputError(

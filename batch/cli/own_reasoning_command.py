@@ -48,12 +48,14 @@ def own_reasoning(
     from foreshock.batch.as_jobs.work import OWN_REASONING
     from foreshock.batch.cli.command_jobs import job_of_run, show_script, submit_and_show
     from foreshock.batch.cli.display import say
+    from foreshock.batch.cli.gaps import tell_gaps
     from foreshock.batch.on_runs.opened import OpenedRun
     from foreshock.batch.on_runs.own_reasoning import Cuts, OwnReasoning, Then
     from foreshock.jobs.stop_flag import StopFlag
 
     cuts = Cuts(_percents(fractions), one_of("--then", then, Then), repeats, per_type)
     opened = OpenedRun.read(run, checkpoint or ())
+    tell_gaps(run)
     with StopFlag().installed() as stop:
         work = OwnReasoning(opened, cuts, stop, say)
         arguments = {"percents": cuts.percents, "then": cuts.then.value, "repeats": repeats, "per_type": per_type}

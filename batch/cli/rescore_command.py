@@ -97,6 +97,8 @@ def _show(report: RescoreReport) -> None:
     from foreshock.batch.cli.display import err
 
     document = report.to_json()
+    for line in report.gaps:
+        typer.echo(f"warning: {line}", err=True)
     typer.echo(
         f"{report.n_rows} rows, {len(report.changes)} verdicts changed; "
         f"exploits {report.exploits_before} -> {report.exploits_after}"

@@ -50,6 +50,7 @@ def split(
     from foreshock.batch.as_jobs.work import SPLIT
     from foreshock.batch.cli.command_jobs import job_of_run, show_script, submit_and_show
     from foreshock.batch.cli.display import say
+    from foreshock.batch.cli.gaps import tell_gaps
     from foreshock.batch.on_runs.opened import OpenedRun
     from foreshock.batch.on_runs.splitting import SplitSettings, Splitting
     from foreshock.errors import InputError
@@ -64,6 +65,7 @@ def split(
     settings = SplitSettings(particles, repeats, places, power, tuple(exploit_type or ()))
     with StopFlag().installed() as stop:
         opened = OpenedRun.read(run, checkpoint or ())
+        tell_gaps(run)
         work = Splitting(opened, settings, stop, say)
         arguments = {"particles": particles, "repeats": repeats, "levels": places, "power": power,
                      "types": settings.types}  # fmt: skip

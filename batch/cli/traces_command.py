@@ -72,6 +72,7 @@ def traces(
     Example: foreshock traces results/prefill_sensitivity/donor-... -o traces.jsonl
     """
     from foreshock.batch.cli.display import say
+    from foreshock.batch.cli.gaps import tell_gaps
     from foreshock.batch.traces.of_runs import collect_runs, require_other_file
     from foreshock.jobs.records.jsonl import write_jsonl
 
@@ -82,6 +83,7 @@ def traces(
 
         scored_as = ScoredAs.of_config(natural_to)  # what it refuses, it refuses before anything is read
         tokenizer = tokenizer or scored_as.checkpoint.tokenizer_path
+    tell_gaps(*runs)
     options = {"workers": workers, "timeout_s": timeout_s, "allow_weak_sandbox": allow_weak_sandbox}
     with _judge(problems, split, verifier, options, verifier_option) as judge:
         found, sources = collect_runs(

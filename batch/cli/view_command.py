@@ -41,10 +41,12 @@ def view(
     from foreshock.analysis.view.index import index_run
     from foreshock.analysis.view.query import RunIndex
     from foreshock.batch.cli.display import count_bar
+    from foreshock.batch.cli.gaps import tell_gaps
     from foreshock.batch.earlier_runs import newest_run
     from foreshock.errors import InputError
 
     folders = runs or [newest_run(Path("results")).root]
+    tell_gaps(*folders)
     opened = []
     for folder in folders:
         with count_bar(f"indexing {folder.resolve().name}") as on_progress:

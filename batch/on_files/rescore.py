@@ -25,7 +25,8 @@ from foreshock.jobs.records.jsonl import encode_rows, write_json, write_jsonl
 from foreshock.jobs.records.layout import CellFile, CellName, RunLayout
 from foreshock.jobs.records.rows import ERROR_KEY, EVAL_FIELDS, EVAL_KEYS, Owner, Row, select_keys
 from foreshock.jobs.records.table_archives import TableArchives, remove_replaced
-from foreshock.jobs.records.table_files import has_table, is_archived
+from foreshock.jobs.records.table_files import SAMPLES, has_table, is_archived, table_names
+from foreshock.jobs.records.table_gaps import find_gaps
 from foreshock.jobs.records.verdicts import UNJUDGED
 from foreshock.jobs.verify.base import Submission, Verifier
 from foreshock.jobs.verify.problem import Problem
@@ -73,6 +74,8 @@ class RescoreReport:
     exploits_before: int
     exploits_after: int
     unknown_tasks: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
+    """Planned cells that were not there to be verified."""
 
     def to_json(self) -> dict[str, Any]:
         """As one JSON document; changes by kind only, the rows are in changes.jsonl."""
@@ -111,12 +114,28 @@ def samples_files(layout: RunLayout) -> list[tuple[CellFile, Path]]:
         if has_table(path := layout.samples_file(cell.cell.checkpoint, cell.cell.level))
     ]
     if not found:
-        raise InputError(
-            "no *.samples.jsonl files, which hold the code to verify",
-            path=layout.evals,
-            fix="name a run directory with evals/checkpoint-N_prefillL.jsonl.samples.jsonl",
-        )
+        raise _nothing_to_verify(layout)
     return found
+
+
+def _nothing_to_verify(layout: RunLayout) -> InputError:
+    n_samples = sum(name.endswith(SAMPLES) for name in table_names(layout.evals))
+    n_tables = len(layout.eval_files())
+    gaps = find_gaps(layout.root)
+    fix = gaps.fix(layout.root) if gaps.n_planned else "name a run directory with evals/checkpoint-N_prefillL.jsonl*"
+    if n_samples:
+        problem = (
+            f"{n_samples:,} samples but no table of the same name, which is rescored with them: "
+            "checkpoint-N_prefillL.jsonl, or tables-*.zip that hold those of a large run, are gone"
+        )
+    elif n_tables:
+        problem = (
+            f"{n_tables:,} tables but no samples, which hold the code to verify: "
+            "checkpoint-N_prefillL.jsonl.samples.jsonl, or samples-*.zip that hold those of a large run"
+        )
+    else:
+        problem = "no tables and no *.samples.jsonl files, which hold the code to verify"
+    return InputError(problem, path=layout.evals, fix=fix)
 
 
 def output_folder(layout: RunLayout, verifier: Verifier, re_extract: bool = False) -> Path:
@@ -189,6 +208,7 @@ def rescore_run(
         exploits_before=tally.before,
         exploits_after=tally.after,
         unknown_tasks=tuple(sorted(tally.unknown)),
+        gaps=tuple(find_gaps(layout.root).lines(layout.root)),
     )
     write_jsonl(folder / "changes.jsonl", map(asdict, report.changes))
     write_json(folder / "rescore.json", report.to_json())

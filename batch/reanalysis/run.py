@@ -18,6 +18,7 @@ from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import CellFile, RunLayout
 from foreshock.jobs.records.table_files import table_names, table_size
+from foreshock.jobs.records.table_gaps import gap_lines
 
 Say = Callable[[str], None]
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -57,6 +58,7 @@ class PlannedRun:
         """What would happen, for people."""
         cells = self.run.eval_files()
         said = [f"{self.label}: {self.run.root}, {len(cells)} cells, {len(self.logprobs)} with log-probabilities"]
+        said += [f"  {line}" for line in gap_lines(self.run.root)]
         if self.left_out:
             said.append(f"  {len(self.left_out)} tasks are left out as asked for")
         scoring = self.scoring
@@ -170,8 +172,8 @@ def _views(
 def _score(item: PlannedRun, output: Path, say: Say) -> list[str]:
     """Compute what can be computed of a run's missing log-probabilities; returns what a reader must know."""
     scoring = item.scoring
-    notes = [line.strip() for line in item.lines()[1:] if "stay missing" in line]
-    notes = [f"{item.label}: {note}" for note in notes]
+    stay = [line.strip() for line in item.lines()[1:] if "stay missing" in line]
+    notes = [f"{item.label}: {note}" for note in (*gap_lines(item.run.root), *stay)]
     if not scoring.cells:
         return notes
     say(f"{item.label}: log-probabilities of {len(scoring.cells)} cells")

@@ -22,6 +22,7 @@ from foreshock.batch.status.of_slurm import cell_states, slurm_report
 from foreshock.batch.status.of_slurm import failures as slurm_failures
 from foreshock.batch.status.of_tables import has_tables, status_of_tables
 from foreshock.batch.status.sealed import SealedShards
+from foreshock.batch.status.tables_there import table_notes
 from foreshock.batch.status.watched import watch_lock
 from foreshock.errors import InputError
 from foreshock.jobs.progress import TaskProgress
@@ -106,6 +107,7 @@ def _read_planned(layout: RunLayout) -> RunStatus:
             *other_code(commits, plan.settings.git_commit),
             *deviating_shards(layout, ran, planned_by(plan.settings)),
             *unread_notes(list(cells.values())),
+            *(table_notes(layout, cells.values()) if document.get("status") == "completed" and not live else ()),
         ],
         behaviour=[own.to_json() for own in behaved],
         alarms=behaviour_alarms(behaved),

@@ -45,7 +45,9 @@ are ignored, and a key with a value of another type is an error that names file 
 In runs of 2,000 cells or more (`execution.bundle_from`), tables of up to 8 MB (samples: 16 MB) lie in ZIP archives
 without compression, each in the folder and under the name that its file would have; every command reads them there.
 `unzip` in that folder brings the files back, and `foreshock export RUN --to files -o FOLDER` copies all tables out. A
-file beside an archive is read in place of the table of the same name in it.
+file beside an archive is read in place of the table of the same name in it. Where cells of the plan lack a table (an
+archive is gone), every command that reads the run says how many of how many and which, and `status` which of them are
+computed; `foreshock aggregate RUN` makes their tables again from the shards.
 
 `L` and `prefill_level` count words. Keys appear in the order of these tables. *Column* says whether analyses read it.
 

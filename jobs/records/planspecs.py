@@ -7,12 +7,13 @@ Reading shares what was written once, so a plan takes little memory, too.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby
 from typing import Any
 
-from foreshock.jobs.records.spec import JobSpec, canonical_json
+from foreshock.jobs.records.checkpoint_names import result_name
+from foreshock.jobs.records.spec import JobKind, JobSpec, canonical_json
 
 _OF_CHECKPOINT = ("checkpoint", "model_fingerprint")
 _SHAPE = tuple(f.name for f in fields(JobSpec) if f.init and f.name not in _OF_CHECKPOINT)
@@ -69,6 +70,20 @@ def decode_specs(data: dict[str, Any]) -> tuple[JobSpec, ...]:
         holes = (_hole(of.identity()["checkpoint"]), _hole(of.model_fingerprint))
         found += [shapes[number].spec_of(of, holes) for number in data["sequences"][sequence]]
     return tuple(found)
+
+
+def planned_levels(data: dict[str, Any], kind: JobKind) -> Iterator[tuple[str, Sequence[int]]]:
+    """Names of checkpoints in results, and levels at which `kind` is planned for them, without making any spec; raises
+    as `decode_specs`."""
+    if "order" not in data:
+        for spec in data["specs"]:
+            if spec["kind"] == kind:
+                yield result_name(spec["checkpoint"]["step"]), spec["levels"]
+        return
+    levels = [shape["levels"] if shape["kind"] == kind else () for shape in data["specs"]]
+    of_sequence = [sorted({level for n in numbers for level in levels[n]}) for numbers in data["sequences"]]
+    for point, sequence in data["order"]:
+        yield result_name(data["checkpoints"][point]["checkpoint"]["step"]), of_sequence[sequence]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.planspecs import encode_specs
+from foreshock.jobs.records.spec import Checkpoint, JobKind, JobSpec, SamplingParams
+
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
     """One JSON object a line."""
@@ -174,3 +178,16 @@ def _write_provenance(run_dir: Path, toy: ToyRun) -> None:
         "duration_seconds": 600.0,
     }
     run_dir.joinpath("status.json").write_text(json.dumps(status))
+
+
+def planned_spec(step: int, level: int, kind: JobKind = JobKind.EVAL) -> JobSpec:
+    """One cell's spec."""
+    point = Checkpoint("run", step, Path(f"/nowhere/checkpoint-{step}"))
+    return JobSpec(kind, point, (level,), ("task",), (0,), SamplingParams(), "chat", "t", "m", "p", "q", "v", 1)
+
+
+def write_plan(run_dir: Path, specs: Sequence[JobSpec]) -> None:
+    """The specs of a plan, which is what says what cells there should be."""
+    layout = RunLayout(run_dir)
+    layout.plan.parent.mkdir(parents=True, exist_ok=True)
+    layout.plan.write_text(json.dumps(encode_specs(specs)))
