@@ -45,6 +45,8 @@ class AggregateReport:
     n_skipped: int = 0
     missing: list[dict[str, Any]] = field(default_factory=list)
     files: int = 0
+    set_aside: list[str] = field(default_factory=list)
+    """Archives of tables that could not be read, by their new names."""
 
     def add(self, other: AggregateReport) -> None:
         """Take over what was written and missed elsewhere."""

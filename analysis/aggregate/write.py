@@ -61,7 +61,8 @@ def aggregate(layout: RunLayout, on_cell: Callable[[str], None] = lambda _: None
         _sweep(layout)  # of processes that were ended
         raise
     for folder in layout.table_folders:
-        remove_replaced(folder, drop_damaged=not report.missing)
+        aside = remove_replaced(folder, all_anew=not report.missing)
+        report.set_aside += [f"{folder.name}/{name}.damaged" for name in aside]
     return report
 
 

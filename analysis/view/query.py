@@ -181,6 +181,8 @@ def _read(path: Path, start: int, length: int) -> dict[str, Any]:
         with open_table(path) as file:
             file.seek(start)
             row = json.loads(file.read(length))
+    except InputError:
+        raise  # an archive that is damaged
     except (OSError, ValueError):
         row = None
     if not isinstance(row, dict):

@@ -31,5 +31,7 @@ def aggregate(
         f"{report.n_ref_logprob} donor logprob, "
         f"{report.n_kl} KL, {report.n_ground_truth} ground-truth rows; {report.n_errors} errors"
     )
+    for name in report.set_aside:
+        typer.echo(f"set aside, since it cannot be read; every planned table is written anew: {name}", err=True)
     for item in report.missing:
         typer.echo(f"missing: {item['kind']} {item['checkpoint']} levels {item['levels']} shard {item['shard']}")

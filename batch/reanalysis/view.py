@@ -17,7 +17,7 @@ from foreshock.errors import InputError
 from foreshock.jobs.records.jsonl import parse_line, read_jsonl
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.table_archives import TableArchives
-from foreshock.jobs.records.table_files import SAMPLES, archives_of, lines_of, table_names, table_place
+from foreshock.jobs.records.table_files import SAMPLES, archives_of, lines_of, table_bytes, table_names
 
 _RECORDS = ("config.yaml", "metadata.json", "status.json", "inputs")
 _OF_ALL_TASKS = ("plan.json", "adaptive", "admission", "shards")
@@ -133,7 +133,7 @@ def _link(files: Sequence[Path], target: Path) -> None:
         else:
             with TableArchives() as archives:
                 for path in archived:
-                    archives.add(target / path.name, table_place(path).read())
+                    archives.add(target / path.name, table_bytes(path))
 
 
 def _link_archive(archive: Path, link: Path) -> None:

@@ -22,7 +22,7 @@ from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
-from foreshock.jobs.records.table_files import table_place
+from foreshock.jobs.records.table_files import table_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def evaluate_one(config: RunConfig, output: Path, command: list[str], hooks: Run
     require_complete(RunResult(layout, execution))
     report = aggregate(layout)
     cell = layout.eval_files()[0]
-    atomic_write_bytes(samples, table_place(layout.samples_file(cell.cell.checkpoint, cell.cell.level)).read())
-    atomic_write_bytes(output, table_place(cell.path).read())
+    atomic_write_bytes(samples, table_bytes(layout.samples_file(cell.cell.checkpoint, cell.cell.level)))
+    atomic_write_bytes(output, table_bytes(cell.path))
     shutil.rmtree(layout.root)
     return EvalOutput(output, samples, report.n_eval, report.n_errors, report.n_skipped)

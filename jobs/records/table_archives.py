@@ -20,10 +20,11 @@ from typing import BinaryIO, Self
 
 from foreshock.durable import FULL, atomic_file, atomic_write_bytes, sync_directory
 from foreshock.errors import DiskFullError, ForeshockError, InputError
-from foreshock.jobs.records.table_files import (
+from foreshock.jobs.records.archive_index import (
     SAMPLES,
     Members,
     archive_generation,
+    directory_comment,
     merge,
     read_archive,
 )
@@ -133,6 +134,7 @@ class _Archive:
 
     def finish(self) -> None:
         """Durable, under its name."""
+        self._zip.comment = directory_comment(self._zip.filelist)
         self._stack.close()
         _last(self._path.parent)
 
@@ -164,7 +166,7 @@ class _Replaced:
                 if generation is not None:
                     generations.append(generation)
                     with suppress(InputError, FileNotFoundError):  # damaged: stays until all is written anew
-                        older[entry.name] = set(read_archive(folder / entry.name))
+                        older[entry.name] = set(read_archive(folder / entry.name).members)
                 elif entry.name.endswith(".jsonl"):
                     stat = entry.stat()
                     singles[entry.name] = (stat.st_ino, stat.st_mtime_ns)
@@ -186,22 +188,27 @@ class _Replaced:
                 del self.older[archive]
 
 
-def remove_replaced(folder: Path, drop_damaged: bool = False) -> None:
-    """Remove a folder's archives of which every table is read from elsewhere; and, if they are to be dropped, damaged
-    ones."""
+def remove_replaced(folder: Path, all_anew: bool = False) -> list[str]:
+    """Remove a folder's archives of which every table is read from elsewhere.
+
+    Where all tables have been written anew, what cannot be read is set aside under another name, so that the others can
+    be, and not removed: it may hold what no shard does (`foreshock logprob`). Returns the names of these.
+    """
     names = _names(folder)
     archives: dict[str, Members] = {}
-    useless = []
+    useless, aside = [], []
     for name in names:
         if archive_generation(name) is not None:
             try:
-                archives[name] = read_archive(folder / name)
+                archives[name] = read_archive(folder / name).members
             except FileNotFoundError:
                 continue
             except InputError:
-                useless += [name] if drop_damaged else []
-    if not archives and not useless:
-        return
+                aside += [name] if all_anew else []
+    for name in aside:
+        (folder / name).rename(folder / f"{name}.damaged")
+    if not archives:
+        return aside
     singles = set(names)
     in_use = {member.archive for name, member in merge(archives).items() if name not in singles}
     useless += [name for name in archives if name not in in_use]
@@ -209,6 +216,7 @@ def remove_replaced(folder: Path, drop_damaged: bool = False) -> None:
         _last(folder)
         for name in useless:
             (folder / name).unlink(missing_ok=True)
+    return aside
 
 
 def join_tables(folder: Path, at_least: int) -> None:

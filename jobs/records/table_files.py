@@ -10,29 +10,47 @@ from __future__ import annotations
 
 import io
 import os
-import re
-import struct
 import threading
-import zipfile
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from foreshock.errors import InputError
+from foreshock.jobs.records.archive_index import (
+    SAMPLES,
+    Archive,
+    Member,
+    Members,
+    archive_generation,
+    archive_state,
+    merge,
+    open_archive,
+    read_archive,
+    require_whole,
+    start_of,
+)
 from foreshock.jobs.records.folder_watch import FolderWatch
-from foreshock.jobs.records.places import Place
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-SAMPLES = ".samples.jsonl"
-"""End of the name of a table with texts; these have archives of their own, since most readers want none."""
+__all__ = [
+    "SAMPLES",
+    "TableState",
+    "archives_of",
+    "has_table",
+    "is_archived",
+    "lines_of",
+    "open_raw",
+    "open_table",
+    "table_bytes",
+    "table_names",
+    "table_size",
+    "table_state",
+]
 
-_ARCHIVE = re.compile(r"^(?:tables|samples)-(?P<generation>\d{6})-[0-9a-f]{12}\.zip$")
-_LOCAL_HEADER = struct.Struct("<4s22xHH")
 _KEPT_FOLDERS = 64
 _TRIES = 4
 
@@ -46,19 +64,11 @@ class TableState(NamedTuple):
     start: int
 
 
-class Member(NamedTuple):
-    """A table in an archive of its folder: where its header begins, and the size of what follows that."""
-
-    archive: str
-    header: int
-    size: int
-
-
-Members = dict[str, Member]
-
-
 def open_table(path: Path) -> io.BufferedReader:
-    """A table's bytes. Raises FileNotFoundError where there is none, and InputError for a damaged archive."""
+    """A table's bytes, which are looked through first if they lie in an archive: they have their checksum.
+
+    Raises FileNotFoundError where there is none, and InputError for a damaged archive.
+    """
     return io.BufferedReader(open_raw(path))
 
 
@@ -69,23 +79,20 @@ def open_raw(path: Path) -> io.RawIOBase:
             return path.open("rb", buffering=0)
         except FileNotFoundError as error:
             missing = error
-        place = _archived(path)
-        if place is None:
+        found = _found(path)
+        if found is None:
             break
-        with suppress(FileNotFoundError):  # replaced by a later one in between
-            return _Part(place)
+        try:
+            return _Part(path, *found)
+        except FileNotFoundError:  # replaced by a later one in between
+            _refuse_lost(path.parent / found[0].archive)
     raise missing
 
 
-def table_place(path: Path) -> Place:
-    """Where a table's bytes lie now. Raises as `open_table`."""
-    try:
-        return Place.whole(path)
-    except FileNotFoundError:
-        place = _archived(path)
-        if place is None:
-            raise
-        return place
+def table_bytes(path: Path) -> bytes:
+    """All of a table. Raises as `open_table`."""
+    with open_table(path) as file:
+        return file.read()
 
 
 def table_state(path: Path) -> TableState:
@@ -142,13 +149,13 @@ def table_names(folder: Path) -> list[str]:
                 names = {
                     entry.name
                     for entry in entries
-                    if entry.name[0] != "." and (entry.is_file() or _ARCHIVE.match(entry.name))
+                    if entry.name[0] != "." and (archive_generation(entry.name) is not None or entry.is_file())
                 }
         except (FileNotFoundError, NotADirectoryError):
             return []
         if before == _changed(folder):
             break
-    own = {name for name in names if not _ARCHIVE.match(name)}
+    own = {name for name in names if archive_generation(name) is None}
     return sorted(own.union(members_of(folder)) if len(own) < len(names) else own)
 
 
@@ -158,101 +165,60 @@ def archives_of(paths: Iterable[Path]) -> list[Path]:
     return sorted(found)
 
 
-def archive_generation(name: str) -> int | None:
-    """Of an archive's name; None for any other file."""
-    match = _ARCHIVE.match(name)
-    return None if match is None else int(match["generation"])
-
-
 def members_of(folder: Path) -> Members:
     """Tables in a folder's archives, by name. Raises InputError for a damaged archive."""
+    return _look_into(folder)[0]
+
+
+def _look_into(folder: Path) -> tuple[Members, dict[str, Archive]]:
+    """Tables in a folder's archives, and these by name, as they are now."""
     try:
         stat = os.stat(folder)  # noqa: PTH116 - asked for each table
     except OSError:
-        return {}
+        return {}, {}
     key = (stat.st_dev, stat.st_ino)
     with _lock:
         known = _folders.pop(key, None) or _Folder()
         _folders[key] = known
         while len(_folders) > _KEPT_FOLDERS:
             _folders.popitem(last=False)
-        try:
-            return known.members(folder, stat.st_mtime_ns)
-        except (NotADirectoryError, PermissionError):  # a drop box: files in it may be opened, not looked for
-            return {}
-
-
-def read_archive(path: Path) -> Members:
-    """What an archive holds. Raises FileNotFoundError, and InputError for what is no archive of tables."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            found = archive.infolist()
-    except (
-        zipfile.BadZipFile,
-        NotImplementedError,  # zipfile's word for an entry of a ZIP version that it does not know
-        struct.error,  # a directory that breaks off within an entry
-    ) as error:
-        raise InputError(
-            f"this archive of tables is damaged: {error}",
-            path=path,
-            fix="copy it again from where it came, or remove it and `foreshock aggregate RUN`",
-        ) from None
-    packed = next((info for info in found if info.compress_type != zipfile.ZIP_STORED), None)
-    if packed is not None:
-        raise InputError(
-            f"{packed.filename} is compressed in it; tables are read where they lie",
-            path=path,
-            fix=f"unzip {path} -d {path.parent} && rm {path}",
-        )
-    return {
-        info.filename: Member(path.name, info.header_offset, info.file_size)
-        for info in found
-        if "/" not in info.filename and not info.filename.startswith(".")
-    }
+        known.look(folder, stat.st_mtime_ns)
+        return known.merged, known.archives
 
 
 @dataclass
 class _Folder:
-    """A folder's archives, which never change: only the names of new ones are looked for."""
+    """A folder's archives. None changes while it is in use; one that was put in the place of another is read again."""
 
-    archives: dict[str, Members] = field(default_factory=dict)
+    archives: dict[str, Archive] = field(default_factory=dict)
     merged: Members = field(default_factory=dict)
     watch: FolderWatch = field(default_factory=FolderWatch)
 
-    def members(self, folder: Path, changed: int) -> Members:
-        """As they are now; `changed` is the folder's time of change."""
+    def look(self, folder: Path, changed: int) -> None:
+        """See what is there now; `changed` is the folder's time of change."""
         if not self.watch.is_as_listed(changed):
             try:
                 self._list(folder)
             except BaseException:
                 self.watch.forget()
                 raise
-        return self.merged
 
     def _list(self, folder: Path) -> None:
-        names = sorted(name for name in os.listdir(folder) if _ARCHIVE.match(name))  # noqa: PTH208 - only the names
-        if names == list(self.archives):
-            return
+        try:
+            names = os.listdir(folder)  # noqa: PTH208 - only the names
+        except (NotADirectoryError, PermissionError):  # a drop box: files in it may be opened, not looked for
+            names = []
         archives = {}
-        for name in names:
+        for name in sorted(name for name in names if archive_generation(name) is not None):
             try:
-                archives[name] = self.archives.get(name) or read_archive(folder / name)
+                known = self.archives.get(name)
+                is_same = known is not None and known.state == archive_state(folder / name)
+                archives[name] = known if known is not None and is_same else read_archive(folder / name)
             except FileNotFoundError:  # replaced in between: the folder has changed again
                 _refuse_lost(folder / name)
-        self.archives = archives
-        self.merged = merge(archives)
-
-
-def merge(archives: Mapping[str, Members]) -> Members:
-    """Of each table the one that is read."""
-    merged: Members = {}
-    for name in sorted(archives, key=_order):
-        merged |= archives[name]
-    return merged
-
-
-def _order(name: str) -> tuple[int, str]:
-    return archive_generation(name) or 0, name
+        if list(map(id, archives.values())) != list(map(id, self.archives.values())):
+            self.archives = archives
+            self.merged = merge({name: archive.members for name, archive in archives.items()})
 
 
 _folders: OrderedDict[tuple[int, int], _Folder] = OrderedDict()
@@ -270,17 +236,11 @@ def _member(path: Path) -> Member | None:
     return members_of(path.parent).get(path.name)
 
 
-def _archived(path: Path) -> Place | None:
-    for _ in range(_TRIES):
-        member = _member(path)
-        if member is None:
-            return None
-        archive = path.parent / member.archive
-        try:
-            return Place(archive, _start(archive, member), member.size)
-        except FileNotFoundError:  # replaced by a later one in between
-            _refuse_lost(archive)
-    return None
+def _found(path: Path) -> tuple[Member, Archive] | None:
+    """A table in an archive of its folder."""
+    members, archives = _look_into(path.parent)
+    member = members.get(path.name)
+    return None if member is None else (member, archives[member.archive])
 
 
 def _refuse_lost(archive: Path) -> None:
@@ -293,27 +253,25 @@ def _refuse_lost(archive: Path) -> None:
         ) from None
 
 
-def _start(archive: Path, member: Member) -> int:
-    with archive.open("rb", buffering=0) as file:
-        header = os.pread(file.fileno(), _LOCAL_HEADER.size, member.header)
-    if len(header) == _LOCAL_HEADER.size:
-        magic, n_name, n_extra = _LOCAL_HEADER.unpack(header)
-        if magic == b"PK\3\4":
-            return member.header + _LOCAL_HEADER.size + int(n_name) + int(n_extra)
-    raise InputError("this archive of tables is damaged", path=archive, fix="foreshock aggregate RUN")
-
-
 class _Part(io.RawIOBase):
-    """A part of a file, as a file."""
+    """A table in an archive, as a file. Its checksum is looked at the first time, and again if the archive changed."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
-        self._at = 0
-        self._file = place.path.open("rb", buffering=0)
+    def __init__(self, path: Path, member: Member, archive: Archive) -> None:
+        self._archive = path.parent / member.archive
+        self._at, self._size = 0, member.size
+        self._file = open_archive(self._archive)
+        try:
+            self._start = start_of(self._file, self._archive, path.name, member)
+            if member.header not in archive.checked or archive.state != archive_state(self._file):
+                require_whole(self._file, self._archive, path.name, self._start, member)
+                archive.checked.add(member.header)
+        except BaseException:
+            self._file.close()
+            raise
 
     @property
     def name(self) -> str:
-        return str(self._place.path)
+        return str(self._archive)
 
     def close(self) -> None:
         if not self.closed:
@@ -330,7 +288,7 @@ class _Part(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._place.size}[whence]
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
         if base + offset < 0:
             raise OSError(f"{self.name}: no place before the beginning")
         self._at = base + offset
@@ -338,10 +296,10 @@ class _Part(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         view = memoryview(buffer).cast("B")
-        wanted = min(len(view), max(self._place.size - self._at, 0))
+        wanted = min(len(view), max(self._size - self._at, 0))
         if not wanted:
             return 0
-        n_read = os.preadv(self._file.fileno(), [view[:wanted]], self._place.start + self._at)
+        n_read = os.preadv(self._file.fileno(), [view[:wanted]], self._start + self._at)
         if not n_read:
             raise OSError(f"{self.name}: ends early")
         self._at += n_read

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from foreshock.batch.config import RunConfig
 from foreshock.batch.config_file import parse_config
-from foreshock.jobs.records.table_files import table_names, table_place
+from foreshock.jobs.records.table_files import table_bytes, table_names
 
 FINAL_FOLDERS = ("evals", "logprob", "ref_logprob", "kl", "ground_truth", "exploit_logprob")
 
@@ -48,7 +48,7 @@ def full_config(
 def tables(root: Path) -> dict[str, bytes]:
     """Every final table of a run, in files of their own or in archives."""
     return {
-        f"{folder}/{name}": table_place(root / folder / name).read()
+        f"{folder}/{name}": table_bytes(root / folder / name)
         for folder in FINAL_FOLDERS
         for name in table_names(root / folder)
         if name.endswith(".jsonl")

@@ -20,7 +20,7 @@ from foreshock.errors import InputError
 from foreshock.jobs.records.jsonl import read_rows
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.table_archives import join_tables
-from foreshock.jobs.records.table_files import table_names, table_place, table_state
+from foreshock.jobs.records.table_files import table_bytes, table_names, table_state
 
 pytestmark = pytest.mark.usefixtures("svg_alone")
 
@@ -70,7 +70,7 @@ def test_a_view_of_tables_in_archives_holds_the_same_rows(
             dropped = make_view(run, views[-1], logprobs, tasks)
     small, view = (
         {
-            f"{folder.name}/{name}": table_place(folder / name).read()
+            f"{folder.name}/{name}": table_bytes(folder / name)
             for folder in shown.table_folders
             for name in table_names(folder)
         }
@@ -89,7 +89,7 @@ def test_a_view_whose_archives_are_gone_is_no_smaller_run(old_run: RunLayout, tm
     files = RunLayout(tmp_path).eval_files()
     assert len(files) == 9
     archive.unlink()
-    for read in (read_rows, table_state, table_place):
+    for read in (read_rows, table_state, table_bytes):
         with pytest.raises(InputError, match=r"links to an archive of tables that is gone"):
             read(files[0].path)
     files[1].path.write_text("{}")

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import shutil
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -15,17 +16,19 @@ from hypothesis import strategies as st
 from killed_writes import die_at
 
 from foreshock.errors import DiskFullError, InputError
-from foreshock.jobs.records import table_archives
+from foreshock.jobs.records import table_archives, table_files
+from foreshock.jobs.records.archive_index import directory_comment
 from foreshock.jobs.records.jsonl import read_jsonl
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.table_archives import TableArchives, join_tables, remove_replaced
 from foreshock.jobs.records.table_files import (
+    archives_of,
     has_table,
     is_archived,
     open_raw,
     open_table,
+    table_bytes,
     table_names,
-    table_place,
     table_size,
     table_state,
 )
@@ -35,7 +38,7 @@ OLD, NEW = ({name: f'{{"age": "{age}", "of": "{name}"}}\n'.encode() for name in 
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {name: table_place(folder / name).read() for name in table_names(folder)}
+    return {name: table_bytes(folder / name) for name in table_names(folder) if name.endswith(".jsonl")}
 
 
 def read(path: Path) -> bytes:
@@ -59,7 +62,7 @@ def write_in_two_groups(folder: Path, tables: dict[str, bytes]) -> None:
         with written:
             for name in part:
                 written.add(folder / name, tables[name])
-    remove_replaced(folder, drop_damaged=True)
+    remove_replaced(folder, all_anew=True)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +133,7 @@ def test_whatever_was_written_last_is_read(
         elif not list(folder.glob("*.jsonl")):
             for archive in archives(folder):  # in the order of their generations
                 for name in zipfile.ZipFile(folder / archive).namelist():
-                    if table_place(folder / name).path == folder / archive:
+                    if archives_of([folder / name]) == [folder / archive]:
                         zipfile.ZipFile(folder / archive).extract(name, folder)
         assert contents(folder) == known
         assert all(has_table(folder / name) == (name in known) for name in NAMES)
@@ -237,30 +240,119 @@ def test_large_tables_and_few_stay_files_of_their_own(tmp_path: Path, monkeypatc
     archived = TableArchives()
     archived.write(tmp_path / "checkpoint-1.jsonl", b"y" * 11)
     archived.commit()
-    assert (tmp_path / "checkpoint-1.jsonl").read_bytes() == table_place(tmp_path / "checkpoint-1.jsonl").read()
+    assert (tmp_path / "checkpoint-1.jsonl").read_bytes() == table_bytes(tmp_path / "checkpoint-1.jsonl")
 
 
-@pytest.mark.parametrize("damage", ["cut", "no archive", "empty"])
+def all_of(folder: Path) -> dict[str, bytes]:
+    """As a reader that has seen nothing of the folder."""
+    table_files._folders.clear()
+    return contents(folder)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_changed_byte_is_refused_or_changes_nothing(
+    before: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Wherever it is: in a table's rows, in a name, in ZIP's directory, in the comment."""
+    folder = Path(shutil.copytree(before, tmp_path_factory.mktemp("flipped") / "evals"))
+    known = all_of(folder)
+    archive = folder / data.draw(st.sampled_from(archives(folder)))
+    whole = bytearray(archive.read_bytes())
+    at = data.draw(st.one_of(st.integers(0, len(whole) - 1), st.integers(-400, -1).map(len(whole).__add__)))
+    whole[at] ^= data.draw(st.integers(1, 255))
+    archive.write_bytes(whole)
+    said = ""
+    try:
+        assert all_of(folder) == known
+    except InputError as error:
+        said = str(error)
+    assert not said or (str(archive) in said and ("aggregate" in said or "use the version of foreshock" in said))
+    write_in_two_groups(folder, NEW)
+    assert all_of(folder) == NEW
+    assert {path.name for path in folder.glob("*.damaged")} <= {f"{archive.name}.damaged"}
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("damage", ["cut", "no archive", "empty", "folder", "loop"])
 def test_a_damaged_archive_is_named_and_never_taken_for_fewer_cells(tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "evals"
     write(folder, OLD)
     archive = folder / archives(folder)[1]
-    archive.write_bytes({"cut": archive.read_bytes()[:-30], "no archive": b"x" * 99, "empty": b""}[damage])
+    whole = archive.read_bytes()
+    archive.unlink()
+    if damage == "folder":
+        archive.mkdir()
+    elif damage == "loop":
+        archive.symlink_to(archive)
+    else:
+        archive.write_bytes({"cut": whole[:-30], "no archive": b"x" * 99, "empty": b""}[damage])
     for look in (table_names, lambda _: has_table(folder / NAMES[0]), lambda _: read(folder / NAMES[0])):
-        with pytest.raises(InputError, match=r"damaged(?s:.*)foreshock aggregate RUN"):
+        with pytest.raises(InputError, match=r"(damaged|cannot be read)(?s:.*)foreshock aggregate RUN"):
             look(folder)
     write_in_two_groups(folder, NEW)
     assert contents(folder) == NEW
     assert not archive.exists()
+    assert [path.name for path in folder.glob("*.damaged")] == [f"{archive.name}.damaged"]
 
 
-def test_an_archive_that_was_compressed_is_refused_by_name(tmp_path: Path) -> None:
+def rezipped(
+    archive: Path, tables: dict[str, bytes], comment: bytes | None, how: int
+) -> None:
+    with warnings.catch_warnings(), zipfile.ZipFile(archive, "w", how) as other:
+        warnings.simplefilter("ignore")
+        for name, data in tables.items():
+            other.writestr(zipfile.ZipInfo(name.removesuffix(" again")), data, how)
+        other.comment = directory_comment(other.filelist) if comment is None else comment
+
+
+@pytest.mark.parametrize(
+    ("tables", "comment", "how", "said"),
+    [
+        ({NAMES[1]: b"1\n"}, None, zipfile.ZIP_DEFLATED, r"compressed(?s:.*)unzip"),
+        ({NAMES[1]: b"1\n"}, b"", zipfile.ZIP_STORED, r"did not write it(?s:.*)unzip"),
+        (
+            {NAMES[1]: b"1\n"},
+            b"foreshock tables 2 00000000",
+            zipfile.ZIP_STORED,
+            r"format 2; this version reads format 1",
+        ),
+        ({NAMES[1]: b"1\n"}, b"foreshock tables 1 00000000", zipfile.ZIP_STORED, r"directory is not as it was written"),
+        ({NAMES[1]: b"1\n", f"{NAMES[1]} again": b"2\n"}, None, zipfile.ZIP_STORED, r"twice"),
+        ({f"evals/{NAMES[1]}": b"1\n"}, None, zipfile.ZIP_STORED, r"names a file of another folder"),
+        ({".hidden.jsonl": b"1\n"}, None, zipfile.ZIP_STORED, r"names a file of another folder"),
+    ],
+)
+def test_what_foreshock_did_not_write_is_refused_by_name(
+    tmp_path: Path, tables: dict[str, bytes], comment: bytes | None, how: int, said: str
+) -> None:
     write(tmp_path, OLD)
     archive = tmp_path / archives(tmp_path)[0]
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
-        packed.writestr(NAMES[1], OLD[NAMES[1]])
-    with pytest.raises(InputError, match=r"compressed(?s:.*)unzip"):
-        table_names(tmp_path)
+    rezipped(archive, tables, comment, how)
+    with pytest.raises(InputError, match=said):
+        all_of(tmp_path)
+
+
+def test_a_generation_of_any_length_is_read_and_followed(tmp_path: Path) -> None:
+    write(tmp_path, OLD)
+    for name in archives(tmp_path):
+        (tmp_path / name).rename(tmp_path / name.replace("-000001-", "-999999-"))
+    write(tmp_path, {NAMES[0]: NEW[NAMES[0]]})
+    assert contents(tmp_path) == OLD | {NAMES[0]: NEW[NAMES[0]]}
+
+
+def test_an_archive_put_in_the_place_of_another_is_read_anew(tmp_path: Path) -> None:
+    """As when a damaged one is copied again, while `foreshock view` goes on."""
+    write(tmp_path, OLD)
+    archive = tmp_path / archives(tmp_path)[0]
+    whole = archive.read_bytes()
+    assert contents(tmp_path) == OLD
+    archive.write_bytes(whole.replace(b'"age": "old"', b'"age": "odd"'))
+    with pytest.raises(InputError, match=r"checksum"):
+        contents(tmp_path)
+    archive.unlink()
+    archive.write_bytes(whole)
+    assert contents(tmp_path) == OLD
 
 
 def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from foreshock.jobs.records.table_files import table_names, table_place
+from foreshock.jobs.records.table_files import table_bytes, table_names
 
 pytestmark = pytest.mark.cluster
 
@@ -38,7 +38,7 @@ class Sweep:
     def tables(self) -> dict[str, bytes]:
         """The final tables, by name, in files of their own or in archives."""
         return {
-            f"{folder}/{name}": table_place(self.dir / folder / name).read()
+            f"{folder}/{name}": table_bytes(self.dir / folder / name)
             for folder in ("evals", "logprob")
             for name in table_names(self.dir / folder)
         }
