@@ -14,7 +14,7 @@ from pathlib import Path
 from foreshock.analysis.tables.schema import TableKind
 from foreshock.errors import InputError
 from foreshock.jobs.records.table_files import table_names
-from foreshock.jobs.records.table_gaps import find_gaps
+from foreshock.jobs.records.table_gaps import HOW_TO_FILL, find_gaps
 
 _NAME = re.compile(
     r"^(?:checkpoint-(?P<step>\d{1,15})|(?:checkpoint-)?final)_prefill(?P<level>\d{1,9})(?:_logprobs|_kl)?\.jsonl$"
@@ -111,7 +111,7 @@ def _refuse_none(run: Path, *, grouped: bool) -> tuple[tuple[float, int], ...]:
         raise InputError(
             f"none of the {gaps.n_planned:,} planned cells has a table here",
             path=run / TableKind.EVAL.value,
-            fix=gaps.fix(run),
+            fix=HOW_TO_FILL,
         )
     parsed = (parse_cell_name(f"{name}_prefill{level}.jsonl") for name, level in gaps.no_table)
     return tuple(cell for cell in parsed if cell is not None)

@@ -13,28 +13,24 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from foreshock.batch.on_files.stored_rows import StoredRows, not_generated
 from foreshock.batch.on_files.verdict_store import VerdictKey, VerdictStore
-from foreshock.durable import atomic_write_bytes
 from foreshock.errors import InputError
 from foreshock.jobs.evaluate import verdict_fields
 from foreshock.jobs.records.jsonl import encode_rows, write_json, write_jsonl
-from foreshock.jobs.records.layout import CellFile, CellName, RunLayout
+from foreshock.jobs.records.layout import CellFile, RunLayout
 from foreshock.jobs.records.rows import ERROR_KEY, EVAL_FIELDS, EVAL_KEYS, Owner, Row, select_keys
-from foreshock.jobs.records.table_archives import TableArchives, remove_replaced
 from foreshock.jobs.records.table_files import SAMPLES, has_table, is_archived, table_names
-from foreshock.jobs.records.table_gaps import find_gaps
+from foreshock.jobs.records.table_gaps import HOW_TO_FILL, find_gaps
+from foreshock.jobs.records.table_writers import TablesAtOnce
 from foreshock.jobs.records.verdicts import UNJUDGED
 from foreshock.jobs.verify.base import Submission, Verifier
 from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.problems import problem_digest
 
 _VERDICTS = "verdicts"
-_CELLS_TOGETHER = 400
-"""Whose tables come into the same archives."""
 OnProgress = Callable[[int, int], None]
 """Called with (verdicts known, verdicts needed)."""
 
@@ -122,7 +118,7 @@ def _nothing_to_verify(layout: RunLayout) -> InputError:
     n_samples = sum(name.endswith(SAMPLES) for name in table_names(layout.evals))
     n_tables = len(layout.eval_files())
     gaps = find_gaps(layout.root)
-    fix = gaps.fix(layout.root) if gaps.n_planned else "name a run directory with evals/checkpoint-N_prefillL.jsonl*"
+    fix = HOW_TO_FILL if gaps.n_planned else "name a run directory with evals/checkpoint-N_prefillL.jsonl*"
     if n_samples:
         problem = (
             f"{n_samples:,} samples but no table of the same name, which is rescored with them: "
@@ -187,10 +183,12 @@ def rescore_run(
         store.flush()
     tally = _Tally()
     target = RunLayout(folder)
-    with _Output(target, archived=any(is_archived(path) for _, path in files)) as written:
+    with TablesAtOnce(archived=any(is_archived(path) for _, path in files)) as tables:
         for cell, path in files:
             pairs = rows.of_file(path)
-            written.add(cell.cell, [_rescored(stored, row, cell, digests, store, tally) for stored, row in pairs])
+            new = [_rescored(stored, row, cell, digests, store, tally) for stored, row in pairs]
+            tables.write(target.samples_file(*cell.cell), encode_rows(new))
+            tables.write(target.eval_file(*cell.cell), encode_rows(select_keys(row, EVAL_KEYS) for row in new))
     if layout.config.is_file():
         target.config.write_bytes(layout.config.read_bytes())
     report = RescoreReport(
@@ -208,40 +206,11 @@ def rescore_run(
         exploits_before=tally.before,
         exploits_after=tally.after,
         unknown_tasks=tuple(sorted(tally.unknown)),
-        gaps=tuple(find_gaps(layout.root).lines(layout.root)),
+        gaps=tuple(find_gaps(layout.root).lines()),
     )
     write_jsonl(folder / "changes.jsonl", map(asdict, report.changes))
     write_json(folder / "rescore.json", report.to_json())
     return report
-
-
-class _Output:
-    """Writes cells as the run has them: their tables in files of their own, or in archives."""
-
-    def __init__(self, target: RunLayout, archived: bool) -> None:
-        self._target = target
-        self._archives = TableArchives() if archived else None
-        self._n_cells = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._archives is not None:
-            self._archives.__exit__(kind, value, trace)
-        if kind is None:
-            remove_replaced(self._target.evals)
-
-    def add(self, cell: CellName, rows: Sequence[Row]) -> None:
-        """Write a cell's tables."""
-        write = atomic_write_bytes if self._archives is None else self._archives.write
-        write(self._target.samples_file(*cell), encode_rows(rows))
-        write(self._target.eval_file(*cell), encode_rows(select_keys(row, EVAL_KEYS) for row in rows))
-        self._n_cells += 1
-        if self._archives is not None and self._n_cells % _CELLS_TOGETHER == 0:
-            self._archives.commit()
 
 
 def _key(row: Row, digests: Mapping[str, str]) -> VerdictKey | None:

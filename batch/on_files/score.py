@@ -28,8 +28,8 @@ from foreshock.jobs.records.jsonl import read_jsonl, write_jsonl
 from foreshock.jobs.records.layout import CellFile, CellName, RunLayout
 from foreshock.jobs.records.rows import Row, text_sha256
 from foreshock.jobs.records.spec import Checkpoint
-from foreshock.jobs.records.table_archives import join_tables, remove_replaced
 from foreshock.jobs.records.table_files import has_table, is_archived
+from foreshock.jobs.records.table_writers import TablesAsMade
 from foreshock.jobs.scoring.levels import LevelScore, ScoredPrefill, logprob_row, plan_scoring, scoring_temperature
 
 SampleKey = tuple[str, int, str]
@@ -56,10 +56,6 @@ class PrefillSample:
     def key(self) -> SampleKey:
         """What it shares a forward pass with."""
         return (self.task_id, self.attempt_idx, text_sha256(f"{self.rendering}\0{self.system}\0{self.user}"))
-
-
-_TOGETHER = 512
-"""Tables that are files of their own until they are joined."""
 
 
 @dataclass
@@ -233,17 +229,16 @@ class RunScorer:
                 "which lie in *.jsonl.samples.jsonl",
                 path=self.run.evals,
             )
-        report, n_joined = ScoreReport(), 0
+        report = ScoreReport()
         archived = any(is_archived(path) for files in by_level.values() for path in files.values())
+        tables = TablesAsMade(self.output, archived)
         for checkpoint in self.checkpoints:
             self.on_checkpoint(checkpoint.name)
+            n_before = len(report.files)
             self._score_checkpoint(checkpoint, by_level, report)
-            if archived and len(report.files) >= n_joined + _TOGETHER:
-                n_joined = len(report.files)
-                join_tables(self.output, 2)
-        if archived:
-            join_tables(self.output, 2)
-            remove_replaced(self.output)
+            for path in report.files[n_before:]:
+                tables.made(path)
+        tables.finish()
         return report
 
     def _samples_of(self, file: CellFile) -> Path | None:

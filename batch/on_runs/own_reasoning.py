@@ -27,7 +27,8 @@ from foreshock.jobs.prefill import PrefillTrace, count_words, cut_prefill
 from foreshock.jobs.prompts.base import PromptFormat
 from foreshock.jobs.prompts.problem_prompt import build_user_message
 from foreshock.jobs.prompts.tokenizer import PrefillTextError
-from foreshock.jobs.records.jsonl import read_rows, write_jsonl
+from foreshock.jobs.records.bundling import bundle_run, bundle_shards, shards_at_once
+from foreshock.jobs.records.jsonl import encode_rows, read_rows
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import WorkerSettings
 from foreshock.jobs.records.ran_records import planned_by, write_ran
@@ -35,6 +36,7 @@ from foreshock.jobs.records.rows import ERROR_KEY, SCHEMA_VERSION, Row, RowIdent
 from foreshock.jobs.records.shards import Origin, ShardStore
 from foreshock.jobs.records.spec import JobKind, JobSpec
 from foreshock.jobs.records.table_files import has_table
+from foreshock.jobs.records.table_writers import TablesAtOnce
 from foreshock.jobs.verify.base import Verifier
 from foreshock.ran import Recorder
 from foreshock.slurm.lock import LauncherLock
@@ -205,8 +207,9 @@ class OwnReasoning:
             for folder in (self.lock.parent, *(self.lock.parent / then.value for then in Then)):
                 sweep_temporaries(folder)  # of a kill while a file was written
             self._complete(work)
-            for spec, inputs, specs in work:
-                self._write(self.output(spec.checkpoint.name), inputs, specs)
+            with TablesAtOnce(self._run.plan.tables_archived) as tables:
+                for spec, inputs, specs in work:
+                    self._write(tables, self.output(spec.checkpoint.name), inputs, specs)
         finally:
             lock.release()
         return self._report
@@ -239,15 +242,27 @@ class OwnReasoning:
         return work
 
     def _complete(self, work: Sequence[tuple[JobSpec, OwnInputs, list[JobSpec]]]) -> None:
-        todo = [part for part in work if not all(self._store.is_complete(spec) for spec in part[2])]
-        self._tally.found(sum(len(self._store.rows(spec)) for part in work if part not in todo for spec in part[2]))
-        if not todo:
-            return
+        is_done = [all(self._store.is_complete(spec) for spec in part[2]) for part in work]
+        todo = [part for part, done in zip(work, is_done, strict=True) if not done]
+        whole = [spec for part, done in zip(work, is_done, strict=True) if done for spec in part[2]]
+        self._tally.found(sum(len(self._store.rows(spec)) for spec in whole))
+        if todo:
+            self._sample_all(todo)
+        if self._run.plan.bundled:
+            bundle_run(self._store.layout, [spec for part in work for spec in part[2]], self._say)
+
+    def _sample_all(self, todo: Sequence[tuple[JobSpec, OwnInputs, list[JobSpec]]]) -> None:
+        plan = self._run.plan
+        sealed: list[JobSpec] = []
         with self._run.engine() as engine, self._run.verifier() as verifier:
             for spec, inputs, specs in todo:
                 self._say(f"{spec.checkpoint.name}: {sum(map(len, inputs.own.values()))} traces")
                 self._run.load(engine, spec)
                 self._sample(_Model(engine, verifier), spec, inputs, specs)
+                sealed += specs
+                if plan.bundled and len(sealed) >= shards_at_once(plan.settings.bundle_from):
+                    bundle_shards(self._store, sealed, self._say)
+                    sealed.clear()
 
     def _inputs(self, spec: JobSpec, left_out: Counter[str]) -> OwnInputs:
         path = self._run.layout.samples_file(spec.checkpoint.name, 0)
@@ -331,9 +346,9 @@ class OwnReasoning:
         if any(row.get("spec_key") not in keys for row in read_rows(path)):
             raise InputError("holds other cuts, or cuts of other samples", path=path, fix="add --force to replace it")
 
-    def _write(self, path: Path, inputs: OwnInputs, specs: Sequence[JobSpec]) -> None:
+    def _write(self, tables: TablesAtOnce, path: Path, inputs: OwnInputs, specs: Sequence[JobSpec]) -> None:
         rows = [own_row(row, spec, inputs) for spec in specs for row in self._store.rows(spec)]
-        write_jsonl(path, rows)
+        tables.write(path, encode_rows(rows))
         self._report.files.append(path)
         self._report.n_rows += len(rows)
         self._report.n_failed += sum(ERROR_KEY in row for row in rows)

@@ -28,6 +28,7 @@ from foreshock.jobs.records.ran_records import planned_by, write_ran
 from foreshock.jobs.records.rows import SCHEMA_VERSION, Row
 from foreshock.jobs.records.spec import JobSpec
 from foreshock.jobs.records.table_files import has_table
+from foreshock.jobs.records.table_writers import TablesAsMade
 from foreshock.jobs.scoring.exploit_code import exploit_answer
 from foreshock.jobs.verify.base import Verifier
 from foreshock.ran import Recorder
@@ -108,14 +109,16 @@ class Splitting:
             sweep_temporaries(self.lock.parent)  # of a kill while a file was written
             rows = {part.spec.checkpoint.name: self._kept(part.spec, force) for part in self.parts}
             missing = [part for part in self.parts if self._missing(part, rows[part.spec.checkpoint.name])]
+            tables = TablesAsMade(self.lock.parent, self._run.plan.tables_archived)
             report.n_kept = sum(map(len, rows.values()))
             self._tally.found(report.n_kept)
             if missing:
                 with self._run.engine() as engine, self._run.verifier() as verifier:
-                    self._make(engine, verifier, missing, rows, report)
+                    self._make(engine, verifier, missing, rows, report, tables)
+            tables.finish()
         finally:
             lock.release()
-        report.files = [path for path in dict.fromkeys(self.output(part.spec) for part in self.parts) if path.is_file()]
+        report.files = list(filter(has_table, dict.fromkeys(self.output(part.spec) for part in self.parts)))
         return report
 
     @property
@@ -134,6 +137,7 @@ class Splitting:
         missing: Sequence[Part],
         rows: dict[str, list[Row]],
         report: SplitReport,
+        tables: TablesAsMade,
     ) -> None:
         loaded = None
         for part in missing:
@@ -149,6 +153,7 @@ class Splitting:
                 row = self._repeat(writer, part, repeat, powers)
                 own.append(row)
                 write_jsonl(self.output(part.spec), own)
+                tables.made(self.output(part.spec))
                 report.n_new += 1
                 self._tally.added(1)
                 self._say(
@@ -266,7 +271,7 @@ class Splitting:
 
     def _kept(self, spec: JobSpec, force: bool) -> list[Row]:
         path = self.output(spec)
-        rows = read_rows(path, ("exploit_type", "repeat", "rate", "powers", "recipe")) if path.is_file() else []
+        rows = read_rows(path, ("exploit_type", "repeat", "rate", "powers", "recipe")) if has_table(path) else []
         recipes = {part.exploit_type: part.recipe for part in self.parts if part.spec is spec}
         other = [row for row in rows if recipes.get(row["exploit_type"], row["recipe"]) != row["recipe"]]
         if other and not force:

@@ -267,6 +267,9 @@ def _finished_by_job(
 ) -> RunResult:
     """Every row is there: leave tables and analyses that are there as they are, else submit the job that makes them."""
     if before.get("status") == "completed":
+        plan = PlanFile.read(result.layout)
+        if plan.bundled:  # what the last job had no room for, or a worker sealed that outlived its job
+            bundle_run(result.layout, plan.specs, hooks.say)
         status |= {key: before[key] for key in ("rows", "n_missing_shards", "failures") if key in before}
         hooks.say("complete and analysed; to analyse it here once more: foreshock resume --analyse")
         return result

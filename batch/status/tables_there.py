@@ -13,7 +13,7 @@ from foreshock.jobs.records.table_gaps import find_gaps, named_cells
 
 def table_notes(layout: RunLayout, cells: Iterable[CellStatus]) -> list[str]:
     """Notes for a run that was aggregated: computed cells without a table, or what makes tables unreadable."""
-    fix = f"`foreshock aggregate {layout.root}` writes them again from the shards"
+    fix = "`foreshock aggregate RUN` writes them again from the shards"
     try:
         gaps = find_gaps(layout.root)
     except InputError as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import uuid
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,9 +219,11 @@ def remove_replaced(folder: Path, all_anew: bool = False) -> list[str]:
     return aside
 
 
-def join_tables(folder: Path, at_least: int) -> None:
-    """Put a folder's tables that are files of their own into archives, if they are `at_least` so many."""
+def join_tables(folder: Path, at_least: int, only: Collection[str] | None = None) -> None:
+    """Put a folder's tables that are files of their own into archives, if they are `at_least` so many. `only`: names of
+    those that may be."""
     found = [folder / name for name in _names(folder) if name.endswith(".jsonl") and not name.startswith(".")]
+    found = [path for path in found if only is None or path.name in only]
     small = []
     for path in found:
         with suppress(FileNotFoundError):

@@ -20,6 +20,7 @@ from foreshock.jobs.records.spec import JobKind
 from foreshock.jobs.records.table_files import SAMPLES, table_names
 
 _MOST_NAMED = 4
+HOW_TO_FILL = "`foreshock aggregate RUN` writes those computed, `foreshock resume RUN` computes the others"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +32,18 @@ class Gaps:
     no_table: tuple[CellName, ...]
     no_samples: tuple[CellName, ...]
 
-    @staticmethod
-    def fix(root: Path) -> str:
-        """What brings tables back."""
-        return f"`foreshock aggregate {root}` writes those computed, `foreshock resume {root}` computes the others"
-
-    def lines(self, root: Path) -> list[str]:
-        """Sentences for a reader of the run at `root`; none where nothing is missing."""
+    def lines(self) -> list[str]:
+        """Sentences for a reader of the run; none where nothing is missing."""
         said = []
         if self.no_table:
             said.append(
                 f"evals/: {len(self.no_table):,} of {self.n_planned:,} planned cells have no table: "
-                f"{named_cells(self.no_table)}; what is shown is of the others -> {self.fix(root)}"
+                f"{named_cells(self.no_table)}; what is shown is of the others -> {HOW_TO_FILL}"
             )
         if self.no_samples:
             said.append(
                 f"evals/: {len(self.no_samples):,} cells have a table but no samples: {named_cells(self.no_samples)} "
-                f"-> `foreshock aggregate {root}` writes both again"
+                f"-> `foreshock aggregate RUN` writes both again"
             )
         return said
 
@@ -70,7 +66,7 @@ def find_gaps(root: Path) -> Gaps:
 def gap_lines(root: Path) -> list[str]:
     """What a reader of a run's evals says of what is missing there; `root`: the run, or its evals/."""
     run = root.parent if root.name == "evals" else root
-    return find_gaps(run).lines(run)
+    return find_gaps(run).lines()
 
 
 def planned_cells(layout: RunLayout) -> frozenset[CellName]:

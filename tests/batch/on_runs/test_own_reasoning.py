@@ -29,7 +29,9 @@ from foreshock.batch.running.run import create_run
 from foreshock.errors import InputError, StopRequestedError
 from foreshock.jobs.records.jsonl import read_rows, write_jsonl
 from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.spec import row_seed
+from foreshock.jobs.records.table_files import table_bytes
 from foreshock.jobs.scoring.exploit_code import exploit_answer
 from foreshock.jobs.verify.builtin.problems import builtin_problems
 from foreshock.jobs.verify.problem import Problem
@@ -126,16 +128,25 @@ def test_stopped_and_resumed_equals_uninterrupted(run: RunLayout, engine: Script
 def test_killed_at_any_write_and_started_again_equals_uninterrupted(
     run: RunLayout, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of a large run, whose shards and tables are joined meanwhile."""
+
     def measure() -> bytes:
         work = OwnReasoning(OpenedRun.read(run.root), Cuts((0, 100)), lambda: False, lambda text: None)
-        return work.measure(force=False).files[0].read_bytes()
+        return table_bytes(work.measure(force=False).files[0])
 
+    plan = PlanFile.read(run)
+    small = measure()
+    shutil.rmtree(run.own_reasoning)
+    replace(plan, settings=replace(plan.settings, bundle_from=1)).write(run)
+    engine.requests.clear()
     whole, drawn = measure(), len(engine.requests)
     shutil.rmtree(run.own_reasoning)
     engine.requests.clear()
     cut, attempts = until_done(measure, monkeypatch)
-    assert cut == whole
+    assert cut == whole == small
     assert attempts > 3
+    assert len(list(run.own_reasoning.rglob("*.jsonl"))) == 0
+    assert len(list(run.own_reasoning.rglob("*.zip"))) == 2, "one of shards, one of tables"
     assert len(engine.requests) <= drawn + attempts * engine.batch_rows, "a kill costs the batch in flight"
     assert not list(run.own_reasoning.rglob(".*"))
 
@@ -147,7 +158,7 @@ def test_bad_input_is_named(run: RunLayout, make_config: Callable[..., RunConfig
     with pytest.raises(InputError, match="valid: checkpoint-2"):
         OpenedRun.read(run.root, ["7"])
     planned = CliRunner().invoke(app, ["own-reasoning", str(run.root), "--dry-run"])
-    assert planned.output == "checkpoint-2: 30 continuations\n"
+    assert planned.stdout == "checkpoint-2: 30 continuations\n"
     run.samples_file("checkpoint-2", 0).unlink()
     with pytest.raises(InputError, match="no unprompted sample"):
         OwnReasoning(OpenedRun.read(run.root), Cuts(), lambda: False, print).measure(force=False)

@@ -29,8 +29,10 @@ from foreshock.batch.planning.make_plan import make_plan
 from foreshock.batch.running.run import create_run
 from foreshock.errors import InputError, StopRequestedError
 from foreshock.jobs.engines.base import FinishReason
-from foreshock.jobs.records.jsonl import read_rows
+from foreshock.jobs.records.jsonl import read_rows, write_jsonl
 from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.planfile import PlanFile
+from foreshock.jobs.records.table_files import has_table
 from foreshock.jobs.scoring.exploit_code import exploit_answer
 from foreshock.jobs.verify.builtin.problems import builtin_problems
 from foreshock.jobs.verify.problem import Problem
@@ -126,7 +128,14 @@ def test_stopped_resumed_and_extended_equals_uninterrupted(run: RunLayout, engin
 def test_killed_at_any_write_and_started_again_equals_uninterrupted(
     run: RunLayout, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of a large run, whose tables are joined with those of other checkpoints."""
+    plan = PlanFile.read(run)
+    replace(plan, settings=replace(plan.settings, bundle_from=1)).write(run)
+    other = run.splitting / "checkpoint-4.jsonl"
+
     def measure() -> list[Any]:
+        if not has_table(other):
+            write_jsonl(other, [{}])
         work = Splitting(OpenedRun.read(run.root), SplitSettings(4, 4, (2, 4)), lambda: False, lambda text: None)
         rows = read_rows(work.measure(force=False).files[0])
         return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
@@ -136,6 +145,8 @@ def test_killed_at_any_write_and_started_again_equals_uninterrupted(
     cut, attempts = until_done(measure, monkeypatch)
     assert cut == whole
     assert attempts > 2
+    assert not list(run.splitting.glob("*.jsonl"))
+    assert read_rows(other) == [{}]
     assert not list(run.splitting.rglob(".*"))
 
 

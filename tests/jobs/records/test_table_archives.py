@@ -296,9 +296,7 @@ def test_a_damaged_archive_is_named_and_never_taken_for_fewer_cells(tmp_path: Pa
     assert [path.name for path in folder.glob("*.damaged")] == [f"{archive.name}.damaged"]
 
 
-def rezipped(
-    archive: Path, tables: dict[str, bytes], comment: bytes | None, how: int
-) -> None:
+def rezipped(archive: Path, tables: dict[str, bytes], comment: bytes | None, how: int) -> None:
     with warnings.catch_warnings(), zipfile.ZipFile(archive, "w", how) as other:
         warnings.simplefilter("ignore")
         for name, data in tables.items():
