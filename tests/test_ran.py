@@ -34,7 +34,10 @@ def test_what_was_planned_is_no_deviation() -> None:
         ({"commit": "a" * 40 + "+changed", "code_sha256": "x"}, "computed by commit aaaaaaaaaaaa+changed"),
         ({"image": replace(IMAGE, content=None, file_sha256=None, problem="damaged")}, "nothing is known (damaged)"),
         ({"code_sha256": "x"}, "computed by other source files than the run was planned by"),
-        ({"commit": None, "code_sha256": "x"}, "other source files"),
+        (
+            {"commit": None, "code_sha256": "x"},
+            "other source files than the run was planned by, at a commit that is not known",
+        ),
         ({"image": None}, "computed in no image, planned for sha256:f"),
         (
             {"image": replace(IMAGE, file_sha256="sha256:g", verified=True)},

@@ -105,7 +105,8 @@ def _other_code(planned: Planned, ran: Ran) -> str | None:
         note = ", with the same source files" if same_code else ""
         return f"computed by commit {_short(ran.commit)}, the run was planned by {_short(planned.commit)}{note}"
     if same_code is False:
-        return f"computed by other source files than the run was planned by, at commit {_short(ran.commit)}"
+        at = f"at commit {_short(ran.commit)}" if ran.commit else "at a commit that is not known"
+        return f"computed by other source files than the run was planned by, {at}"
     return None
 
 
@@ -138,9 +139,9 @@ def _unchanged(commit: str | None) -> str | None:
     return None if commit is None else commit.removesuffix("+changed")
 
 
-def _short(commit: str | None) -> str:
-    name, changed, _ = (commit or "of which nothing is known").partition("+")
-    return (name[:12] if commit else name) + ("+changed" if changed else "")
+def _short(commit: str) -> str:
+    name, changed, _ = commit.partition("+")
+    return name[:12] + ("+changed" if changed else "")
 
 
 class Recorder:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -38,6 +39,30 @@ def image_inputs(image_bed: Any, sweep: ModuleType, make_checkpoint: Callable[..
     folder.mkdir()
     sweep.write_inputs(folder, make_checkpoint)
     return folder
+
+
+def test_an_image_whose_signature_is_gone_when_its_job_starts_computes_nothing(
+    image_bed: Any, sweep: ModuleType, image_inputs: Path, sweep_tools: ModuleType, sif: Path
+) -> None:
+    bed, own, key, public = image_bed, *(image_inputs / name for name in ("signed.sif", "key.pem", "key.pub"))
+    shutil.copyfile(sif, own)
+    subprocess.run(["openssl", "genpkey", "-algorithm", "RSA", "-out", str(key)], check=True, capture_output=True)
+    subprocess.run(["openssl", "pkey", "-in", str(key), "-pubout", "-out", str(public)], check=True)
+    subprocess.run(["apptainer", "sign", "--key", str(key), str(own)], check=True)
+    for path in (own, public):
+        path.chmod(0o755)
+    container = {"image": str(own), "nv": False, "verify": True, "key": str(public)}
+    sections = {"checkpoints": {"steps": [1]}, "execution": {"heal": 0}}
+    run = sweep_tools.make(
+        bed, sweep, image_inputs, "unsigned", {"container": container, "python": "python3"}, **sections
+    )
+    with bed.drained():
+        run.foreshock("run", str(run.config))  # signed as asked, or this would be refused
+        shutil.copyfile(sif, own)
+    bed.wait_idle(120)
+    assert "the image is not signed as asked; nothing is started in it" in run.logs()
+    assert not list(run.dir.glob("shards/**/*.manifest.json"))
+    assert any("signature not found" in failure for failure in run.status()["failures"])
 
 
 def make_in_image(tools: ModuleType, bed: Any, sweep: ModuleType, inputs: Path, name: str, sif: Path) -> Any:
