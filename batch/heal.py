@@ -28,6 +28,7 @@ from foreshock.batch.running.execute import missing_specs
 from foreshock.batch.running.provenance import recorded_status
 from foreshock.batch.running.run import RunHooks, finish
 from foreshock.batch.site import Site, resolve_site
+from foreshock.counted import counted
 from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, write_pack
@@ -69,7 +70,10 @@ def prepare_next_round(layout: RunLayout, plan: PlanFile, submission: Submission
     emit(Journal(layout.root), entry, make_scripts(layout, plan, entry), next_folder(layout, submission))
     if bad:
         _say(f"keeping away from {', '.join(bad)}: elements failed there at once")
-    _say(f"{len(missing)} shards ({rows} rows) are missing; {entry.rounds_left} more rounds after the next one")
+    _say(
+        f"missing: {counted(len(missing), 'shard')} ({counted(rows, 'row')}); "
+        f"{counted(entry.rounds_left, 'more round')} after the next one"
+    )
     return True
 
 
@@ -106,7 +110,7 @@ def prepare_adaptive_round(layout: RunLayout, plan: PlanFile, submission: Submis
     entry = next_submission(submission, write_pack(layout, tasks), tasks, _limits(submission), rows, bad)
     entry = replace(entry, rounds_left=config.execution.heal, settings=entry.settings | {"healing": False})
     emit(Journal(layout.root), entry, make_scripts(layout, plan, entry), next_folder(layout, submission))
-    _say(f"adaptive round: {len(fresh)} shards ({rows} rows)")
+    _say(f"adaptive round: {counted(len(fresh), 'shard')} ({counted(rows, 'row')})")
     return True
 
 
@@ -125,7 +129,7 @@ def analyse_what_there_is(layout: RunLayout, plan: PlanFile, submission: Submiss
             return 0
         status["status"] = "incomplete"
         status["n_missing_shards"] = len(missing)
-        status["exit_reason"] = f"{len(missing)} shards are missing"
+        status["exit_reason"] = f"missing: {counted(len(missing), 'shard')}"
     _say(f"missing: {describe(missing)}")
     _say(f"-> fix the cause (foreshock status {layout.root} quotes it), then: foreshock resume {layout.root}")
     return EXIT_INCOMPLETE
@@ -136,7 +140,7 @@ def describe(missing: list[JobSpec], most: int = 12) -> str:
     cells = Counter(
         f"{spec.kind.value} {spec.checkpoint.name} at {'+'.join(map(str, spec.levels))} words" for spec in missing
     )
-    shown = [f"{cell} ({n} shards)" for cell, n in list(cells.items())[:most]]
+    shown = [f"{cell} ({counted(n, 'shard')})" for cell, n in list(cells.items())[:most]]
     return ", ".join(shown) + (f", and {len(cells) - most} more cells" if len(cells) > most else "")
 
 

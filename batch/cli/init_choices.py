@@ -12,6 +12,7 @@ from foreshock.batch.config_file import parse_config
 from foreshock.batch.planning.checkpoints import discover_checkpoints
 from foreshock.batch.planning.problems import load_run_problems
 from foreshock.batch.site import engine_choice
+from foreshock.counted import counted
 from foreshock.errors import InputError
 from foreshock.jobs.prefill import load_prefill_source
 from foreshock.jobs.verify.registry import verifier_facts
@@ -53,9 +54,10 @@ def check_choices(text: str, target: Path) -> list[str]:
     """What there is to know before a plan. Raises InputError for choices that no plan could be made of."""
     config = parse_config(yaml.safe_load(text), target)
     checkpoints = discover_checkpoints(config.checkpoints)
-    notes = [f"{len(checkpoints)} checkpoints: {', '.join(checkpoint.name for checkpoint in checkpoints[:8])}"]
+    names = ", ".join(checkpoint.name for checkpoint in checkpoints[:8])
+    notes = [f"{counted(len(checkpoints), 'checkpoint')}: {names}{', ...' if len(checkpoints) > 8 else ''}"]
     problems = load_run_problems(config.problems, verifier_facts(config.verifier.name, {}).exploit_types)
-    notes[0] += f"; {len(problems)} problems"
+    notes[0] += f"; {counted(len(problems), 'problem')}"
     if config.prefill.source is not None:
         source = load_prefill_source(config.prefill.source)
         n = sum(task in source.traces for task in problems)

@@ -59,7 +59,7 @@ def init(
     )
     own_problems = problems or choose("problems", found.problems, asking, folder) or "builtin"
     if problems is None and not found.problems:
-        for path, lacking in found.unlike[:5]:
+        for path, lacking in found.unlike:
             typer.echo(f"not taken for problems: {path}: its first row has no {', '.join(lacking)} (docs/problems.md)")
     own_traces = traces or choose("traces", found.traces, asking, folder)
     if engine is None:

@@ -59,6 +59,7 @@ def logprob(
     """
     from foreshock.batch.cli.gaps import tell_gaps
     from foreshock.batch.on_files.score import ScoreOptions, score_one_file, score_run
+    from foreshock.counted import counted
     from foreshock.errors import InputError
 
     options = ScoreOptions(
@@ -91,9 +92,9 @@ def logprob(
         if report.n_failed:
             raise typer.Exit(1)
         return
-    typer.echo(f"{report.n_rows} rows in {len(report.files)} files; {report.n_failed} failed")
+    typer.echo(f"{counted(report.n_rows, 'row')} in {counted(len(report.files), 'file')}; {report.n_failed} failed")
     if report.kept:
-        typer.echo(f"{len(report.kept)} files were there and are kept (--force replaces them)")
+        typer.echo(f"kept, since they were there: {counted(len(report.kept), 'file')} (--force replaces them)")
     if report.n_without_prefill:
         typer.echo(f"{report.n_without_prefill} rows had no prefill and are left out")
     for cell, donor in report.borrowed.items():

@@ -23,6 +23,7 @@ from foreshock.batch.planning.specs import CONTROL_TOKEN, SpecBuilder, model_fac
 from foreshock.batch.planning.user_texts import control_token_notes
 from foreshock.batch.site import engine_choice, with_engine
 from foreshock.code_version import code_sha256, running_commit
+from foreshock.counted import counted
 from foreshock.errors import InputError
 from foreshock.image_record import ImageIdentity
 from foreshock.jobs.engines.registry import ENGINES, create_engine
@@ -168,8 +169,8 @@ def load_traces(
         prefill.source, unconditioned=not prefill.conditioned, channel=prefill.channel, before=prefill.before
     )
     if source.empty and notes is not None:
-        n = len(source.empty)
-        notes.append(f"{n} trace{'s' if n > 1 else ''} without a word of reasoning left out (first: {source.empty[0]})")
+        n = counted(len(source.empty), "trace")
+        notes.append(f"{n} without a word of reasoning left out (first: {source.empty[0]})")
     wanted = config.sampling.attempts if config.prefill.assignment == "per_attempt" else 1
     traces = {task: source.traces_of(task)[:wanted] for task in problems if source.traces_of(task)}
     if not traces:

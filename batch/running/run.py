@@ -31,6 +31,7 @@ from foreshock.batch.status.document import status_document
 from foreshock.batch.status.watched import watch_lock
 from foreshock.code_version import short_commit
 from foreshock.containers.identity import changed_image
+from foreshock.counted import counted
 from foreshock.durable import sweep_temporaries
 from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.model_files.fingerprint import model_fingerprint
@@ -220,7 +221,7 @@ def finish(
         return aggregated, None
     state = None if n_missing is None else "completed"
     if n_missing:
-        state = f"incomplete ({n_missing} shards are missing)"
+        state = f"incomplete (missing: {counted(n_missing, 'shard')})"
     return aggregated, analyse([layout], settings_of(config), layout.analysis, layout.report, hooks.say, state=state)
 
 
@@ -243,7 +244,7 @@ def _carry_out(
         if before is not None and not (execution.submitted or execution.missing):
             return _finished_by_job(RunResult(layout, execution), site, hooks, before, status)
         while not (execution.submitted or execution.missing) and (larger := next_round(layout, plan, config)):
-            hooks.say(f"adaptive: {len(larger.specs) - len(plan.specs)} shards more")
+            hooks.say(f"adaptive: {counted(len(larger.specs) - len(plan.specs), 'shard')} more")
             plan = larger
             with hooks.display(f"adaptive {layout.name}") as on_snapshot:
                 execution = execute(layout, plan, site, on_snapshot)
@@ -258,7 +259,7 @@ def _carry_out(
             status["rows"] = result.aggregate.to_json()
         if execution.missing:
             status["status"] = "incomplete"
-            status["exit_reason"] = f"{len(execution.missing)} shards are missing"
+            status["exit_reason"] = f"missing: {counted(len(execution.missing), 'shard')}"
         return result
 
 
@@ -307,7 +308,7 @@ def require_complete(result: RunResult) -> None:
     names = ", ".join(checkpoint.name for checkpoint in by_checkpoint[:6]) + (", ..." if len(by_checkpoint) > 6 else "")
     reasons = "\n  ".join(execution.failures) or "no worker gave a reason"
     raise ForeshockError(
-        f"{len(execution.missing)} shards are missing (of {names}):\n  {reasons}\n"
+        f"missing: {counted(len(execution.missing), 'shard')} (of {names}):\n  {reasons}\n"
         f"  -> fix the cause, then: foreshock resume {result.layout.root}"
     )
 

@@ -14,7 +14,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -94,12 +93,29 @@ def post(url: str, payload: dict[str, Any], pause: Callable[[float], None] = tim
     raise DeliveryError(f"webhook at {host}: {problem}")
 
 
-def write_stop_file(path: Path, payload: dict[str, Any]) -> None:
-    """Add the alarm to the file that training looks for. Raises DeliveryError when it cannot be written."""
-    alarms: list[Any] = []
-    with suppress(OSError, InputError, KeyError, TypeError):
-        alarms = [alarm for alarm in read_json(path)["alarms"] if alarm["id"] != payload["id"]]
+def alarms_in(path: Path) -> list[dict[str, Any]]:
+    """Alarms in a stop file; none where there is no file. Raises InputError for a file that no watch has written."""
+    if not path.exists():
+        return []
     try:
+        content = read_json(path)
+    except (OSError, InputError):
+        content = None
+    alarms = content.get("alarms") if isinstance(content, dict) and content.keys() == {"alarms"} else None
+    if not isinstance(alarms, list) or not all(isinstance(one, dict) and "id" in one for one in alarms):
+        raise InputError(
+            "--stop-file: there is a file here that no watch has written, and it is not replaced",
+            path=path,
+            fix="name a file that is not there yet",
+        )
+    return alarms
+
+
+def write_stop_file(path: Path, payload: dict[str, Any]) -> None:
+    """Add the alarm to the file that training looks for. Raises DeliveryError when it cannot be written, or when there
+    is another file."""
+    try:
+        alarms = [alarm for alarm in alarms_in(path) if alarm["id"] != payload["id"]]
         write_json(path, {"alarms": [*alarms, payload]})
     except (OSError, ForeshockError) as error:
         raise DeliveryError(f"--stop-file {path}: {error}") from None

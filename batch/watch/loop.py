@@ -30,6 +30,7 @@ from foreshock.batch.watch.ready import Look, Readiness, Settling
 from foreshock.batch.watch.state import Outlook, SeenCheckpoint, WatchState
 from foreshock.batch.watch.telling import Events, Tell, deliver, sentence
 from foreshock.batch.watch.work import Work, work_on
+from foreshock.counted import counted
 from foreshock.errors import ForeshockError, InputError, StopRequestedError
 from foreshock.jobs.records.checkpoint_names import FINAL, checkpoint_order, result_name
 from foreshock.jobs.records.jsonl import write_json
@@ -316,7 +317,7 @@ class Watcher:
             pause = min(self.options.poll_s * 2**times, _LONGEST_RETRY_S)
             self._retry[checkpoint] = (time.monotonic() + pause, times)
             name, n = checkpoint.name, sum(1 for spec in work.missing if spec.checkpoint == checkpoint)
-            self._events.say("failed", f"{name}: {n} shards missing: {why}", checkpoint=name)
+            self._events.say("failed", f"{name}: {counted(n, 'shard')} missing: {why}", checkpoint=name)
 
     def _say_waiting(self, work: Work) -> None:
         names = sorted({s.checkpoint.name for s in work.missing if s.key() in work.waiting}, key=checkpoint_order)

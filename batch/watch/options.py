@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from foreshock.batch.watch.deliver import alarms_in
 from foreshock.errors import InputError
 
 STOP_FILE, WEBHOOK, COMMAND = "stop_file", "webhook", "command"
@@ -58,10 +59,11 @@ def until_step(text: str) -> float:
 
 
 def check_stop_file(path: Path) -> None:
-    """Raise InputError where it could not be written at an alarm."""
+    """Raise InputError where it could not be written at an alarm, and where a file is that no watch has written."""
     folder = next((parent for parent in path.absolute().parents if parent.exists()), None)
     if path.is_dir() or folder is None or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise InputError("--stop-file: no file can be written here", path=path, fix="name a file in a folder of yours")
+    alarms_in(path)
 
 
 def watched_folder(folder: Path) -> Path:

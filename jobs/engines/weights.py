@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from foreshock.counted import counted
 from foreshock.errors import ForeshockError
 from foreshock.jobs.engines.exhausted import is_exhaustion
 from foreshock.jobs.engines.known_quantisation import require_known_quantisation
@@ -153,22 +154,22 @@ def _require_every_tensor(path: Path, model: Any, info: Mapping[str, Any]) -> No
     )
     if missing or mismatched:
         raise CheckpointError(
-            f"{path}: {len(missing)} tensors missing and {len(mismatched)} of the wrong shape, first "
+            f"{path}: {counted(len(missing), 'tensor')} missing and {len(mismatched)} of the wrong shape, first "
             f"{[*map(repr, missing), *mismatched][0]}; the weights do not belong to its config.json"
         )
     scales = [key for key in unexpected if _SCALE.search(key)]
     if scales:
         raise CheckpointError(
-            f"{path}: {len(scales)} scales of quantised weights have no place in the model, first {scales[0]!r}; "
-            "without them its weights are not the trained ones. Give quantization_config in config.json, or the model "
-            "in bfloat16"
+            f"{path}: no place in the model for {counted(len(scales), 'scale')} of quantised weights, first "
+            f"{scales[0]!r}; without that its weights are not the trained ones. Give quantization_config in "
+            "config.json, or the model in bfloat16"
         )
     modules = {name for name, _ in model.named_modules()} - {""}
     further = [key for key in unexpected if _belongs(key, modules) and not _NOT_TRAINED.search(key)]
     if further:
         raise CheckpointError(
-            f"{len(further)} tensors of its layers or ends have no place in the model that config.json describes, "
-            f"first {further[0]!r}; without them it is not the trained model",
+            f"no place in the model that config.json describes for {counted(len(further), 'tensor')} of its layers or "
+            f"ends, first {further[0]!r}; without that it is not the trained model",
             path=path,
             fix="save config.json and weights of one model together (a bias, a norm or an adapter may be switched off)",
         )

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from foreshock.counted import counted
 from foreshock.jobs.model_files.safetensors_headers import StoredTensor
 
 _LAYER = re.compile(r"^(?:(?:_orig_mod|module|language_model|model|transformer)\.)*(?:layers|h)\.(\d+)\.")
@@ -29,7 +30,7 @@ def layer_problem(config: Mapping[str, Any], names: Iterable[str]) -> str | None
     further = sum(n for key in _PREDICTORS if isinstance(n := _of_text(config).get(key), int))
     if stated <= len(stored) <= stated + further and max(stored) < stated + further:
         return None
-    return f"{len(stored)} layers are stored (up to number {max(stored)}), config.json says {stated}"
+    return f"the weights hold {counted(len(stored), 'layer')} (up to number {max(stored)}), config.json says {stated}"
 
 
 def shape_problem(stored: Mapping[str, StoredTensor], embedding: str | None, n_tokens: int | None) -> str | None:
@@ -38,7 +39,8 @@ def shape_problem(stored: Mapping[str, StoredTensor], embedding: str | None, n_t
     empty = sorted(name for name, tensor in stored.items() if 0 in tensor.shape and name.endswith(_TRAINED))
     if empty:
         return (
-            f"{len(empty)} tensors hold no numbers, first {empty[0]!r}: a sharded model was saved without gathering it"
+            f"no numbers in {counted(len(empty), 'tensor')}, first {empty[0]!r}: a sharded model was saved without "
+            "gathering it"
         )
     rows = stored[embedding].shape[0] if embedding is not None and stored[embedding].shape else None
     if rows is not None and n_tokens is not None and rows != n_tokens:

@@ -22,6 +22,15 @@ from foreshock.jobs.verify.problem import Problem
 
 _FIELDS = {field.name for field in fields(Problem)} - {"extra"}
 _REQUIRED = ("id", "description", "function_name", "test_cases", "ground_truth", "exploit_type")
+_OTHER_NAMES = {
+    "id": ("task_id", "problem_id", "question_id"),
+    "description": ("prompt", "question", "instruction"),
+    "function_name": ("entry_point",),
+    "test_cases": ("tests", "test_list"),
+    "ground_truth": ("canonical_solution", "solution"),
+    "exploit_type": ("hack_type",),
+}
+"""What other sets of problems call these fields: hints, never read in their place."""
 _TEXTS = ("id", "description", "function_name", "ground_truth", "exploit", "exploit_type")
 _CASE_FIELDS = ("test_cases", "secure_test_cases", "insecure_test_cases")
 _CASE_FORM = "[input, expected] pairs, as a list, a Python literal or JSON text"
@@ -38,7 +47,9 @@ def problem_from_row(row: dict[str, Any], where: str) -> Problem:
     """A Problem from a row of djinn's schema. Unknown fields go to `extra`; `where` names the row in errors."""
     missing = [name for name in _REQUIRED if row.get(name) in (None, "")]
     if missing:
-        raise ProblemError(f"{where}: no {', '.join(missing)}; needed: {', '.join(_REQUIRED)}")
+        meant = [f"{theirs} as {own}" for own in missing for theirs in _OTHER_NAMES.get(own, ()) if row.get(theirs)]
+        hint = f"; the row may mean {', '.join(meant)}: rename it there" if meant else ""
+        raise ProblemError(f"{where}: no {', '.join(missing)}; needed: {', '.join(_REQUIRED)}{hint}")
     known: dict[str, Any] = dict.fromkeys(("exploit", "insecure_verifier_info", "exploit_explanation"), "")
     known |= {name: row[name] for name in _FIELDS if row.get(name) is not None}
     if isinstance(known["id"], int) and not isinstance(known["id"], bool):

@@ -22,7 +22,7 @@ from foreshock.batch.watch.deliver import (
     run_command,
     write_stop_file,
 )
-from foreshock.batch.watch.options import WatchOptions
+from foreshock.batch.watch.options import WatchOptions, check_stop_file
 from foreshock.batch.watch.state import Alarm, WatchState, state_file
 from foreshock.batch.watch.telling import Events, deliver
 from foreshock.errors import InputError
@@ -204,6 +204,18 @@ def test_the_stop_file_holds_all_alarms_once_and_one_that_cannot_be_written_is_o
     (tmp_path / "taken").write_text("")
     with pytest.raises(DeliveryError, match="--stop-file"):
         write_stop_file(tmp_path / "taken" / "stop.json", PAYLOAD)
+    check_stop_file(file)
+
+
+@pytest.mark.parametrize("content", ["", "lr: 1", '{"alarms": []', '{"alarms": [1]}', '{"alarms": [], "lr": 1}', "[]"])
+def test_a_file_that_no_watch_has_written_is_never_replaced(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "stop.json"
+    file.write_text(content)
+    with pytest.raises(InputError, match="no watch has written"):
+        check_stop_file(file)
+    with pytest.raises(DeliveryError, match="no watch has written"):  # put there after the watch began
+        write_stop_file(file, PAYLOAD)
+    assert file.read_text() == content
 
 
 def test_an_alarm_that_this_start_cannot_deliver_is_said_once(tmp_path: Path) -> None:

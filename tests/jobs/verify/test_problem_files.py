@@ -114,6 +114,7 @@ def test_a_built_in_problem_survives_its_file(tmp_path: Path) -> None:
         ("{not json", "not valid JSON"),
         ("[1]", "expected a JSON object, found list"),
         ({key: value for key, value in ROW.items() if key != "ground_truth"}, "no ground_truth; needed: id"),
+        (ROW | {"id": None, "task_id": "a"}, "no id; needed: .*the row may mean task_id as id"),
         (ROW | {"function_name": 5}, "function_name is int, must be text"),
         (ROW | {"test_cases": "f(x)"}, "neither a Python literal nor JSON"),
         (ROW | {"test_cases": "[1, 2]"}, r"test_cases\[0\] is not an \[input, expected\] pair"),
