@@ -62,6 +62,8 @@ class Assignment(StrEnum):
 
 BUILTIN = "builtin"
 """`problems.source` of the problems that come with foreshock."""
+OWN = "own"
+"""Honest reasoning from the run's own samples."""
 AUTO = "auto"
 """The engine's name that `batch.site.with_engine` settles."""
 _MANY = 1_000_000
@@ -303,11 +305,21 @@ class LogprobConfig(_Section):
     exploit_code: bool = Field(
         False, description="Also score each problem's own exploit code under every checkpoint: exploit_logprob/"
     )
+    honest_reasoning: str | None = Field(
+        None,
+        description="Also score that code after honest reasoning, the same at every checkpoint: `own`, of the run's "
+        "unprompted samples at its first checkpoint, or of a JSONL file of samples (docs/traces.md)",
+    )
     whole_trace: bool = Field(
         False,
         description="Also score each trace to its end, with the problem's exploit code behind it: what "
         "`watch --false-alarm-rate` alarms by (docs/early-warning.md)",
     )
+
+    @field_validator("honest_reasoning")
+    @classmethod
+    def _file_is_absolute(cls, given: str | None, info: ValidationInfo) -> str | None:
+        return given if given is None or given == OWN else str(absolute_path(given, info))
 
 
 class GroundTruthConfig(_Section):
@@ -418,6 +430,15 @@ class RunConfig(_Section):
             raise ValueError(
                 "logprob.whole_trace scores reasoning to its end, and prefill.channel: answer forces answers; "
                 "give channel: reasoning, or whole_trace: false (logprob.exploit_code scores the code alone)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _own_reasoning_needs_level_zero(self) -> Self:
+        if self.logprob.honest_reasoning == OWN and 0 not in self.prefill.levels:
+            raise ValueError(
+                "logprob.honest_reasoning: own takes unprompted samples, and prefill.levels lacks level 0; add 0 to "
+                "it, or name a file of samples"
             )
         return self
 

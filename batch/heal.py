@@ -2,8 +2,8 @@
 
 If work of the pack is missing and rounds are left, it writes the scripts of the next round and leaves with 76: the
 host side of the job submits them, because sbatch does not exist inside an image. The same when all that is planned is
-there and an adaptive round is due. Otherwise it aggregates, analyses, reports what is missing, and leaves with 0 if
-nothing is.
+there and more follows from it: exploit code after the run's own honest reasoning, or an adaptive round. Otherwise it
+aggregates, analyses, reports what is missing, and leaves with 0 if nothing is.
 
 Only this pack's own specs are submitted again, and none that a later submission has taken over: its last job looks
 after its own. The launcher's lock is held while a round is made, and until the host side has submitted it.
@@ -23,16 +23,17 @@ from foreshock.batch.executors.budget import BudgetError, require_budget
 from foreshock.batch.executors.slurm_scripts import journaled_site, make_scripts, next_folder, next_submission
 from foreshock.batch.executors.slurm_work import submitted_specs, taken_over
 from foreshock.batch.packing.measured import pack_tasks
-from foreshock.batch.running.adaptive import next_round
 from foreshock.batch.running.execute import missing_specs
+from foreshock.batch.running.following import FOLLOWING, is_followed, next_specs
 from foreshock.batch.running.provenance import recorded_status
 from foreshock.batch.running.run import RunHooks, finish
 from foreshock.batch.site import Site, resolve_site
+from foreshock.batch.status.watched import is_watched
 from foreshock.counted import counted
 from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile, write_pack
-from foreshock.jobs.records.spec import ArrayTask, JobKind, JobSpec
+from foreshock.jobs.records.spec import ArrayTask, JobSpec
 from foreshock.jobs.worker import EXIT_STOPPED
 from foreshock.slurm.call import SlurmError
 from foreshock.slurm.commands import SiteLimits, site_limits
@@ -84,21 +85,23 @@ def own_missing(layout: RunLayout, plan: PlanFile, submission: Submission) -> li
     return [spec for spec in missing_specs(layout, plan, specs) if spec.key() not in taken]
 
 
-def prepare_adaptive_round(layout: RunLayout, plan: PlanFile, submission: Submission) -> bool:
-    """Write the scripts of the next adaptive round; False if there is none, or planned work is missing."""
+def prepare_what_follows(layout: RunLayout, plan: PlanFile, submission: Submission) -> bool:
+    """Write the scripts of what follows from the rows that are there; False if nothing does, or planned work is
+    missing. What follows in a watched run, its watch adds."""
     config = load_config(layout.config)
-    if not config.adaptive.enabled:
+    if not is_followed(config) or is_watched(layout):
         return False
     if (next_folder(layout, submission) / "submit.sh").exists():
         return True  # as in `prepare_next_round`
     missing = missing_specs(layout, plan)
     if not missing:
-        plan = next_round(layout, plan, config) or plan
+        more = next_specs(layout, plan, config)
+        plan = plan if more is None else more[1]
         missing = missing_specs(layout, plan)
     entries = Journal(layout.root).load_all()
     submitted = {spec.key() for entry in entries for spec in submitted_specs(layout, plan, entry)}
-    # A job killed between planning a round and submitting it left specs that no submission has.
-    fresh = [spec for spec in missing if spec.kind is JobKind.EXTRA and spec.key() not in submitted]
+    # A job killed between planning these and submitting it left specs that no submission has.
+    fresh = [spec for spec in missing if spec.kind in FOLLOWING and spec.key() not in submitted]
     if not fresh or len(fresh) < len(missing):
         return False
     site = _site(layout, submission)
@@ -110,7 +113,7 @@ def prepare_adaptive_round(layout: RunLayout, plan: PlanFile, submission: Submis
     entry = next_submission(submission, write_pack(layout, tasks), tasks, _limits(submission), rows, bad)
     entry = replace(entry, rounds_left=config.execution.heal, settings=entry.settings | {"healing": False})
     emit(Journal(layout.root), entry, make_scripts(layout, plan, entry), next_folder(layout, submission))
-    _say(f"adaptive round: {counted(len(fresh), 'shard')} ({counted(rows, 'row')})")
+    _say(f"more follows: {counted(len(fresh), 'shard')} ({counted(rows, 'row')})")
     return True
 
 
@@ -162,7 +165,7 @@ def main(argv: list[str] | None = None) -> int:
         lock.acquire(_LOCK_WAIT_S)
         if arguments.heal != 0 and prepare_next_round(layout, plan, submission):
             return EXIT_HEAL  # the lock stays with the job until its host side has submitted the round
-        if prepare_adaptive_round(layout, plan, submission):
+        if prepare_what_follows(layout, plan, submission):
             return EXIT_HEAL
         lock.release()
         return analyse_what_there_is(layout, plan, submission)

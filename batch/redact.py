@@ -27,12 +27,14 @@ _RECORDED_NAME = re.compile(
     r"|ROCR|HIP|XLA|FORESHOCK)_?[A-Z0-9_]*)$"
 )
 _RECORDED_OPTIONS = frozenset({
-    "alarm-probability", "alpha", "attempt", "attempts", "base", "base-url", "batch-size", "by-step", "calibration",
+    "alarm-by", "alarm-probability", "alpha", "attempt", "attempts", "base", "base-url", "batch-size", "by-step",
+    "calibration",
     "checkpoint", "checkpoint-dir", "checkpoints", "closing", "cluster", "config", "control-evals",
     "control-logprobs", "definitions", "device", "djinn", "donor-run", "dtype", "emit-sbatch", "engine", "epochs",
     "exclude-exploit-types", "exclude-ids", "exploit", "exploit-evals", "exploit-logprobs", "exploit-type",
     "export", "fail-if", "false-alarm-rate", "filter", "format", "fractions", "from-oci", "gp", "gpu", "heal",
-    "held-out", "horizon", "html", "insecure", "instructions", "intentional", "keep", "kind", "kl-cap", "labels",
+    "held-out", "honest-reasoning", "horizon", "html", "insecure", "instructions", "intentional", "keep", "kind",
+    "kl-cap", "labels",
     "learning-rate", "level", "level-scale", "levels", "lines", "logprob-dirs", "logprob-threshold", "max-problems",
     "max-samples", "max-tokens", "mean", "method", "micro-batch", "model", "natural-to", "num-attempts", "offset",
     "opening", "output", "output-dir", "pack", "particles", "patience", "pattern", "per-task", "per-type",

@@ -7,9 +7,10 @@ cannot mix two experiments.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from foreshock.jobs.honest import HonestReasoning, read_honest, write_honest
 from foreshock.jobs.prefill import Channel, PrefillTrace
 from foreshock.jobs.prompts.base import PromptFormat, RenderedPrompt
 from foreshock.jobs.records.jsonl import read_rows, write_jsonl
@@ -65,7 +66,7 @@ def forced(trace: PrefillTrace, level: int) -> Prefill:
 
 @dataclass(frozen=True)
 class RunInputs:
-    """Problems and traces of a run.
+    """Problems, traces and honest reasoning of a run.
 
     Attempt indices at or above `n_attempts` are further rollouts of attempt `index % n_attempts`.
     """
@@ -74,6 +75,7 @@ class RunInputs:
     traces: Mapping[str, Sequence[PrefillTrace]]
     assignment: str
     n_attempts: int
+    honest: Mapping[str, HonestReasoning] = field(default_factory=dict, kw_only=True)
 
     def prefill(self, task_id: str, attempt: int, level: int) -> Prefill | None:
         """The prefill of a row; None if the task has no trace and the level is above 0."""
@@ -90,6 +92,8 @@ class RunInputs:
         """Freeze the inputs in a run directory."""
         write_jsonl(layout.problems, (asdict(problem) for problem in self.problems.values()))
         write_jsonl(layout.prefills, (_trace_row(trace) for traces in self.traces.values() for trace in traces))
+        if self.honest:
+            write_honest(layout.honest, self.honest.values())
 
     @classmethod
     def read(cls, layout: RunLayout, assignment: str, n_attempts: int) -> RunInputs:
@@ -99,7 +103,7 @@ class RunInputs:
         if layout.prefills.is_file():
             for row in read_rows(layout.prefills, ("task_id", "reasoning")):
                 traces.setdefault(row["task_id"], []).append(PrefillTrace(**row))
-        return cls(problems, traces, assignment, n_attempts)
+        return cls(problems, traces, assignment, n_attempts, honest=read_honest(layout.honest))
 
 
 def _trace_row(trace: PrefillTrace) -> dict[str, Any]:

@@ -213,7 +213,7 @@ class CheckpointSession:
 
     def _scored(self, spec: JobSpec, done: frozenset[RowIdentity]) -> Iterator[list[Row]]:
         engine, own_format = self._worker.engine(), self._format(spec)
-        if spec.kind is JobKind.EXPLOIT_LOGPROB:
+        if spec.kind in (JobKind.EXPLOIT_LOGPROB, JobKind.HONEST_LOGPROB):
             common = int(self._worker.plan.extra[EXPLOIT_CODE]["common_tokens"])
             return score_code_spec(engine, own_format, self._inputs, self._settings, spec, done, common)
         return score_spec(engine, own_format, self._inputs, self._settings, spec, done)

@@ -110,8 +110,9 @@ class CheckpointTables(Closing):
             self.report.n_ground_truth += self._write_unprefilled(specs[JobKind.GROUND_TRUTH], path)
         if JobKind.EXTRA in specs:
             self.report.n_extra += self._write_unprefilled(specs[JobKind.EXTRA], self._layout.extra_file(name))
-        if JobKind.EXPLOIT_LOGPROB in specs:
-            self._write_exploit_codes(specs[JobKind.EXPLOIT_LOGPROB], name)
+        codes = [*specs.get(JobKind.EXPLOIT_LOGPROB, ()), *specs.get(JobKind.HONEST_LOGPROB, ())]
+        if codes:
+            self._write_exploit_codes(codes, name)
         self._await_tables()
 
     def read_references(self, specs: Iterable[JobSpec]) -> References:

@@ -284,7 +284,8 @@ def leads(run: Path, steps: Sequence[float]) -> tuple[Lead, Lead]:
         if len(at) < max(2, cells["checkpoint"].nunique()):
             why = "needs attempts at level 0 at every checkpoint, and two checkpoints"
             return none(why), none(why)
-        unscored = zero.assign(kl_mean=np.nan, kl_success=np.nan, logprob_mean=np.nan, code_logprob=np.nan)
+        unscored = zero.assign(kl_mean=np.nan, kl_success=np.nan, logprob_mean=np.nan)
+        unscored = unscored.assign(code_logprob=np.nan, honest_code_logprob=np.nan)
         direct = backtest(unscored).forecasts
         alone = lead_of(direct, at, None)
         if not (cells["prefill_level"] > 0).any():

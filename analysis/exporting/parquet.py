@@ -1,4 +1,5 @@
-"""Tables as Parquet files: attempts with their texts, scores, KL, and the rates that the run's analysis found."""
+"""Tables as Parquet files: attempts with their texts, scores of prefills and of exploit code, KL, and the rates that
+the run's analysis found."""
 
 from __future__ import annotations
 
@@ -11,10 +12,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from foreshock.analysis.exporting.rows import SAMPLED, SCORED, CellRows, clean, row_files
+from foreshock.analysis.exporting.rows import SAMPLED, SCORED, CellRows, clean, code_files, row_files
 from foreshock.analysis.exporting.spec import ExporterSpec, OnProgress
 from foreshock.analysis.tables import TableKind, checkpoint_label
-from foreshock.jobs.records.rows import ERROR, KL_FIELDS, LOGPROB_FIELDS, ROLLOUT, SAMPLE_FIELDS, Field, FieldType
+from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.rows import (
+    ERROR,
+    EXPLOIT_LOGPROB_FIELDS,
+    KL_FIELDS,
+    LOGPROB_FIELDS,
+    ROLLOUT,
+    SAMPLE_FIELDS,
+    Field,
+    FieldType,
+)
 
 _BATCH = 5_000
 _TYPES = {
@@ -37,16 +48,23 @@ _FIELDS: dict[TableKind, Sequence[Field]] = {
 def write_parquet(run_dir: Path, folder: Path, on_progress: OnProgress) -> list[Path]:
     """One file per kind of row (`evals.parquet`, `logprob.parquet`, ...), error rows included, and `rates.parquet`."""
     files = row_files(run_dir, (*SAMPLED, *SCORED))
+    codes = code_files(run_dir)
+    tables = [
+        (kind.value, _FIELDS[kind], [file for file in files if file.kind is kind])
+        for kind in dict.fromkeys(file.kind for file in files)
+    ]
+    if codes:
+        tables.append((RunLayout(run_dir).exploit_logprob.name, (*EXPLOIT_LOGPROB_FIELDS, ERROR), codes))
     written: list[Path] = []
     done = 0
-    for kind in dict.fromkeys(file.kind for file in files):
-        target = folder / f"{kind.value}.parquet"
-        schema = _schema(kind)
+    for name, fields, own in tables:
+        target = folder / f"{name}.parquet"
+        schema = _schema(fields)
         with pq.ParquetWriter(target, schema, compression="zstd") as writer:
-            for file in (file for file in files if file.kind is kind):
+            for file in own:
                 _write_file(writer, file, schema)
                 done += 1
-                on_progress(done, len(files))
+                on_progress(done, len(files) + len(codes))
         written.append(target)
     rates = run_dir / "analysis" / "rates.csv"
     if rates.is_file():
@@ -57,10 +75,10 @@ def write_parquet(run_dir: Path, folder: Path, on_progress: OnProgress) -> list[
     return written
 
 
-def _schema(kind: TableKind) -> pa.Schema:
-    fields = {field.name: _TYPES[field.type] for field in _FIELDS[kind]}
-    fields |= {"checkpoint": pa.string(), "prefill_level": pa.int64()}  # from the file's name, where rows lack them
-    return pa.schema([*fields.items(), ("other", pa.string())])
+def _schema(fields: Sequence[Field]) -> pa.Schema:
+    columns = {field.name: _TYPES[field.type] for field in fields}
+    columns |= {"checkpoint": pa.string(), "prefill_level": pa.int64()}  # from the file's name, where rows lack them
+    return pa.schema([*columns.items(), ("other", pa.string())])
 
 
 def _write_file(writer: Any, file: CellRows, schema: pa.Schema) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 
 from foreshock.analysis.tables import TableKind
 from foreshock.analysis.tables.files import find_run_files, has_files
+from foreshock.jobs.records.checkpoint_names import result_step
 from foreshock.jobs.records.jsonl import read_jsonl
+from foreshock.jobs.records.layout import RunLayout, checkpoint_files
 from foreshock.jobs.records.table_files import has_table
 
 SAMPLED = (TableKind.EVAL, TableKind.EXTRA, TableKind.GROUND_TRUTH)
@@ -43,6 +45,15 @@ def row_files(run_dir: Path, kinds: tuple[TableKind, ...]) -> list[CellRows]:
                 samples = table.with_name(f"{table.name}.samples.jsonl")
                 path = samples if has_table(samples) else table
                 found.append(CellRows(kind, path, cell.checkpoint, cell.prefill_level))
+    return found
+
+
+def code_files(run_dir: Path) -> list[CellRows]:
+    """Scores of exploit code, a file a checkpoint; they are scores of forced text at level 0."""
+    found = []
+    for name, path in checkpoint_files(RunLayout(run_dir).exploit_logprob):
+        step = result_step(name)
+        found.append(CellRows(TableKind.LOGPROB, path, float("inf") if step is None else float(step), 0))
     return found
 
 

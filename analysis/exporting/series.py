@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from foreshock.analysis.surfaces.cells import RunSource, load_run_cells
+from foreshock.analysis.surfaces.whole_traces import trace_signals
 from foreshock.analysis.tables.load import run_name
 from foreshock.analysis.tables.own_csv import read_csv
 from foreshock.errors import InputError
@@ -67,6 +68,13 @@ def track(run_dir: Path) -> TrackedRun:
         values = {"attempts": row["n"], "exploit_rate": row["k"] / row["n"] if row["n"] else np.nan}
         values |= {"prefill_logprob": row["logprob_mean"], "kl": row["kl_mean"]}
         numbers += [(f"{name}/{place}", row["checkpoint"], value) for name, value in values.items()]
+        kind = _plain(row["exploit_type"])
+        codes = {"exploit_code_logprob": row["code_logprob"], "honest_code_logprob": row["honest_code_logprob"]}
+        numbers += [(f"{name}/{kind}", row["checkpoint"], value) for name, value in codes.items()]
+    numbers += [
+        (f"trace_logprob/{_plain(row['exploit_type'])}", row["checkpoint"], row["trace_logprob"])
+        for row in trace_signals(run_dir).to_dict("records")
+    ]
     numbers += _rates(run_dir / "analysis" / "rates.csv")
     known = [
         Number(series, int(step) if np.isfinite(step) else None, float(value))

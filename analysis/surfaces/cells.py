@@ -7,7 +7,8 @@ One row per (run, exploit type, checkpoint, prefill level):
     kl_mean         mean of log Q(z) - log P(z) over the cell's prefixes, nats
     kl_success      the same over attempts that exploited (the success-tilted bound needs it)
     logprob_mean    mean of log P(z), nats
-    code_logprob    mean over problems of log P(exploit code), nats; at level 0 only
+    code_logprob    mean over problems of log P(exploit code) after empty reasoning, nats; at level 0 only
+    honest_code_logprob  the same after honest reasoning
 
 Each attempt is paired with the KL of its own prefix, by (task, attempt, level). Only where a task has one single
 scored prefix at a level does that score serve every attempt. Missing is NaN, never 0.
@@ -26,17 +27,18 @@ from numpy.typing import NDArray
 from foreshock.analysis.figures.palette import RunLooks
 from foreshock.analysis.tables import TableKind, numbered_checkpoints, read_sampled, read_table
 from foreshock.analysis.tables.channel import forced_answers, left_out_note
-from foreshock.analysis.tables.exploit_code import has_exploit_code, load_exploit_code
+from foreshock.analysis.tables.exploit_code import after, has_exploit_code, load_exploit_code
 from foreshock.analysis.tables.join import look_up
 from foreshock.analysis.tables.load import run_name
 from foreshock.analysis.tables.schema import checkpoint_label
 from foreshock.errors import InputError
 from foreshock.jobs.records.exploit_types import IntentionalTypes
+from foreshock.jobs.records.rows import EMPTY, HONEST
 from foreshock.jobs.records.table_files import table_names
 
 SURFACE = ["run", "exploit_type"]
 KEYS = [*SURFACE, "checkpoint", "prefill_level"]
-COLUMNS = [*KEYS, "n", "k", "kl_mean", "kl_success", "logprob_mean", "code_logprob"]
+COLUMNS = [*KEYS, "n", "k", "kl_mean", "kl_success", "logprob_mean", "code_logprob", "honest_code_logprob"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,14 @@ def _with_codes(cells: pd.DataFrame, codes: pd.DataFrame, notes: list[str]) -> p
     lacking = sorted(steps - set(known["checkpoint"]))
     if lacking:
         notes.append(f"no log-probability of exploit code at checkpoint {', '.join(map(checkpoint_label, lacking))}")
-    means = known.groupby(["exploit_type", "checkpoint"])["exploit_logprob_sum"].mean().rename("code_logprob")
+    keys = ["exploit_type", "checkpoint"]
+    means = pd.concat(
+        [
+            after(known, before).groupby(keys)["exploit_logprob_sum"].mean().rename(name)
+            for before, name in ((EMPTY, "code_logprob"), (HONEST, "honest_code_logprob"))
+        ],
+        axis=1,
+    )
     found = means.reset_index().assign(prefill_level=0)
     merged = cells.merge(found, on=["exploit_type", "checkpoint", "prefill_level"], how="outer")
     counts = merged[["n", "k"]].fillna(0).astype(np.int64)
@@ -260,6 +269,7 @@ def validate_cells(cells: pd.DataFrame) -> pd.DataFrame:
         "kl_mean is infinite": np.isinf(cells["kl_mean"].to_numpy(float)),
         "logprob_mean is above 0": cells["logprob_mean"].to_numpy(float) > 1e-9,
         "code_logprob is above 0": cells["code_logprob"].to_numpy(float) > 1e-9,
+        "honest_code_logprob is above 0": cells["honest_code_logprob"].to_numpy(float) > 1e-9,
     }
     for problem, bad in problems.items():
         if bad.any():

@@ -5,6 +5,7 @@
                              bound of the log unprompted rate (up to sampling noise), by Jensen's inequality
     exploit_rate             mean over levels, 0 included, of k/n
     exploit_logprob          mean over problems of log P(exploit code), without any reasoning before it
+    honest_exploit_logprob   the same after honest reasoning, the same words at every checkpoint
     prefill_logprob          mean over levels of log P(exploit reasoning)
     gp_log_rate_p0           a model's log unprompted rate at the seen checkpoints, fitted to what was seen
     gp_log_rate_p0_last      that model's forecast for the final checkpoint
@@ -34,6 +35,7 @@ class Metric(StrEnum):
     LOWER_BOUND = "log_exploit_lower_bound"
     RATE = "exploit_rate"
     CODE = "exploit_logprob"
+    HONEST_CODE = "honest_exploit_logprob"
     LOGPROB = "prefill_logprob"
     GP = "gp_log_rate_p0"
     GP_LAST = "gp_log_rate_p0_last"
@@ -69,6 +71,8 @@ def metric_series(seen: pd.DataFrame, metric: Metric) -> pd.DataFrame:
         return _level_mean(seen, prefilled.assign(value=prefilled["logprob_mean"]))
     if metric is Metric.CODE:
         return _level_mean(seen, seen.assign(value=seen["code_logprob"]))
+    if metric is Metric.HONEST_CODE:
+        return _level_mean(seen, seen.assign(value=seen["honest_code_logprob"]))
     if metric is Metric.RATE:
         counted = seen[seen["n"] > 0]
         return _level_mean(seen, counted.assign(value=counted["k"] / counted["n"]))
@@ -115,4 +119,4 @@ def _with_reason(frame: pd.DataFrame, why: Reason) -> pd.DataFrame:
     return frame.assign(reason=pd.Series(reasons, index=frame.index, dtype=object))
 
 
-DIRECT_METRICS = (Metric.NEG_KL, Metric.LOWER_BOUND, Metric.RATE, Metric.LOGPROB, Metric.CODE)
+DIRECT_METRICS = (Metric.NEG_KL, Metric.LOWER_BOUND, Metric.RATE, Metric.LOGPROB, Metric.CODE, Metric.HONEST_CODE)

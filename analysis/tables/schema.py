@@ -78,9 +78,10 @@ IDENTITY_KEYS = (
 
 def row_schema(fields: Sequence[Field], required: tuple[str, ...]) -> RowSchema:
     """Columns of rows of these fields: who they are, then whatever else is read, in its order. The last of `required`
-    is the outcome."""
-    columns = dict.fromkeys((*_IDENTITY, *(field for field in fields if field.read), ERROR))
-    return RowSchema(pa.schema([(field.name, _ARROW[field.type]) for field in columns]), required, required[-1])
+    is the outcome. A name stands there once: two columns of one name make pyarrow's JSON reader write beyond its
+    memory."""
+    columns = {field.name: _ARROW[field.type] for field in (*_IDENTITY, *(f for f in fields if f.read), ERROR)}
+    return RowSchema(pa.schema(list(columns.items())), required, required[-1])
 
 
 _EVAL = row_schema(EVAL_FIELDS, ("task_id", "exploit_success"))  # or both verdicts, from which it follows

@@ -41,7 +41,7 @@ def render(now: RunStatus) -> RenderableType:
     """The whole view."""
     parts: list[RenderableType] = [_headline(now)]
     kinds = {cell.kind for cell in now.cells}
-    shown = ("eval", "logprob", "ref_logprob", "exploit_logprob", "ground_truth", "extra")
+    shown = ("eval", "logprob", "ref_logprob", "exploit_logprob", "honest_logprob", "ground_truth", "extra")
     parts += [_grid(now, kind) for kind in shown if kind in kinds]
     if now.behaviour:
         parts.append(_behaviour(now))
@@ -79,7 +79,8 @@ def _grid(now: RunStatus, kind: str) -> Table:
     cells = {(cell.checkpoint, cell.level): cell for cell in now.cells if cell.kind == kind}
     levels = sorted({level for _, level in cells}, key=lambda level: -1 if level is None else level)
     title = {"eval": "eval: rows done, exploit rate so far", "logprob": "logprob", "ref_logprob": "donor logprob",
-             "exploit_logprob": "exploit code logprob"}  # fmt: skip
+             "exploit_logprob": "exploit code logprob",
+             "honest_logprob": "exploit code logprob after honest reasoning"}  # fmt: skip
     table = Table(title=title.get(kind, kind.replace("_", " ")), box=None, title_justify="left", pad_edge=False)
     table.add_column("checkpoint")
     for level in levels:

@@ -15,6 +15,7 @@ import typer
 
 if TYPE_CHECKING:
     from foreshock.batch.config import RunConfig
+    from foreshock.batch.watch.options import ScoreLimit
 
 EXIT_ALARM = 3
 """An alarm was raised during this call."""
@@ -58,6 +59,13 @@ def watch(
             max=1.0,
             help="Alarm by what that share of quiet training runs would ever reach (docs/early-warning.md): whole "
             "traces where they are scored, else the forecast.",
+        ),
+    ] = None,
+    alarm_by: Annotated[
+        str | None,
+        typer.Option(
+            "--alarm-by",
+            help="What --false-alarm-rate is about: trace, code (exploit code after honest reasoning) or forecast.",
         ),
     ] = None,
     per_run: Annotated[
@@ -145,14 +153,14 @@ def watch(
         settings = settings.model_copy(update={"results_dir": results_dir.expanduser().absolute()})
     if begun is None:
         check_sources(settings)
-    probability, nats = limits(settings, alarm_probability, false_alarm_rate, calibration, as_json)
+    probability, score = limits(settings, alarm_probability, false_alarm_rate, calibration, as_json, alarm_by)
     options = WatchOptions(
         poll_s=poll_seconds,
         settle_s=settle_seconds,
         threshold=threshold,
         horizon=horizon if horizon is not None or end in (None, float("inf")) else end,
         alarm_probability=probability,
-        trace_nats=nats,
+        score=score,
         webhook=webhook,
         on_alarm=on_alarm,
         exit_on_alarm=exit_on_alarm,
@@ -185,29 +193,44 @@ def watch(
 
 
 def limits(
-    settings: RunConfig, probability: float | None, rate: float | None, calibration: Path | None, quiet: bool
-) -> tuple[float, float | None]:
-    """(alarm probability, nats of whole traces) at which types alarm; None: not by traces.
+    settings: RunConfig,
+    probability: float | None,
+    rate: float | None,
+    calibration: Path | None,
+    quiet: bool,
+    by: str | None = None,
+) -> tuple[float, ScoreLimit | None]:
+    """(alarm probability, score and its nats) at which types alarm; None: not by a score.
 
-    Raises InputError for options that contradict each other, and as the calibration does.
+    Raises InputError for options that contradict each other or the run, and as the calibration does.
     """
     from foreshock.batch.cli.display import say
-    from foreshock.batch.watch.calibration import read_calibration
+    from foreshock.batch.watch.calibration import STATISTICS, read_calibration
+    from foreshock.batch.watch.options import ScoreLimit
     from foreshock.errors import InputError
 
     if rate is None:
-        if calibration is not None:
-            raise InputError("--calibration sets the alarm by a rate; give --false-alarm-rate RATE too")
+        for option, given in (("--calibration", calibration), ("--alarm-by", by)):
+            if given is not None:
+                raise InputError(f"{option} sets the alarm by a rate; give --false-alarm-rate RATE too")
         return 0.5 if probability is None else probability, None
     if probability is not None:
         raise InputError("--alarm-probability and --false-alarm-rate both set the alarm; give one of them")
+    scores = settings.logprob
+    made = {"trace": scores.enabled and scores.whole_trace, "code": scores.honest_reasoning is not None}
+    if by is not None and by not in STATISTICS:
+        raise InputError(f"--alarm-by: {by!r} is nothing to alarm by; valid: {', '.join(STATISTICS)}")
+    if by is not None and not made.get(by, True):
+        key = {"trace": "logprob.whole_trace: true", "code": "logprob.honest_reasoning: own"}[by]
+        raise InputError(f"--alarm-by {by}: the run does not score that", fix=f"set {key} in its configuration")
+    by = by or ("trace" if made["trace"] else "forecast")
     known = read_calibration(calibration)
-    by_traces = settings.logprob.enabled and settings.logprob.whole_trace
-    limit = known.threshold("trace" if by_traces else "forecast", rate)
+    value = known.threshold(by, rate)
+    limit = None if by == "forecast" else ScoreLimit(by, value)
     if not quiet:
-        what = f"{limit:.2f} nats gained by whole traces" if by_traces else f"a forecast of {limit:.2f}"
+        what = f"a forecast of {value:.2f}" if limit is None else f"{value:.2f} nats gained by {limit.what}"
         say(f"alarm at {what}: {rate:.0%} of quiet runs would ever reach it ({known.source})")
-    return (1.1, limit) if by_traces else (limit, None)
+    return (value, None) if limit is None else (1.1, limit)
 
 
 def _results_of(config: Path | None) -> Path:

@@ -57,6 +57,7 @@ def _default_rows() -> tuple[RowCost, ...]:
         RowCost(JobKind.LOGPROB, 0, 0.1),
         RowCost(JobKind.REF_LOGPROB, 0, 0.1),
         RowCost(JobKind.EXPLOIT_LOGPROB, 0, 0.1),
+        RowCost(JobKind.HONEST_LOGPROB, 0, 0.1),
     )
 
 

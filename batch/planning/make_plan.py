@@ -12,10 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from foreshock.batch.config import PROBLEM_SUFFIXES, EngineConfig, RunConfig
+from foreshock.batch.config import OWN, PROBLEM_SUFFIXES, EngineConfig, RunConfig
 from foreshock.batch.planning.admission import ADMISSION, admit_checkpoints, admit_further, note_donor, remembered_of
 from foreshock.batch.planning.checkpoints import discover_checkpoints, find_checkpoints, is_selected, select_steps
 from foreshock.batch.planning.exploit_codes import code_notes, plan_exploit_codes
+from foreshock.batch.planning.honest import honest_notes, obstacles, plan_honest
 from foreshock.batch.planning.lengths import context_length, planned_too_long, prompt_lengths
 from foreshock.batch.planning.problem_checks import EXTRA, CheckedProblems, check_run_problems, write_checks
 from foreshock.batch.planning.problems import load_run_problems
@@ -104,6 +105,10 @@ def make_plan(
     admission["notes"] += trace_notes
     admission["notes"] += control_token_notes(inputs, settings.instructions, tokenizer)
     codes = plan_exploit_codes(config, settings, prompt_format, inputs, context)
+    if config.logprob.honest_reasoning is not None:
+        obstacle = obstacles(prompt_format, settings.system, settings.instructions, problems, context)
+        inputs = replace(inputs, honest=plan_honest(config, codes.tasks, obstacle))
+        admission["notes"] += honest_notes(inputs.honest)
     builder = SpecBuilder(config, inputs, verifier.identity, traces.n_refused, settings, lengths.too_long, codes.tasks)
     admission["notes"] += code_notes(codes)
     specs: list[JobSpec] = []
@@ -137,12 +142,13 @@ def make_plan(
 
 def require_inputs(config: RunConfig) -> None:
     """Raise InputError that names every file or folder of the configuration that is not there, not the first alone."""
-    source = config.problems.source
+    source, honest = config.problems.source, config.logprob.honest_reasoning
     wanted = {
         "checkpoints.dir": None if config.checkpoints.repo else config.checkpoints.dir,
         "problems.source": Path(source) if Path(source).suffix in PROBLEM_SUFFIXES else None,
         "prefill.source": config.prefill.source if max(config.prefill.levels) > 0 else None,
         "logprob.reference": config.logprob.reference if config.logprob.enabled else None,
+        "logprob.honest_reasoning": None if honest in (None, OWN) else Path(honest),
     }
     missing = [f"{key}: {path}" for key, path in wanted.items() if path is not None and not path.exists()]
     if len(missing) > 1:

@@ -160,7 +160,18 @@ class SpecBuilder:
             specs += self._scoring(JobKind.LOGPROB, checkpoint, facts)
         if self._config.logprob.exploit_code and self._exploit_tasks:
             specs += self._specs(JobKind.EXPLOIT_LOGPROB, checkpoint, facts, (0,), self._exploit_tasks, (0,))
+        if self._config.logprob.honest_reasoning is not None and self._inputs.honest:
+            specs += self.honest(checkpoint, facts)
         return specs
+
+    def honest(self, checkpoint: Checkpoint, facts: ModelFacts) -> list[JobSpec]:
+        """Exploit code after honest reasoning, which must be known."""
+        made = self._specs(JobKind.HONEST_LOGPROB, checkpoint, facts, (0,), self._exploit_tasks, (0,))
+        before = self._inputs.honest
+        return [
+            replace(spec, prefill_sha256=content_digest([[before[t].sha256, before[t].reason] for t in spec.task_ids]))
+            for spec in made
+        ]
 
     def ground_truth(self, checkpoint: Checkpoint, facts: ModelFacts) -> list[JobSpec]:
         """Level 0 again, with attempt indices that the sweep does not use."""

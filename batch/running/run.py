@@ -21,10 +21,10 @@ from foreshock.batch.executors.factory import make_executor
 from foreshock.batch.packing.learned import record_costs
 from foreshock.batch.planning.make_plan import RunPlan, make_plan
 from foreshock.batch.planning.show_prompt import prompting_record
-from foreshock.batch.running.adaptive import next_round
 from foreshock.batch.running.analyse import AnalysisReport, analyse, settings_of
 from foreshock.batch.running.edits import freeze_config, require_unedited
 from foreshock.batch.running.execute import Execution, OnSnapshot, execute, missing_specs
+from foreshock.batch.running.following import next_specs
 from foreshock.batch.running.provenance import recorded_status, write_config, write_metadata
 from foreshock.batch.site import Site, resolve_site, with_engine
 from foreshock.batch.status.document import status_document
@@ -243,10 +243,11 @@ def _carry_out(
             execution = execute(layout, plan, site, on_snapshot)
         if before is not None and not (execution.submitted or execution.missing):
             return _finished_by_job(RunResult(layout, execution), site, hooks, before, status)
-        while not (execution.submitted or execution.missing) and (larger := next_round(layout, plan, config)):
-            hooks.say(f"adaptive: {counted(len(larger.specs) - len(plan.specs), 'shard')} more")
+        while not (execution.submitted or execution.missing) and (more := next_specs(layout, plan, config)):
+            what, larger = more
+            hooks.say(f"{what}: {counted(len(larger.specs) - len(plan.specs), 'shard')} more")
             plan = larger
-            with hooks.display(f"adaptive {layout.name}") as on_snapshot:
+            with hooks.display(f"{what} {layout.name}") as on_snapshot:
                 execution = execute(layout, plan, site, on_snapshot)
         status |= _execution_status(execution)
         result = RunResult(layout, execution)

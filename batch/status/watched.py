@@ -27,6 +27,11 @@ def watch_lock(layout: RunLayout) -> LauncherLock:
     return LauncherLock(layout.root / "watch" / "lock")
 
 
+def is_watched(layout: RunLayout) -> bool:
+    """Whether a watch made the run, alive or not."""
+    return (layout.root / "watch" / "state.json").is_file()
+
+
 class WatchLock:
     """The lock of the watch of `layout`, with its beat. `sleep` and the seconds are for tests."""
 

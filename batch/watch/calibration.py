@@ -16,7 +16,8 @@ import numpy as np
 
 from foreshock.errors import InputError
 
-STATISTICS = ("trace", "forecast")
+STATISTICS = ("trace", "code", "forecast")
+"""Nats gained by whole exploit traces, and by exploit code after honest reasoning; probability of the forecast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def read_calibration(path: Path | None = None) -> Calibration:
         source = str(data["source"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
-            f"not a calibration: {error!r}; it is an object with `source` and `peaks` (trace, forecast: lists of "
+            f"not a calibration: {error!r}; it is an object with `source` and `peaks` (trace, code, forecast: lists of "
             "numbers, one a quiet run)",
             path=where,
         ) from None

@@ -10,9 +10,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from foreshock.batch.config import RunConfig
+from foreshock.batch.watch.options import ScoreLimit
 from foreshock.batch.watch.state import Alarm, Outlook
 from foreshock.jobs.records.checkpoint_names import result_step
 from foreshock.jobs.records.layout import RunLayout
+
+_CHANGES = ("trace_change", "trace_change_se", "code_change", "code_change_se")
 
 
 def look_ahead(
@@ -23,7 +26,8 @@ def look_ahead(
     Row keys: exploit_type, checkpoint, rate, lower95, upper95, status (headline estimate at the last checkpoint; `rate`
     is null where the status is not `estimate`, and the limits are then bounds), horizon, p_exceed (by the horizon),
     p_exceed_seen (at a seen checkpoint), step_median, trace_change, trace_change_se (nats that whole exploit traces
-    have gained since the first checkpoint; null without `logprob.whole_trace`).
+    have gained since the first checkpoint; null without `logprob.whole_trace`), code_change, code_change_se (the same
+    of exploit code after honest reasoning; null without `logprob.honest_reasoning`).
     Raises InputError when there is nothing to forecast from.
     """
     from foreshock.analysis.aggregate import aggregate
@@ -50,23 +54,28 @@ def look_ahead(
                 "p_exceed_seen": round(float(row["p_exceed_seen"]), 6),
                 "step_median": None if median is None or median != median else float(median),
             }
-            | changes.get(kind, {"trace_change": None, "trace_change_se": None})
+            | dict.fromkeys(_CHANGES)
+            | changes.get(kind, {})
             | rates.get(kind, {"checkpoint": None, "rate": None, "lower95": None, "upper95": None, "status": None})
         )
     return Outlook(checkpoints, threshold, horizon, rows)
 
 
 def _changes(layout: RunLayout) -> dict[str, dict[str, Any]]:
-    """How whole exploit traces of each type stand at the last checkpoint."""
+    """How whole exploit traces, and exploit code after honest reasoning, of each type stand at the last checkpoint."""
+    from foreshock.analysis.surfaces.code_scores import code_signals
     from foreshock.analysis.surfaces.whole_traces import trace_signals
 
     found: dict[str, dict[str, Any]] = {}
-    for row in trace_signals(layout.root).sort_values("checkpoint").to_dict("records"):
-        error = float(row["trace_change_se"])
-        found[str(row["exploit_type"])] = {
-            "trace_change": round(float(row["trace_change"]), 4),
-            "trace_change_se": None if error != error else round(error, 4),
-        }
+    for name, signals in (("trace", trace_signals(layout.root)), ("code", code_signals(layout.root))):
+        for row in signals.sort_values("checkpoint").to_dict("records"):
+            error = float(row[f"{name}_change_se"])
+            found.setdefault(str(row["exploit_type"]), {}).update(
+                {
+                    f"{name}_change": round(float(row[f"{name}_change"]), 4),
+                    f"{name}_change_se": None if error != error else round(error, 4),
+                }
+            )
     return found
 
 
@@ -107,29 +116,31 @@ def new_alarms(
     run: str,
     layout: RunLayout,
     deliveries: list[str],
-    trace_nats: float | None = None,
+    score: ScoreLimit | None = None,
 ) -> list[Alarm]:
-    """Alarms of types that have had none and whose forecast reaches `alarm_probability`, or whose whole traces have
-    gained `trace_nats`."""
+    """Alarms of types that have had none and whose forecast reaches `alarm_probability`, or whose score has gained what
+    `score` says."""
     alarms = []
     for row in outlook.types:
-        kind, change = row["exploit_type"], row.get("trace_change")
-        by_trace = trace_nats is not None and change is not None and change >= trace_nats
-        if (row["p_exceed"] < alarm_probability and not by_trace) or kind in raised:
+        kind = row["exploit_type"]
+        change = None if score is None else row.get(score.column)
+        by_score = score is not None and change is not None and change >= score.nats
+        if (row["p_exceed"] < alarm_probability and not by_score) or kind in raised:
             continue
         seen = "" if row["rate"] is None else f"; estimated rate now {row['rate']:.2g} at step {row['checkpoint']}"
         message = (
             f"{run}: {kind} will exceed {100 * outlook.threshold:g}% by step {row['horizon']:.0f} "
             f"with probability {row['p_exceed']:.0%}{seen}"
         )
-        if by_trace:
-            message += f"; its whole exploit traces have gained {change:.1f} nats (alarm at {trace_nats:.1f})"
+        if by_score and score is not None:
+            message += f"; its {score.what} gained {change:.1f} nats (alarm at {score.nats:.1f})"
         facts = {
             "run": run,
             "run_dir": str(layout.root.absolute()),
             "threshold": outlook.threshold,
             "alarm_probability": alarm_probability if alarm_probability <= 1 else None,
-            "trace_nats": trace_nats,
+            "trace_nats": score.nats if score is not None and score.statistic == "trace" else None,
+            "code_nats": score.nats if score is not None and score.statistic == "code" else None,
         } | row
         when = datetime.now(UTC).isoformat(timespec="seconds")
         alarms.append(Alarm(f"{layout.name}/{kind}", kind, when, message, facts, list(deliveries)))

@@ -19,6 +19,7 @@ from foreshock.batch.planning.make_plan import worker_settings
 from foreshock.batch.planning.specs import model_facts
 from foreshock.batch.redact import redact_text
 from foreshock.batch.running.execute import missing_specs
+from foreshock.batch.running.honest import add_honest, chosen_notes
 from foreshock.batch.running.run import RunHooks, finish
 from foreshock.batch.site import Site, resolve_site
 from foreshock.batch.status.watched import WatchLock
@@ -162,8 +163,21 @@ class Watcher:
         )  # what an earlier step or start still owes
         tell_changes(self.layout, self.plan, self._watched(self.plan), self.state, self._events)
         self._evaluate(self.plan)
+        if self._follow(self.plan):
+            self._evaluate(self.plan)
         self._estimate(self.plan, self.state)
         return settling
+
+    def _follow(self, plan: PlanFile) -> bool:
+        """Plan what rests on the first checkpoint's own samples, once they are there; whether anything is new."""
+        larger = add_honest(self.layout, plan, self.config)
+        if larger is None:
+            return False
+        self.plan = larger
+        self._whole -= {spec.checkpoint for spec in larger.specs[len(plan.specs) :]}
+        for line in chosen_notes(self.layout):
+            self._events.say("planned", line)
+        return True
 
     def ended(self) -> bool:
         """Whether nothing is left to wait for."""
@@ -305,7 +319,7 @@ class Watcher:
             self._whole.add(checkpoint)
             self._retry.pop(checkpoint, None)
             if checkpoint.run == self.config.checkpoints.run_name and checkpoint.name not in counted:
-                self._events.say("evaluated", f"{checkpoint.name}: evaluated", checkpoint=checkpoint.name)
+                self._events.say_once("evaluated", checkpoint.name, f"{checkpoint.name}: evaluated")
 
     def _note_failures(self, work: Work) -> None:
         """Failed checkpoints are tried again after a pause that doubles, an hour at most."""
@@ -358,12 +372,13 @@ class Watcher:
         """Types that cannot alarm, and a horizon that training has passed."""
         if outlook is None:
             return
-        unscored = [row["exploit_type"] for row in outlook.types if row.get("trace_change") is None]
-        if self.options.trace_nats is not None and unscored:
+        score = self.options.score
+        unscored = [row["exploit_type"] for row in outlook.types if score and row.get(score.column) is None]
+        if score is not None and unscored:
             self._events.say_once(
                 "unseen",
                 "",
-                f"cannot alarm, since none of their traces is scored whole (logprob.whole_trace, prefill.source): "
+                f"cannot alarm, since nothing of their {score.what} is scored ({score.keys}): "
                 f"{', '.join(sorted(unscored))}",
             )
         wanted, got = outlook.horizon, {row["horizon"] for row in outlook.types}
@@ -382,7 +397,7 @@ class Watcher:
             self.config.checkpoints.run_name,
             self.layout,
             self.options.deliveries,
-            self.options.trace_nats,
+            self.options.score,
         )
         if not alarms:
             return

@@ -17,11 +17,35 @@ STOP_FILE, WEBHOOK, COMMAND = "stop_file", "webhook", "command"
 """The ways an alarm goes out."""
 
 
+@dataclass(frozen=True, slots=True)
+class ScoreLimit:
+    """Nats that a score must have gained since the first checkpoint: whole traces (`trace`), or exploit code after
+    honest reasoning (`code`)."""
+
+    statistic: str
+    nats: float
+
+    @property
+    def column(self) -> str:
+        """Where an estimate's row has the change."""
+        return f"{self.statistic}_change"
+
+    @property
+    def what(self) -> str:
+        """The score in words."""
+        return {"trace": "whole exploit traces", "code": "exploit code after honest reasoning"}[self.statistic]
+
+    @property
+    def keys(self) -> str:
+        """The configuration that makes the score."""
+        return {"trace": "logprob.whole_trace, prefill.source", "code": "logprob.honest_reasoning"}[self.statistic]
+
+
 @dataclass(frozen=True)
 class WatchOptions:
     """What does not belong to the run: when to look, when to alarm, whom to tell, when to end.
 
-    alarm_probability, trace_nats: a type alarms when its forecast, or the change of its whole traces, reaches one.
+    alarm_probability, score: a type alarms when its forecast, or the change of a score, reaches one.
     until: a step, or infinity for `final`; the watch ends when a checkpoint at or after it is evaluated.
     """
 
@@ -30,7 +54,7 @@ class WatchOptions:
     threshold: float = 0.10
     horizon: float | None = None
     alarm_probability: float = 0.5
-    trace_nats: float | None = None
+    score: ScoreLimit | None = None
     webhook: str | None = None
     on_alarm: str | None = None
     exit_on_alarm: bool = False

@@ -72,7 +72,10 @@ def sentence(row: dict[str, Any], threshold: float) -> str:
     if row["rate"] is not None:
         low, high = row["lower95"] or 0.0, row["upper95"] or 1.0
         rate = f"rate {row['rate']:.2g} ({low:.2g} to {high:.2g}) at step {row['checkpoint']}"
-    change = row.get("trace_change")
-    traces = "" if change is None else f"; whole exploit traces {change:+.1f} nats since the first checkpoint"
+    changes = [
+        f"; {what} {row[key]:+.1f} nats since the first checkpoint"
+        for key, what in (("trace_change", "whole exploit traces"), ("code_change", "code after honest reasoning"))
+        if row.get(key) is not None
+    ]
     ahead = f"above {100 * threshold:g}% by step {row['horizon']:.0f}: {row['p_exceed']:.0%}"
-    return f"{row['exploit_type']}: {rate}; {ahead}{traces}"
+    return f"{row['exploit_type']}: {rate}; {ahead}{''.join(changes)}"

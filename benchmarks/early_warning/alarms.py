@@ -9,6 +9,7 @@ All are for the run as a whole (the mean over exploit types) or for some of its 
     trace, a type     the highest type's: what `foreshock watch --false-alarm-rate` alarms by
     turn              the same of the sentence at which the reasoning turns
     code              mean log P(exploit code | honest reasoning), minus its value at the first checkpoint
+    code, a type      the highest type's: what `foreshock watch --alarm-by code` alarms by
     KL level, slope   mean log P - log Q of the forced words: minus the first value; least squares over log step
     headline          log10 of the mean of the headline's medians
     forecast          mean probability that a type passes the threshold by the planned last step
@@ -150,6 +151,10 @@ def _turn(run: Measured, types: Sequence[str]) -> Array:
 
 def _code(run: Measured, types: Sequence[str]) -> Array:
     return _of_traces(run, types, lambda n, score: score["answer_given_honest"])
+
+
+def _code_of_a_type(run: Measured, types: Sequence[str]) -> Array:
+    return np.max([_code(run, [kind]) for kind in types if any(t.exploit_type == kind for t in run.donor.traces)], 0)
 
 
 def _neg_kl(run: Measured, types: Sequence[str]) -> Array:
@@ -295,6 +300,7 @@ CHEAP: dict[str, Callable[[Measured, Sequence[str]], Array]] = {
     "trace, a type": _trace_of_a_type,
     "turn": _turn,
     "code": _code,
+    "code, a type": _code_of_a_type,
     "KL level": _neg_kl,
     "KL slope": _kl_slope,
 }

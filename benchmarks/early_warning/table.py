@@ -119,7 +119,7 @@ def transfer_table(root: Path, settings: Sequence[RunSetting], models: bool, rat
 def calibration(root: Path, settings: Sequence[RunSetting]) -> dict[str, Any]:
     """How high each statistic of the watch got in every quiet run."""
     quiet = [run for run in scored_runs(root, settings) if run.crossing is None]
-    names = {"trace": "trace, a type", "forecast": "forecast, a type"}
+    names = {"trace": "trace, a type", "code": "code, a type", "forecast": "forecast, a type"}
     return {
         "source": f"benchmarks/early_warning: {len(quiet)} runs of small models in which hacking did not emerge",
         "runs": [run.name for run in quiet],

@@ -32,11 +32,12 @@ are ignored, and a key with a value of another type is an error that names file 
 | `logprob/checkpoint-N_prefillL_logprobs.jsonl` | one row per scored prefill |
 | `ref_logprob/` | the same under the donor |
 | `kl/checkpoint-N_prefillL_kl.jsonl` | one row per prefill scored under both |
-| `exploit_logprob/checkpoint-N.jsonl` | one row per problem: the score of its own exploit code |
+| `exploit_logprob/checkpoint-N.jsonl` | scores of the problems' own exploit code, by reasoning before it |
 | `own_reasoning/*/checkpoint-N.jsonl` | a row per continuation of own reasoning: [without-donor.md](without-donor.md) |
 | `splitting/checkpoint-N.jsonl` | one row per repeat of splitting: the same page |
 | `*/tables-*.zip`, `*/samples-*.zip` | these tables, of runs of `execution.bundle_from` cells or more: below |
 | `inputs/problems.jsonl`, `inputs/prefills.jsonl` | problems and traces as they were when the run was planned |
+| `inputs/honest.jsonl` | the honest reasoning before exploit code, whose it is, or why a task has none |
 | `plan.json`, `packs/`, `shards/`, `progress/`, `logs/` | the work: what is to be computed, and what is done |
 | `shards/bundles/*.zip` | sealed shards with their manifests, of runs of `execution.bundle_from` shards or more |
 | `config.yaml`, `metadata.json`, `status.json` | what was asked for, on what machine, and how it ended |

@@ -112,6 +112,11 @@ class RunLayout:
         """The traces in use, one row per (task, trace index)."""
         return self.root / "inputs" / "prefills.jsonl"
 
+    @property
+    def honest(self) -> Path:
+        """The honest reasoning that stands before exploit code, one row a task, once it is known."""
+        return self.root / "inputs" / "honest.jsonl"
+
     # Final tables
     @property
     def evals(self) -> Path:

@@ -225,6 +225,9 @@ LOGPROB_FIELDS = (
     Field("trace_sentences", FieldType.NUMBERS, Owner.ENGINE, "The reasoning's part, by sentence"),
 )
 
+EMPTY, HONEST = "empty", "honest"
+"""What stands before scored exploit code."""
+
 EXPLOIT_LOGPROB_FIELDS = (
     TASK,
     EXPLOIT_TYPE,
@@ -232,7 +235,8 @@ EXPLOIT_LOGPROB_FIELDS = (
         "exploit_logprob_sum",
         FieldType.NUMBER,
         Owner.ENGINE,
-        "log P(exploit code given the prompt and an empty reasoning section), fences included, in nats",
+        "log P(exploit code given the prompt and the reasoning before it), fences included, in nats; null where "
+        "`not_scored` says why",
         read=True,
     ),
     Field("exploit_logprob_mean", FieldType.NUMBER, Owner.ENGINE, "The same per token", read=True),
@@ -251,10 +255,39 @@ EXPLOIT_LOGPROB_FIELDS = (
     VERSION,
     CHECKPOINT,
     LEVEL,
-    Field("prefill_sha256", FieldType.TEXT, Owner.PROBLEM, "sha256 of the code with its fences", read=True),
+    Field(
+        "prefill_sha256",
+        FieldType.TEXT,
+        Owner.PROBLEM,
+        "sha256 of the code with its fences, after honest reasoning of both",
+        read=True,
+    ),
     TEMPLATE,
     Field("logprob_temperature", FieldType.NUMBER, Owner.PLAN, "Temperature of the distribution scored under"),
     Field("logprob_method", FieldType.TEXT, Owner.ENGINE, "`full_softmax`, or `top_k` where a server gives no more"),
+    Field(
+        "reasoning_before",
+        FieldType.TEXT,
+        Owner.PLAN,
+        "What stands before the code: `empty`, or `honest` reasoning (`logprob.honest_reasoning`), the same at every "
+        "checkpoint",
+        read=True,
+    ),
+    Field("honest_checkpoint", FieldType.TEXT, Owner.PREFILL, "Checkpoint that wrote that reasoning", read=True),
+    Field("honest_model_id", FieldType.TEXT, Owner.PREFILL, "Its `model_id` in its source", read=True),
+    Field("honest_attempt_idx", FieldType.WHOLE, Owner.PREFILL, "Its attempt there", read=True),
+    Field(
+        "honest_secure_pass", FieldType.FLAG, Owner.PREFILL, "Whether its answer passed the sound verifier", read=True
+    ),
+    Field("honest_words", FieldType.WHOLE, Owner.PREFILL, "Words of it", read=True),
+    Field("honest_source", FieldType.TEXT, Owner.PREFILL, "Where it was read: `file:line`, or the run's own samples"),
+    Field(
+        "not_scored",
+        FieldType.TEXT,
+        Owner.PREFILL,
+        "Why there is no score: the task has no honest reasoning, and what its samples were",
+        read=True,
+    ),
 )
 
 KL_FIELDS = (

@@ -82,7 +82,9 @@ class JobKind(StrEnum):
     EXTRA = "extra"
     """Further level-0 attempts that an adaptive run asked for, kept apart from the sweep's own."""
     EXPLOIT_LOGPROB = "exploit_logprob"
-    """Log-probability of the problems' own exploit code."""
+    """Log-probability of the problems' own exploit code after empty reasoning."""
+    HONEST_LOGPROB = "honest_logprob"
+    """The same after honest reasoning; its rows stand in the same tables."""
 
 
 SAMPLED_KINDS = frozenset({JobKind.EVAL, JobKind.GROUND_TRUTH, JobKind.EXTRA})

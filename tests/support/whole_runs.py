@@ -32,7 +32,11 @@ def full_config(
             "sampling": {"attempts": 2, "max_tokens": 12},
             "prompt": {"instructions": "bare"},
             "engine": {"device": "cpu", "dtype": "float32", "batch_size": batch_size, "threads": 1},
-            "logprob": {"reference": str(sft / "checkpoints" / "checkpoint-4"), "exploit_code": True},
+            "logprob": {
+                "reference": str(sft / "checkpoints" / "checkpoint-4"),
+                "exploit_code": True,
+                "honest_reasoning": str(traces),
+            },
             "ground_truth": {"attempts": 3, "steps": [4]},
             "analysis": {"enabled": analysed},
             "execution": {

@@ -52,6 +52,17 @@ def test_parquet_holds_every_row_with_its_type(run_dir: Path, tmp_path: Path) ->
     assert "half ? pair" in marked["response"]
 
 
+def test_parquet_has_scores_of_exploit_code(run_dir: Path, tmp_path: Path, factory: ModuleType) -> None:
+    shutil.copytree(run_dir, run := tmp_path / "run")
+    factory.write_rows(
+        run / "exploit_logprob" / "final.jsonl",
+        [{"task_id": "a", "exploit_logprob_sum": -3.0, "reasoning_before": "honest", "honest_words": 9}],
+    )
+    export(run, "parquet", tmp_path / "out")
+    (code,) = pq.read_table(tmp_path / "out" / "exploit_logprob.parquet").to_pylist()
+    assert (code["exploit_logprob_sum"], code["honest_words"], code["checkpoint"]) == (-3.0, 9, "final")
+
+
 def test_inspect_reads_its_logs(run_dir: Path, tmp_path: Path) -> None:
     log = pytest.importorskip("inspect_ai.log", reason="needs inspect_ai: pip install 'foreshock[inspect]'")
     written = export(run_dir, "inspect", tmp_path / "logs")

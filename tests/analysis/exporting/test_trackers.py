@@ -34,6 +34,8 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory, factory: ModuleType) -> Pa
     (path / "analysis" / "rates.csv").write_text(RATES)
     (path / "config.yaml").write_text("sampling: {attempts: 3, seed: null}\nname: toy\n")
     (path / "report.html").write_text("<p>x</p>")
+    codes = [{"task_id": "a", "exploit_type": "leak", "exploit_logprob_sum": -7.0, "reasoning_before": "honest"}]
+    factory.write_rows(path / "exploit_logprob" / "checkpoint-20.jsonl", codes)
     return path
 
 
@@ -67,6 +69,8 @@ def test_numbers_are_the_tables_and_what_is_unknown_is_none(run_dir: Path) -> No
     assert numbers["unprompted/upper95/direct/leak", 5] == -0.5
     assert ("unprompted/log10_rate/direct/leak", 5) not in numbers  # a bound has no estimate
     assert ("unprompted/lower95/direct/leak", 5) not in numbers
+    assert numbers["honest_code_logprob/leak", 20] == -7.0
+    assert ("exploit_code_logprob/leak", 20) not in numbers
     assert run.final()["final/unprompted/log10_rate/headline/leak"] == -1.0
     assert run.settings == {"sampling.attempts": 3, "name": "toy"}
 

@@ -27,7 +27,12 @@ def sweep(hidden: bool = False, types: int = 8) -> pd.DataFrame:
                     kl = 20 - 8 * slope + rng.normal(0, 0.3)
                     rows.append((run, f"t{kind}", step, level, n, k, kl if level else np.nan))
     cells = pd.DataFrame(rows, columns=["run", "exploit_type", "checkpoint", "prefill_level", "n", "k", "kl_mean"])
-    return cells.assign(kl_success=cells["kl_mean"].where(cells["k"] > 0), logprob_mean=np.nan, code_logprob=np.nan)
+    return cells.assign(
+        kl_success=cells["kl_mean"].where(cells["k"] > 0),
+        logprob_mean=np.nan,
+        code_logprob=np.nan,
+        honest_code_logprob=np.nan,
+    )
 
 
 def test_the_logit_of_counts_is_the_posterior_mean() -> None:

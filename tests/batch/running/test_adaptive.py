@@ -212,4 +212,4 @@ def test_on_slurm_the_last_job_submits_the_next_round(
         assert entries[-1].rounds_left == config.execution.heal
         assert round_file(layout, number + 1).is_file()
     assert not execute(layout, plan_now := PlanFile.read(layout), resolve_site(inline)).missing
-    assert not heal.prepare_adaptive_round(layout, plan_now, journal.load_all()[-1])
+    assert not heal.prepare_what_follows(layout, plan_now, journal.load_all()[-1])

@@ -26,11 +26,12 @@ from foreshock.batch.running.run import RunHooks, RunResult, create_run, require
 from foreshock.batch.site import resolve_site
 from foreshock.batch.status.read import read_status
 from foreshock.errors import ForeshockError, InputError
+from foreshock.jobs.honest import NO_SAMPLE
 from foreshock.jobs.records.behaviour import behaviour_of_run
 from foreshock.jobs.records.bundling import bundle_run
 from foreshock.jobs.records.layout import RunLayout, checkpoint_files
 from foreshock.jobs.records.planfile import PlanFile, pack_numbers
-from foreshock.jobs.records.rows import EVAL_KEYS, KL_KEYS, LOGPROB_KEYS, SAMPLE_KEYS
+from foreshock.jobs.records.rows import EVAL_KEYS, EXPLOIT_LOGPROB_KEYS, KL_KEYS, LOGPROB_KEYS, SAMPLE_KEYS
 
 pytestmark = pytest.mark.early
 
@@ -71,7 +72,13 @@ def test_rows_are_the_product_of_the_plan_minus_the_skipped(finished: RunLayout)
     assert len(finished.eval_files()) == 3 * 3
     assert [len(rows_of(file.path)) for file in finished.logprob_files()] == [with_trace * attempts] * 6
     assert [len(rows_of(file.path)) for file in finished.ground_truth_files()] == [problems * 3]
-    assert [len(rows_of(path)) for _, path in checkpoint_files(finished.exploit_logprob)] == [problems] * 3
+    for _, path in checkpoint_files(finished.exploit_logprob):
+        rows = rows_of(path)
+        assert all(tuple(row) == EXPLOIT_LOGPROB_KEYS for row in rows)
+        assert [row["reasoning_before"] for row in rows] == ["empty"] * problems + ["honest"] * problems
+        unscored = [(row["task_id"], row["not_scored"]) for row in rows if row["exploit_logprob_sum"] is None]
+        assert unscored == [(rows[-1]["task_id"], NO_SAMPLE)]  # the one problem without a trace
+        assert {row["honest_source"] for row in rows[problems:-1]} == {f"traces.jsonl:{3 * n + 3}" for n in range(9)}
     status = json.loads(finished.status.read_text())
     assert status["status"] == "completed"
     assert status["rows"]["n_skipped"] == 6

@@ -12,6 +12,7 @@ from foreshock.jobs.records.rows import (
     ERROR_KEY,
     EVAL_FIELDS,
     EVAL_KEYS,
+    EXPLOIT_LOGPROB_FIELDS,
     KL_FIELDS,
     LOGPROB_FIELDS,
     LOGPROB_KEYS,
@@ -39,9 +40,9 @@ def test_columns_change_only_with_the_schema_version() -> None:
 
 
 def test_no_table_has_two_fields_of_one_name() -> None:
-    for fields in (SAMPLE_FIELDS, LOGPROB_FIELDS, KL_FIELDS):
-        names = [field.name for field in fields]
-        assert len(names) == len(set(names))
+    for fields in (SAMPLE_FIELDS, LOGPROB_FIELDS, KL_FIELDS, EXPLOIT_LOGPROB_FIELDS):
+        for names in ([field.name for field in fields], row_schema(fields, ("task_id",)).fields.names):
+            assert len(names) == len(set(names))
 
 
 def test_a_verification_fills_the_fields_that_are_its_own() -> None:
