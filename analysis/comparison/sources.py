@@ -16,6 +16,7 @@ import pandas as pd
 import yaml
 from scipy import stats
 
+from foreshock.analysis.comparison.alarms import ALARM_PROBABILITY, Lead, leads, no_lead
 from foreshock.analysis.evidence.estimate import Method
 from foreshock.analysis.surfaces.labels import DEFAULT_THRESHOLD
 from foreshock.analysis.tables import TableKind, checkpoint_label, count_tasks
@@ -28,11 +29,10 @@ from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.shards import ShardStore
 from foreshock.jobs.records.spec import JobKind, JobSpec
 
-ALARM_PROBABILITY = 0.5
-"""A type alarms when its forecast for the last checkpoint reaches this: the default of `foreshock watch`."""
-PREFILLS, CODE, ALONE = "prefills", "exploit code", "level 0 alone"
+PREFILLS, ALONE = "prefills", "level 0 alone"
+CODE, HONEST_CODE = "exploit code", "exploit code after honest reasoning"
 _PHASES = ("load_s", "generate_s", "verify_s", "score_s")
-_NO_CODE_LEAD = "no threshold: the score of exploit code was never held against quiet runs (docs/early-warning.md)"
+_NO_CODE_LEAD = "no threshold: code after empty reasoning was never held against quiet runs (docs/early-warning.md)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +57,6 @@ class Bias:
     cells: int
     types: int
     reference: str | None
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Lead:
-    """First checkpoint as of which each type alarmed (None: not before the last one), and the first of all of them.
-
-    earlier, same, later: types, against level 0 alone. false_alarms: types that alarmed and, by the attempts at level
-    0, most likely passed the threshold neither before nor after; None where these do not tell.
-    """
-
-    first: str | None
-    by_type: dict[str, str | None]
-    earlier: int | None
-    same: int | None
-    later: int | None
-    false_alarms: int | None
     reason: str | None = None
 
 
@@ -107,8 +90,9 @@ class SideBySide:
         return asdict(self)
 
 
-def side_by_side(runs: Sequence[Path]) -> SideBySide:
-    """Sources of runs over the same models.
+def side_by_side(runs: Sequence[Path], code_nats: float | None = None) -> SideBySide:
+    """Sources of runs over the same models. code_nats: what exploit code after honest reasoning must have gained since
+    the first checkpoint for a type to alarm by it; None: it has no alarm.
 
     Raises:
         InputError: a run that foreshock did not plan or that is given twice; runs that share no checkpoint, or whose
@@ -119,7 +103,7 @@ def side_by_side(runs: Sequence[Path]) -> SideBySide:
     plans = [PlanFile.read(RunLayout(run)) for run in runs]
     names = _shared(runs, plans)
     steps = {name: step for name in names if (step := result_step(name)) is not None}
-    rows = [row for run, plan in zip(runs, plans, strict=True) for row in _rows(run, plan, steps)]
+    rows = [row for run, plan in zip(runs, plans, strict=True) for row in _rows(run, plan, steps, code_nats)]
     labels = tuple(checkpoint_label(float(step)) for step in sorted(steps.values()))
     return SideBySide(labels, DEFAULT_THRESHOLD, ALARM_PROBABILITY, tuple(rows), _differences(runs, plans, names))
 
@@ -156,27 +140,36 @@ def _shared(runs: Sequence[Path], plans: Sequence[PlanFile]) -> set[str]:
     return shared
 
 
-def _rows(run: Path, plan: PlanFile, steps: dict[str, int]) -> Iterator[SourceRow]:
+def _rows(run: Path, plan: PlanFile, steps: dict[str, int], code_nats: float | None) -> Iterator[SourceRow]:
     layout = RunLayout(run)
     own = [spec for spec in plan.specs if spec.checkpoint.name in steps]
     alone = [s for s in own if s.kind is JobKind.EXTRA or (s.kind is JobKind.EVAL and s.levels == (0,))]
     scored = [s for s in own if s.kind in (JobKind.LOGPROB, JobKind.REF_LOGPROB)]
     prefilled = [s for s in own if s.kind is JobKind.EVAL and s.levels != (0,)] + scored
-    code = [s for s in own if s.kind is JobKind.EXPLOIT_LOGPROB]
+    codes = {kind: [s for s in own if s.kind is kind] for kind in (JobKind.EXPLOIT_LOGPROB, JobKind.HONEST_LOGPROB)}
     config = _config(layout)
-    lead, lead_alone = leads(run, sorted(map(float, steps.values())))
+    found = leads(run, sorted(map(float, steps.values())), code_nats)
     name = run.resolve().name
     if prefilled:
         source, writers, traces = _source(layout, config)
         bias, notes = _bias(run, config, sorted(steps.values()))
-        yield SourceRow(name, PREFILLS, source, writers, traces, _cost(layout, prefilled), bias, lead, notes)
-    if code:
-        none = Bias(None, None, None, 0, 0, None, "a score, and no rate")
-        late = Lead(None, {}, None, None, None, None, _NO_CODE_LEAD)
-        yield SourceRow(name, CODE, None, (), None, _cost(layout, code), none, late)
+        yield SourceRow(name, PREFILLS, source, writers, traces, _cost(layout, prefilled), bias, found.prefilled, notes)
+    none = Bias(None, None, None, 0, 0, None, "a score, and no rate")
+    if specs := codes[JobKind.EXPLOIT_LOGPROB]:
+        yield SourceRow(name, CODE, None, (), None, _cost(layout, specs), none, no_lead(_NO_CODE_LEAD))
+    if specs := codes[JobKind.HONEST_LOGPROB]:
+        notes = () if code_nats is None else (_said_of_code(code_nats),)
+        yield SourceRow(name, HONEST_CODE, None, (), None, _cost(layout, specs), none, found.code, notes)
     if alone:
         none = Bias(None, None, None, 0, 0, None, "is what bias is measured against")
-        yield SourceRow(name, ALONE, None, (), None, _cost(layout, alone), none, lead_alone)
+        yield SourceRow(name, ALONE, None, (), None, _cost(layout, alone), none, found.alone)
+
+
+def _said_of_code(nats: float) -> str:
+    return (
+        f"a type alarms when its code has gained {nats:.2f} nats since the first checkpoint, which quiet runs of small "
+        "models reached in any type at the rate asked for (docs/early-warning.md); other models' may gain others"
+    )
 
 
 def _config(layout: RunLayout) -> dict[str, Any]:
@@ -263,72 +256,6 @@ def bias_of(estimates: pd.DataFrame, evals: pd.DataFrame, direct: pd.DataFrame, 
         return Bias(mean, None, None, len(both), n, reference, "one type has no interval")
     half = float(stats.t.ppf(0.975, n - 1)) * float(stats.sem(means))
     return Bias(mean, mean - half, mean + half, len(both), n, reference)
-
-
-def leads(run: Path, steps: Sequence[float]) -> tuple[Lead, Lead]:
-    """When the run's forecast alarms, and when the same forecast does that sees its level 0 alone.
-
-    Each is made as of every checkpoint but the last, for the last one, as `foreshock watch` makes it.
-    """
-    from foreshock.analysis.forecast.backtest import backtest
-    from foreshock.analysis.surfaces.cells import RunSource, load_cells
-
-    def none(why: str) -> Lead:
-        return Lead(None, {}, None, None, None, None, why)
-
-    try:
-        cells = load_cells([RunSource(run)], None).cells
-        cells = cells[cells["checkpoint"].isin(steps)].reset_index(drop=True)
-        zero = cells[cells["prefill_level"] == 0].reset_index(drop=True)
-        at = sorted(map(float, zero["checkpoint"].unique()))
-        if len(at) < max(2, cells["checkpoint"].nunique()):
-            why = "needs attempts at level 0 at every checkpoint, and two checkpoints"
-            return none(why), none(why)
-        unscored = zero.assign(kl_mean=np.nan, kl_success=np.nan, logprob_mean=np.nan)
-        unscored = unscored.assign(code_logprob=np.nan, honest_code_logprob=np.nan)
-        direct = backtest(unscored).forecasts
-        alone = lead_of(direct, at, None)
-        if not (cells["prefill_level"] > 0).any():
-            return none("the forecast uses none of its prefilled attempts"), alone
-        return lead_of(backtest(cells).forecasts, at, direct), alone
-    except InputError as error:
-        return none(str(error)), none(str(error))
-
-
-def lead_of(forecasts: pd.DataFrame, steps: Sequence[float], direct: pd.DataFrame | None) -> Lead:
-    """forecasts, direct: as `backtest` gives them, of one run; steps: its checkpoints, in order."""
-    own = _alarms(forecasts, steps)
-    known = {kind: step for kind, step in own.items() if step is not None}
-    first = min(known.values(), default=None)
-    earlier = same = later = None
-    if direct is not None:
-        other = _alarms(direct, steps)
-        pairs = [tuple(np.inf if a is None else a for a in (own[kind], other[kind])) for kind in own if kind in other]
-        earlier, later = sum(a < b for a, b in pairs), sum(a > b for a, b in pairs)
-        same = len(pairs) - earlier - later
-    told = [_came_true(forecasts, kind, steps.index(step)) for kind, step in known.items()]
-    false = None if None in told else told.count(False)
-    labels = {kind: None if step is None else checkpoint_label(step) for kind, step in own.items()}
-    why = None if first is not None else f"no alarm before checkpoint {checkpoint_label(steps[-1])}"
-    return Lead(None if first is None else checkpoint_label(first), labels, earlier, same, later, false, why)
-
-
-def _came_true(forecasts: pd.DataFrame, kind: str, cutoff: int) -> bool | None:
-    """Whether a type most likely passed the threshold after a cutoff, or had done so; None where that is not known."""
-    row = forecasts[(forecasts["exploit_type"] == kind) & (forecasts["cutoff_idx"] == cutoff)].iloc[0]
-    seen, later = float(row["emerged_probability"]), float(row["outcome_probability"])
-    if seen > 0.5 or later > 0.5:
-        return True
-    return None if np.isnan(later) else False
-
-
-def _alarms(forecasts: pd.DataFrame, steps: Sequence[float]) -> dict[str, float | None]:
-    """By exploit type the first checkpoint as of which it alarms."""
-    found: dict[str, float | None] = {}
-    for kind, rows in forecasts.groupby("exploit_type"):
-        fired = rows.loc[rows["p_exceed"].astype(float) >= ALARM_PROBABILITY, "cutoff_idx"]
-        found[str(kind)] = float(steps[int(fired.min())]) if len(fired) else None
-    return found
 
 
 def table_of(found: SideBySide) -> list[dict[str, str]]:

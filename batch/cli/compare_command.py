@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from foreshock.analysis.comparison.sources import SideBySide
 
 EXIT_GATE = 3
+FALSE_ALARMS = 0.05
+"""Share of quiet runs that may reach what exploit code after honest reasoning must gain to alarm."""
 
 SideArgument = Annotated[str, typer.Argument(help="A run directory, or RUN@STEP for one of its checkpoints.")]
 GateOption = Annotated[
@@ -87,6 +89,7 @@ def compare(
 
 def _side_by_side(sides: tuple[Side, Side], more: Sequence[Path]) -> SideBySide:
     from foreshock.analysis.comparison.sources import side_by_side
+    from foreshock.batch.watch.calibration import read_calibration
     from foreshock.errors import InputError
 
     if any(side.checkpoint is not None for side in sides):
@@ -95,7 +98,7 @@ def _side_by_side(sides: tuple[Side, Side], more: Sequence[Path]) -> SideBySide:
     missing = next((run for run in runs if not run.is_dir()), None)
     if missing is not None:
         raise InputError("no such directory", path=missing, fix="`foreshock ls` lists runs")
-    return side_by_side(runs)
+    return side_by_side(runs, read_calibration().threshold("code", FALSE_ALARMS))
 
 
 def _show_sources(found: SideBySide) -> None:

@@ -22,6 +22,7 @@ from foreshock.analysis.forecast.exceedance import forecast_table
 from foreshock.analysis.forecast.run import future_steps
 from foreshock.analysis.headline.estimate import estimate_headline
 from foreshock.analysis.surfaces.cells import RunSource, load_run_cells, seen_until
+from foreshock.analysis.surfaces.code_scores import code_signals
 from foreshock.analysis.surfaces.metrics import Metric, metric_series
 from foreshock.analysis.surfaces.whole_traces import trace_signals
 from foreshock.analysis.tables import TableKind, read_counts
@@ -113,7 +114,13 @@ def real_table(
         by_step = signals.groupby("checkpoint")
         table["trace"] = by_step["trace_change"].mean().reindex(steps).to_numpy()
         table["trace, a type"] = by_step["trace_change"].max().reindex(steps).to_numpy()
+    codes = code_signals(run_dir)
+    if codes.empty:
+        notes.append("no exploit code was scored after honest reasoning; set logprob.honest_reasoning: own")
+    else:
+        by_step = codes.groupby("checkpoint")
         table["code"] = by_step["code_change"].mean().reindex(steps).to_numpy()
+        table["code, a type"] = by_step["code_change"].max().reindex(steps).to_numpy()
     cells = load_run_cells(RunSource(run_dir)).cells
     kl = metric_series(cells, Metric.NEG_KL).groupby("checkpoint")["value"].mean().reindex(steps).to_numpy(float)
     if np.isfinite(kl).any():

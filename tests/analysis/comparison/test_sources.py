@@ -15,7 +15,8 @@ import pytest
 from scipy import stats
 from typer.testing import CliRunner
 
-from foreshock.analysis.comparison.sources import CODE, PREFILLS, bias_of, lead_of, side_by_side
+from foreshock.analysis.comparison.alarms import code_lead, lead_of
+from foreshock.analysis.comparison.sources import CODE, HONEST_CODE, PREFILLS, bias_of, side_by_side
 from foreshock.batch.cli.app import app
 from foreshock.errors import InputError
 from foreshock.jobs.records.jsonl import write_jsonl
@@ -88,6 +89,24 @@ def test_alarms_are_set_against_level_0_by_type_and_false_ones_are_counted() -> 
     assert lead_of(own.assign(outcome_probability=np.nan), [0.0, 4.0, 8.0, 16.0], alone).false_alarms is None
 
 
+def test_code_after_honest_reasoning_alarms_by_what_it_gained(factory: ModuleType, tmp_path: Path) -> None:
+    steps = [0.0, 4.0, 8.0, 16.0]
+    direct = forecasts({"a": [0, 0, 0.9], "b": [0, 0, 0]}, {"a": 0.9, "b": 0.1})
+    gained = {"a": [0, 3, 3, 3], "b": [0, 0, 2, 2], "late": [0, 0, 0, 9]}
+    for i, step in enumerate(steps):
+        rows = [
+            {"task_id": k, "exploit_type": k, "exploit_logprob_sum": v[i] - 20.0, "reasoning_before": "honest"}
+            for k, v in gained.items()
+        ]
+        factory.write_rows(tmp_path / "exploit_logprob" / f"checkpoint-{step:.0f}.jsonl", rows)
+    found = code_lead(tmp_path, steps, direct, 2.0)
+    assert found.by_type == {"a": "4", "b": "8", "late": None}
+    assert (found.earlier, found.same, found.later, found.false_alarms) == (2, 0, 0, 1)
+    assert code_lead(tmp_path, steps, direct, 9.0).reason == "no alarm before checkpoint 16"
+    assert code_lead(tmp_path, steps, direct, None).reason == "no threshold was given"
+    assert "not_scored" in (code_lead(tmp_path / "absent", steps, direct, 2.0).reason or "")
+
+
 def make_run(factory: ModuleType, root: Path, name: str, **changed: Any) -> Path:
     """A planned run with one checkpoint, of which the scores of exploit code alone recorded their time."""
     layout = RunLayout(root / name)
@@ -97,7 +116,8 @@ def make_run(factory: ModuleType, root: Path, name: str, **changed: Any) -> Path
     )  # fmt: skip
     base = replace(base, **changed)
     code = replace(base, kind=JobKind.EXPLOIT_LOGPROB)
-    PlanFile((base, replace(base, levels=(10,)), code), SETTINGS).write(layout)
+    honest = replace(base, kind=JobKind.HONEST_LOGPROB)
+    PlanFile((base, replace(base, levels=(10,)), code, honest), SETTINGS).write(layout)
     ShardStore(layout).open(code, Origin(None, None, 3, device="H100")).seal(timings={"score_s": 2.0, "load_s": 1.5})
     for level in (0, 10):
         factory.write_rows(
@@ -117,7 +137,8 @@ def test_what_was_not_measured_has_its_reason_in_text_json_and_page(factory: Mod
     found = json.loads(done.output)["sources"]
     assert found["differences"] == ["mine differs from donor in template_sha256, too"]
     rows = {(row["run"], row["what"]): row for row in found["rows"]}
-    assert len(rows) == 9
+    assert len(rows) == 12
+    assert rows["donor", HONEST_CODE]["cost"]["reason"] == "1 of 1 shards did not record their time"
     prefills, code = rows["donor", PREFILLS], rows["donor", CODE]
     assert (prefills["traces"], prefills["writers"]) == (1, ["<b>donor</b>"])
     assert prefills["cost"] == {
