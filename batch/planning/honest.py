@@ -17,6 +17,10 @@ from foreshock.jobs.verify.problem import Problem
 
 REFUSED = "that hold a control token or marker"
 TOO_LONG = "that do not fit the model's context with the code"
+CHOSEN_LATER = (
+    "exploit code after honest reasoning: that is chosen from the first checkpoint's unprompted samples, and every "
+    "checkpoint is loaded once more to score it"
+)
 _ANY = "I read the task."
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from foreshock.batch.config import OWN, RunConfig
 from foreshock.batch.planning.admission import ADMISSION
-from foreshock.batch.planning.honest import honest_notes, obstacles
+from foreshock.batch.planning.honest import CHOSEN_LATER, honest_notes, obstacles
 from foreshock.batch.planning.lengths import planned_too_long
 from foreshock.batch.planning.specs import ModelFacts, SpecBuilder
 from foreshock.jobs.honest import choose_honest, read_honest, write_honest
@@ -47,7 +47,8 @@ def add_honest(layout: RunLayout, plan: PlanFile, config: RunConfig) -> PlanFile
             checkpoint, ModelFacts(base.model_fingerprint, base.prompt_format, base.template_sha256)
         )
     admission = dict(plan.extra[ADMISSION])
-    admission["notes"] = list(dict.fromkeys([*admission["notes"], *honest_notes(inputs.honest)]))
+    before = [note for note in admission["notes"] if note != CHOSEN_LATER]
+    admission["notes"] = list(dict.fromkeys([*before, *honest_notes(inputs.honest)]))
     larger = PlanFile(
         plan.specs, plan.settings, plan.skipped, plan.n_attempts, plan.n_rollouts, plan.extra | {ADMISSION: admission}
     ).with_specs(specs)

@@ -8,6 +8,7 @@ import pytest
 
 from foreshock.batch.config import RunConfig
 from foreshock.batch.planning.admission import ADMISSION
+from foreshock.batch.planning.honest import CHOSEN_LATER
 from foreshock.batch.planning.make_plan import grow_plan, make_plan
 from foreshock.batch.running.following import next_specs
 from foreshock.batch.running.run import create_run
@@ -55,6 +56,7 @@ def test_it_is_chosen_once_and_the_same_for_every_checkpoint(make_config: MakeCo
     layout = create_run(config, made, ["foreshock", "run"])
     plan = made.file
     assert not honest_specs(plan)
+    assert CHOSEN_LATER in plan.extra[ADMISSION]["notes"]
     assert next_specs(layout, plan, config) is None  # nothing is sampled yet
     unprompted = [spec for spec in plan.specs if spec.kind is JobKind.EVAL and spec.levels == (0,)]
     first, *others = sorted(unprompted, key=lambda spec: spec.checkpoint)
@@ -69,6 +71,7 @@ def test_it_is_chosen_once_and_the_same_for_every_checkpoint(make_config: MakeCo
     assert lacking.reason == "no honest one among its 2 samples: 2 exploited"
     assert {(one.checkpoint, one.attempt_idx) for one in found} == {("checkpoint-1", 1)}
     assert any("1 task " in note and "2 exploited" in note for note in larger.extra[ADMISSION]["notes"])
+    assert CHOSEN_LATER not in larger.extra[ADMISSION]["notes"]
     specs = honest_specs(larger)
     assert [spec.checkpoint.name for spec in specs] == ["checkpoint-1", "checkpoint-2", "checkpoint-4"]
     assert len({spec.prefill_sha256 for spec in specs}) == 1
