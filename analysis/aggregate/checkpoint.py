@@ -110,7 +110,7 @@ class CheckpointTables(Closing):
             self.report.n_ground_truth += self._write_unprefilled(specs[JobKind.GROUND_TRUTH], path)
         if JobKind.EXTRA in specs:
             self.report.n_extra += self._write_unprefilled(specs[JobKind.EXTRA], self._layout.extra_file(name))
-        codes = [*specs.get(JobKind.EXPLOIT_LOGPROB, ()), *specs.get(JobKind.HONEST_LOGPROB, ())]
+        codes = [specs[kind] for kind in (JobKind.EXPLOIT_LOGPROB, JobKind.HONEST_LOGPROB) if kind in specs]
         if codes:
             self._write_exploit_codes(codes, name)
         self._await_tables()
@@ -178,10 +178,10 @@ class CheckpointTables(Closing):
                 _write(tables[level], scores, no_outcomes(scores.n_rows))
         self.report.n_ref_logprob += sum(map(self._count, tables.values()))
 
-    def _write_exploit_codes(self, specs: Sequence[JobSpec], name: str) -> None:
-        """Lines as the shards have them: nothing is to be joined."""
+    def _write_exploit_codes(self, kinds: Sequence[Sequence[JobSpec]], name: str) -> None:
+        """Lines as the shards have them, kind by kind however they are cut into shards: nothing is to be joined."""
         with self._table(self._layout.exploit_logprob_file(name)) as table:
-            for lines in self._blocks(specs):
+            for lines in (block for specs in kinds for block in self._blocks(specs)):
                 rows = [json.loads(line) for line in bytes(lines).splitlines()]
                 self.report.n_errors += sum(ERROR_KEY in row for row in rows)
                 table.write(pa.py_buffer(lines), len(rows))
