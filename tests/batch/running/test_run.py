@@ -235,9 +235,9 @@ def test_a_run_whose_shards_are_bundled_says_the_same_of_itself(finished: RunLay
     costs = (copy.root / COSTS_FILE).read_bytes()
     bundle_run(copy, plan.specs)
     assert not list(copy.shards.rglob("*.manifest.json"))
+    assert read_status(copy) == before
     for folder in FINAL_FOLDERS:
         shutil.rmtree(copy.root / folder)
-    assert read_status(copy) == before
     assert behaviour_of_run(copy, plan) == behaviour_of_run(finished, plan)
     require_complete(resume(copy.root, RunHooks(), rows_only))
     assert tables(copy.root) == tables(finished.root)
