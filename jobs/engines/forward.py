@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from foreshock.jobs.engines.rope import DYNAMIC, forget_lengths, rope_switch
+from foreshock.jobs.engines.shared_keys import keys_stay_shared
 
 MIN_ROWS = 8
 """Rows of the smallest matrix product: fewer take another kernel, whose sums differ in the last bits."""
@@ -89,12 +90,13 @@ class LogitsModel:
 
     def step_logits(self, tokens: torch.Tensor, positions: torch.Tensor, mask: Any, cache: Any) -> torch.Tensor:
         """Logits [rows, vocab] after one more token a row, at `positions`, attending as `mask` says."""
-        out = self._call(
-            input_ids=tokens[:, None],
-            position_ids=positions[:, None],
-            attention_mask=mask,
-            past_key_values=cache,
-        )
+        with keys_stay_shared():
+            out = self._call(
+                input_ids=tokens[:, None],
+                position_ids=positions[:, None],
+                attention_mask=mask,
+                past_key_values=cache,
+            )
         logits: torch.Tensor = out.logits
         return logits[:, -1]
 

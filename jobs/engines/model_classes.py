@@ -6,5 +6,14 @@ leave_out_sklearn()
 
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationMixin  # noqa: E402 - see above
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache  # noqa: E402 - see above
+from transformers.integrations import sdpa_attention  # noqa: E402 - see above
 
-__all__ = ["AutoModelForCausalLM", "AutoTokenizer", "Cache", "CacheLayerMixin", "DynamicCache", "GenerationMixin"]
+__all__ = [
+    "AutoModelForCausalLM",
+    "AutoTokenizer",
+    "Cache",
+    "CacheLayerMixin",
+    "DynamicCache",
+    "GenerationMixin",
+    "sdpa_attention",
+]
