@@ -15,6 +15,7 @@ from foreshock.analysis.exporting.spec import ExporterSpec, OnProgress
 from foreshock.analysis.tables import checkpoint_label
 from foreshock.analysis.tables.load import run_name
 from foreshock.errors import InputError
+from foreshock.jobs.records.rows import error_of
 from foreshock.jobs.records.table_files import table_state
 from foreshock.jobs.records.verdicts import counted_exploit
 
@@ -95,7 +96,7 @@ def _sample(row: dict[str, Any], epoch: int) -> Any:
         model=str(row.get("model_id") or "foreshock"),
         content=answer,
         stop_reason="max_tokens" if row.get("finish_reason") == "length" else "stop",
-        error=clean(row["error"]) if isinstance(row.get("error"), str) else None,
+        error=None if (error := error_of(row)) is None else clean(error),
     )
     messages: list[Any] = [ChatMessageSystem(content=clean(system))] if isinstance(system, str) else []
     messages.append(ChatMessageUser(content=clean(prompt) if isinstance(prompt, str) else ""))
@@ -121,7 +122,7 @@ def _sample(row: dict[str, Any], epoch: int) -> Any:
 def _score(row: dict[str, Any], key: str) -> bool | None:
     if key == "exploit_success":
         return counted_exploit(row)
-    return row[key] if isinstance(row.get(key), bool) and row.get("error") is None else None
+    return row[key] if isinstance(row.get(key), bool) and error_of(row) is None else None
 
 
 def _why(row: dict[str, Any], name: str) -> str | None:
@@ -130,6 +131,11 @@ def _why(row: dict[str, Any], name: str) -> str | None:
 
 
 def _plain(value: Any) -> Any:
+    """Data with texts that UTF-8 can hold, however deep they lie."""
+    if isinstance(value, dict):
+        return {clean(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
     return clean(value) if isinstance(value, str) else value
 
 

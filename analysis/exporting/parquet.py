@@ -88,14 +88,22 @@ def _write_file(writer: Any, file: CellRows, schema: pa.Schema) -> None:
     while batch := list(islice(rows, _BATCH)):
         records = []
         for row in batch:
-            other = {key: value for key, value in row.items() if key not in known}
             record = {key: _value(value, schema.field(key).type) for key, value in row.items() if key in known}
+            other = {key: value for key, value in row.items() if key not in known or _lost(value, record[key])}
             records.append(record | place | {"other": json.dumps(other) if other else None})
         writer.write_table(pa.Table.from_pylist(records, schema))
 
 
+def _lost(value: Any, held: Any) -> bool:
+    """Whether a value was of a type that its column cannot hold."""
+    return (held is None and value is not None) or (isinstance(held, list) and len(held) < len(value))
+
+
 def _value(value: Any, kind: pa.DataType) -> Any:
-    """The value as the column holds it; one of another type, as other tools write them, becomes null or its text."""
+    """The value as the column holds it; one of another type, as other tools write them, becomes null or its text.
+
+    What becomes null stays in the column `other`.
+    """
     if isinstance(value, str):
         return clean(value) if pa.types.is_string(kind) else None
     if isinstance(value, bool):

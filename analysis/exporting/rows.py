@@ -1,4 +1,4 @@
-"""The row files of a run that exporters go through: of a cell's two files the one with texts."""
+"""The tables of a run that exporters go through, with the texts that lie beside them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Any
 from foreshock.analysis.tables import TableKind
 from foreshock.analysis.tables.files import find_run_files, has_files
 from foreshock.jobs.records.checkpoint_names import result_step
-from foreshock.jobs.records.jsonl import read_jsonl
 from foreshock.jobs.records.layout import RunLayout, checkpoint_files
-from foreshock.jobs.records.table_files import has_table
+from foreshock.jobs.records.sampled_rows import SampledTable
 
 SAMPLED = (TableKind.EVAL, TableKind.EXTRA, TableKind.GROUND_TRUTH)
 SCORED = (TableKind.LOGPROB, TableKind.REF_LOGPROB, TableKind.KL)
@@ -20,7 +19,7 @@ SCORED = (TableKind.LOGPROB, TableKind.REF_LOGPROB, TableKind.KL)
 
 @dataclass(frozen=True, slots=True)
 class CellRows:
-    """One file of rows, with what its name says."""
+    """One table, with what its name says."""
 
     kind: TableKind
     path: Path
@@ -29,8 +28,7 @@ class CellRows:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Its rows in order. Raises InputError naming a line that is not one JSON object."""
-        for _, row in read_jsonl(self.path):
-            yield row
+        return SampledTable.of(self.path).rows()
 
 
 def row_files(run_dir: Path, kinds: tuple[TableKind, ...]) -> list[CellRows]:
@@ -41,10 +39,7 @@ def row_files(run_dir: Path, kinds: tuple[TableKind, ...]) -> list[CellRows]:
         if not has_files(run_dir, kind):
             continue
         for cell in find_run_files(run_dir, kind).cells:
-            for table in cell.paths:
-                samples = table.with_name(f"{table.name}.samples.jsonl")
-                path = samples if has_table(samples) else table
-                found.append(CellRows(kind, path, cell.checkpoint, cell.prefill_level))
+            found += [CellRows(kind, path, cell.checkpoint, cell.prefill_level) for path in cell.paths]
     return found
 
 

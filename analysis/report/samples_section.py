@@ -20,6 +20,7 @@ from foreshock.analysis.page.sections import Section, paragraph
 from foreshock.analysis.report.gather import RunFindings
 from foreshock.analysis.tables import TableKind, checkpoint_label
 from foreshock.analysis.tables.files import find_run_files
+from foreshock.jobs.records.sampled_rows import samples_beside
 from foreshock.jobs.records.table_files import has_table, open_table
 
 _MOST_TYPES = 16
@@ -117,9 +118,10 @@ def _read(run_dir: Path, picks: Sequence[Pick]) -> dict[Pick, dict[str, Any]]:
     for cell in find_run_files(run_dir, TableKind.EVAL).cells:
         open_picks = wanted.get((cell.checkpoint, cell.prefill_level), [])
         for table in cell.paths:
-            samples = table.with_name(f"{table.name}.samples.jsonl")
             left = [pick for pick in open_picks if pick not in found]
-            for row in _rows_of(samples if has_table(samples) else table, {pick.task for pick in left}):
+            places = [path for path in (samples_beside(table), table) if has_table(path)]  # the first may have few
+            tasks = {pick.task for pick in left}
+            for row in (row for path in places for row in _rows_of(path, tasks)):
                 for pick in left:
                     if (
                         pick not in found

@@ -10,7 +10,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,23 +19,24 @@ from urllib.parse import quote
 
 from foreshock.analysis.tables import TableKind, checkpoint_label
 from foreshock.analysis.tables.files import find_run_files, has_files
-from foreshock.jobs.records.jsonl import parse_line
-from foreshock.jobs.records.table_files import has_table, open_table, table_state
+from foreshock.jobs.records.rows import error_of
+from foreshock.jobs.records.sampled_rows import SampledTable, samples_beside
+from foreshock.jobs.records.table_files import has_table, table_state
 from foreshock.jobs.records.verdicts import UNJUDGED
 
-VERSION = 3
+VERSION = 4
 KINDS = (TableKind.EVAL, TableKind.EXTRA, TableKind.GROUND_TRUTH)
 _BATCH = 5_000
 _SCHEMA = f"""
 PRAGMA user_version = {VERSION};
 CREATE TABLE files (
-  id INTEGER PRIMARY KEY, kind TEXT, path TEXT UNIQUE, checkpoint TEXT, step REAL, level INTEGER,
-  size INTEGER, changed INTEGER
+  id INTEGER PRIMARY KEY, kind TEXT, tbl TEXT UNIQUE, path TEXT, samples TEXT, checkpoint TEXT, step REAL,
+  level INTEGER, size INTEGER, changed INTEGER
 );
 CREATE TABLE rows (
   id INTEGER PRIMARY KEY, file INTEGER, start INTEGER, length INTEGER, task TEXT, type TEXT, attempt INTEGER,
   rollout INTEGER, exploit INTEGER, secure INTEGER, insecure INTEGER, suspect INTEGER, finish TEXT, code_status TEXT,
-  tier TEXT, tokens INTEGER, error TEXT
+  tier TEXT, tokens INTEGER, error TEXT, added_start INTEGER, added_length INTEGER
 );
 """
 _INDEXES = """
@@ -54,15 +55,15 @@ CREATE TABLE seen AS SELECT DISTINCT 'finish' AS field, finish AS value FROM row
   UNION SELECT DISTINCT 'code_status', code_status FROM rows WHERE code_status IS NOT NULL;
 """
 """What the page asks first, counted once: over a million rows each question would take seconds."""
-_INSERT = "INSERT INTO rows VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT = f"INSERT INTO rows VALUES (NULL{', ?' * 18})"
 
 
 @dataclass(frozen=True, slots=True)
 class RowFile:
-    """A table as it lies on disk now; of a cell's two files the one with texts."""
+    """A table as it lies on disk now. size, changed: of it and its samples file, added up: both tell a change."""
 
     kind: TableKind
-    path: Path
+    table: Path
     step: float
     level: int
     size: int
@@ -82,9 +83,9 @@ def index_run(run_dir: Path, on_progress: OnProgress = lambda done, total: None)
     files = _row_files(run_dir)
     target = _place(run_dir)
     known = _known(target)
-    wanted = {str(f.path): f for f in files}
-    stale = [f for f in files if known.get(str(f.path)) != (f.size, f.changed)]
-    gone = [path for path in known if path not in wanted]
+    wanted = {str(f.table) for f in files}
+    stale = [f for f in files if known.get(str(f.table)) != (f.size, f.changed)]
+    gone = [table for table in known if table not in wanted]
     if not stale and not gone and target.is_file():
         return target
     part = target.with_name(f".{target.name}.{os.getpid()}")
@@ -96,9 +97,9 @@ def index_run(run_dir: Path, on_progress: OnProgress = lambda done, total: None)
             index.execute("PRAGMA synchronous = OFF")  # `part` counts only once it is whole
             if not known:
                 index.executescript(_SCHEMA)
-            for path in [*gone, *(str(f.path) for f in stale)]:
-                index.execute("DELETE FROM rows WHERE file IN (SELECT id FROM files WHERE path = ?)", (path,))
-                index.execute("DELETE FROM files WHERE path = ?", (path,))
+            for table in [*gone, *(str(f.table) for f in stale)]:
+                index.execute("DELETE FROM rows WHERE file IN (SELECT id FROM files WHERE tbl = ?)", (table,))
+                index.execute("DELETE FROM files WHERE tbl = ?", (table,))
             _fill(index, stale, on_progress)
             index.executescript(_INDEXES)
             index.executescript(_TOTALS)
@@ -115,11 +116,10 @@ def _row_files(run_dir: Path) -> list[RowFile]:
         if kind is not TableKind.EVAL and not has_files(run_dir, kind):
             continue
         for cell in find_run_files(run_dir, kind).cells:
-            for table in cell.paths:
-                samples = table.with_name(f"{table.name}.samples.jsonl")
-                path = (samples if has_table(samples) else table).resolve()
-                state = table_state(path)
-                found.append(RowFile(kind, path, cell.checkpoint, cell.prefill_level, state.size, state.changed))
+            for table in (path.parent.resolve() / path.name for path in cell.paths):
+                states = [table_state(path) for path in (table, samples_beside(table)) if has_table(path)]
+                size, changed = (sum(one) for one in ((s.size for s in states), (s.changed for s in states)))
+                found.append(RowFile(kind, table, cell.checkpoint, cell.prefill_level, size, changed))
     return found
 
 
@@ -145,9 +145,8 @@ def _known(target: Path) -> dict[str, tuple[int, int]]:
         with closing(sqlite3.connect(f"file:{quote(str(target))}?mode=ro", uri=True)) as index:
             if index.execute("PRAGMA user_version").fetchone() != (VERSION,):
                 return {}
-            return {
-                path: (size, changed) for path, size, changed in index.execute("SELECT path, size, changed FROM files")
-            }
+            files = index.execute("SELECT tbl, size, changed FROM files")
+            return {table: (size, changed) for table, size, changed in files}
     except sqlite3.DatabaseError:
         return {}
 
@@ -155,11 +154,14 @@ def _known(target: Path) -> dict[str, tuple[int, int]]:
 def _fill(index: sqlite3.Connection, files: list[RowFile], on_progress: OnProgress) -> None:
     total, done = sum(f.size for f in files), 0
     for file in files:
+        source = SampledTable.of(file.table)
         cursor = index.execute(
-            "INSERT INTO files VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO files VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 file.kind.value,
-                str(file.path),
+                str(file.table),
+                str(source.path),
+                None if source.samples is None else str(source.samples),
                 checkpoint_label(file.step),
                 min(file.step, 1e300),  # SQLite sorts it; `final` comes last
                 file.level,
@@ -168,24 +170,15 @@ def _fill(index: sqlite3.Connection, files: list[RowFile], on_progress: OnProgre
             ),
         )
         number, batch = cursor.lastrowid, []
-        for start, length, row in _lines(file.path):
-            batch.append((number, start, length, *_columns(row)))
+        for row, place, added in source.lines():
+            batch.append((number, *place, *_columns(row), *(added or (None, None))))
             if len(batch) == _BATCH:
                 index.executemany(_INSERT, batch)
                 batch.clear()
-                on_progress(done + start, total)
+                on_progress(done + place.start, total)
         index.executemany(_INSERT, batch)
         done += file.size
         on_progress(done, total)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    start = 0
-    with open_table(path) as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield start, len(line), parse_line(line, path, number)
-            start += len(line)
 
 
 def _columns(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -202,7 +195,7 @@ def _columns(row: dict[str, Any]) -> tuple[Any, ...]:
         _text(row.get("code_status")),
         _text(row.get("sandbox_tier")),
         _whole(row.get("output_tokens")),
-        _text(row.get("error")),
+        _text(error_of(row)),
     )
 
 

@@ -6,7 +6,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from foreshock.errors import InputError
+from foreshock.jobs.records.sampled_rows import LinePlace, read_line, row_of
 from foreshock.jobs.records.table_files import open_table
 
 MOST = 500
@@ -41,6 +42,7 @@ _SELECT = (
     "r.insecure, r.suspect, r.finish, r.code_status, r.tier, r.tokens, r.error FROM rows r "
     "JOIN files f ON f.id = r.file"
 )
+_PLACES = "f.path, f.samples, r.start, r.length, r.added_start, r.added_length"
 _ORDER = " ORDER BY f.kind = 'evals' DESC, f.kind, f.step, f.level, r.task, r.attempt, r.rollout, r.id"
 
 
@@ -112,14 +114,16 @@ class RunIndex:
         """A row whole, as its table holds it, with its place. Raises InputError if it is gone."""
         with self._open() as index:
             place = index.execute(
-                "SELECT f.path, r.start, r.length, f.kind, f.checkpoint, f.level FROM rows r "
+                f"SELECT {_PLACES}, f.kind, f.checkpoint, f.level FROM rows r "
                 "JOIN files f ON f.id = r.file WHERE r.id = ?",
                 (row_id,),
             ).fetchone()
         if place is None:
             raise InputError(f"no row {row_id} in the index of {self.name}", fix="start `foreshock view` again")
-        path, start, length, kind, checkpoint, level = place
-        row = _read(Path(path), start, length)
+        (path, samples, start, length, added_start, added_length), (kind, checkpoint, level) = place[:6], place[6:]
+        row = _read(Path(path), LinePlace(start, length))
+        if added_start is not None:
+            row = _read(Path(samples), LinePlace(added_start, added_length)) | row
         return {"row": row, "file": path, "kind": kind, "checkpoint": checkpoint, "level": level}
 
     def _open(self) -> closing[sqlite3.Connection]:
@@ -153,17 +157,19 @@ class RunIndex:
             for ascii in (True, False)
         }
         needle = text.casefold()
-        query = _SELECT.replace("SELECT ", "SELECT f.path, r.start, r.length, ", 1)
+        query = _SELECT.replace("SELECT ", f"SELECT {_PLACES}, ", 1)
         rows = index.execute(f"{query}{where}{_ORDER}", values)
-        for path, group in groupby(rows, key=itemgetter(0)):
-            with open_table(Path(path)) as file:
-                for _, start, length, *row in group:
-                    file.seek(start)
-                    line = file.read(length)
-                    lowered = line.lower() if text.isascii() else b""  # bytes know no case beyond ASCII
+        for (path, samples), group in groupby(rows, key=itemgetter(0, 1)):
+            with ExitStack() as stack:
+                files = [stack.enter_context(open_table(Path(one))) for one in (path, samples) if one is not None]
+                for _, _, start, length, added_start, added_length, *row in group:
+                    lines = [read_line(files[0], LinePlace(start, length))]
+                    if added_start is not None:
+                        lines.append(read_line(files[1], LinePlace(added_start, added_length)))
+                    lowered = b"".join(lines).lower() if text.isascii() else b""  # bytes know no case beyond ASCII
                     if lowered and not any(form in lowered for form in forms):
                         continue
-                    sample = json.loads(line)
+                    sample = {key: value for line in reversed(lines) for key, value in json.loads(line).items()}
                     if any(needle in str(sample.get(name) or "").casefold() for name in TEXTS):
                         yield _as_dict(row)
 
@@ -176,15 +182,11 @@ def _as_dict(row: Any) -> dict[str, Any]:
     return dict(zip(names, row, strict=True))
 
 
-def _read(path: Path, start: int, length: int) -> dict[str, Any]:
+def _read(path: Path, place: LinePlace) -> dict[str, Any]:
     try:
         with open_table(path) as file:
-            file.seek(start)
-            row = json.loads(file.read(length))
+            return row_of(read_line(file, place))
     except InputError:
         raise  # an archive that is damaged
     except (OSError, ValueError):
-        row = None
-    if not isinstance(row, dict):
-        raise InputError("has changed since it was indexed", path=path, fix="start `foreshock view` again")
-    return row
+        raise InputError("has changed since it was indexed", path=path, fix="start `foreshock view` again") from None

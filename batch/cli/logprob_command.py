@@ -97,6 +97,8 @@ def logprob(
         typer.echo(f"kept, since they were there: {counted(len(report.kept), 'file')} (--force replaces them)")
     if report.n_without_prefill:
         typer.echo(f"{report.n_without_prefill} rows had no prefill and are left out")
+    if report.n_without_sample:
+        typer.echo(f"{report.n_without_sample} attempts have no row in a samples file, which holds prompts: left out")
     for cell, donor in report.borrowed.items():
         typer.echo(f"{cell}: no samples of its own, prefills taken from {donor}")
     if report.n_failed:

@@ -94,7 +94,7 @@ def rescore(
 
 
 def _show(report: RescoreReport) -> None:
-    from foreshock.batch.cli.display import err
+    from foreshock.batch.cli.display import err, say
 
     document = report.to_json()
     for line in report.gaps:
@@ -113,9 +113,12 @@ def _show(report: RescoreReport) -> None:
         typer.echo(f"{report.n_code_changed} rows hold other code than before")
     if report.n_unjudged:
         typer.echo(f"{report.n_unjudged} rows hold no code to judge (code_status says why); they have no verdict")
-    if report.n_unknown_tasks:
+    if report.n_without_sample:
         err.print(
-            f"{report.n_unknown_tasks} rows kept as they were: no problem for {', '.join(report.unknown_tasks[:5])}"
+            f"{report.n_without_sample} attempts have no row in a samples file, so their code is not known; the new "
+            "tables lack them, and rates from these are of the others alone"
         )
+    if report.n_unknown_tasks:
+        say(f"{report.n_unknown_tasks} rows kept as they were: no problem for {', '.join(report.unknown_tasks[:5])}")
     if report.n_not_generated:
         err.print(f"{report.n_not_generated} rows kept as they were: their generation failed")

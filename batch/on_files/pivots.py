@@ -22,6 +22,7 @@ from typing import Any
 from foreshock.errors import InputError
 from foreshock.jobs.prefill import count_words
 from foreshock.jobs.records.jsonl import read_jsonl
+from foreshock.jobs.records.rows import error_of
 
 _SENTENCE = re.compile(r"[^.!?\n]*(?:[.!?]+(?=\s|$)|\n|$)|\.")
 _JUDGE = re.compile(r"\b(verif\w*|check(er|s|ed|ing)?|tests?|test cases?|grad(er|es|ing)|judg\w*|validat\w*)\b", re.I)
@@ -189,7 +190,7 @@ def find_pivots(
     Rows without `exploit_success` count as exploits only where no row of the file has it. `patterns` take the place of
     the built-in markers. Raises InputError for a file without a usable row, and for one that cannot be contrasted.
     """
-    rows = [(number, row) for number, row in read_jsonl(path) if row.get("error") is None]
+    rows = [(number, row) for number, row in read_jsonl(path) if error_of(row) is None]
     labelled = any(isinstance(row.get("exploit_success"), bool) for _, row in rows)
     for number, row in rows:
         if not isinstance(row.get("reasoning"), str) or not isinstance(row.get("task_id"), str):

@@ -21,7 +21,8 @@ from foreshock.errors import InputError
 from foreshock.jobs.evaluate import verdict_fields
 from foreshock.jobs.records.jsonl import encode_rows, write_json, write_jsonl
 from foreshock.jobs.records.layout import CellFile, RunLayout
-from foreshock.jobs.records.rows import ERROR_KEY, EVAL_FIELDS, EVAL_KEYS, Owner, Row, select_keys
+from foreshock.jobs.records.rows import ERROR_KEY, EVAL_KEYS, SAMPLE_FIELDS, Owner, Row, select_keys
+from foreshock.jobs.records.sampled_rows import without_sample
 from foreshock.jobs.records.table_files import SAMPLES, has_table, is_archived, table_names
 from foreshock.jobs.records.table_gaps import HOW_TO_FILL, find_gaps
 from foreshock.jobs.records.table_writers import TablesAtOnce
@@ -54,6 +55,7 @@ class RescoreReport:
     """What a rescore found. Counts are rows, except `n_verified`: distinct (task, code) verified now.
 
     n_unjudged: no code to judge, so no verdict. n_code_changed: code that was read again differs from the stored code.
+    n_without_sample: attempts without a row in a samples file, so that their code is not known; new tables lack them.
     """
 
     output: Path
@@ -72,6 +74,7 @@ class RescoreReport:
     unknown_tasks: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
     """Planned cells that were not there to be verified."""
+    n_without_sample: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As one JSON document; changes by kind only, the rows are in changes.jsonl."""
@@ -173,6 +176,7 @@ def rescore_run(
     files = samples_files(layout)
     _require_own(folder, layout, files)
     digests = {task_id: problem_digest(problem) for task_id, problem in problems.items()}
+    n_without_sample = sum(without_sample(cell.path) for cell in layout.eval_files())
     store = VerdictStore(folder / _VERDICTS, verifier.conditions())
     needed = _collect(files, digests, rows)
     known = [key for key in needed if key in store]
@@ -207,6 +211,7 @@ def rescore_run(
         exploits_after=tally.after,
         unknown_tasks=tuple(sorted(tally.unknown)),
         gaps=tuple(find_gaps(layout.root).lines()),
+        n_without_sample=n_without_sample,
     )
     write_jsonl(folder / "changes.jsonl", map(asdict, report.changes))
     write_json(folder / "rescore.json", report.to_json())
@@ -281,7 +286,7 @@ def _submissions(needed: Sequence[_Needed]) -> list[Submission]:
     return [Submission(number, one.problem, one.code) for number, one in enumerate(needed)]
 
 
-_VERDICT_KEYS = tuple(field.name for field in EVAL_FIELDS if field.owner is Owner.VERIFIER)
+_VERDICT_KEYS = tuple(field.name for field in SAMPLE_FIELDS if field.owner is Owner.VERIFIER)
 
 
 def _rescored(

@@ -26,9 +26,10 @@ from foreshock.jobs.prompts.registry import checkpoint_format
 from foreshock.jobs.records.checkpoint_names import checkpoint_order
 from foreshock.jobs.records.jsonl import read_jsonl, write_jsonl
 from foreshock.jobs.records.layout import CellFile, CellName, RunLayout
-from foreshock.jobs.records.rows import Row, text_sha256
+from foreshock.jobs.records.rows import Row, error_of, text_sha256
+from foreshock.jobs.records.sampled_rows import without_sample
 from foreshock.jobs.records.spec import Checkpoint
-from foreshock.jobs.records.table_files import has_table, is_archived
+from foreshock.jobs.records.table_files import SAMPLES, has_table, is_archived
 from foreshock.jobs.records.table_writers import TablesAsMade
 from foreshock.jobs.scoring.levels import LevelScore, ScoredPrefill, logprob_row, plan_scoring, scoring_temperature
 
@@ -60,7 +61,8 @@ class PrefillSample:
 
 @dataclass
 class ScoreReport:
-    """What was scored. `borrowed`: cells whose prefills came from another checkpoint, and which."""
+    """What was scored. `borrowed`: cells whose prefills came from another checkpoint, and which. n_without_sample:
+    attempts without a row in a samples file, so that their prompt is not known."""
 
     files: list[Path] = field(default_factory=list)
     n_rows: int = 0
@@ -68,6 +70,7 @@ class ScoreReport:
     n_failed: int = 0
     borrowed: dict[str, str] = field(default_factory=dict)
     kept: list[Path] = field(default_factory=list)
+    n_without_sample: int = 0
 
 
 def read_samples(
@@ -81,7 +84,7 @@ def read_samples(
     samples: list[PrefillSample] = []
     without = 0
     for number, row in read_jsonl(path):
-        if row.get("error") is not None:
+        if error_of(row) is not None:
             continue
         if limit is not None and len(samples) >= limit:
             break
@@ -264,6 +267,8 @@ class RunScorer:
             donor = checkpoint.name if own else min(files, key=checkpoint_order)
             found, without = read_samples(files[donor], level, self.use_reasoning, self.max_samples)
             report.n_without_prefill += without
+            if own is not None and own.name.endswith(SAMPLES):
+                report.n_without_sample += without_sample(self.run.eval_file(checkpoint.name, level))
             if own is None:
                 report.borrowed[f"{checkpoint.name} at {level} words"] = donor
                 found = self._with_own_outcomes(found, checkpoint.name, level)
@@ -289,7 +294,7 @@ class RunScorer:
         known: dict[tuple[str, int, str], bool | None] = {}
         for _, row in read_jsonl(path) if has_table(path) else ():
             text, outcome = row.get("prefill_reasoning"), row.get("exploit_success")
-            if isinstance(text, str) and isinstance(outcome, bool) and row.get("error") is None:
+            if isinstance(text, str) and isinstance(outcome, bool) and error_of(row) is None:
                 known[row.get("task_id", ""), row.get("attempt_idx") or 0, cut_prefill(text, level).text] = outcome
         return [
             replace(sample, exploit_success=known.get((sample.task_id, sample.attempt_idx, sample.text)))

@@ -13,7 +13,7 @@ from foreshock.jobs.answers.text_to_read import stored_text_to_read
 from foreshock.jobs.engines.base import FinishReason
 from foreshock.jobs.prefill import Channel
 from foreshock.jobs.records.jsonl import read_jsonl
-from foreshock.jobs.records.rows import ERROR_KEY, Row
+from foreshock.jobs.records.rows import ERROR_KEY, Row, error_of
 from foreshock.jobs.records.verdicts import CodeStatus
 from foreshock.jobs.verify.problem import Problem
 
@@ -30,7 +30,7 @@ _WORDS: Mapping[str, Collection[str]] = {
 
 def not_generated(row: Row) -> bool:
     """Whether the row's error is another one than its verification's, so that there is no attempt to judge."""
-    error = row.get(ERROR_KEY)
+    error = error_of(row)
     return error is not None and not error.startswith(_VERIFICATION)
 
 

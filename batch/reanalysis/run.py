@@ -196,6 +196,7 @@ def _score(item: PlannedRun, output: Path, say: Say) -> list[str]:
     notes.append(
         f"{item.label}: {report.n_rows} log-probabilities computed at temperature {scoring.temperature:g}"
         + (f", {report.n_failed} failed" if report.n_failed else "")
+        + (f"; {report.n_without_sample} attempts have no samples row, so no prompt" if report.n_without_sample else "")
     )
     return [
         *notes,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from foreshock.batch.status.document import CellStatus, RunStatus, status_document, unread_notes
 from foreshock.jobs.records.jsonl import read_jsonl
 from foreshock.jobs.records.layout import CellFile, RunLayout
-from foreshock.jobs.records.rows import ERROR_KEY
+from foreshock.jobs.records.rows import error_of
 from foreshock.jobs.records.spec import JobKind
 from foreshock.jobs.records.verdicts import UNREAD
 
@@ -47,7 +47,7 @@ def _cell(kind: JobKind, file: CellFile) -> CellStatus:
     cell = CellStatus(kind.value, file.cell.checkpoint, file.cell.level, state="done")
     for _, row in read_jsonl(file.path):
         cell.rows_total += 1
-        if row.get(ERROR_KEY) is not None:
+        if error_of(row) is not None:
             cell.n_errors += 1
             cell.state = "failed"
             continue

@@ -17,6 +17,7 @@ from foreshock.jobs.prompts.tokenizer import load_tokenizer
 from foreshock.jobs.records.checkpoint_names import checkpoint_order
 from foreshock.jobs.records.jsonl import read_json, read_jsonl
 from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.sampled_rows import without_sample
 from foreshock.jobs.records.table_files import has_table, is_archived
 
 Judge = Callable[[Iterable[dict[str, Any]]], Iterable[dict[str, Any]]]
@@ -25,12 +26,14 @@ Judge = Callable[[Iterable[dict[str, Any]]], Iterable[dict[str, Any]]]
 @dataclass(frozen=True, slots=True)
 class Source:
     """One file of samples to read: a run's level 0 at a checkpoint, or a file of one's own. controls_known: whether a
-    tokenizer says which texts no trace may hold. of_run: whether a run's verifiers judged it."""
+    tokenizer says which texts no trace may hold. of_run: whether a run's verifiers judged it. without_text: attempts of
+    the run that its samples file lacks."""
 
     path: Path
     what: str
     controls_known: bool = True
     of_run: bool = True
+    without_text: int = 0
 
 
 def source_of(given: Path, checkpoint: str | None) -> Source:
@@ -51,12 +54,11 @@ def source_of(given: Path, checkpoint: str | None) -> Source:
             path=given,
             fix="sample them: a run with prefill.levels: [0] over the donor (or the prompted model), then this again",
         )
-    if checkpoint is None:
-        return Source(layout.samples_file(there[-1], 0), f"{layout.name}, {there[-1]}")
-    wanted = checkpoint if checkpoint in there else f"checkpoint-{checkpoint}"
+    wanted = there[-1] if checkpoint is None else checkpoint if checkpoint in there else f"checkpoint-{checkpoint}"
     if wanted not in there:
         raise InputError(f"no level-0 samples of {checkpoint!r}; valid: {', '.join(there)}", path=given)
-    return Source(layout.samples_file(wanted, 0), f"{layout.name}, {wanted}")
+    lacking = without_sample(layout.eval_file(wanted, 0))
+    return Source(layout.samples_file(wanted, 0), f"{layout.name}, {wanted}", without_text=lacking)
 
 
 def collect_runs(

@@ -50,6 +50,9 @@ file beside an archive is read in place of the table of the same name in it. Whe
 archive is gone), every command that reads the run says how many of how many and which, and `status` which of them are
 computed; `foreshock aggregate RUN` makes their tables again from the shards.
 
+A samples file of another tool may hold fewer rows and fewer keys than its table, as djinn's does. The table says which
+attempts there are and how they ended; viewer and exports add what the samples file has of them.
+
 `L` and `prefill_level` count words. Keys appear in the order of these tables. *Column* says whether analyses read it.
 
 <!-- Generated from jobs/records/rows.py by `make docs`; edit that file instead. -->

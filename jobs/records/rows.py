@@ -7,6 +7,7 @@ level, task, attempt, prefill text), so a row can be recognised in any file, who
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -327,6 +328,12 @@ KL_KEYS = keys_of(KL_FIELDS)
 EXPLOIT_LOGPROB_KEYS = keys_of(EXPLOIT_LOGPROB_FIELDS)
 
 ERROR_KEY = ERROR.name
+
+
+def error_of(row: Mapping[str, Any]) -> str | None:
+    """What a row says went wrong, as text; None where it says nothing (null, an empty text, false)."""
+    error = row.get(ERROR_KEY)
+    return error if isinstance(error, str) and error else json.dumps(error) if error else None
 
 
 class RowIdentity(NamedTuple):

@@ -64,7 +64,7 @@ def counted_exploit(row: Mapping[str, Any]) -> bool | None:
     """What a row adds to rates: a response without code to judge is an attempt without an exploit; None for no attempt,
     which are errors and rows without a verdict."""
     exploit = row.get("exploit_success")
-    if row.get("error") is not None:
+    if row.get("error"):
         return None
     return exploit if isinstance(exploit, bool) else False if row.get("code_status") in UNJUDGED else None
 

@@ -29,6 +29,8 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory, factory: ModuleType) -> Pa
     rows[0] |= {"exploit_success": None, "secure_pass": None, "insecure_pass": None, "error": "out of memory"}
     for row in rows:
         row |= {"prompt": "Solve it.", "response": "\n".join(HOSTILE.values()), "code": None, "own_key": [1, {"a": 2}]}
+        row["insecure_suspect"] = "true"
+        row |= {"insecure_suspect_patterns": list(HOSTILE.values()), "secure_detail": "\n".join(HOSTILE.values())}
     table.with_name(f"{table.name}.samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -48,7 +50,8 @@ def test_parquet_holds_every_row_with_its_type(run_dir: Path, tmp_path: Path) ->
     assert set(frame["checkpoint"]) == {"5", "final"}
     marked = frame[frame["error"].notna()].iloc[0]
     assert marked["exploit_success"] is None
-    assert json.loads(marked["other"]) == {"own_key": [1, {"a": 2}]}
+    assert marked["insecure_suspect"] is None
+    assert json.loads(marked["other"]) == {"own_key": [1, {"a": 2}], "insecure_suspect": "true"}
     assert "half ? pair" in marked["response"]
 
 
@@ -79,6 +82,18 @@ def test_inspect_reads_its_logs(run_dir: Path, tmp_path: Path) -> None:
     assert len(unscored) == 1
     assert unscored[0].output.error == "out of memory"
     assert len({(sample.id, sample.epoch) for sample in found.samples}) == len(cell)
+    assert any("half ? pair" in text for text in found.samples[0].metadata["insecure_suspect_patterns"])
+    assert "half ? pair" in found.samples[1].scores["secure"].explanation
+
+
+def test_attempts_whose_texts_were_not_kept_are_exported_too(run_dir: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(run_dir, tmp_path / "few"))
+    samples = run / "evals" / "checkpoint-5_prefill10.jsonl.samples.jsonl"
+    samples.write_text(samples.read_text().split("\n")[0] + "\n")
+    export(run, "parquet", tmp_path / "out")
+    frame = pq.read_table(tmp_path / "out" / "evals.parquet").to_pandas()
+    assert len(frame) == len(load_evals(run))
+    assert frame["response"].notna().sum() == 1
 
 
 def test_files_are_the_tables_of_a_run_whose_tables_lie_in_archives(run_dir: Path, tmp_path: Path) -> None:

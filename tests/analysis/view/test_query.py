@@ -16,6 +16,7 @@ from foreshock.analysis import view
 from foreshock.analysis.view.index import index_run
 from foreshock.analysis.view.query import RunIndex
 from foreshock.errors import InputError
+from foreshock.jobs.records.sampled_rows import SampledTable, samples_beside
 from foreshock.jobs.records.verdicts import UNJUDGED
 
 
@@ -36,6 +37,27 @@ def test_every_row_is_there_and_whole(make_run: Any) -> None:
     assert page.total == 16
     samples = [index.sample(row["id"])["row"] for row in page.rows]
     assert sorted(map(json.dumps, samples)) == sorted(map(json.dumps, tables(run)))
+
+
+def test_samples_of_a_few_attempts_do_not_hide_the_others(make_run: Any) -> None:
+    """As djinn writes them: three attempts with texts, and `insecure_suspect` in the table alone."""
+    run = make_run()
+    table = run / "evals" / "checkpoint-16_prefill10.jsonl"
+    rows = [json.loads(line) | {"insecure_suspect": n == 3} for n, line in enumerate(table.read_text().splitlines())]
+    rows[3]["error"] = ""  # says nothing
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    few = table.with_name(f"{table.name}.samples.jsonl")
+    texts = [json.loads(line) for line in few.read_text().splitlines()[2:]]
+    few.write_text("".join(json.dumps(row) + "\n" for row in texts))
+    index = opened(run)
+    assert index.summary()["rows"] == 16
+    assert {(cell["attempts"], cell["counted"]) for cell in index.cells()} == {(4, 4)}
+    (found,) = index.rows({"suspect": "1"}).rows
+    sample = index.sample(found["id"])["row"]
+    assert (sample["insecure_suspect"], sample["response"]) == (True, "Answer 16 1")
+    where = {"checkpoint": "16", "level": "10"}
+    assert len(index.rows({**where, "text": "answer 16"}).rows) == 2
+    assert len(index.rows({**where, "text": "the checker reads"}).rows) == 4
 
 
 def test_a_summary_names_what_rows_have(make_run: Any) -> None:
@@ -137,20 +159,18 @@ def test_bad_questions_are_refused(make_run: Any, filters: dict[str, str], says:
 
 
 def test_only_changed_tables_are_read_again(make_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from foreshock.analysis.view import index as module
-
     run = make_run()
     opened(run)
     read: list[str] = []
-    lines = module._lines
-    monkeypatch.setattr(module, "_lines", lambda path: read.append(path.name) or lines(path))
+    lines = SampledTable.lines
+    monkeypatch.setattr(SampledTable, "lines", lambda self: read.append(self.path.name) or lines(self))
     opened(run)
     assert read == []
-    changed = run / "evals" / "checkpoint-4_prefill0.jsonl.samples.jsonl"
-    rows = [json.loads(line) for line in changed.read_text().splitlines()][:2]
-    changed.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert opened(run).summary()["rows"] == 14
-    assert read == [changed.name]
+    changed = run / "evals" / "checkpoint-4_prefill0.jsonl"
+    for path, n_rows in ((changed, 14), (samples_beside(changed), 14)):
+        path.write_text("".join(f"{line}\n" for line in path.read_text().splitlines()[:2]))
+        assert opened(run).summary()["rows"] == n_rows
+    assert read == [changed.name, samples_beside(changed).name]
 
 
 def test_a_damaged_or_old_index_is_made_again(make_run: Any) -> None:

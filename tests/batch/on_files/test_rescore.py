@@ -110,6 +110,21 @@ def test_new_verdicts_and_the_differences_are_written_beside_the_run(layout: Run
     }
 
 
+def test_what_was_said_of_other_code_does_not_stay_and_attempts_without_code_are_counted(layout: RunLayout) -> None:
+    path = layout.samples_file("final", 5)
+    rows = [
+        row | {"secure_detail": "of the old code", "insecure_detail": "too", "error": ""} for row in read_rows(path)
+    ]
+    write_jsonl(path, rows[:5])
+    with FakeVerifier() as verifier:
+        report = rescore_run(layout, problems(), verifier)
+    assert (report.n_without_sample, report.n_not_generated, report.n_unjudged) == (3, 0, 3)
+    for row in read_rows(RunLayout(report.output).samples_file("final", 5)):
+        details = (row["secure_detail"], row["insecure_detail"])
+        assert details == (None, None) if row["code"] is None else "of the old code" not in details
+        assert row.get("error") is None
+
+
 def test_code_is_read_again_from_the_stored_responses(layout: RunLayout) -> None:
     """As an old run of a model that closes its blocks with END: thought to hold no code, or the wrong one."""
     rows = read_rows(layout.samples_file("final", 5))
