@@ -1,7 +1,8 @@
 """Verdicts of a rescore, kept so that an interrupted one goes on where it stopped.
 
 A verdict is used again for the same task, problem and code under the same conditions: verifier, its version, limits of
-time and memory, sandbox tier. A timeout or a crash may be the machine's doing, so those are never used again.
+time and memory, sandbox tier, interpreter. A timeout or a crash may be the machine's doing, so those are never used
+again.
 """
 
 from __future__ import annotations
@@ -15,12 +16,11 @@ from typing import NamedTuple
 from foreshock.durable import sweep_temporaries
 from foreshock.jobs.records.jsonl import read_jsonl, write_jsonl
 from foreshock.jobs.records.rows import ERROR_KEY, Row
-from foreshock.jobs.verify.base import Outcome
+from foreshock.jobs.verify.base import SETTLED
 
 _PART_ROWS = 500
 _PART_S = 10.0
 """Longest that new verdicts wait for a part of their own, counted when the next one comes."""
-_SETTLED = frozenset({Outcome.PASSED.value, Outcome.FAILED.value})
 
 
 class VerdictKey(NamedTuple):
@@ -88,4 +88,4 @@ class VerdictStore:
 def is_settled(fields: Row) -> bool:
     """Whether both verifiers passed or failed the code, rather than stopped it or gave no verdict."""
     outcomes = {fields.get("secure_outcome"), fields.get("insecure_outcome")}
-    return ERROR_KEY not in fields and outcomes <= _SETTLED
+    return ERROR_KEY not in fields and outcomes <= SETTLED

@@ -1,12 +1,15 @@
 """A run's problems, checked by running their own code before anything is sampled.
 
-Checks are remembered by problem and verifier in the user's cache, since a sweep is planned more often than its problems
-change. The built-in problems are checked like any others: an interpreter or a machine can make them something else too.
+Checks are remembered in the user's cache, since a sweep is planned more often than its problems change: by problem,
+verifier, time limit, sandbox tier and interpreter, as home folders are shared by machines that differ in these. The
+built-in problems are checked like any others: an interpreter or a machine can make them something else too.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,10 +21,13 @@ from foreshock.errors import ForeshockError, InputError
 from foreshock.jobs.prompts.problem_prompt import instructions_text
 from foreshock.jobs.records.jsonl import read_jsonl, write_json, write_jsonl
 from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.verdicts import SandboxTier
 from foreshock.jobs.verify.consistency import ProblemCheck, check_from_json, check_problems
 from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.problems import problem_digest
 from foreshock.jobs.verify.registry import VERIFIERS, create_verifier
+from foreshock.jobs.verify.sandbox.limits import Limits
+from foreshock.jobs.verify.sandbox.tiers import best_tier
 
 EXTRA = "problem_checks"
 """Key of the plan's `extra`."""
@@ -105,8 +111,8 @@ def checks_of(
 
     Where an exploit misses, the reasons end with the weakness that there really is.
     """
-    label = f"{identity}-{options.get('timeout_s')}s{'-weak' if options.get('allow_weak_sandbox') else ''}"
-    path = (cache or cache_folder()) / (re.sub(r"[^\w.-]+", "-", label) + ".jsonl")
+    weak = bool(options.get("allow_weak_sandbox"))
+    path = (cache or cache_folder()) / _cache_name(identity, options.get("timeout_s"), weak)
     known = _read_cache(path)
     digests = [problem_digest(problem) for problem in problems]
     fresh = [problem for problem, digest in zip(problems, digests, strict=True) if digest not in known]
@@ -120,6 +126,14 @@ def checks_of(
         _write_cache(path, known)
     weakness = VERIFIERS.get(verifier).weakness
     return [_explained(known[digest], problem, weakness) for problem, digest in zip(problems, digests, strict=True)]
+
+
+def _cache_name(identity: str, timeout_s: float | None, weak: bool) -> str:
+    """Of the checks made under these conditions. Raises SandboxUnavailableError as the verifier would."""
+    tier = best_tier().tier if weak else SandboxTier.FULL  # a verifier that must not be weak is full, or is not made
+    limits = hashlib.sha256(repr(Limits()).encode()).hexdigest()[:8]
+    label = f"{identity}-{timeout_s}s-{tier.value}-{limits}-python{platform.python_version()}"
+    return re.sub(r"[^\w.-]+", "-", label) + ".jsonl"
 
 
 def _explained(check: ProblemCheck, problem: Problem, weakness: Callable[[Problem], str | None]) -> ProblemCheck:

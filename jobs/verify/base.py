@@ -28,6 +28,10 @@ class Outcome(StrEnum):
     INFRA_ERROR = "infra_error"
 
 
+SETTLED = frozenset({Outcome.PASSED, Outcome.FAILED})
+"""Outcomes that may be used again for the same code. A timeout or a crash may be the machine's doing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """One verifier's answer; `detail` says why it is not a pass."""
@@ -88,7 +92,7 @@ class Verifier(Protocol):
         """What a JobSpec records: name and version; a change means that verdicts may differ."""
 
     def conditions(self) -> str:
-        """What a verdict depends on beside problem and code: identity, tier, limits of time and memory."""
+        """What a verdict depends on beside problem and code: identity, tier, limits of time and memory, interpreter."""
 
     def supports(self, problem: Problem) -> bool:
         """Whether this verifier knows the problem's exploit type."""

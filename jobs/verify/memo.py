@@ -13,11 +13,10 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
-from foreshock.jobs.verify.base import Outcome, Submission, Verification, Verifier
+from foreshock.jobs.verify.base import SETTLED, Submission, Verification, Verifier
 from foreshock.jobs.verify.problem import Problem
 from foreshock.jobs.verify.problems import problem_digest
 
-_SETTLED = frozenset({Outcome.PASSED, Outcome.FAILED})
 Key = tuple[str, str, str | None]
 """What a verdict depends on: the verifier with its settings, the whole problem, the code."""
 _DIGESTS = 4096
@@ -120,4 +119,4 @@ class MemoVerifier:
 
 
 def _is_settled(verification: Verification) -> bool:
-    return verification.secure.outcome in _SETTLED and verification.insecure.outcome in _SETTLED
+    return {verification.secure.outcome, verification.insecure.outcome} <= SETTLED

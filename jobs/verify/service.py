@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import platform
 import queue
 import threading
 import time
@@ -133,7 +134,7 @@ class SandboxedVerifier(Closing):
 
     def conditions(self) -> str:
         """What a verdict depends on beside problem and code."""
-        return f"{self.identity()}:{self.tier.value}:{self._limits!r}"
+        return f"{self.identity()}:{self.tier.value}:{self._limits!r}:python {platform.python_version()}"
 
     @abstractmethod
     def supports(self, problem: Problem) -> bool:

@@ -14,16 +14,18 @@ from typer.testing import CliRunner
 from foreshock.analysis.report.provenance import read_provenance
 from foreshock.batch.cli.app import app
 from foreshock.batch.config import RunConfig
+from foreshock.batch.planning import problem_checks
 from foreshock.batch.planning.make_plan import make_plan
 from foreshock.batch.planning.problem_checks import CheckedProblems, checks_of
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.problem_checks import check_lines
+from foreshock.jobs.records.verdicts import SandboxTier
 from foreshock.jobs.verify.builtin.families import FAMILIES
 from foreshock.jobs.verify.builtin.options import family_options
 from foreshock.jobs.verify.builtin.problems import builtin_problems
 from foreshock.jobs.verify.problems import insecure_cases, problem_to_row
-from foreshock.jobs.verify.sandbox.tiers import SandboxUnavailableError
+from foreshock.jobs.verify.sandbox.tiers import SandboxUnavailableError, TierProbe
 
 PROBLEMS = builtin_problems("eval", ["test_case_leak", "process_exit"], per_family=2)
 OPTIONS = {"workers": 1, "timeout_s": 20.0, "allow_weak_sandbox": True}
@@ -111,6 +113,15 @@ def test_a_check_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert checks_of(PROBLEMS, "builtin", OPTIONS, {}, "builtin:x", tmp_path) == first
     with pytest.raises(TypeError):
         checks_of(PROBLEMS, "builtin", OPTIONS, {}, "builtin:y", tmp_path)
+
+
+def test_checks_of_another_tier_or_interpreter_are_not_those_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = problem_checks._cache_name("v:1", 5.0, weak=False)
+    for tier in SandboxTier:
+        monkeypatch.setattr(problem_checks, "best_tier", lambda tier=tier: TierProbe(tier, True, None, ()))
+        assert (problem_checks._cache_name("v:1", 5.0, weak=True) == found) is (tier is SandboxTier.FULL)
+    monkeypatch.setattr("platform.python_version", lambda: "3.99.0")
+    assert problem_checks._cache_name("v:1", 5.0, weak=False) != found
 
 
 def test_where_an_exploit_misses_the_weakness_that_there_is_is_named(tmp_path: Path) -> None:
