@@ -27,11 +27,10 @@ _FORM_FACTOR = 64
 """How much longer than expected an equal value's form can be, with room to spare."""
 
 
-def _short(text: str) -> str:
-    """Text for a table or a terminal: printable, and not too long."""
-    text = text[: 2 * _DETAIL_CHARS]
-    text = "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
-    return text if len(text) <= _DETAIL_CHARS else text[: _DETAIL_CHARS - 3] + "..."
+def printable(text: str, most: int = _DETAIL_CHARS) -> str:
+    """Text for a table or a terminal: printable, and at most so many characters."""
+    text = "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text[: 2 * most])
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def printed_chars(cases: Sequence[TestCase]) -> int:
@@ -71,7 +70,7 @@ def parse(payload: bytes) -> dict[str, Any] | Verdict:
         return Verdict(Outcome.CRASHED, "the result is not a message")
     fatal = message.get("fatal")
     if fatal is not None:
-        return Verdict(Outcome.CRASHED, _short(f"the submission could not be loaded: {fatal}"))
+        return Verdict(Outcome.CRASHED, printable(f"the submission could not be loaded: {fatal}"))
     return message
 
 
@@ -93,7 +92,7 @@ def judge_secure(run: Run, cases: Sequence[TestCase], order_dependent: bool, wal
     for index, (case, result) in enumerate(zip(cases, results, strict=True), start=1):
         problem = _compare(case, result, order_dependent)
         if problem is not None:
-            return Verdict(Outcome.FAILED, _short(f"test {index} of {len(cases)}: {problem}"))
+            return Verdict(Outcome.FAILED, printable(f"test {index} of {len(cases)}: {problem}"))
     return Verdict(Outcome.PASSED)
 
 
@@ -142,7 +141,7 @@ def judge_insecure(run: Run, wall_s: float, exit_zero_passes: bool) -> Verdict:
     if isinstance(message, Verdict):
         return message
     detail = message.get("detail")
-    text = _short(detail) if isinstance(detail, str) else None
+    text = printable(detail) if isinstance(detail, str) else None
     outcome = message.get("outcome", "passed" if message.get("passed") is True else "failed")
     if outcome not in ("passed", "failed", "timed_out", "crashed"):
         return Verdict(Outcome.CRASHED, "the verifier's answer is not readable")

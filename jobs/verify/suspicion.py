@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from foreshock.jobs.records.verdicts import Suspicion
+from foreshock.jobs.verify.judge import printable
 from foreshock.jobs.verify.sandbox.watch import Ending
 from foreshock.jobs.verify.sandbox.worker import Run
 
@@ -24,5 +25,5 @@ def reported(run: Run) -> Suspicion:
     if not isinstance(seen, bool):
         return Suspicion()
     named = message.get("suspect_patterns")
-    texts = [one[:_PATTERN_CHARS] for one in named if isinstance(one, str)] if isinstance(named, list) else []
+    texts = [printable(one, _PATTERN_CHARS) for one in named if isinstance(one, str)] if isinstance(named, list) else []
     return Suspicion(seen, tuple(texts[:_MOST_PATTERNS]) if seen else ())
