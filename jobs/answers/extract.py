@@ -39,7 +39,7 @@ from foreshock.jobs.answers.python_text import (
     provided_names,
     sets_global,
 )
-from foreshock.jobs.answers.quoted import is_call, quoted_texts, written_texts
+from foreshock.jobs.answers.quoted import is_call, is_notebook, quoted_texts, written_texts
 from foreshock.jobs.answers.rejected import is_rejected
 from foreshock.jobs.answers.undress import (
     PROMPT,
@@ -180,12 +180,14 @@ def _in_data(answer: str, blocks: Sequence[tuple[int, int, Piece]], name: str) -
     """Readings of blocks that hold the program as text: a program that writes a file, the arguments of a tool call."""
     tokens = _TOOL_CALL.search(answer) is not None
     for _, _, piece in reversed(blocks):
-        called = tokens or is_call(piece.code)
+        called = tokens or is_call(piece.code) or is_notebook(piece.code)
         for text in (*(quoted_texts(piece.code) if called and piece.foreign else ()), *written_texts(piece.code)):
-            fenced = [inner for _, _, inner in fenced_pieces(plain_lines(text).split("\n")) if _rank(inner, name)]
+            fenced = [inner for _, _, inner in fenced_pieces(plain_lines(text).split("\n"))]
             whole = text.strip("\n")
-            if fenced or (is_program(whole) and defines(whole, name)):
-                yield fenced or [Piece(whole, Label.NONE, True)]
+            if any(_rank(inner, name) for inner in fenced):
+                yield fenced
+            elif is_program(whole) and defines(whole, name):
+                yield [Piece(whole, Label.NONE, True)]
 
 
 def _without_others(answer: str, blocks: Sequence[tuple[int, int, Piece]]) -> str:

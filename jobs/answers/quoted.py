@@ -29,12 +29,17 @@ def is_call(data: str) -> bool:
     return named or _CALL.search(data) is not None
 
 
+def is_notebook(data: str) -> bool:
+    """Whether a block of data looks like one of Jupyter's files."""
+    return '"cells"' in data and '"cell_type"' in data
+
+
 def quoted_texts(answer: str) -> Iterator[str]:
     """The texts in an answer that is data or holds it, outermost first."""
     if len(answer) > MOST_CHARS:
         return
     seen = 0
-    for read in (_of_literals, _of_json, _of_yaml, _of_csv):
+    for read in (_of_notebook, _of_literals, _of_json, _of_yaml, _of_csv):
         for text in read(answer):
             yield text
             seen += 1
@@ -107,6 +112,19 @@ def _of_json(answer: str) -> Iterator[str]:
             continue
         if "\n" in text or "def " in text:
             yield text
+
+
+def _of_notebook(answer: str) -> Iterator[str]:
+    """A notebook as Markdown, its code cells in fences: blocks of one answer, of which some need others."""
+    start, end = answer.find("{"), answer.rfind("}")
+    if not (0 <= start < end and is_notebook(answer)):
+        return
+    try:
+        cells = json.loads(answer[start : end + 1], strict=False)["cells"]
+        parts = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return
+    yield "\n\n".join(f"```python\n{text}\n```" if kind == "code" else text for kind, text in parts)
 
 
 def _of_yaml(answer: str) -> Iterator[str]:
