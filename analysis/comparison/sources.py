@@ -27,7 +27,7 @@ from foreshock.jobs.records.jsonl import read_rows
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
 from foreshock.jobs.records.shards import ShardStore
-from foreshock.jobs.records.spec import JobKind, JobSpec
+from foreshock.jobs.records.spec import SAMPLED_KINDS, JobKind, JobSpec
 
 PREFILLS, ALONE = "prefills", "level 0 alone"
 CODE, HONEST_CODE = "exploit code", "exploit code after honest reasoning"
@@ -95,8 +95,8 @@ def side_by_side(runs: Sequence[Path], code_nats: float | None = None) -> SideBy
     the first checkpoint for a type to alarm by it; None: it has no alarm.
 
     Raises:
-        InputError: a run that foreshock did not plan or that is given twice; runs that share no checkpoint, or whose
-            models differ at one.
+        InputError: a run that foreshock did not plan, whose config.yaml cannot be read or that is given twice; runs
+            that share no checkpoint, or whose models differ at one.
     """
     if len({run.resolve() for run in runs}) < len(runs):
         raise InputError("one run is given twice", fix="name each source's run once")
@@ -173,12 +173,15 @@ def _said_of_code(nats: float) -> str:
 
 
 def _config(layout: RunLayout) -> dict[str, Any]:
+    """What the run was asked for. Raises InputError: without it nobody knows the donor, or how traces were chosen."""
     try:
         document = yaml.safe_load(layout.config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"cannot be read: {' '.join(str(error).split())}", path=layout.config) from None
     config = document.get("config") if isinstance(document, dict) else None
-    return config if isinstance(config, dict) else {}
+    if not isinstance(config, dict):
+        raise InputError("holds no `config`, as foreshock writes it with every run", path=layout.config)
+    return config
 
 
 def _section(config: dict[str, Any], name: str) -> dict[str, Any]:
@@ -197,13 +200,23 @@ def _source(layout: RunLayout, config: dict[str, Any]) -> tuple[str | None, tupl
 
 def _cost(layout: RunLayout, specs: Sequence[JobSpec]) -> Cost:
     """From the shards' manifests; a sum that lacks a part is no cost."""
+
+    def none(why: str) -> Cost:
+        return Cost(None, None, (), why)
+
     store = ShardStore(layout)
     manifests = [store.manifest(spec) for spec in specs]
     known = [found for found in manifests if found is not None and any(p in found.timings for p in _PHASES)]
     if len(known) < len(specs):
-        return Cost(None, None, (), f"{len(specs) - len(known)} of {len(specs)} shards did not record their time")
+        return none(f"{len(specs) - len(known)} of {len(specs)} shards did not record their time")
+    sampled = [found for spec, found in zip(specs, known, strict=True) if spec.kind in SAMPLED_KINDS]
+    if any("output_tokens" not in found.timings for found in sampled):
+        return none("shards did not record how many tokens they sampled")
+    untimed = sum(found.n_records - found.timings.get("rows", found.n_records) for found in sampled)
+    if untimed > 0.5:
+        return none(f"shards that went on after a stop did not record the time of {untimed:.0f} rows before it")
     return Cost(
-        round(sum(found.timings.get("output_tokens", 0.0) for found in known)),
+        round(sum(found.timings["output_tokens"] for found in sampled)),
         round(sum(found.timings.get(phase, 0.0) for found in known for phase in _PHASES), 1),
         tuple(sorted({found.device or "unknown device" for found in known})),
     )

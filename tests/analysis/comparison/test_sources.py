@@ -123,6 +123,7 @@ def make_run(factory: ModuleType, root: Path, name: str, **changed: Any) -> Path
         factory.write_rows(
             layout.root / "evals" / f"checkpoint-1_prefill{level}.jsonl", [factory.eval_row("t", 0, True)]
         )
+    layout.config.write_text("config: {}\n")
     write_jsonl(layout.prefills, [{"task_id": "t", "reasoning": "So.", "model_id": f"<b>{name}</b>"}])
     return layout.root
 
