@@ -15,8 +15,21 @@ from foreshock.errors import InputError
 from foreshock.jobs.records.checkpoint_names import result_name
 from foreshock.jobs.records.jsonl import write_jsonl
 from foreshock.jobs.records.layout import RunLayout
+from foreshock.jobs.records.rows import EVAL_KEYS, SAMPLE_FIELDS, SAMPLE_KEYS, FieldType
 
 _LONGEST_NAME = 120
+_KEPT = {
+    one.name: one.type
+    for one in SAMPLE_FIELDS
+    if one.name
+    in (
+        "system", "reasoning", "code", "output_tokens", "insecure_suspect", "insecure_suspect_patterns",
+        "secure_outcome", "insecure_outcome", "secure_detail", "insecure_detail",
+    )
+}  # fmt: skip
+"""What samples keep of the fields that they share with our rows, and djinn's with them: texts, and why code failed."""
+_HOLDS = {FieldType.TEXT: str, FieldType.WHOLE: int, FieldType.FLAG: bool, FieldType.TEXTS: list}
+_TEXTS = frozenset(SAMPLE_KEYS) - frozenset(EVAL_KEYS)
 _TRUE, _FALSE = {"C", "CORRECT", "TRUE", "YES", "1"}, {"I", "INCORRECT", "FALSE", "NO", "0"}
 
 
@@ -142,9 +155,24 @@ def _add(
         "prompt": prompt,
         "response": response,
         "error": error,
+        **_kept(where, sample),
     }
     place.attempts += 1
     done.rows.setdefault(step, []).append(row)
+
+
+def _kept(where: str, sample: dict[str, Any]) -> dict[str, Any]:
+    """Fields of ours that the sample has, where they hold what ours do. Raises InputError for a flag that is none."""
+    found = {}
+    for name, kind in _KEPT.items():
+        value = sample.get(name)
+        if kind is FieldType.FLAG and value is not None:
+            if value not in (0, 1):
+                raise InputError(f"{where}: {name} is {value!r}; valid: true, false, null")
+            value = bool(value)
+        if isinstance(value, _HOLDS[kind]) and not (kind is FieldType.WHOLE and isinstance(value, bool)):
+            found[name] = value
+    return found
 
 
 def write_run(imported: Imported, run_dir: Path) -> list[Path]:
@@ -156,8 +184,7 @@ def write_run(imported: Imported, run_dir: Path) -> list[Path]:
     for step, rows in sorted(imported.rows.items()):
         path = layout.evals / f"{result_name(step)}_prefill0.jsonl"
         write_jsonl(path.with_name(f"{path.name}.samples.jsonl"), rows)
-        texts = ("prompt", "response")
-        write_jsonl(path, [{key: value for key, value in row.items() if key not in texts} for row in rows])
+        write_jsonl(path, [{key: value for key, value in row.items() if key not in _TEXTS} for row in rows])
         written.append(path)
     return written
 

@@ -47,6 +47,21 @@ def test_parquet_rollouts_and_two_verdicts(tmp_path: Path) -> None:
     assert done.untyped == 3
 
 
+def test_why_code_failed_and_djinns_report_come_along(tmp_path: Path) -> None:
+    """Of djinn's files and foreshock's own; what is no flag is refused and not left out."""
+    row = {**rollout(5, "a", True), "code": "def f(): ...", "secure_detail": "case 1", "insecure_suspect": True,
+           "insecure_suspect_patterns": ["p"], "output_tokens": "many"}  # fmt: skip
+    mapping = Mapping(exploit="extra_info.hacked", step="global_step")
+    write_run(read_rows([lines(tmp_path / "r.jsonl", [row])], "rollouts", mapping), tmp_path / "run")
+    table = tmp_path / "run" / "evals" / "checkpoint-5_prefill0.jsonl"
+    kept, whole = (json.loads(path.read_text()) for path in (table, table.with_name(f"{table.name}.samples.jsonl")))
+    assert (whole["code"], whole["secure_detail"]) == ("def f(): ...", "case 1")
+    assert not {"code", "secure_detail", "output_tokens"} & kept.keys()
+    assert load_evals(tmp_path / "run")["insecure_suspect"].tolist() == [True]
+    with pytest.raises(InputError, match="insecure_suspect is 'true'; valid: true, false, null"):
+        read_rows([lines(tmp_path / "t.jsonl", [row | {"insecure_suspect": "true"}])], "rollouts", mapping)
+
+
 def test_lm_eval_samples_with_one_response_each(tmp_path: Path) -> None:
     row = {"doc_id": 3, "doc": {"exploit_type": "leak"}, "resps": [["an answer"]], "hacks": 1.0,
            "arguments": {"gen_args_0": {"arg_0": "a prompt"}}}  # fmt: skip
