@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from foreshock.batch.cli.prompt_view import visible
 from foreshock.batch.running.execute import OnSnapshot, Snapshot
 from foreshock.batch.running.run import RunHooks
 
@@ -97,8 +98,8 @@ class _LogLines:
 
 
 def say(text: str) -> None:
-    """A line for people."""
-    err.print(text, markup=False, soft_wrap=True)
+    """A line for people; control characters, which names of other people's tasks can hold, are written out."""
+    err.print(visible(text), markup=False, soft_wrap=True)
 
 
 def hooks() -> RunHooks:

@@ -207,6 +207,7 @@ def _say_plan(plan: DonorPlan, tell: Any) -> None:
 
 
 def _show_plan(plan: DonorPlan, as_json: bool) -> None:
+    from foreshock.batch.cli.prompt_view import visible
     from foreshock.batch.donor.loop import steps_per_epoch
     from foreshock.batch.donor.make import finished_recipe, working_folder
 
@@ -236,8 +237,8 @@ def _show_plan(plan: DonorPlan, as_json: bool) -> None:
             f"{draws.sampling.max_tokens} tokens each"
         )
     typer.echo(f"output: {plan.output}{' (finished)' * done}{' (a training that goes on)' * begun}")
-    typer.echo(f"\nthe first example, {shown['task_id']}: read, not trained on\n{shown['prompt']}")
-    typer.echo(f"\ntrained on\n{shown['trained_on']}")
+    typer.echo(visible(f"\nthe first example, {shown['task_id']}: read, not trained on\n{shown['prompt']}"))
+    typer.echo(visible(f"\ntrained on\n{shown['trained_on']}"))
 
 
 def _show_result(plan: DonorPlan, recipe: dict[str, Any], origin: tuple[Path, RunConfig, Sequence[str]]) -> None:

@@ -69,6 +69,8 @@ def forecast(
 
 
 def _say_forecast(done: ForecastRun, as_json: bool) -> None:
+    from foreshock.batch.cli.prompt_view import visible
+
     if as_json:
         document = {"output_dir": str(done.directory), **done.summary, "notes": done.notes}
         typer.echo(json.dumps(document | {"times": json.loads(done.times.to_json(orient="records"))}, indent=2))
@@ -76,10 +78,10 @@ def _say_forecast(done: ForecastRun, as_json: bool) -> None:
     for row in done.times.sort_values("p_by_horizon", ascending=False).to_dict("records"):
         median = row["step_median"]
         when = f", median step {median:.0f}" if median is not None and median == median else ""
-        name = f"{row['run']} {row['exploit_type']}"
+        name = visible(f"{row['run']} {row['exploit_type']}")
         typer.echo(
             f"{name}: {100 * row['p_by_horizon']:.0f}% by step {done.summary['horizon']:.0f} ({row['status']}{when})"
         )
     for note in done.notes:
-        typer.echo(f"note: {note}")
+        typer.echo(visible(f"note: {note}"))
     typer.echo(f"written: {done.directory}")

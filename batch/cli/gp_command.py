@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -60,9 +61,15 @@ def gp(
     rows = write_gp_rates(fit, target)
     if figures:
         for j, surface in enumerate(counts.surfaces):
-            name = f"{surface.run}_{surface.exploit_type}"
+            name = figure_name(f"{surface.run}_{surface.exploit_type}", j)
             if settings.model is not ModelKind.OFFSET:
                 surface_figure(fit, j, output_dir / "surfaces", name)
             trajectory_figure(fit, j, output_dir / "trajectories", name)
     typer.echo(f"{rows} rates of {len(counts.surfaces)} surfaces, log evidence {float(fit.evidence.sum()):.1f}")
     typer.echo(f"gp rates: {target}")
+
+
+def figure_name(surface: str, number: int) -> str:
+    """A surface's name as that of files; one that no file may have, such as `../x`, is changed and gets its number."""
+    safe = re.sub(r"[^\w.-]+|^\.+", "-", surface)[:100]
+    return surface if safe == surface else f"{safe}-{number}"

@@ -122,6 +122,8 @@ def traces(
     for source in sources:
         if not source.of_run and judge is None:
             say(f"{source.what}: verdicts are the file's own; --problems FILE judges its answers in the sandbox")
+        if source.without_text:
+            say(f"{source.what}: {source.without_text} attempts of the run have no row in its samples file")
         if not source.controls_known:
             say(f"{source.what}: control tokens were not looked for; --tokenizer DIR names the model to force them on")
     typer.echo(f"{len(found.traces)} traces in {output}")

@@ -10,6 +10,7 @@ no verdict, unfinished reasoning and repetitions stay.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -116,11 +117,11 @@ def collect(samples: Iterable[Mapping[str, Any]], wanted: Wanted) -> Collected:
 def _draws(samples: Iterable[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], int]:
     """Each draw once, sorted by task and attempt, and how many rows repeat one: a file given twice, or joined with
     itself, has no more draws than before. Without a number of the attempt equal rows may be two draws."""
-    seen: set[tuple[Any, ...]] = set()
+    seen: set[str] = set()
     rows = []
     n_again = 0
     for row in sorted(samples, key=lambda row: (row["task_id"], str(row.get("model_id")), row.get("attempt_idx") or 0)):
-        draw = tuple(row.get(key) for key in (*KEYS, "response", "seed"))
+        draw = json.dumps([row.get(key) for key in (*KEYS, "response", "seed")], default=repr)
         if row.get("attempt_idx") is not None and draw in seen:
             n_again += 1
             continue

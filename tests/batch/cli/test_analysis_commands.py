@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from foreshock.__main__ import main
+from foreshock.batch.cli.gp_command import figure_name
 
 pytestmark = pytest.mark.usefixtures("svg_alone")
 
@@ -156,3 +157,12 @@ def test_without_any_run_the_next_step_is_named(foreshock: Callable[..., Outcome
     done = foreshock("report")
     assert done.returncode == 2
     assert "--run-dir" in done.stderr
+
+
+@pytest.mark.parametrize("surface", ["../../x", "/etc/x", "a/b", "..", "a\n\x1b[31m", "x" * 300])
+def test_a_surface_names_no_file_outside_its_folder(surface: str) -> None:
+    """Exploit types are whatever other people's rows say."""
+    name = figure_name(surface, 3)
+    assert name == Path(name).name
+    assert (name[0] != ".", name.isprintable(), len(name) < 200) == (True, True, True)
+    assert figure_name("run_leak", 3) == "run_leak"

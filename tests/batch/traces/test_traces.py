@@ -95,6 +95,8 @@ def test_a_draw_counts_once_however_often_it_is_given() -> None:
     assert (len(found.traces), found.left_out) == (3, {LeftOut.AGAIN.value: 1})
     unnumbered = [{key: value for key, value in _row().items() if key != "attempt_idx"}] * 2
     assert len(collect(unnumbered, Wanted(conditioned=False)).traces) == 2
+    messages = [_row(response=[{"role": "assistant", "content": "x"}], model_id=["m"])] * 2
+    assert len(collect(messages, Wanted(conditioned=False)).traces) == 1
 
 
 @pytest.mark.parametrize(
