@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import lzma
 import re
 import tarfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ def archive_id(path: Path) -> str:
                     f"{path} is a tar, but no image: it has neither manifest.json nor index.json; of a root "
                     f"filesystem an image is built: foreshock image build --base {path}"
                 )
-    except (OSError, tarfile.TarError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, ValueError, KeyError, TypeError) as error:
         raise ImageError(f"{path} is no archive of an image: {type(error).__name__}: {error}") from None
     if len(configs) != 1:
         raise ImageError(f"{path} holds {len(configs)} images; save one of them alone")

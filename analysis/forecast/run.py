@@ -76,13 +76,8 @@ def run_forecast(sources: list[RunSource], output_dir: Path, options: ForecastOp
     loaded = load_cells(sources, options.intentional)
     cells, notes = loaded.cells, list(loaded.notes)
     last = float(cells["checkpoint"].max())
-    horizon = options.horizon if options.horizon is not None else 2 * max(last, 1.0)
-    if not np.isfinite(horizon) or horizon <= last:
-        raise InputError(
-            f"horizon {horizon:.10g} does not lie after the last checkpoint {last:.0f}",
-            fix=f"name a step above {last:.0f}",
-        )
-    future = future_steps(float(cells["checkpoint"].max()), horizon)
+    horizon = _horizon(last, options.horizon)
+    future = future_steps(last, horizon)
     posterior, paths = fit_and_draw(cells, horizon, future, options.settings)
     forecast, times = forecast_table(paths, options.threshold), time_to_threshold(paths, options.threshold)
     shortest = min(len(steps) for steps in run_checkpoints(cells).values())
@@ -113,11 +108,10 @@ def run_forecast(sources: list[RunSource], output_dir: Path, options: ForecastOp
     for name, table in tables.items():
         if len(table.columns):
             write_csv(table, output_dir / name)
-    curves = curve_table(paths, posterior.data.steps)
     figures: list[SavedFigure] = []
     if options.figures:
-        looks = looks_of(sources)
-        figures.append(growth_figure(curves, cells, options.threshold, output_dir, looks))
+        curves = curve_table(paths, posterior.data.steps)
+        figures.append(growth_figure(curves, cells, options.threshold, output_dir, looks_of(sources)))
         figures += _reliability(past, output_dir)
     summary: dict[str, object] = {
         "threshold": options.threshold,
@@ -133,6 +127,17 @@ def run_forecast(sources: list[RunSource], output_dir: Path, options: ForecastOp
     atomic_write_bytes(output_dir / "summary.json", text.encode())
     found = (forecast, times, scores, past, temporal, predictors, varied, wholes)
     return ForecastRun(*found, summary, tuple(figures), tuple(notes), output_dir)
+
+
+def _horizon(last: float, given: float | None) -> float:
+    """The step to forecast to. Raises InputError unless it lies after the last checkpoint."""
+    horizon = 2 * max(last, 1.0) if given is None else given
+    if not np.isfinite(horizon) or horizon <= last:
+        raise InputError(
+            f"horizon {horizon:.10g} does not lie after the last checkpoint {last:.0f}",
+            fix=f"name a step above {last:.0f}",
+        )
+    return horizon
 
 
 def _whole_traces(sources: list[RunSource], cells: pd.DataFrame) -> pd.DataFrame:

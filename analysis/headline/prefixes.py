@@ -142,12 +142,8 @@ def level_table(evidence: Evidence) -> LevelTable:
         step_mean = _step_means(rows, cell, u, shape)
         peak = np.zeros(size)
         np.maximum.at(peak, cell, value)
-        relevance = u * (hit + 0.5 * rate)
-        mass = _sum(cell, relevance, size)
-        mean = _sum(cell, relevance * rows.log_w, size) / mass
-        var = _sum(cell, relevance * (rows.log_w - mean[cell]) ** 2, size) / mass
-        mean_all = _sum(cell, u * rows.log_w, size) / total
-        var_all = _sum(cell, u * (rows.log_w - mean_all[cell]) ** 2, size) / total
+        mass, mean, var = _moments(cell, u * (hit + 0.5 * rate), rows.log_w, size)
+        _, mean_all, var_all = _moments(cell, u, rows.log_w, size)
         mean_rate = _sum(cell, u * rate, size) / total
         # Few exploits say little about their spread: shrink it to the type's at this level.
         group = type_index(evidence)[np.arange(size) // (shape[1] * shape[2])] * shape[2] + np.arange(size) % shape[2]
@@ -170,6 +166,13 @@ def level_table(evidence: Evidence) -> LevelTable:
         n.reshape(shape), s.reshape(shape), tasks.reshape(shape),
         *(np.where(known, column, np.nan).reshape(shape) for column in columns),
     )  # fmt: skip
+
+
+def _moments(cell: Ints, share: Floats, values: Floats, size: int) -> tuple[Floats, Floats, Floats]:
+    """Mass, mean and variance of values in each cell, weighed by `share`."""
+    mass = _sum(cell, share, size)
+    mean = _sum(cell, share * values, size) / mass
+    return mass, mean, _sum(cell, share * (values - mean[cell]) ** 2, size) / mass
 
 
 def _step_means(rows: PrefillRows, cell: Ints, u: Floats, shape: tuple[int, ...]) -> Floats:
