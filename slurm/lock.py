@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from foreshock.durable import sweep_temporaries
 from foreshock.errors import ForeshockError
 from foreshock.slurm.call import SlurmError, run_command
 
@@ -103,12 +104,13 @@ class LauncherLock:
 
     def _acquire(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        own = self._temporary("tmp")
+        own = self._temporary()
         me = Owner.me()
         own.write_text(json.dumps({"host": me.host, "pid": me.pid, "job": me.job}))
         try:
             for _ in range(5):
                 if self._link(own):
+                    sweep_temporaries(self._path.parent, f"{self._path.name}.")  # of those killed while they took it
                     return
         finally:
             own.unlink(missing_ok=True)
@@ -135,7 +137,7 @@ class LauncherLock:
 
     def _overrule(self, dead: Owner | None) -> None:
         """Take a dead owner's lock away, and nobody else's: two processes may find it dead at the same time."""
-        taken = self._temporary("dead")
+        taken = self._temporary()
         with suppress(FileNotFoundError):
             self._path.rename(taken)
             if self._owner(taken) != dead:
@@ -143,8 +145,8 @@ class LauncherLock:
                     _create(self._path, taken)
             taken.unlink(missing_ok=True)
 
-    def _temporary(self, what: str) -> Path:
-        name = f".{self._path.name}.{secrets.token_hex(4)}.{socket.gethostname()}-{os.getpid()}.{what}"
+    def _temporary(self) -> Path:
+        name = f".{self._path.name}.{secrets.token_hex(4)}.{socket.gethostname()}-{os.getpid()}.tmp"
         return self._path.with_name(name)
 
     @staticmethod

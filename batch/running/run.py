@@ -236,8 +236,8 @@ def _carry_out(
 ) -> RunResult:
     """See `run` and `resume`; `before` is the status so far of a run that a job finishes."""
     with alone_here(layout, site), recorded_status(layout) as status:
-        own = (layout.root / "packs", layout.progress, layout.admission, layout.root / "ran", layout.bundles)
-        for folder in (layout.root, *own):
+        own = (layout.progress, layout.admission, layout.bundles)
+        for folder in (layout.root, *(layout.root / name for name in ("packs", "ran", "slurm")), *own):
             sweep_temporaries(folder)
         with hooks.display(f"sweep {layout.name}") as on_snapshot:
             execution = execute(layout, plan, site, on_snapshot)

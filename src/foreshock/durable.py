@@ -121,15 +121,15 @@ def sync_directory(directory: Path) -> bool:
     return True
 
 
-def sweep_temporaries(directory: Path) -> int:
-    """Remove what killed writers of this directory left; returns how many.
+def sweep_temporaries(directory: Path, of: str = "") -> int:
+    """Remove what killed writers of this directory left (`of`: only of files whose names begin so); returns how many.
 
     A file of another process that lives on this machine, or was written in the last minutes on another one, stays:
     `foreshock watch` and the last job of a Slurm run may write tables of one run at the same time.
     """
     if not directory.is_dir():
         return 0
-    stale = [path for path in directory.glob(f".*{_TEMPORARY_SUFFIX}") if path.is_file() and not _in_use(path)]
+    stale = [path for path in directory.glob(f".{of}*{_TEMPORARY_SUFFIX}") if path.is_file() and not _in_use(path)]
     for path in stale:
         path.unlink(missing_ok=True)
     return len(stale)

@@ -49,3 +49,16 @@ def test_a_dead_or_nameless_owner_is_overruled(tmp_path: Path, content: str | No
     path.write_text(json.dumps(owner) if content is None else content)
     LauncherLock(path).acquire()
     assert json.loads(path.read_text())["pid"] == os.getpid()
+
+
+def test_what_a_killed_owner_left_is_swept_and_what_a_live_one_writes_is_not(tmp_path: Path) -> None:
+    lock, host = LauncherLock(tmp_path / "launcher"), socket.gethostname()
+    dead, alive, other = (
+        tmp_path / f".launcher.0a.{host}-{2**22 + 1}.tmp",
+        tmp_path / f".launcher.0b.{host}-1.tmp",
+        tmp_path / f".journal.json.{host}-{2**22 + 1}.tmp",
+    )
+    for path in (dead, alive, other):
+        path.touch()
+    lock.acquire()
+    assert [path.exists() for path in (dead, alive, other)] == [False, True, True]
