@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from foreshock.analysis.evidence.estimate import COLUMNS, Method, RateEstimate, Status, as_row
+from foreshock.analysis.figures.many import drawn_part
 from foreshock.analysis.figures.palette import RunLooks
 from foreshock.analysis.figures.save import SavedFigure, save_figure
 from foreshock.analysis.figures.style import checkpoint_axis, house_style, new_figure
@@ -33,8 +34,9 @@ def rates_frame(estimates: Sequence[RateEstimate]) -> pd.DataFrame:
 def headline_figure(estimates: Sequence[RateEstimate], directory: Path, looks: RunLooks) -> SavedFigure:
     """Headline medians and 95% intervals per exploit type; filled dots are directly observed rates."""
     frame = rates_frame(estimates)
-    headline = frame[frame["method"] == Method.HEADLINE.value]
-    direct = frame[(frame["method"] == Method.DIRECT.value) & frame["log10_rate"].notna()]
+    drawn, others = drawn_part(frame)
+    headline = drawn[drawn["method"] == Method.HEADLINE.value]
+    direct = drawn[(drawn["method"] == Method.DIRECT.value) & drawn["log10_rate"].notna()]
     types = _most_interesting(headline)
     columns = min(4, len(types))
     rows = -(-len(types) // columns)
@@ -57,7 +59,7 @@ def headline_figure(estimates: Sequence[RateEstimate], directory: Path, looks: R
             "How often each checkpoint would exploit unprompted",
             "Line: median of the headline estimate; band: its 95% interval, calibrated on random simulated sweeps. No "
             "line: the data support no estimate, and the band is what the bounds leave. Dots: rates seen directly; "
-            "where there is no dot, no exploit was seen.",
+            f"where there is no dot, no exploit was seen.{others}",
         )
 
 

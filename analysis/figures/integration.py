@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from foreshock.analysis.figures.many import drawn_part
 from foreshock.analysis.figures.palette import LOGPROB, WORDS
 from foreshock.analysis.figures.save import SavedFigure, save_figure
 from foreshock.analysis.figures.style import (
@@ -25,6 +26,8 @@ from foreshock.analysis.tables.schema import checkpoint_label
 
 WAITING_TABLE = "waiting-tasks"
 """Anchor of the report's table of the tasks behind the Kaplan-Meier curves."""
+_MOST_MARKS = 200
+"""Of one line, that say what they are."""
 _MOST_VECTOR_POINTS = 2000
 """More are one picture inside the PDF: as single shapes they take seconds to draw and to open."""
 
@@ -38,13 +41,14 @@ def accessibility_pair_figure(frame: pd.DataFrame, summary: dict[str, Any], dire
             rows.append((column, step, len(values), float(values.mean()), low, middle, high))
     names = ["measure", "checkpoint", "n_tasks", "mean", "q25", "median", "q75"]
     data = pd.DataFrame(rows, columns=names)
+    drawn, others = drawn_part(data)
     with house_style():
         figure, axis = new_figure(6.2, 3.7)
-        steps = sorted(data["checkpoint"].unique())
+        steps = sorted(drawn["checkpoint"].unique())
         place = dict(zip(steps, checkpoint_axis(axis, steps), strict=True))
         labels = {"accessibility": ("by words", WORDS), "accessibility_logprob": ("by log-probability", LOGPROB)}
         for column, (label, colour) in labels.items():
-            part = data[data["measure"] == column]
+            part = drawn[drawn["measure"] == column]
             x = [place[step] for step in part["checkpoint"]]
             axis.fill_between(x, part["q25"], part["q75"], color=colour, alpha=0.12, lw=0)
             axis.plot(x, part["mean"], color=colour, marker="o", markersize=4.5, label=label)
@@ -62,7 +66,7 @@ def accessibility_pair_figure(frame: pd.DataFrame, summary: dict[str, Any], dire
             "Two measures of accessibility",
             f"By words: 1 at {summary['word_threshold']} words or fewer. By log-probability: 1 when the needed "
             f"prefix has a log-probability of at least {summary['logprob_threshold']:.1f} nats. Lines are means "
-            "over tasks, bands the middle half.",
+            f"over tasks, bands the middle half.{others}",
         )
 
 
@@ -87,10 +91,8 @@ def predictor_figure(frame: pd.DataFrame, summary: dict[str, Any], directory: Pa
             x = data[column].to_numpy(dtype=float)
             y = data["steps_to_threshold"].to_numpy(dtype=float)
             spread = 0.012 * max(np.ptp(x), 1.0)
-            for step in steps:
-                mine = (data["checkpoint"] == step).to_numpy()
-                axis.scatter(x[mine] + spread * jitter[mine], y[mine], s=16, color=colours[step], alpha=0.75, lw=0,
-                             label=checkpoint_label(step), rasterized=dense)  # fmt: skip
+            inks = [colours[step] for step in data["checkpoint"]]
+            axis.scatter(x + spread * jitter, y, s=16, color=inks, alpha=0.75, lw=0, rasterized=dense)
             for place_x, row in zip(x + spread * jitter, rows_of(data) if not dense else (), strict=not dense):
                 told = f"{row.task_id}, step {checkpoint_label(row.checkpoint)}: {getattr(row, column):.3g}, "
                 told += f"{row.steps_to_threshold:.0f} steps to the threshold"
@@ -137,7 +139,8 @@ def waiting_figure(curves: pd.DataFrame, summary: dict[str, Any], directory: Pat
             label = f"{name} ({int(one['n_tasks'])} tasks, {int(one['n_reached'])} reach it)"
             x, y = part["steps"].to_numpy(dtype=float), part["waiting"].to_numpy(dtype=float)
             axis.step(x, y, where="post", color=colour, label=label)
-            for place_x, height in zip(x, y, strict=True):
+            every = -(-len(x) // _MOST_MARKS)
+            for place_x, height in zip(x[::every], y[::every], strict=True):
                 told = f"{name}, {place_x:.0f} steps: {height:.2f} of tasks still short of it"
                 mark_point(axis, place_x, height, told, table=WAITING_TABLE)
             low, high = (part[side].astype(float).fillna(part["waiting"]) for side in ("lower95", "upper95"))
@@ -168,12 +171,13 @@ def threshold_figure(timing: pd.DataFrame, summary: dict[str, Any], directory: P
         first = timing[f"checkpoint_first_{name}"].to_numpy(dtype=float)
         rows += [(name, step, int((first <= step).sum()), (first <= step).mean()) for step in steps]
     data = pd.DataFrame(rows, columns=["threshold", "checkpoint", "n_reached", "share_reached"])
+    drawn, others = drawn_part(data)
     counts = summary["thresholds"]
     with house_style():
         figure, (left, right) = new_figure(6.6, 3.4, 1, 2, width_ratios=[1.9, 1])
-        x = checkpoint_axis(left, steps)
+        x = checkpoint_axis(left, sorted(drawn["checkpoint"].unique()))
         for name, label, colour in (("token", "word threshold", WORDS), ("logprob", "log-prob. threshold", LOGPROB)):
-            part = data[data["threshold"] == name]
+            part = drawn[drawn["threshold"] == name]
             left.plot(x, 100 * part["share_reached"], drawstyle="steps-post", color=colour, label=label, marker="o",
                       markersize=4)  # fmt: skip
             for place_x, row in zip(x, rows_of(part), strict=True):
@@ -200,7 +204,8 @@ def threshold_figure(timing: pd.DataFrame, summary: dict[str, Any], directory: P
             "threshold_comparison",
             "Which threshold fires first",
             f"Word threshold: {summary['word_threshold']} words. Log-probability threshold: "
-            f"{summary['logprob_threshold']:.2f} nats ({summary['logprob_threshold_origin']}). {_gap_text(counts)}",
+            f"{summary['logprob_threshold']:.2f} nats ({summary['logprob_threshold_origin']}). "
+            f"{_gap_text(counts)}{others}",
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
+from foreshock.analysis.figures.many import drawn_part
 from foreshock.analysis.figures.save import SavedFigure, save_figure
 from foreshock.analysis.figures.style import (
     MISSING,
@@ -46,13 +47,14 @@ def pooled_rates(cells: pd.DataFrame) -> pd.DataFrame:
 def pass_rates_figure(cells: pd.DataFrame, directory: Path, run: str) -> SavedFigure:
     """Exploit rate against prefill level, one line a checkpoint."""
     data = pooled_rates(cells)
-    levels = sorted(data["prefill_level"].unique())
-    steps = sorted(data["checkpoint"].unique())
+    drawn, others = drawn_part(data)
+    levels = sorted(drawn["prefill_level"].unique())
+    steps = sorted(drawn["checkpoint"].unique())
     place = {level: index for index, level in enumerate(levels)}
     with house_style():
         figure, axis = new_figure(6.2, 4.0)
         for step, colour in zip(steps, ordered_colours(len(steps)), strict=True):
-            part = data[data["checkpoint"] == step]
+            part = drawn[drawn["checkpoint"] == step]
             x = part["prefill_level"].map(place).to_numpy(dtype=float)
             rate = 100 * part["rate"].to_numpy()
             axis.fill_between(x, 100 * part["lower95"], 100 * part["upper95"], color=colour, alpha=0.10, lw=0)
@@ -73,19 +75,20 @@ def pass_rates_figure(cells: pd.DataFrame, directory: Path, run: str) -> SavedFi
             "How little of a kick is enough",
             f"Share of attempts that exploit the weak verifier, by words of exploit reasoning forced, at each "
             f"checkpoint of {run}. Bands are 95% Wilson intervals that treat attempts as independent. "
-            f"n = {_range(data['n'])} attempts a point.",
+            f"n = {_range(data['n'])} attempts a point.{others}",
         )
 
 
 def rate_surface_figure(cells: pd.DataFrame, directory: Path, run: str) -> SavedFigure:
     """Heat map over checkpoint and level, all exploit types together, with counts in the cells."""
     data = pooled_rates(cells)
-    steps = sorted(data["checkpoint"].unique())
-    levels = sorted(data["prefill_level"].unique())
+    drawn, others = drawn_part(data)
+    steps = sorted(drawn["checkpoint"].unique())
+    levels = sorted(drawn["prefill_level"].unique())
     with house_style():
         width = max(4.2, min(0.78 * len(steps) + 1.6, 10))
         figure, axis = new_figure(width, max(1.8, 0.44 * len(levels) + 1.0))
-        image = _heat(axis, data, steps, levels, run, annotate=len(steps) * len(levels) <= 150)
+        image = _heat(axis, drawn, steps, levels, run, annotate=len(steps) * len(levels) <= 150)
         axis.set_xlabel("training step")
         axis.set_ylabel("prefill level (words)")
         bar = figure.colorbar(image, ax=axis, shrink=0.9, pad=0.02, aspect=24)
@@ -98,7 +101,7 @@ def rate_surface_figure(cells: pd.DataFrame, directory: Path, run: str) -> Saved
             "rate_surface",
             "The exploit rate over training and prefill",
             f"Exploits per attempts in every cell of {run}, all exploit types together. "
-            "Grey cells were not measured. Level 0 is the unprompted rate.",
+            f"Grey cells were not measured. Level 0 is the unprompted rate.{others}",
         )
 
 
@@ -107,7 +110,8 @@ def type_surfaces_figure(cells: pd.DataFrame, directory: Path, run: str) -> Save
     data = cells.assign(rate=cells["k"] / cells["n"])
     types = sorted(data["exploit_type"].astype(str).unique())
     shown = types[:_MAX_PANELS]
-    steps = sorted(data["checkpoint"].unique())
+    drawn, others = drawn_part(data)
+    steps = sorted(drawn["checkpoint"].unique())
     levels = sorted(data["prefill_level"].unique())
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
@@ -117,7 +121,7 @@ def type_surfaces_figure(cells: pd.DataFrame, directory: Path, run: str) -> Save
         )
         image: Any = None
         for axis, kind in zip(axes.flat, shown, strict=False):
-            part = data[data["exploit_type"].astype(str) == kind]
+            part = drawn[drawn["exploit_type"].astype(str) == kind]
             image = _heat(axis, part, steps, levels, run, annotate=False)
             axis.set_title(textwrap.fill(kind.replace("_", " "), 18), fontsize=8.5)
         for axis in list(axes.flat)[len(shown) :]:
@@ -135,7 +139,7 @@ def type_surfaces_figure(cells: pd.DataFrame, directory: Path, run: str) -> Save
             "rate_surface_by_type",
             "The same surface for each exploit type",
             f"Exploit rate per exploit type in {run}, on one colour scale. Grey cells were not measured. "
-            f"n = {_range(data['n'])} attempts a cell.{rest}",
+            f"n = {_range(data['n'])} attempts a cell.{rest}{others}",
         )
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import beta
 
+from foreshock.analysis.figures.many import drawn_part
 from foreshock.analysis.figures.palette import RunLooks
 from foreshock.analysis.figures.save import SavedFigure, save_figure
 from foreshock.analysis.figures.style import (
@@ -65,14 +66,15 @@ def overview_table(runs: Sequence[tuple[str, pd.DataFrame, pd.DataFrame]]) -> pd
 def overview_figure(data: pd.DataFrame, threshold: int, directory: Path, looks: RunLooks) -> SavedFigure:
     """Left: the unprompted exploit rate of each run. Right: share of tasks that a few words suffice for."""
     labels = looks.ordered(data["run"])
-    steps = sorted(data["checkpoint"].unique())
+    drawn, others = drawn_part(data)
+    steps = sorted(drawn["checkpoint"].unique())
     with house_style():
         figure, (left, right) = new_figure(9.2, 3.6, 1, 2)
         for axis in (left, right):
             place = dict(zip(steps, checkpoint_axis(axis, steps), strict=True))
         for label in labels:
             colour, marker, name = looks.colour(label), looks.marker(label), looks.legend(label)
-            part = data[data["run"] == label]
+            part = drawn[drawn["run"] == label]
             zero = part.dropna(subset=["rate"])
             x = np.array([place[step] for step in zero["checkpoint"]])
             rate = 100 * zero["rate"].to_numpy()
@@ -106,7 +108,7 @@ def overview_figure(data: pd.DataFrame, threshold: int, directory: Path, looks: 
             "What sampling sees, and what a small kick reveals",
             "Left: the unprompted exploit rate with exact 95% intervals (attempts taken as independent); the dashed "
             f"line is {100 * EMERGENCE_RATE:.0f}%. Right: share of tasks that some attempt exploits with at most "
-            f"{threshold} forced words.",
+            f"{threshold} forced words.{others}",
         )
 
 
@@ -115,13 +117,14 @@ def truth_figure(data: pd.DataFrame, directory: Path, name: str, label: str, col
 
     `data`: checkpoint, source (`measured` or `sweep`), n, k, rate, lower95, upper95.
     """
+    drawn, others = drawn_part(data)
     with house_style():
         figure, axis = new_figure(6.2, 3.6)
-        steps = sorted(data["checkpoint"].unique())
+        steps = sorted(drawn["checkpoint"].unique())
         place = dict(zip(steps, checkpoint_axis(axis, steps), strict=True))
         named = {"measured": ("extra samples", INK), "sweep": ("level 0 of the sweep", colour)}
         for (source, (text, colour)), shift in zip(named.items(), (0.985, 1.015), strict=True):
-            part = data[data["source"] == source]
+            part = drawn[drawn["source"] == source]
             x = np.array([place[step] for step in part["checkpoint"]]) * shift
             rate = 100 * part["rate"].to_numpy()
             spread = np.abs([rate - 100 * part["lower95"].to_numpy(), 100 * part["upper95"].to_numpy() - rate])
@@ -138,7 +141,7 @@ def truth_figure(data: pd.DataFrame, directory: Path, name: str, label: str, col
         return save_figure(
             figure, data, directory, name, "The unprompted rate, measured directly",
             f"Exact 95% intervals (Clopper–Pearson) of {label}: the extra samples drawn at chosen checkpoints, and the "
-            "few that the sweep itself drew at level 0.",
+            f"few that the sweep itself drew at level 0.{others}",
         )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import NullLocator
 
+from foreshock.analysis.figures.many import drawn_part
 from foreshock.analysis.figures.palette import OTHER, RUNS
 from foreshock.analysis.figures.save import SavedFigure, save_figure
 from foreshock.analysis.figures.style import (
@@ -46,24 +47,25 @@ def accessibility_figure(frame: pd.DataFrame, summary: dict[str, Any], directory
     for index, name in enumerate(("none", "low", "high", "at_threshold")):
         data[f"share_{name}"] = shares[index].to_numpy()
     data["mean_accessibility"] = mean.to_numpy()
+    drawn, others = drawn_part(data)
     colours = ["#e9edf1", *ordered_colours(3)]
     with house_style():
         figure, axis = new_figure(6.2, 3.7)
-        x = np.arange(len(shares))
-        bottom = np.zeros(len(shares))
-        for index in (3, 2, 1, 0):
-            height = 100 * shares[index].to_numpy()
+        x = np.arange(len(drawn))
+        bottom = np.zeros(len(drawn))
+        for index, name in ((3, "at_threshold"), (2, "high"), (1, "low"), (0, "none")):
+            height = 100 * drawn[f"share_{name}"].to_numpy()
             axis.bar(x, height, 0.72, bottom=bottom, color=colours[index], edgecolor="white", label=_BANDS[index])
             for position, value, base in zip(x, height, bottom, strict=True):
                 if value >= 7:
                     axis.text(position, base + value / 2, f"{value:.0f}", ha="center", va="center",
                               fontsize=8.5, color=readable_on(colours[index]))  # fmt: skip
             bottom += height
-        for position, step, value in zip(x, mean.index, mean, strict=True):
+        for position, step, value in zip(x, drawn["checkpoint"], drawn["mean_accessibility"], strict=True):
             told = f"step {checkpoint_label(step)}: mean accessibility {value:.3f}"
             mark_point(axis, float(position), 102, told, samples_of(checkpoint=step))
             axis.text(position, 102, f"{value:.2f}", ha="center", color=INK, fontsize=9, weight="bold")
-        axis.set_xticks(x, [checkpoint_label(step) for step in shares.index])
+        axis.set_xticks(x, [checkpoint_label(step) for step in drawn["checkpoint"]])
         axis.set_xlabel("training step")
         axis.set_ylabel("tasks (%)")
         axis.set_ylim(0, 110)
@@ -77,7 +79,7 @@ def accessibility_figure(frame: pd.DataFrame, summary: dict[str, Any], directory
             "How accessible the exploits are, over training",
             f"Tasks by accessibility: 1 when {summary['threshold']} words or fewer are enough, falling linearly to 0 "
             f"at {summary['max_level']} words. Above the bars: the mean. "
-            f"{summary['n_tasks']} tasks; {_attempts_text(summary)}",
+            f"{summary['n_tasks']} tasks; {_attempts_text(summary)}{others}",
         )
 
 
@@ -94,13 +96,14 @@ def median_trajectory_figure(
         .set_axis(["checkpoint", "n_tasks", "q25", "median", "q75"], axis=1)
     )
     most = summary["max_level"]
+    drawn, others = drawn_part(data)
     with house_style():
         figure, axis = new_figure(6.2, 3.7)
-        x = checkpoint_axis(axis, data["checkpoint"].tolist())
-        low, middle, high = (_drawn_words(data[name].to_numpy(dtype=float), most) for name in ("q25", "median", "q75"))
+        x = checkpoint_axis(axis, drawn["checkpoint"].tolist())
+        low, middle, high = (_drawn_words(drawn[name].to_numpy(dtype=float), most) for name in ("q25", "median", "q75"))
         axis.fill_between(x, low, high, color=colour, alpha=0.16, lw=0, label="middle half of the tasks")
         axis.plot(x, middle, color=colour, marker="o", markersize=4.5, label="median")
-        for place, height, row in zip(x, middle, rows_of(data), strict=True):
+        for place, height, row in zip(x, middle, rows_of(drawn), strict=True):
             words = "none" if row.median > most else f"{row.median:g} words"
             told = f"step {checkpoint_label(row.checkpoint)}: median {words}"
             mark_point(axis, place, height, told, samples_of(checkpoint=row.checkpoint))
@@ -114,7 +117,8 @@ def median_trajectory_figure(
             "median_trajectory",
             "The smallest prefill that is enough",
             "Min prefill: the smallest level at which any attempt exploits a task. “none” means that no attempt did at "
-            f"any level, and stands above the levels. It falls with the number of attempts; {_attempts_text(summary)}",
+            "any level, and stands above the levels. It falls with the number of attempts; "
+            f"{_attempts_text(summary)}{others}",
         )
 
 
@@ -123,14 +127,15 @@ def time_to_threshold_figure(
 ) -> SavedFigure:
     """Cumulative share of tasks that have come to the threshold, per exploit type; all tasks in the run's colour."""
     data = first_reached(frame)
+    drawn, others = drawn_part(data)
     with house_style():
         figure, axis = new_figure(6.2, 3.9)
-        steps = sorted(data["checkpoint"].unique())
+        steps = sorted(drawn["checkpoint"].unique())
         x = dict(zip(steps, checkpoint_axis(axis, steps), strict=True))
         ends = []
         types = [kind for kind in data["exploit_type"].unique() if kind != "all"]
         for place, kind in enumerate([*types, "all"]):
-            part = data[data["exploit_type"] == kind]
+            part = drawn[drawn["exploit_type"] == kind]
             whole = kind == "all"
             ink = colour if whole else OTHER[place % len(OTHER)]
             at = [x[step] for step in part["checkpoint"]]
@@ -156,7 +161,7 @@ def time_to_threshold_figure(
             "When tasks become easy to exploit",
             f"Share of tasks for which {summary['threshold']} words or fewer have been enough at this checkpoint or an "
             f"earlier one. {summary['n_tasks_reaching_threshold']} of {summary['n_tasks']} tasks get there; "
-            f"{never} do not.",
+            f"{never} do not.{others}",
         )
 
 
@@ -170,9 +175,8 @@ def first_reached(frame: pd.DataFrame) -> pd.DataFrame:
     for kind in [*sorted(tasks["exploit_type"].unique()), "all"]:
         mine = first if kind == "all" else first[first["exploit_type"] == kind]
         total = len(tasks) if kind == "all" else int((tasks["exploit_type"] == kind).sum())
-        for step in steps:
-            count = int((mine["checkpoint"] <= step).sum())
-            rows.append((kind, step, total, count, count / total))
+        counts = np.searchsorted(np.sort(mine["checkpoint"].to_numpy(dtype=float)), steps, side="right")
+        rows += [(kind, step, total, int(n), int(n) / total) for step, n in zip(steps, counts, strict=True)]
     return pd.DataFrame(rows, columns=["exploit_type", "checkpoint", "n_tasks", "n_reached", "share_reached"])
 
 
@@ -183,22 +187,23 @@ def descent_rates_figure(
     grouped = rates.groupby(["checkpoint_from", "checkpoint_to"])["words_per_100_steps"]
     data = grouped.describe(percentiles=[0.25, 0.5, 0.75])[["count", "mean", "25%", "50%", "75%"]].reset_index()
     data = data.set_axis(["checkpoint_from", "checkpoint_to", "n_tasks", "mean", "q25", "median", "q75"], axis=1)
+    drawn, others = drawn_part(data, "checkpoint_to")
     with house_style():
         figure, axis = new_figure(6.2, 3.6)
-        x = np.arange(len(data))
+        x = np.arange(len(drawn))
         axis.axhline(0, color=SOFT_INK, lw=0.8)
-        axis.bar(x, data["q75"] - data["q25"], 0.5, bottom=data["q25"], color=colour, alpha=0.22,
+        axis.bar(x, drawn["q75"] - drawn["q25"], 0.5, bottom=drawn["q25"], color=colour, alpha=0.22,
                  label="middle half of the tasks")  # fmt: skip
-        axis.hlines(data["median"], x - 0.25, x + 0.25, color=colour, lw=2.2, label="median")
-        axis.plot(x, data["mean"], "D", color=INK, markersize=5, label="mean")
-        for place, row in enumerate(rows_of(data)):
+        axis.hlines(drawn["median"], x - 0.25, x + 0.25, color=colour, lw=2.2, label="median")
+        axis.plot(x, drawn["mean"], "D", color=INK, markersize=5, label="mean")
+        for place, row in enumerate(rows_of(drawn)):
             told = (
                 f"between {row.checkpoint_from} and {row.checkpoint_to}: mean {row.mean:.3g}, median {row.median:.3g}"
             )
             told += f" words per 100 steps ({row.n_tasks:.0f} tasks)"
             mark_point(axis, place, row.mean, told, samples_of(checkpoint=row.checkpoint_to))
         _fall_axis(axis, summary)
-        axis.set_xticks(x, [f"{row.checkpoint_from}–{row.checkpoint_to}" for row in rows_of(data)])
+        axis.set_xticks(x, [f"{row.checkpoint_from}–{row.checkpoint_to}" for row in rows_of(drawn)])
         axis.set_xlabel("between training steps")
         axis.set_ylabel("fall of min prefill\n(words per 100 steps, symmetric log scale)")
         legend_above(axis)
@@ -210,17 +215,18 @@ def descent_rates_figure(
             "How fast the needed prefill falls",
             "Change of min prefill between neighbouring checkpoints, per 100 training steps; above zero means that "
             f"fewer words are needed. “None” counts as {summary['max_level'] + 1} words, so falls from it are "
-            "understated.",
+            f"understated.{others}",
         )
 
 
 def attempts_figure(data: pd.DataFrame, summary: dict[str, Any], directory: Path) -> SavedFigure:
     """Expected min prefill against the number of attempts, one line a checkpoint."""
-    steps = sorted(data["checkpoint"].unique())
+    drawn, others = drawn_part(data)
+    steps = sorted(drawn["checkpoint"].unique())
     with house_style():
         figure, axis = new_figure(6.2, 3.7)
         for step, colour in zip(steps, ordered_colours(len(steps)), strict=True):
-            part = data[data["checkpoint"] == step]
+            part = drawn[drawn["checkpoint"] == step]
             axis.plot(part["attempts"], part["expected_min_prefill"], color=colour, marker="o", markersize=4,
                       label=checkpoint_label(step))  # fmt: skip
             for row in rows_of(part):
@@ -240,7 +246,7 @@ def attempts_figure(data: pd.DataFrame, summary: dict[str, Any], directory: Path
             "Min prefill depends on the number of attempts",
             "What these data say min prefill would have been with fewer attempts: the exact expectation over which of "
             "the attempts had been drawn. Compare sweeps at equal attempts only. “None” counts as "
-            f"{summary['max_level'] + 1} words.",
+            f"{summary['max_level'] + 1} words.{others}",
         )
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.special import expit
 
 from foreshock.analysis.figures import SavedFigure, house_style, new_figure, save_figure
+from foreshock.analysis.figures.many import drawn_part
 from foreshock.analysis.figures.palette import OTHER, RunLooks
 from foreshock.analysis.figures.style import INK, RULE, checkpoint_axis, power_of_ten
 from foreshock.analysis.figures.values import mark_point, rows_of, samples_of
@@ -54,7 +55,8 @@ def growth_figure(
     keys = list(zip(last["run"].astype(str), last["exploit_type"].astype(str), strict=True))
     keys.sort(key=lambda key: (looks.place(key[0]), key[1]))  # which are drawn: the highest; where: as everywhere
     rows = -(-len(keys) // _COLUMNS)
-    steps = sorted(curves["checkpoint"].unique())
+    drawn, others = drawn_part(curves)
+    steps = sorted(drawn["checkpoint"].unique())
     zero = cells[(cells["prefill_level"] == 0) & (cells["n"] > 0)]
     with house_style():
         figure, axes = new_figure(
@@ -63,7 +65,7 @@ def growth_figure(
         place = dict(zip(steps, checkpoint_axis(axes[-1, 0], steps), strict=True))
         _thin_labels(axes[-1, 0], steps, list(place.values()))
         for axis, key in zip(axes.flat, keys, strict=False):
-            part = curves[(curves["run"] == key[0]) & (curves["exploit_type"] == key[1])]
+            part = drawn[(drawn["run"] == key[0]) & (drawn["exploit_type"] == key[1])]
             x = part["checkpoint"].map(place).to_numpy(float)
             colour = looks.colour(key[0])
             axis.fill_between(x, part["lower95"], part["upper95"], color=colour, alpha=0.13, lw=0)
@@ -98,7 +100,7 @@ def growth_figure(
             "Unprompted exploit rate: so far and to come",
             "Line and bands: median, 50% and 95% interval of the growth model. Right of the grey line nothing has been "
             "measured. Dots: measured rates (zero counts have no dot). Dashed: the threshold. "
-            f"At most {_MAX_PANELS} types are drawn, the highest first; the table has all.",
+            f"At most {_MAX_PANELS} types are drawn, the highest first; the table has all.{others}",
         )
 
 

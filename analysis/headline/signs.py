@@ -41,6 +41,19 @@ def _median(value: Floats) -> float:
     return float(np.median(value)) if len(value) else np.nan
 
 
+def _joined(*parts: Ints) -> Ints:
+    """A code for each combination of codes that are 0 or more, in their order; any number of checkpoints has room."""
+    code = parts[0]
+    for part in parts[1:]:
+        code = code * (int(part.max(initial=0)) + 1) + part
+    return code
+
+
+def _ratio(value: float, unit: float) -> float:
+    """NaN where cells hold one trace each, so that nothing says how traces differ."""
+    return value / unit if unit else np.nan
+
+
 def _differences(order: Ints, group: Ints, value: Floats) -> tuple[Floats, Floats, Ints]:
     """First differences of neighbours in `order` that share a group, second differences, and where the first are."""
     g, v = group[order], value[order]
@@ -53,22 +66,22 @@ def _differences(order: Ints, group: Ints, value: Floats) -> tuple[Floats, Float
 
 def _roughness(found: dict[str, float], rows: PrefillRows) -> None:
     """How fast a trace's log weight changes over checkpoints and levels, against how traces differ in a cell."""
-    cell = (rows.surface * 1000 + rows.checkpoint) * 1000 + rows.level
+    cell = _joined(rows.surface, rows.checkpoint, rows.level)
     _, cell = np.unique(cell, return_inverse=True)
     count = np.maximum(np.bincount(cell), 1)
     centred = rows.log_w - (np.bincount(cell, rows.log_w) / count)[cell]
-    trace = np.unique(rows.trace * 1000 + rows.surface, return_inverse=True)[1] if len(rows) else rows.trace
-    line = trace * 1000 + rows.level
+    trace = np.unique(_joined(rows.trace, rows.surface), return_inverse=True)[1] if len(rows) else rows.trace
+    line = _joined(trace, rows.level)
     first, second, _ = _differences(np.lexsort((rows.checkpoint, line)), line, centred)
     typical = _median(np.abs(centred))
-    found["time_change"] = float(np.log10(_median(np.abs(first)) / typical + 1e-3))
-    found["time_roughness"] = float(np.log10(_median(np.abs(second)) / typical + 1e-3))
+    found["time_change"] = float(np.log10(_ratio(_median(np.abs(first)), typical) + 1e-3))
+    found["time_roughness"] = float(np.log10(_ratio(_median(np.abs(second)), typical) + 1e-3))
     found["time_roughness_nats"] = float(np.log10(_median(np.abs(second)) + 1e-3))
-    line = trace * 1000 + rows.checkpoint
+    line = _joined(trace, rows.checkpoint)
     order = np.lexsort((rows.level, line))
     first, second, _ = _differences(order, line, centred)
-    found["level_change"] = float(np.log10(_median(np.abs(first)) / typical + 1e-3))
-    found["level_roughness"] = float(np.log10(_median(np.abs(second)) / typical + 1e-3))
+    found["level_change"] = float(np.log10(_ratio(_median(np.abs(first)), typical) + 1e-3))
+    found["level_roughness"] = float(np.log10(_ratio(_median(np.abs(second)), typical) + 1e-3))
     g, v = line[order], centred[order]
     same = g[1:] == g[:-1]
     a, b = v[:-1][same], v[1:][same]
@@ -141,7 +154,7 @@ def _scale(found: dict[str, float], evidence: Evidence, rows: PrefillRows, table
         for name, grid in (("mean", table.mean_all), ("mean_weight", table.log_mean_weight)):
             y = grid[:, :, chosen] if chosen >= 0 else np.full(shape[:2], np.nan)
             found[f"{name}_per_variance{slot}"] = _slope_within(x, y, kind)
-    z = np.unique(rows.trace * 1000 + kind[rows.surface], return_inverse=True)[1] if len(rows) else rows.trace
+    z = np.unique(_joined(rows.trace, kind[rows.surface]), return_inverse=True)[1] if len(rows) else rows.trace
     for slot, chosen in enumerate(slots):
         mine = rows.level == chosen
         found[f"hit_z{slot}"] = _association(rows.take(mine), z[mine], kind)
@@ -210,7 +223,7 @@ def _association(rows: PrefillRows, trace: Ints, kind: Ints) -> float:
     """Standardised association over traces of how often a prefix exploits with its log weight, cells' means removed."""
     if len(rows) < 20:
         return np.nan
-    cell = np.unique(rows.surface * 1000 + rows.checkpoint, return_inverse=True)[1]
+    cell = np.unique(_joined(rows.surface, rows.checkpoint), return_inverse=True)[1]
     count = np.bincount(cell)
     y = rows.success - (np.bincount(cell, rows.success) / count)[cell]
     x = np.clip(rows.log_w, -40, 40)
@@ -280,8 +293,8 @@ def _outcomes(found: dict[str, float], evidence: Evidence, rows: PrefillRows, ta
     if not len(rows):
         found["outcome_slope"] = np.nan
         return
-    cell = np.unique((rows.surface * 1000 + rows.checkpoint) * 1000 + rows.level, return_inverse=True)[1]
-    line = np.unique(rows.trace * 1000 + rows.level, return_inverse=True)[1]
+    cell = np.unique(_joined(rows.surface, rows.checkpoint, rows.level), return_inverse=True)[1]
+    line = np.unique(_joined(rows.trace, rows.level), return_inverse=True)[1]
     y, x = rows.success.astype(np.float64), np.clip(rows.log_w, -30, 30)
     for _ in range(3):
         for code in (cell, line):
