@@ -14,8 +14,11 @@ import torch
 from torch import Tensor
 
 from foreshock.analysis.evidence.evidence import Evidence, Floats, Ints, Surface
+from foreshock.errors import InputError
 
 _WARP_WORDS = 5.0
+MOST_CELLS = 2000
+"""Of one surface."""
 
 
 class LevelScale(StrEnum):
@@ -86,8 +89,18 @@ def grid_inputs(steps: Floats, levels: Floats | Ints, reference: Floats, scale: 
 
 
 def surface_counts(evidence: Evidence) -> SurfaceCounts:
-    """Counts and mean KL of every cell. Level 0 is added, unobserved, where no run has it."""
+    """Counts and mean KL of every cell. Level 0 is added, unobserved, where no run has it.
+
+    Raises InputError for more than `MOST_CELLS` cells.
+    """
     levels = np.union1d(evidence.levels, [0])
+    n_cells = len(evidence.steps) * len(levels)
+    if n_cells > MOST_CELLS:
+        raise InputError(
+            f"{len(evidence.steps):,} checkpoints at {len(levels)} levels are {n_cells:,} cells of each type; a "
+            f"Gaussian process is fitted to {MOST_CELLS:,} at most, since its time grows with their number's cube",
+            fix="`foreshock rates` and `foreshock forecast` take any number",
+        )
     column = np.searchsorted(levels, evidence.levels)
     shape = (len(evidence.surfaces), len(evidence.steps), len(levels))
     n, k = np.zeros(shape), np.zeros(shape)

@@ -36,6 +36,9 @@ from foreshock.jobs.records.exploit_types import IntentionalTypes
 from foreshock.jobs.records.rows import EMPTY, HONEST
 from foreshock.jobs.records.table_files import table_names
 
+MOST_MODELLED = 40
+"""Checkpoints of a run that models of all its cells at once are fitted to."""
+
 SURFACE = ["run", "exploit_type"]
 KEYS = [*SURFACE, "checkpoint", "prefill_level"]
 COLUMNS = [*KEYS, "n", "k", "kl_mean", "kl_success", "logprob_mean", "code_logprob", "honest_code_logprob"]
@@ -287,6 +290,23 @@ def join_runs(runs: list[RunCells]) -> pd.DataFrame:
     if len(set(names)) < len(names):
         raise InputError(f"two runs are named {next(n for n in names if names.count(n) > 1)!r}; names must differ")
     return validate_cells(pd.concat([run.cells for run in runs], ignore_index=True))
+
+
+def evenly_spaced(cells: pd.DataFrame, what: str) -> tuple[pd.DataFrame, list[str]]:
+    """Cells of at most `MOST_MODELLED` checkpoints of each run, evenly spaced and with the first and the last, and a
+    note that says so of `what`; all, and none, where there are no more."""
+    kept, notes = [], []
+    for run, part in cells.groupby("run", sort=False):
+        known = np.sort(part["checkpoint"].unique())
+        if len(known) > MOST_MODELLED:
+            shown = known[np.linspace(0, len(known) - 1, MOST_MODELLED).round().astype(int)]
+            part = part[part["checkpoint"].isin(shown)]
+            notes.append(
+                f"{run}: {what} rests on {MOST_MODELLED} of its {len(known):,} checkpoints, evenly spaced and with the "
+                "last: its time grows with the square of their number and more"
+            )
+        kept.append(part)
+    return (validate_cells(pd.concat(kept, ignore_index=True)) if notes else cells), notes
 
 
 def run_checkpoints(cells: pd.DataFrame) -> dict[str, list[float]]:

@@ -8,7 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from foreshock.analysis.surfaces.cells import RunSource, cells_from_frames, load_run_cells, seen_until, validate_cells
+from foreshock.analysis.surfaces.cells import (
+    MOST_MODELLED,
+    RunSource,
+    cells_from_frames,
+    evenly_spaced,
+    load_run_cells,
+    run_checkpoints,
+    seen_until,
+    validate_cells,
+)
 from foreshock.errors import InputError
 
 
@@ -106,3 +115,15 @@ def test_a_run_directory_loads_with_every_column(toy_run: Path, factory: ModuleT
     assert prefilled["logprob_mean"].notna().any()
     assert (load_run_cells(RunSource(toy_run / "evals")).cells["n"].to_numpy() == loaded.cells["n"].to_numpy()).all()
     assert load_run_cells(RunSource(toy_run, "mine")).cells["run"].unique().tolist() == ["mine"]
+
+
+@pytest.mark.parametrize("n", [1, MOST_MODELLED, MOST_MODELLED + 1, 1000])
+def test_of_very_many_checkpoints_some_are_modelled_and_a_note_says_so(n: int) -> None:
+    few = pd.DataFrame({"checkpoint": [7.0, 8.0]}).assign(run="few")
+    many = pd.DataFrame({"checkpoint": np.arange(n, dtype=float)}).assign(run="many")
+    cells = pd.concat([few, many]).assign(exploit_type="t", prefill_level=0, n=1, k=0)
+    kept, notes = evenly_spaced(validate_cells(cells), "the forecast")
+    steps = run_checkpoints(kept)
+    assert steps["few"] == [7.0, 8.0]
+    assert (len(steps["many"]), steps["many"][0], steps["many"][-1]) == (min(n, MOST_MODELLED), 0.0, n - 1.0)
+    assert [f"{MOST_MODELLED} of its {n:,} checkpoints" in note for note in notes] == [True] * (n > MOST_MODELLED)
