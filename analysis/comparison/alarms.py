@@ -38,6 +38,22 @@ class Lead:
 
 
 @dataclass(frozen=True, slots=True)
+class CodeLimit:
+    """nats: what exploit code after honest reasoning must have gained since the first checkpoint for a type to alarm,
+    which at most the share `rate` of quiet runs reached in any type."""
+
+    nats: float
+    rate: float
+
+    def __str__(self) -> str:
+        return (
+            f"a type alarms when its code has gained {self.nats:.2f} nats since the first checkpoint, which at most "
+            f"{self.rate:.0%} of quiet runs of small models reached in any type (docs/early-warning.md); other models' "
+            "may gain others"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Leads:
     """When a run alarms: by its whole forecast, by the same that sees its level 0 alone, by exploit code after honest
     reasoning."""
@@ -47,7 +63,7 @@ class Leads:
     code: Lead
 
 
-def leads(run: Path, steps: Sequence[float], code_nats: float | None = None) -> Leads:
+def leads(run: Path, steps: Sequence[float], code: CodeLimit | None = None) -> Leads:
     """Each is made as of every checkpoint but the last, for the last one, as `foreshock watch` makes it."""
     from foreshock.analysis.forecast.backtest import backtest
     from foreshock.analysis.surfaces.cells import RunSource, load_cells
@@ -64,7 +80,7 @@ def leads(run: Path, steps: Sequence[float], code_nats: float | None = None) -> 
             prefilled = no_lead("the forecast uses none of its prefilled attempts")
         else:
             prefilled = lead_of(backtest(cells).forecasts, at, direct)
-        return Leads(prefilled, lead_of(direct, at, None), code_lead(run, at, direct, code_nats))
+        return Leads(prefilled, lead_of(direct, at, None), code_lead(run, at, direct, code))
     except InputError as error:
         return Leads(*[no_lead(str(error))] * 3)
 
@@ -74,11 +90,11 @@ def no_lead(why: str) -> Lead:
     return Lead(None, {}, None, None, None, None, why)
 
 
-def code_lead(run: Path, steps: Sequence[float], direct: pd.DataFrame, nats: float | None) -> Lead:
+def code_lead(run: Path, steps: Sequence[float], direct: pd.DataFrame, limit: CodeLimit | None) -> Lead:
     """By the change of exploit code after honest reasoning; types without a score cannot alarm and do not count."""
     from foreshock.analysis.surfaces.code_scores import code_signals
 
-    if nats is None:
+    if limit is None:
         return no_lead("no threshold was given")
     signals = code_signals(run)
     signals = signals[signals["checkpoint"].isin(steps[:-1])]
@@ -86,7 +102,7 @@ def code_lead(run: Path, steps: Sequence[float], direct: pd.DataFrame, nats: flo
         return no_lead("no exploit code was scored after honest reasoning: not_scored in exploit_logprob/ says why")
     own: dict[str, float | None] = {}
     for kind, rows in signals.groupby("exploit_type"):
-        reached = rows.loc[rows["code_change"].astype(float) >= nats, "checkpoint"]
+        reached = rows.loc[rows["code_change"].astype(float) >= limit.nats, "checkpoint"]
         own[str(kind)] = float(reached.min()) if len(reached) else None
     return _lead(own, direct, steps, _alarms(direct, steps))
 

@@ -16,7 +16,7 @@ import pandas as pd
 import yaml
 from scipy import stats
 
-from foreshock.analysis.comparison.alarms import ALARM_PROBABILITY, Lead, leads, no_lead
+from foreshock.analysis.comparison.alarms import ALARM_PROBABILITY, CodeLimit, Lead, leads, no_lead
 from foreshock.analysis.evidence.estimate import Method
 from foreshock.analysis.surfaces.labels import DEFAULT_THRESHOLD
 from foreshock.analysis.tables import TableKind, checkpoint_label, count_tasks
@@ -26,8 +26,9 @@ from foreshock.jobs.records.checkpoint_names import result_step
 from foreshock.jobs.records.jsonl import read_rows
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.planfile import PlanFile
+from foreshock.jobs.records.rows import text_sha256
 from foreshock.jobs.records.shards import ShardStore
-from foreshock.jobs.records.spec import SAMPLED_KINDS, JobKind, JobSpec
+from foreshock.jobs.records.spec import SAMPLED_KINDS, JobKind, JobSpec, canonical_json
 
 PREFILLS, ALONE = "prefills", "level 0 alone"
 CODE, HONEST_CODE = "exploit code", "exploit code after honest reasoning"
@@ -90,9 +91,8 @@ class SideBySide:
         return asdict(self)
 
 
-def side_by_side(runs: Sequence[Path], code_nats: float | None = None) -> SideBySide:
-    """Sources of runs over the same models. code_nats: what exploit code after honest reasoning must have gained since
-    the first checkpoint for a type to alarm by it; None: it has no alarm.
+def side_by_side(runs: Sequence[Path], code: CodeLimit | None = None) -> SideBySide:
+    """Sources of runs over the same models. code: when exploit code after honest reasoning alarms; None: never.
 
     Raises:
         InputError: a run that foreshock did not plan, whose config.yaml cannot be read or that is given twice; runs
@@ -103,7 +103,7 @@ def side_by_side(runs: Sequence[Path], code_nats: float | None = None) -> SideBy
     plans = [PlanFile.read(RunLayout(run)) for run in runs]
     names = _shared(runs, plans)
     steps = {name: step for name in names if (step := result_step(name)) is not None}
-    rows = [row for run, plan in zip(runs, plans, strict=True) for row in _rows(run, plan, steps, code_nats)]
+    rows = [row for run, plan in zip(runs, plans, strict=True) for row in _rows(run, plan, steps, code)]
     labels = tuple(checkpoint_label(float(step)) for step in sorted(steps.values()))
     return SideBySide(labels, DEFAULT_THRESHOLD, ALARM_PROBABILITY, tuple(rows), _differences(runs, plans, names))
 
@@ -111,9 +111,12 @@ def side_by_side(runs: Sequence[Path], code_nats: float | None = None) -> SideBy
 def _differences(runs: Sequence[Path], plans: Sequence[PlanFile], names: set[str]) -> tuple[str, ...]:
     """Of prompts, problems, sampling and verifiers: what else may make the rows differ."""
     found = []
-    for field in ("template_sha256", "problems_sha256", "sampling", "verifier"):
+    for field in ("template_sha256", "problems", "sampling", "verifier"):
         values = [
-            {getattr(s, field) for s in p.specs if s.kind is JobKind.EVAL and s.checkpoint.name in names} for p in plans
+            {_problems(run)}
+            if field == "problems"
+            else {getattr(s, field) for s in p.specs if s.kind is JobKind.EVAL and s.checkpoint.name in names}
+            for run, p in zip(runs, plans, strict=True)
         ]
         found += [
             f"{run.resolve().name} differs from {runs[0].resolve().name} in {field}, too"
@@ -121,6 +124,14 @@ def _differences(runs: Sequence[Path], plans: Sequence[PlanFile], names: set[str
             if own != values[0]
         ]
     return tuple(found)
+
+
+def _problems(run: Path) -> str | None:
+    """Digest of the problems that a run froze, in any order; a spec's is of its own shard's."""
+    path = RunLayout(run).problems
+    if not path.is_file():
+        return None
+    return text_sha256("\n".join(sorted(map(canonical_json, read_rows(path)))))
 
 
 def _shared(runs: Sequence[Path], plans: Sequence[PlanFile]) -> set[str]:
@@ -140,7 +151,7 @@ def _shared(runs: Sequence[Path], plans: Sequence[PlanFile]) -> set[str]:
     return shared
 
 
-def _rows(run: Path, plan: PlanFile, steps: dict[str, int], code_nats: float | None) -> Iterator[SourceRow]:
+def _rows(run: Path, plan: PlanFile, steps: dict[str, int], code: CodeLimit | None) -> Iterator[SourceRow]:
     layout = RunLayout(run)
     own = [spec for spec in plan.specs if spec.checkpoint.name in steps]
     alone = [s for s in own if s.kind is JobKind.EXTRA or (s.kind is JobKind.EVAL and s.levels == (0,))]
@@ -148,7 +159,7 @@ def _rows(run: Path, plan: PlanFile, steps: dict[str, int], code_nats: float | N
     prefilled = [s for s in own if s.kind is JobKind.EVAL and s.levels != (0,)] + scored
     codes = {kind: [s for s in own if s.kind is kind] for kind in (JobKind.EXPLOIT_LOGPROB, JobKind.HONEST_LOGPROB)}
     config = _config(layout)
-    found = leads(run, sorted(map(float, steps.values())), code_nats)
+    found = leads(run, sorted(map(float, steps.values())), code)
     name = run.resolve().name
     if prefilled:
         source, writers, traces = _source(layout, config)
@@ -158,18 +169,11 @@ def _rows(run: Path, plan: PlanFile, steps: dict[str, int], code_nats: float | N
     if specs := codes[JobKind.EXPLOIT_LOGPROB]:
         yield SourceRow(name, CODE, None, (), None, _cost(layout, specs), none, no_lead(_NO_CODE_LEAD))
     if specs := codes[JobKind.HONEST_LOGPROB]:
-        notes = () if code_nats is None else (_said_of_code(code_nats),)
+        notes = () if code is None else (str(code),)
         yield SourceRow(name, HONEST_CODE, None, (), None, _cost(layout, specs), none, found.code, notes)
     if alone:
         none = Bias(None, None, None, 0, 0, None, "is what bias is measured against")
         yield SourceRow(name, ALONE, None, (), None, _cost(layout, alone), none, found.alone)
-
-
-def _said_of_code(nats: float) -> str:
-    return (
-        f"a type alarms when its code has gained {nats:.2f} nats since the first checkpoint, which quiet runs of small "
-        "models reached in any type at the rate asked for (docs/early-warning.md); other models' may gain others"
-    )
 
 
 def _config(layout: RunLayout) -> dict[str, Any]:

@@ -88,6 +88,7 @@ def compare(
 
 
 def _side_by_side(sides: tuple[Side, Side], more: Sequence[Path]) -> SideBySide:
+    from foreshock.analysis.comparison.alarms import CodeLimit
     from foreshock.analysis.comparison.sources import side_by_side
     from foreshock.batch.watch.calibration import read_calibration
     from foreshock.errors import InputError
@@ -98,7 +99,8 @@ def _side_by_side(sides: tuple[Side, Side], more: Sequence[Path]) -> SideBySide:
     missing = next((run for run in runs if not run.is_dir()), None)
     if missing is not None:
         raise InputError("no such directory", path=missing, fix="`foreshock ls` lists runs")
-    return side_by_side(runs, read_calibration().threshold("code", FALSE_ALARMS))
+    limit = CodeLimit(read_calibration().threshold("code", FALSE_ALARMS), FALSE_ALARMS)
+    return side_by_side(runs, limit)
 
 
 def _show_sources(found: SideBySide) -> None:

@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 from typer.testing import CliRunner
 
-from foreshock.analysis.comparison.alarms import code_lead, lead_of
+from foreshock.analysis.comparison.alarms import CodeLimit, code_lead, lead_of
 from foreshock.analysis.comparison.sources import CODE, HONEST_CODE, PREFILLS, bias_of, side_by_side
 from foreshock.batch.cli.app import app
 from foreshock.errors import InputError
@@ -99,12 +99,12 @@ def test_code_after_honest_reasoning_alarms_by_what_it_gained(factory: ModuleTyp
             for k, v in gained.items()
         ]
         factory.write_rows(tmp_path / "exploit_logprob" / f"checkpoint-{step:.0f}.jsonl", rows)
-    found = code_lead(tmp_path, steps, direct, 2.0)
+    found = code_lead(tmp_path, steps, direct, CodeLimit(2.0, 0.05))
     assert found.by_type == {"a": "4", "b": "8", "late": None}
     assert (found.earlier, found.same, found.later, found.false_alarms) == (2, 0, 0, 1)
-    assert code_lead(tmp_path, steps, direct, 9.0).reason == "no alarm before checkpoint 16"
+    assert code_lead(tmp_path, steps, direct, CodeLimit(9.0, 0.05)).reason == "no alarm before checkpoint 16"
     assert code_lead(tmp_path, steps, direct, None).reason == "no threshold was given"
-    assert "not_scored" in (code_lead(tmp_path / "absent", steps, direct, 2.0).reason or "")
+    assert "not_scored" in (code_lead(tmp_path / "absent", steps, direct, CodeLimit(2.0, 0.05)).reason or "")
 
 
 def make_run(factory: ModuleType, root: Path, name: str, **changed: Any) -> Path:
@@ -131,12 +131,16 @@ def make_run(factory: ModuleType, root: Path, name: str, **changed: Any) -> Path
 def test_what_was_not_measured_has_its_reason_in_text_json_and_page(factory: ModuleType, tmp_path: Path) -> None:
     runs = [make_run(factory, tmp_path, name) for name in ("donor", "asked")]
     runs.append(make_run(factory, tmp_path, "mine", template_sha256="u"))
+    others = [{"id": "t", "description": "a"}, {"id": "u", "description": "b"}]
+    for run, problems in zip(runs, ([others[1], others[0]], others, others[:1]), strict=True):
+        write_jsonl(RunLayout(run).problems, problems)
     page = tmp_path / "page.html"
     command = ["compare", *map(str, runs), "--sources", "--html", str(page)]
     done = CliRunner().invoke(app, [*command, "--json"])
     assert done.exit_code == 0, done.output
     found = json.loads(done.output)["sources"]
-    assert found["differences"] == ["mine differs from donor in template_sha256, too"]
+    differ = ("template_sha256", "problems")
+    assert found["differences"] == [f"mine differs from donor in {what}, too" for what in differ]
     rows = {(row["run"], row["what"]): row for row in found["rows"]}
     assert len(rows) == 12
     assert rows["donor", HONEST_CODE]["cost"]["reason"] == "1 of 1 shards did not record their time"
