@@ -51,7 +51,8 @@ _DEFINES = re.compile(
     r"(?:async +)?def +\w+ *\(|class +\w+ *[:(]|(?:import|from) +[\w.]+(?: +(?:import|as)\b|[ ,]*$)|@\w[\w.]*\(?"
     r"|type +\w+ *(?:\[[^\n]*\])? *="
 )
-_STRING = re.compile(r"(['\"])(?:(?!\1)[^\\\n]|\\.)*\1")
+_STRING = re.compile(r"(['\"])(?:(?!\1)[^\\\n]|\\.)*+\1")
+_MARK = re.compile(r"['\"]")
 _TWO_WORDS = re.compile(r"\b([^\W\d]\w*)(?= +([^\W\d]\w*))")
 _NO_WORDS = frozenset({*keyword.kwlist, *keyword.softkwlist, "print", "exec"})
 _TURN = re.compile(
@@ -102,6 +103,22 @@ def _before_prose(kept: list[str]) -> list[str] | None:
     return None
 
 
+def _without_strings(line: str, instead: str) -> str:
+    """A line with `instead` for its strings. Where one never ends, none of its kind behind it does: its quotation marks
+    are all escaped."""
+    kept: list[str] = []
+    at, endless = 0, set[str]()
+    for mark in _MARK.finditer(line):
+        if mark.start() >= at and mark[0] not in endless:
+            string = _STRING.match(line, mark.start())
+            if string is None:
+                endless.add(mark[0])
+            else:
+                kept += [line[at : mark.start()], instead]
+                at = string.end()
+    return "".join(kept) + line[at:]
+
+
 def with_tokens_apart(text: str) -> str:
     """With tokens behind code on lines of their own, unless they stand in a string or are comparisons of names."""
     names = {match[1] for _, match in zip(range(_MOST_MARKS), _GLUED_TOKEN.finditer(text), strict=False)}
@@ -111,7 +128,7 @@ def with_tokens_apart(text: str) -> str:
         line = max(
             text.rfind("\n", max(0, match.start() - _LONGEST_TAIL), match.start()) + 1, match.start() - _LONGEST_TAIL
         )
-        quoted = re.search(r"['\"]", _STRING.sub("", text[line : match.start()])) is not None
+        quoted = _MARK.search(_without_strings(text[line : match.start()], "")) is not None
         return match[0] if quoted or match[1] in used else f"\n{match[0]}\n"
 
     return _GLUED_TOKEN.sub(apart, text, count=_MOST_TOKENS) if names else text
@@ -165,7 +182,7 @@ def _reads_as_words(line: str) -> bool:
         or line.rstrip().endswith((":", "\\", ",", "(", "[", "{"))
     ):
         return False
-    plain = _STRING.sub("''", line.split("#")[0])
+    plain = _without_strings(line.split("#")[0], "''")
     return (
         re.search(r"[.!?\u3002\uff01\uff1f][*_)\"']*\s*\Z", plain) is not None
         or re.match(r"[^\x00-\x7f\w]|\*\w", plain) is not None

@@ -14,7 +14,7 @@ _MOST_TEXTS = 50
 _BLOCK_SCALAR = re.compile(
     r"^([ \t]*)(?:- )?[\w\"'-]+:[ \t]*[|>][-+\d]*[ \t]*\n((?:(?:\1[ \t]+[^\n]*|[ \t]*)(?:\n|\Z))+)", re.M
 )
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.S)
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"', re.S)
 _CELL = re.compile(r'(?:^|[,;\t])"((?:[^"]|"")*)"(?=[,;\t\r\n]|\Z)', re.M)
 _WRITES = re.compile(r"\.write|\bfile\s*=")
 _CALL = re.compile(r"<(?:tool_call|invoke\b|function[=_]|parameter[= ]|arg_key|\w+:tool_call)")
@@ -103,15 +103,28 @@ def _of_json(answer: str) -> Iterator[str]:
     if "{" not in answer:
         return
     rest = answer
-    if _OPEN_STRING.search(_STRING.sub("", answer)):  # the last one was cut off
+    behind = 0
+    between = []
+    for string in _strings(answer):
+        between.append(answer[behind : string.start()])
+        behind = string.end()
+    if _OPEN_STRING.search("".join(between) + answer[behind:]):  # the last one was cut off
         rest = re.sub(r"\\\Z", "", answer) + '"'
-    for match in _STRING.finditer(rest):  # cut off, or with prose in between
+    for string in _strings(rest):  # cut off, or with prose in between
         try:
-            text = json.loads(match[0], strict=False)
+            text = json.loads(string[0], strict=False)
         except (ValueError, RecursionError):
             continue
         if "\n" in text or "def " in text:
             yield text
+
+
+def _strings(text: str) -> Iterator[re.Match[str]]:
+    """JSON's strings. Where one never ends, none that begins behind it does: its quotation marks are all escaped."""
+    at = 0
+    while (start := text.find('"', at)) >= 0 and (found := _STRING.match(text, start)) is not None:
+        yield found
+        at = found.end()
 
 
 def _of_notebook(answer: str) -> Iterator[str]:

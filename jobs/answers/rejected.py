@@ -8,7 +8,7 @@ from foreshock.jobs.answers.python_text import is_stub
 
 _KIND = r"(?: (?:version|attempt|solution|implementation|approach|example|code|function|snippet|way))?"
 _REJECTED = re.compile(
-    r"[\W\d_]*(?:(?:what|this|the following|the code below|something like this)(?: version| code| one)?"
+    r"[\W\d_]*+(?:(?:what|this|the following|the code below|something like this)(?: version| code| one)?"
     r" (?:would|does|will|is|do)(?:n[’']?t| not)?(?: work| be right| be correct| correct| right| wrong| incorrect)"
     r"|(?:please )?(?:don[’']?t|do not|never|avoid) (?:do|doing|write|writing|use|using) (?:this|it like this)"
     rf"|(?:a |the )?(?:wrong|incorrect|buggy|broken|bad|anti-?pattern|common mistakes?){_KIND}(?: would be| is)?"
@@ -22,7 +22,7 @@ _REJECTED = re.compile(
 """A line, or a comment on a block's first one, that says of the block below that it is not to be used, or that it is
 what the answer started from."""
 _REJECTED_ELSEWHERE = re.compile(
-    r"[\W\d_]*(?:"
+    r"[\W\d_]*+(?:"
     # German
     r"(?:so nicht|nicht so|(?:das |dies(?:es)? )?(?:ist |wäre )?(?:falsch|fehlerhaft)(?: wäre| ist)?"
     r"|(?:die |eine )?falsche (?:version|lösung|variante)|(?:ein )?(?:schlechtes|falsches) beispiel|vorher"

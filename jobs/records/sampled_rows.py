@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -60,11 +59,11 @@ class SampledTable:
 
     def lines(self) -> Iterator[SampledLine]:
         """The same with their places."""
-        with ExitStack() as stack:
-            adding: dict[str, LinePlace] = {}
-            if self.samples is not None:
-                adding = {key: place for key, place, _ in _keyed(self.samples)}
-                file = stack.enter_context(open_table(self.samples))
+        if self.samples is None:
+            yield from (SampledLine(row, place, None) for place, row in _placed(self.path))
+            return
+        adding = {key: place for key, place, _ in _keyed(self.samples)}
+        with open_table(self.samples) as file:
             for key, place, row in _keyed(self.path):
                 added = adding.get(key)
                 yield SampledLine(row if added is None else row_of(read_line(file, added)) | row, place, added)
@@ -102,18 +101,23 @@ def row_of(line: bytes) -> Row:
 
 
 def _has_all(samples: Path, table: Path) -> bool:
-    keys = [set(next((row for _, _, row in _keyed(path)), {})) for path in (samples, table)]
+    keys = [set(next((row for _, row in _placed(path)), {})) for path in (samples, table)]
     return keys[0] >= keys[1] and count_rows(samples) == count_rows(table)
 
 
 def _keyed(path: Path) -> Iterator[tuple[str, LinePlace, Row]]:
     """Rows by task, attempt and rollout, and by which of those that share these they are."""
-    start, seen = 0, Counter[str]()
+    seen = Counter[str]()
+    for place, row in _placed(path):
+        key = json.dumps([row.get(name) for name in ("task_id", "attempt_idx", "rollout")], default=repr)
+        seen[key] += 1
+        yield f"{key} {seen[key]}", place, row
+
+
+def _placed(path: Path) -> Iterator[tuple[LinePlace, Row]]:
+    start = 0
     with open_table(path) as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
-                row = parse_line(line, path, number)
-                key = json.dumps([row.get(name) for name in ("task_id", "attempt_idx", "rollout")], default=repr)
-                seen[key] += 1
-                yield f"{key} {seen[key]}", LinePlace(start, len(line)), row
+                yield LinePlace(start, len(line)), parse_line(line, path, number)
             start += len(line)

@@ -92,7 +92,9 @@ def opaque(tag: str, value: Any) -> list[str]:
         text = str(value) if tag == "x" else repr(value)
     except BaseException as error:  # noqa: BLE001 - hostile __repr__; whatever it raises is only a description
         text = f"<no text: {type(error).__name__}>"
-    return [tag, str(type(value).__name__)[:_REPR_CHARS], str.__str__(text)[:_REPR_CHARS]]
+    text = str.__str__(text)
+    text = text if len(text) <= _REPR_CHARS else f"{text[: _REPR_CHARS - 3]}..."
+    return [tag, str(type(value).__name__)[:_REPR_CHARS], text]
 
 
 def decode(node: Any) -> Any:

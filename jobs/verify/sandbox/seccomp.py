@@ -7,9 +7,9 @@ mounts, namespaces, bpf, keyrings, io_uring, memfd and System V memory (which no
 
 Two submissions must not talk either: what one leaves in the kernel and another can read back is closed by argument.
 That is the page cache (fadvise, mincore, RWF_NOWAIT, madvise that pages out), the cache of paths (RESOLVE_CACHED), file
-locks (whoever asks for one hears that it was made), futexes in shared library pages, counters of the machine (sysinfo,
-statfs), clocks and schedules of other processes, descriptors in flight and queued signals (per-user counters), socket
-options and cookies, the pool of huge pages.
+locks (a request is answered with success, and none is taken), futexes in shared library pages, counters of the machine
+(sysinfo, statfs), clocks and schedules of other processes, descriptors in flight and queued signals (per-user
+counters), socket options and cookies, the pool of huge pages.
 """
 
 from __future__ import annotations

@@ -186,6 +186,8 @@ def test_a_hostile_answer_ends() -> None:
         ">>> x\n" * 5_000,
         "    " * 50_000 + "```python",
         "```{" * 5_000,
+        "```\n" + '\\"' * 30_000,  # strings that never end
+        "```json\n{" + '\\"' * 30_000,
         "def solve(x):\n    return " + "(" * 50_000,
         "".join(f"```python\ndef f{i}(x):\n    return f{i + 1}(x)\n```\n" for i in range(500))
         + "```python\ndef solve(x):\n    return f0(x)\n```",
