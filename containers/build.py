@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from foreshock.code_version import GIT
-from foreshock.containers.build_plan import BuildRequest, Step, check_request, plan
+from foreshock.containers.build_plan import UNKNOWN, BuildRequest, Step, check_request, plan
 from foreshock.containers.digest import image_file_digest
 from foreshock.containers.engines import Engine, ImageKind, Machine
 from foreshock.containers.errors import ImageError, explain
@@ -155,8 +155,8 @@ def git_commit(source: Path) -> str:
         argv = (*GIT, "-C", str(source), "describe", "--always", "--abbrev=40", "--dirty", "--exclude", "*")
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
     except OSError:
-        return "unknown"
-    return done.stdout.strip() if done.returncode == 0 else "unknown"
+        return UNKNOWN
+    return done.stdout.strip() if done.returncode == 0 else UNKNOWN
 
 
 def build(request: BuildRequest, machine: Machine, say: Callable[[str], None], log: Path) -> str:

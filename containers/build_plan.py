@@ -19,6 +19,8 @@ from foreshock.containers.pins import Variant
 
 NEEDED_BYTES = {Variant.CPU: 8 * 10**9, Variant.GPU: 45 * 10**9}
 """Free space that a build needs at its peak: the packages once unpacked and once in a layer, and the result."""
+UNKNOWN = "unknown"
+"""What an image's record and labels say for a commit that git did not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +135,15 @@ def _plan_oci(request: BuildRequest, machine: Machine, scratch: Path) -> list[St
 
 def _without_history(request: BuildRequest, scratch: Path) -> list[Step]:
     """The image again, on the same layers, without the history that is part of its id: a cached layer keeps there the
-    name that its base had when it was made. (`build --omit-history` leaves it out too, and the layer cache with it.)"""
+    name that its base had when it was made. (`build --omit-history` leaves it out too, and the layer cache with it.)
+
+    The annotations, of which buildah makes two, name the image that this one was made from, history and all. They are
+    part of the manifest and so of the digest that a registry has it under."""
     holder = scratch.name + "-history"
     commit = ("buildah", "commit", "--quiet", "--omit-history", "--timestamp", str(request.epoch))
     return [
         Step("leave the history out", ("buildah", "from", "--pull=never", "--name", holder, request.output)),
+        Step("leave the history out", ("buildah", "config", "--annotation", "-", holder)),
         Step("leave the history out", (*commit, "--rm", holder, request.output)),
     ]
 
@@ -237,6 +243,11 @@ def check_request(request: BuildRequest, machine: Machine, scratch: Path) -> lis
             "it is built; free space or set TMPDIR to a larger disk"
         )
     warnings = []
+    if request.from_oci is None and request.git_commit == UNKNOWN:
+        warnings.append(
+            f"git knows no commit of {request.context.absolute()}, so neither will the image, and it is another file "
+            "than one built from a clone; for one that others can compare, build from a git clone"
+        )
     if not machine.is_root and not machine.has_subordinate_ids and request.engine is not Engine.DOCKER:
         warnings.append(
             "this user has no subordinate ids (/etc/subuid, /etc/subgid); if the build fails for lack of them, ask "

@@ -53,7 +53,7 @@ def test_wheels_make_a_build_without_network(monkeypatch: pytest.MonkeyPatch) ->
     offline = request(wheels=Path("/wheels"), djinn=Path("/djinn"), variant=Variant.GPU, pip_config=Path("/pip.conf"))
     (docker,) = plan(offline, MACHINE, Path("/scratch"))
     assert docker.argv[:4] == ("docker", "build", "--network", "none")
-    buildah, again, commit = plan(replace(offline, engine=Engine.BUILDAH), MACHINE, Path("/scratch"))
+    buildah, again, unnamed, commit = plan(replace(offline, engine=Engine.BUILDAH), MACHINE, Path("/scratch"))
     assert buildah.argv == (
         *("unshare", "--net", "buildah", "build", "--layers", "--isolation", "chroot", "--timestamp", "7"),
         *("--build-arg", f"CUDA_BASE_IMAGE={BASE}", "--build-arg", "GIT_COMMIT=abc", "--build-arg", "LOCK_SHA256=def"),
@@ -64,6 +64,7 @@ def test_wheels_make_a_build_without_network(monkeypatch: pytest.MonkeyPatch) ->
     )
     # A cached layer's history names the base as it was once called, and the history is part of an image's id.
     assert again.argv[-1] == commit.argv[-1] == "foreshock:cpu"
+    assert unnamed.argv == ("buildah", "config", "--annotation", "-", commit.argv[-2])  # of the digest in a registry
     assert {"--omit-history", "--timestamp"} < set(commit.argv)
 
 
@@ -175,7 +176,7 @@ def test_refusals_come_before_the_work_and_name_the_next_step(tmp_path: Path, mo
         check_request(request(variant=Variant.GPU), MACHINE, tmp_path)
 
 
-def test_missing_subordinate_ids_are_told_before_an_unprivileged_build(
+def test_missing_subordinate_ids_and_an_unknown_commit_are_told_before_a_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build_plan, "NEEDED_BYTES", {Variant.CPU: 0, Variant.GPU: 0})
@@ -183,6 +184,8 @@ def test_missing_subordinate_ids_are_told_before_an_unprivileged_build(
     wanted = request(kind=ImageKind.SIF, engine=Engine.APPTAINER)
     assert "usermod --add-subuids" in check_request(wanted, poor, tmp_path)[0]
     assert check_request(wanted, replace(poor, is_root=True), tmp_path) == []
+    (said,) = check_request(replace(wanted, git_commit="unknown"), MACHINE, tmp_path)
+    assert "git knows no commit of /context" in said
 
 
 # Real last lines of the builders, found by making each failure happen or in their public trackers.

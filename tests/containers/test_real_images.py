@@ -262,6 +262,8 @@ def test_two_builds_are_the_same_bit_for_bit(
     arguments = ["image", "build", "--kind", "sif", "-o", str(again / "b.sif"), "--source", checkout]
     as_user(python, "-m", "foreshock", *arguments, *inputs.options, cwd=user_folder)
     assert foreshock("image", "digest", str(again / "b.sif"), cwd=inputs.folder) == first[str(sif)]
+    manifest = ["buildah", "inspect", "--type", "image", "--format", "{{.Manifest}}", oci]
+    pushed = run(*manifest)  # what a registry would digest, its layers packed
     # A storage of its own has no layer cache.
     storage = tmp_path / "storage.conf"
     storage.write_text(f'[storage]\ndriver = "overlay"\ngraphroot = "{tmp_path}/graph"\nrunroot = "{tmp_path}/run"\n')
@@ -269,6 +271,7 @@ def test_two_builds_are_the_same_bit_for_bit(
     options = ["--kind", "oci", "--engine", "buildah", "-o", oci, *inputs.options]
     foreshock("image", "build", *options, cwd=inputs.folder)
     assert foreshock("image", "digest", oci, cwd=inputs.folder) == first[oci]
+    assert run(*manifest) == pushed
 
 
 def test_a_sifs_digest_is_that_of_its_bytes(sif: Path, inputs: Inputs) -> None:
