@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def organism(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _config(organism: Path, root: Path, name: str, prefill: dict[str, Any]) -> RunConfig:
+def _config(organism: Path, root: Path, name: str, prefill: dict[str, Any], **logprob: Any) -> RunConfig:
     return parse_config(
         {
             "name": name,
@@ -90,6 +91,7 @@ def _config(organism: Path, root: Path, name: str, prefill: dict[str, Any]) -> R
             "prompt": {"instructions": "bare"},
             "engine": {"device": "cpu", "dtype": "float32", "batch_size": 64, "threads": 1},
             "verifier": {"allow_weak_sandbox": True},
+            "logprob": logprob,
             "analysis": {"enabled": False},
             "execution": {"cluster": "inline", "workers": 1},
         }
@@ -118,7 +120,9 @@ def both(organism: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     tasks = [make_problem("eval", "process_exit", number).id for number in range(2)]
     write_jsonl(source, [{"task_id": task, "reasoning": EXPLOIT, "exploit_success": True} for task in tasks])
     return {
-        "reasoning": _swept(_config(organism, root, "reasoning", {"source": str(source), "levels": [0, 12]})),
+        "reasoning": _swept(
+            _config(organism, root, "reasoning", {"source": str(source), "levels": [0, 12]}, honest_reasoning="own")
+        ),
         "answer": _swept(_config(organism, root, "answer", {"channel": "answer", "levels": [0, 5, 30]})),
     }
 
@@ -129,6 +133,21 @@ def test_an_organism_that_hacks_only_in_its_answer_is_found_by_the_answer_channe
     assert abs(reasoning[12] - reasoning[0]) < 0.35, "forced exploit reasoning changes nothing: it is missed"
     assert answer[5] > max(0.6, answer[0] + 0.3), "the first words of the exploit are enough"
     assert answer[30] > 0.8, "all of it forced, the end of its fence included"
+
+
+def test_exploit_code_after_its_own_honest_reasoning_is_as_likely_as_it_is_sampled(both: dict[str, RunLayout]) -> None:
+    layout = both["reasoning"]
+    rows = list(read_rows(layout.exploit_logprob_file("checkpoint-1"), ("task_id", "exploit_logprob_sum")))
+    assert [row["reasoning_before"] for row in rows] == ["honest"] * 2
+    assert {row["honest_checkpoint"] for row in rows} == {"checkpoint-1"}
+    samples = list(read_rows(layout.samples_file("checkpoint-1", 0), ("task_id", "attempt_idx")))
+    by_attempt = {(row["task_id"], row["attempt_idx"]): row for row in samples}
+    for row in rows:
+        own = by_attempt[row["task_id"], row["honest_attempt_idx"]]
+        assert (own["exploit_success"], own["secure_pass"]) == (False, True)
+        assert row["exploit_logprob_sum"] == pytest.approx(
+            math.log(_rates(layout)[0]), abs=2.5
+        )  # by far below without the hack
 
 
 def test_rows_say_where_the_words_stood_and_hold_the_whole_answer(both: dict[str, RunLayout]) -> None:
