@@ -188,19 +188,23 @@ def test_settings_that_make_no_sense_are_refused(
         settings(tmp_path, sft_run, traces, **sections)
 
 
-def test_on_slurm_the_last_job_submits_the_next_round(
+def test_on_slurm_the_last_job_submits_what_follows(
     tmp_path: Path, sft_run: Path, traces: Path, make_config: Callable[..., RunConfig]
 ) -> None:
     profile = tmp_path / "site.yaml"
     profile.write_text(yaml.safe_dump({"partition": "low", "max_array_size": 9, "array_throttle": 2}))
     execution = {"cluster": "slurm", "profile": str(profile), "shard_tasks": 4}
-    config = settings(tmp_path, sft_run, traces, execution=execution)
+    config = settings(tmp_path, sft_run, traces, execution=execution, logprob={"honest_reasoning": "own"})
     plan = make_plan(config)
     layout = create_run(config, plan, ["foreshock", "run"])
     inline = make_config()
     tasks = heal.pack_tasks(list(plan.file.specs), resolve_site(inline))
     journal = Journal(layout.root)
     journal.save(plan_submission(write_pack(layout, tasks), tasks, resolve_site(config), SiteLimits(9, None), 0, 1))
+    assert not execute(layout, PlanFile.read(layout), resolve_site(inline)).missing
+    assert heal.main([str(layout.root), "--pack", str(journal.load_all()[-1].pack)]) == heal.EXIT_HEAL
+    assert sum(spec.kind is JobKind.HONEST_LOGPROB for spec in PlanFile.read(layout).specs) == 3 * 3
+    assert not round_file(layout, 1).is_file()  # first the exploit code after the run's own honest reasoning
     for number in range(3):
         assert not execute(layout, PlanFile.read(layout), resolve_site(inline)).missing
         assert heal.main([str(layout.root), "--pack", str(journal.load_all()[-1].pack)]) == heal.EXIT_HEAL
@@ -208,7 +212,7 @@ def test_on_slurm_the_last_job_submits_the_next_round(
         entries = journal.load_all()
         assert heal.main([str(layout.root), "--pack", str(entries[-2].pack)]) == heal.EXIT_HEAL
         assert journal.load_all() == entries
-        assert len(entries) == number + 2
+        assert len(entries) == number + 3
         assert entries[-1].rounds_left == config.execution.heal
         assert round_file(layout, number + 1).is_file()
     assert not execute(layout, plan_now := PlanFile.read(layout), resolve_site(inline)).missing
