@@ -34,7 +34,7 @@ def rates_frame(estimates: Sequence[RateEstimate]) -> pd.DataFrame:
 def headline_figure(estimates: Sequence[RateEstimate], directory: Path, looks: RunLooks) -> SavedFigure:
     """Headline medians and 95% intervals per exploit type; filled dots are directly observed rates."""
     frame = rates_frame(estimates)
-    drawn, others = drawn_part(frame)
+    drawn, others = drawn_part(frame, within=["run"])
     headline = drawn[drawn["method"] == Method.HEADLINE.value]
     direct = drawn[(drawn["method"] == Method.DIRECT.value) & drawn["log10_rate"].notna()]
     types = _most_interesting(headline)

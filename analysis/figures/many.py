@@ -6,13 +6,13 @@ beside the figure has all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
 MOST = 40
-"""Checkpoints in one figure."""
+"""Checkpoints in one figure, or of each run in it."""
 
 
 def shown_steps(steps: Iterable[float]) -> list[float]:
@@ -24,11 +24,18 @@ def shown_steps(steps: Iterable[float]) -> list[float]:
     return [known[place] for place in places]
 
 
-def drawn_part(data: pd.DataFrame, column: str = "checkpoint") -> tuple[pd.DataFrame, str]:
-    """The rows that are drawn, and what the caption says of the others: nothing where there are none."""
-    n_all = data[column].nunique()
-    if n_all <= MOST:
-        return data, ""
-    shown = shown_steps(data[column].unique())
-    drawn = data[data[column].isin(shown)].reset_index(drop=True)
-    return drawn, f" {len(shown)} of the {n_all:,} checkpoints are drawn, evenly spaced; the table has all."
+def drawn_part(data: pd.DataFrame, column: str = "checkpoint", within: Sequence[str] = ()) -> tuple[pd.DataFrame, str]:
+    """The rows that are drawn, and what the caption says of the others: nothing where there are none.
+
+    within: columns whose groups are thinned each for itself, so that none is lost beside one of very many checkpoints.
+    """
+    if within:
+        steps = data.groupby(list(within), observed=True)[column]
+        keep = steps.transform(lambda own: own.isin(shown_steps(own))).astype(bool)
+        said = f" At most {MOST} checkpoints of each run are drawn, evenly spaced; the table has all."
+    else:
+        shown = shown_steps(data[column])
+        keep = data[column].isin(shown)
+        n_all = data[column].nunique()
+        said = f" {len(shown)} of the {n_all:,} checkpoints are drawn, evenly spaced; the table has all."
+    return (data, "") if keep.all() else (data[keep].reset_index(drop=True), said)

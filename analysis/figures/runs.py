@@ -66,7 +66,7 @@ def overview_table(runs: Sequence[tuple[str, pd.DataFrame, pd.DataFrame]]) -> pd
 def overview_figure(data: pd.DataFrame, threshold: int, directory: Path, looks: RunLooks) -> SavedFigure:
     """Left: the unprompted exploit rate of each run. Right: share of tasks that a few words suffice for."""
     labels = looks.ordered(data["run"])
-    drawn, others = drawn_part(data)
+    drawn, others = drawn_part(data, within=["run"])
     steps = sorted(drawn["checkpoint"].unique())
     with house_style():
         figure, (left, right) = new_figure(9.2, 3.6, 1, 2)

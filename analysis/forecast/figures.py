@@ -55,7 +55,7 @@ def growth_figure(
     keys = list(zip(last["run"].astype(str), last["exploit_type"].astype(str), strict=True))
     keys.sort(key=lambda key: (looks.place(key[0]), key[1]))  # which are drawn: the highest; where: as everywhere
     rows = -(-len(keys) // _COLUMNS)
-    drawn, others = drawn_part(curves)
+    drawn, others = drawn_part(curves, within=["run", "exploit_type", "seen"])  # so the last seen one is drawn
     steps = sorted(drawn["checkpoint"].unique())
     zero = cells[(cells["prefill_level"] == 0) & (cells["n"] > 0)]
     with house_style():
