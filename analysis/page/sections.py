@@ -20,6 +20,9 @@ from markupsafe import Markup, escape
 from foreshock.analysis.figures import SavedFigure
 from foreshock.analysis.page.links import LinksCell, SampleCell, TableCell
 
+MOST_ROWS = 400
+"""Of a table in a page."""
+
 Cell = SampleCell | TableCell | LinksCell | str
 ObjectArray = npt.NDArray[np.object_]
 
@@ -99,7 +102,10 @@ def _is_there(value: object) -> bool:
 
 
 def html_table(frame: pd.DataFrame, names: dict[str, str] | None = None) -> Markup:
-    """A frame as an HTML table that scrolls sideways on a narrow screen. Numbers are right-aligned."""
+    """A frame as an HTML table that scrolls sideways on a narrow screen. Numbers are right-aligned.
+
+    Of a long one, the first and the last rows, and between them how many there are more: a page must open.
+    """
     names = names or {}
     numeric = {column: _is_numeric(frame[column]) for column in frame.columns}
     head = Markup("").join(
@@ -107,7 +113,13 @@ def html_table(frame: pd.DataFrame, names: dict[str, str] | None = None) -> Mark
         for column in frame.columns
     )
     rows = []
-    for values in frame.itertuples(index=False, name=None):
+    n_left_out = max(len(frame) - MOST_ROWS, 0)
+    for place, values in enumerate(frame.itertuples(index=False, name=None)):
+        if n_left_out and MOST_ROWS // 2 <= place < MOST_ROWS // 2 + n_left_out:
+            if place == MOST_ROWS // 2:
+                said = f"{n_left_out:,} of {len(frame):,} rows are not shown; the CSV file has all"
+                rows.append(Markup('<tr><td colspan="{}">{}</td></tr>').format(len(frame.columns), said))
+            continue
         cells = (
             Markup("<td{}>{}</td>").format(_align(numeric[column]), format_value(_plain(column, value)))
             for column, value in zip(frame.columns, values, strict=True)

@@ -56,31 +56,39 @@ class CellMemo:
 
     def __init__(self, limit: int) -> None:
         self._limit, self._bytes = limit, 0
-        self._kept: dict[CellKey, tuple[State, CellTable]] = {}
+        self._kept: dict[Path, dict[CellKey, tuple[State, CellTable]]] = {}
+        """By run: looking through all cells for those of others, at each that is put there, takes the square of their
+        number."""
         self._lock = threading.Lock()
 
     def get(self, key: CellKey, state: State) -> CellTable | None:
         """What is kept of these files, if they are still as they were."""
         with self._lock:
-            found = self._kept.get(key)
+            found = self._kept.get(key.run, {}).get(key)
         return found[1] if found is not None and found[0] == state else None
 
     def put(self, key: CellKey, state: State, cell: CellTable) -> None:
         """Keep it if there is room."""
-        size = cell.rows.nbytes
+        size, run = cell.rows.nbytes, key.run
         with self._lock:
-            self._drop(key)
-            others = [old for old in self._kept if old.run != key.run]
-            while others and self._bytes + size > self._limit:
-                self._drop(others.pop(0))
+            self._drop(run, key)
+            while self._bytes + size > self._limit and (other := self._other_than(run)) is not None:
+                self._drop(other, next(iter(self._kept[other])))
             if self._bytes + size <= self._limit:
-                self._kept[key] = (state, cell)
+                self._kept.setdefault(run, {})[key] = (state, cell)
                 self._bytes += size
 
-    def _drop(self, key: CellKey) -> None:
-        found = self._kept.pop(key, None)
+    def _other_than(self, run: Path) -> Path | None:
+        """The run that was read first of all others."""
+        return next((other for other in self._kept if other != run), None)
+
+    def _drop(self, run: Path, key: CellKey) -> None:
+        own = self._kept.get(run, {})
+        found = own.pop(key, None)
         if found is not None:
             self._bytes -= found[1].rows.nbytes
+            if not own:
+                del self._kept[run]
 
 
 _memo = CellMemo(KEPT_BYTES)

@@ -21,7 +21,7 @@ import pytest
 from foreshock.analysis.figures.palette import contrast
 from foreshock.analysis.figures.scheme import DARK_PAPER
 from foreshock.analysis.page.links import SampleCell, linked_words
-from foreshock.analysis.page.sections import format_value, html_table
+from foreshock.analysis.page.sections import MOST_ROWS, format_value, html_table
 from foreshock.analysis.report import ReportOptions, ReportTable, Section, write, write_report
 from foreshock.analysis.report.gather import run_labels
 from foreshock.analysis.report.provenance import read_provenance
@@ -353,3 +353,11 @@ def test_tables_escape_and_align() -> None:
     table = str(html_table(pd.DataFrame({"name": ["<i>"], "rate": [0.5]})))
     assert "&lt;i&gt;" in table
     assert '<td class="num">0.5</td>' in table
+
+
+@pytest.mark.parametrize(("n", "shown"), [(MOST_ROWS, MOST_ROWS), (MOST_ROWS + 3, MOST_ROWS), (10_000, MOST_ROWS)])
+def test_a_long_table_shows_its_ends_and_says_how_much_is_between(n: int, shown: int) -> None:
+    table = str(html_table(pd.DataFrame({"row": range(n)})))
+    assert table.count('<td class="num">') == shown
+    assert f">{n - 1:,}<" in table or f">{n - 1}<" in table
+    assert (f"{n - shown:,} of {n:,} rows are not shown" in table) == (n > shown)
