@@ -204,21 +204,35 @@ class _Folder:
                 raise
 
     def _list(self, folder: Path) -> None:
+        for _ in range(_TRIES):
+            archives, is_whole = self._read(folder)
+            if is_whole:
+                break
+        else:
+            raise InputError(
+                "its archives of tables are replaced while they are listed", path=folder, fix="try again in a moment"
+            )
+        if list(map(id, archives.values())) != list(map(id, self.archives.values())):
+            self.archives = archives
+            self.merged = merge({name: archive.members for name, archive in archives.items()})
+
+    def _read(self, folder: Path) -> tuple[dict[str, Archive], bool]:
+        """The archives there are, and whether all were: one that was replaced in between has its tables in another
+        that this listing may lack."""
         try:
             names = os.listdir(folder)  # noqa: PTH208 - only the names
         except (NotADirectoryError, PermissionError):  # a drop box: files in it may be opened, not looked for
             names = []
-        archives = {}
+        archives, is_whole = {}, True
         for name in sorted(name for name in names if archive_generation(name) is not None):
             try:
                 known = self.archives.get(name)
                 is_same = known is not None and known.state == archive_state(folder / name)
                 archives[name] = known if known is not None and is_same else read_archive(folder / name)
-            except FileNotFoundError:  # replaced in between: the folder has changed again
+            except FileNotFoundError:
                 _refuse_lost(folder / name)
-        if list(map(id, archives.values())) != list(map(id, self.archives.values())):
-            self.archives = archives
-            self.merged = merge({name: archive.members for name, archive in archives.items()})
+                is_whole = False
+        return archives, is_whole
 
 
 _folders: OrderedDict[tuple[int, int], _Folder] = OrderedDict()

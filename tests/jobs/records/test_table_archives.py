@@ -17,7 +17,7 @@ from killed_writes import die_at
 
 from foreshock.errors import DiskFullError, InputError
 from foreshock.jobs.records import table_archives, table_files
-from foreshock.jobs.records.archive_index import directory_comment
+from foreshock.jobs.records.archive_index import Archive, directory_comment
 from foreshock.jobs.records.jsonl import read_jsonl
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.table_archives import TableArchives, join_tables, remove_replaced
@@ -387,3 +387,19 @@ def test_other_archives_are_nobodys_tables(tmp_path: Path) -> None:
     assert not has_table(tmp_path / NAMES[0])
     with pytest.raises(FileNotFoundError):
         read(tmp_path / NAMES[0])
+
+
+def test_archives_that_are_replaced_while_they_are_listed_hide_no_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, OLD)
+    replaced = iter([True, False])
+    read_archive = table_files.read_archive
+
+    def late(path: Path) -> Archive:
+        if next(replaced, False):
+            write(tmp_path, NEW)
+        return read_archive(path)
+
+    monkeypatch.setattr(table_files, "read_archive", late)
+    assert all_of(tmp_path) == NEW
