@@ -83,6 +83,7 @@ def analyse(
     Example: foreshock analyse results/prefill_sensitivity/EXPLOIT results/prefill_sensitivity/CONTROL
     """
     from foreshock.batch.cli.analysis_folders import new_analysis_folder, results_of
+    from foreshock.batch.cli.prompt_view import visible
     from foreshock.batch.reanalysis.run import Request, plan_reanalysis, reanalyse
     from foreshock.batch.reanalysis.view import LeftOut, read_ids
     from foreshock.batch.running.analyse import AnalysisSettings
@@ -132,9 +133,9 @@ def analyse(
         typer.echo(json.dumps(document, indent=2))
         return
     for sentence in done.analysis.summary:
-        typer.echo(f"- {sentence}")
+        typer.echo(visible(f"- {sentence}"))
     for note in done.notes:
-        typer.echo(f"note: {note}")
+        typer.echo(visible(f"note: {note}"))
     typer.echo(f"written: {target}")
     typer.echo(f"report: {done.analysis.report}")
 

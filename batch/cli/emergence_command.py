@@ -90,6 +90,8 @@ def _gp_means(text: str | None) -> tuple[MeanKind, ...]:
 
 
 def _say_emergence(done: EmergenceRun, as_json: bool) -> None:
+    from foreshock.batch.cli.prompt_view import visible
+
     if as_json:
         typer.echo(json.dumps({"output_dir": str(done.directory), **done.summary, "notes": done.notes}, indent=2))
         return
@@ -108,5 +110,5 @@ def _say_emergence(done: EmergenceRun, as_json: bool) -> None:
         typer.echo("AUC of the GP's level by checkpoints seen:")
         typer.echo(table.read_text().rstrip())
     for note in done.notes:
-        typer.echo(f"note: {note}")
+        typer.echo(visible(f"note: {note}"))
     typer.echo(f"written: {done.directory}")

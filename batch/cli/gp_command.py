@@ -39,6 +39,7 @@ def gp(
     from foreshock.analysis.gp.models import GPSettings, ModelKind
     from foreshock.analysis.gp.offsets import OffsetKind, OffsetSettings
     from foreshock.analysis.gp.rates import write_gp_rates
+    from foreshock.batch.cli.prompt_view import visible
     from foreshock.errors import InputError
 
     try:
@@ -54,7 +55,7 @@ def gp(
         raise InputError(f"{error}; valid names are in `foreshock gp --help`") from error
     loaded = load_evidence(run_dir, donor_run, conditioned=False)
     for note in loaded.notes:
-        typer.echo(f"note: {note}", err=True)
+        typer.echo(visible(f"note: {note}"), err=True)
     counts = surface_counts(loaded.evidence)
     fit = fit_gp(counts, settings)
     target = output_dir / "gp_rates.csv"

@@ -30,6 +30,7 @@ def rates(
     from foreshock.analysis.estimates.rates import estimate_rates
     from foreshock.analysis.estimates.rates_file import write_rates
     from foreshock.analysis.evidence.load import load_evidence
+    from foreshock.batch.cli.prompt_view import visible
 
     loaded = load_evidence(run_dir, donor_run, donor_conditioned)
     found = estimate_rates(loaded.evidence)
@@ -49,9 +50,9 @@ def rates(
         typer.echo(json.dumps(summary))
         return
     for fault in found.headline.faults:
-        typer.echo(f"warning: {fault}", err=True)
+        typer.echo(visible(f"warning: {fault}"), err=True)
     for note in loaded.notes:
-        typer.echo(f"note: {note}", err=True)
+        typer.echo(visible(f"note: {note}"), err=True)
     counted = ", ".join(f"{count} {status}" for status, count in found.counts.items())
     typer.echo(
         f"{len(loaded.evidence.surfaces)} surfaces at {len(loaded.evidence.steps)} checkpoints; "

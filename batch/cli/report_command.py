@@ -34,6 +34,7 @@ def report(
     Example: foreshock report --run-dir RUN --run-dir CONTROL_RUN --output report.html
     """
     from foreshock.analysis.report import ReportOptions, write_report
+    from foreshock.batch.cli.prompt_view import visible
     from foreshock.jobs.records.exploit_types import intentional_types
 
     run_dirs = run_dir or [newest_run()]
@@ -49,5 +50,5 @@ def report(
         typer.echo(json.dumps({"report": str(done.path), "bytes": done.path.stat().st_size, "summary": done.summary}))
         return
     for sentence in done.summary:
-        typer.echo(f"- {sentence}")
+        typer.echo(visible(f"- {sentence}"))
     typer.echo(f"report: {done.path}")

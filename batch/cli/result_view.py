@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 def show_result(result: RunResult, as_json: bool) -> None:
     """Print rows, notes, folder and report of a run, as text or as one JSON document."""
+    from foreshock.batch.cli.prompt_view import visible
+
     document: dict[str, Any] = {
         "run_dir": str(result.layout.root),
         "complete": result.complete,
@@ -36,7 +38,7 @@ def show_result(result: RunResult, as_json: bool) -> None:
         if rows.n_extra:
             typer.echo(f"{rows.n_extra} further unprompted attempts in adaptive rounds")
     for note in document["notes"]:
-        typer.echo(f"note: {note}")
+        typer.echo(visible(f"note: {note}"))
     typer.echo(f"run:    {result.layout.root}")
     if document["report"]:
         typer.echo(f"report: {document['report']}")
