@@ -23,6 +23,8 @@ State = tuple[TableState, ...]
 """Of every table of a cell."""
 
 KEPT_BYTES = 1 << 30
+_AROUND_BYTES = 24 << 10
+"""Of what Arrow and Python keep around the values of a cell, which of a hundred thousand small ones is nearly all."""
 _THREADS = 2
 """Arrow parses in threads of its own; a second cell fills the time that the first spends in Python."""
 
@@ -69,7 +71,7 @@ class CellMemo:
 
     def put(self, key: CellKey, state: State, cell: CellTable) -> None:
         """Keep it if there is room."""
-        size, run = cell.rows.nbytes, key.run
+        size, run = kept_size(cell), key.run
         with self._lock:
             self._drop(run, key)
             while self._bytes + size > self._limit and (other := self._other_than(run)) is not None:
@@ -86,9 +88,14 @@ class CellMemo:
         own = self._kept.get(run, {})
         found = own.pop(key, None)
         if found is not None:
-            self._bytes -= found[1].rows.nbytes
+            self._bytes -= kept_size(found[1])
             if not own:
                 del self._kept[run]
+
+
+def kept_size(cell: CellTable) -> int:
+    """Bytes that a cell takes in memory, about."""
+    return cell.rows.nbytes + _AROUND_BYTES
 
 
 _memo = CellMemo(KEPT_BYTES)

@@ -68,8 +68,8 @@ class Bundle:
 
     @classmethod
     def read(cls, path: Path) -> Bundle | None:
-        """None for a file that is not a whole bundle. Raises ForeshockError for one of another format: its shards
-        would look as if they had never been computed."""
+        """None for a file that is not a whole bundle. Raises ForeshockError for one of another format, and one that may
+        not be read: its shards would look as if they had never been computed."""
         try:
             with path.open("rb", buffering=0) as file:
                 now = os.fstat(file.fileno())
@@ -86,6 +86,10 @@ class Bundle:
             sealed = sealed_of_columns(data["sealed"])
             as_written = same_time(data["mtime_ns"], now.st_mtime_ns)
             return cls(path, as_written, data["keys"], data["shards"], data["manifests"], sealed)
+        except PermissionError:
+            raise ForeshockError(
+                f"{path}: this bundle of finished shards may not be read by this user\n  -> chmod u+r {path}"
+            ) from None
         except (OSError, ValueError, KeyError, TypeError, IndexError):
             return None
 

@@ -51,7 +51,9 @@ class Gaps:
 def find_gaps(root: Path) -> Gaps:
     """What a run lacks. Raises InputError for an archive that cannot be read, and for a damaged plan."""
     layout = RunLayout(root)
-    planned = planned_cells(layout)
+    # A rescore has no plan of its own, and lacks what its run lacked.
+    of = root.resolve().parents[1] if root.resolve().parent.name == "rescore" else root
+    planned = planned_cells(RunLayout(of))
     if not planned:
         return Gaps(0, (), ())
     names = frozenset(table_names(layout.evals))

@@ -25,6 +25,7 @@ from foreshock.batch.status.tables_there import table_notes
 from foreshock.errors import InputError
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.table_archives import TableArchives
+from foreshock.jobs.records.table_files import table_bytes
 
 TOY = ToyRun(checkpoints=(5, 10, 20), levels=(0, 10), types=("hardcoding",), tasks_per_type=3)
 LOST = "checkpoint-20 at 0, 10"
@@ -77,6 +78,14 @@ READERS: dict[str, Callable[[Path], Iterable[str]]] = {
 def test_every_reader_says_which_planned_cells_are_not_there(run: Path, reader: str) -> None:
     said = [line for line in READERS[reader](run) if "checkpoint 20" in line or LOST in line]
     assert len(said) == 1
+
+
+def test_what_a_rescore_lacks_is_what_its_run_lacked(run: Path) -> None:
+    rescored = RunLayout(run / "rescore" / "builtin")
+    rescored.evals.mkdir(parents=True)
+    for file in RunLayout(run).eval_files():
+        (rescored.evals / file.path.name).write_bytes(table_bytes(file.path))
+    assert [LOST in note for note in load_evidence([rescored.root]).notes if "planned" in note] == [True]
 
 
 def test_status_says_which_computed_cells_have_no_table(run: Path) -> None:

@@ -13,7 +13,7 @@ from foreshock.analysis.tables import count_cells, jsonl, load_evals, read_sampl
 from foreshock.analysis.tables.cells import CellTable, read_cell
 from foreshock.analysis.tables.files import CellFiles, find_run_files
 from foreshock.analysis.tables.jsonl import read_jsonl
-from foreshock.analysis.tables.reading import CellKey, CellMemo, read_cells
+from foreshock.analysis.tables.reading import CellKey, CellMemo, kept_size, read_cells
 from foreshock.analysis.tables.schema import SCHEMAS, TableKind
 from foreshock.errors import InputError
 
@@ -88,7 +88,7 @@ def test_what_is_kept_has_a_limit_and_other_runs_make_room(tmp_path: Path) -> No
 
     run = write_run(tmp_path / "run")
     cell = read_cell(find_run_files(run, TableKind.EVAL).cells[0], SCHEMAS[TableKind.EVAL])
-    memo = CellMemo(2 * cell.rows.nbytes)
+    memo = CellMemo(2 * kept_size(cell))
     for level in range(3):
         memo.put(key("a", level), (), cell)
     assert [memo.get(key("a", level), ()) is cell for level in range(3)] == [True, True, False]

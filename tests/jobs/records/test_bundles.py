@@ -304,6 +304,20 @@ def test_a_bundle_of_another_format_is_refused_not_taken_for_missing_shards(
         ShardStore(layout).rows(SPECS[0])
 
 
+def test_a_bundle_that_may_not_be_read_is_refused_not_taken_for_missing_shards(
+    layout: RunLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else another user's `resume` would compute all of it again."""
+    bundle_run(layout, SPECS)
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(ForeshockError, match=r"may not be read by this user(?s:.*)chmod u\+r"):
+        Bundles(layout.bundles).renew()
+
+
 @given(sizes=st.lists(st.integers(0, 20)), most=st.integers(1, 5), most_bytes=st.integers(1, 30))
 def test_chunks_hold_every_shard_once_within_both_bounds(sizes: list[int], most: int, most_bytes: int) -> None:
     chunks = list(in_chunks(sizes, most, most_bytes))
