@@ -95,7 +95,7 @@ class CellMemo:
 
 def kept_size(cell: CellTable) -> int:
     """Bytes that a cell takes in memory, about."""
-    return cell.rows.nbytes + _AROUND_BYTES
+    return int(cell.rows.nbytes) + _AROUND_BYTES
 
 
 _memo = CellMemo(KEPT_BYTES)
