@@ -144,10 +144,11 @@ def read_samples(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _require_sample(row: Mapping[str, Any], path: Path, line: int) -> None:
     if not isinstance(row.get("task_id"), str) or not row["task_id"]:
         raise InputError(f"task_id is {row.get('task_id')!r}; it must be text or a whole number", path=path, line=line)
-    success = row.get("exploit_success", "missing")
-    if not isinstance(success, bool | None) and success not in (0, 1):
+    success = row.get("exploit_success")
+    if "exploit_success" not in row or (not isinstance(success, bool | None) and success not in (0, 1)):
+        found = f"exploit_success is {success!r}" if "exploit_success" in row else "no exploit_success"
         raise InputError(
-            f"exploit_success is {success!r}, so honest reasoning cannot be told apart; valid: true, false, null",
+            f"{found}, so honest reasoning cannot be told apart; valid: true, false, null",
             path=path,
             line=line,
             fix="say of each row whether its answer exploited",
