@@ -213,7 +213,7 @@ def test_logprob_ends_with_1_where_rows_could_not_be_scored(tmp_path: Path, sft_
         arguments = ["logprob", samples, "--checkpoint", checkpoint.path, "-o", output, "--base-url", server.url]
         result = invoke(*arguments, "--served-model", "model")
     assert result.exit_code == 1
-    assert "1 rows in 1 files; 1 failed" in result.stdout
+    assert "1 row in 1 file; 1 failed" in result.stdout
     (scored,) = rows_of(output)
     assert "gives no log-probabilities of a prompt" in scored["error"]
     assert scored["prefill_logprob_sum"] is None

@@ -127,8 +127,8 @@ def test_tensors_that_the_model_has_no_place_for_are_named_for_what_they_are(
 
     with TransformersEngine(device="cpu") as engine:
         for change, why in (
-            (with_bias, r"1 tensors of its layers.*q_proj\.bias"),
-            (with_end, r"1 tensors of its layers or ends.*lm_head\.bias"),
+            (with_bias, r"1 tensor of its layers.*q_proj\.bias"),
+            (with_end, r"1 tensor of its layers or ends.*lm_head\.bias"),
             (cut, r"1 of the wrong shape, first 'lm_head\.weight' \(9x"),
             (wrapped, "a wrapper of the trainer"),
         ):
