@@ -28,6 +28,7 @@ _FORMAT = 1
 _COMMENT = "foreshock tables %d %08x"
 _COMMENT_READ = re.compile(rb"foreshock tables (\d+) ([0-9a-f]{8})")
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
+_END = struct.Struct("<4s6xH10x")
 _PIECE = 1 << 20
 
 RESTORE = "copy it again from where it came, or `foreshock aggregate RUN` makes what is computed anew from the shards"
@@ -131,6 +132,20 @@ def _refuse_foreign(path: Path, found: list[zipfile.ZipInfo], comment: bytes) ->
         )
     if int(match[2], 16) != _directory_sum(found):
         raise _damaged(path, "its directory is not as it was written")
+
+
+def n_members(path: Path) -> int | None:
+    """How many tables an archive says that it holds, by its last bytes alone; None if they do not say. A look at the
+    whole directory of hundreds takes a second."""
+    n_tail = _END.size + len(_COMMENT % (_FORMAT, 0))
+    try:
+        with open_archive(path) as file:
+            tail = read_at(file, max(os.fstat(file.fileno()).st_size - n_tail, 0), n_tail)
+    except (OSError, InputError):
+        return None
+    magic, n = _END.unpack_from(tail)
+    is_told = magic == b"PK\5\6" and n < 0xFFFF and _COMMENT_READ.fullmatch(tail[_END.size :])
+    return int(n) if is_told else None
 
 
 def directory_comment(found: Iterable[zipfile.ZipInfo]) -> bytes:

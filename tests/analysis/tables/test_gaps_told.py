@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from foreshock.analysis.tables import read_counts, read_table
 from foreshock.analysis.tables.schema import TableKind
 from foreshock.batch.cli.export_command import export
 from foreshock.batch.on_files.rescore import samples_files
+from foreshock.batch.status import tables_there
 from foreshock.batch.status.document import CellStatus
 from foreshock.batch.status.tables_there import table_notes
 from foreshock.errors import InputError
@@ -95,6 +97,24 @@ def test_status_says_which_computed_cells_have_no_table(run: Path) -> None:
     assert table_notes(layout, [replace(cell, state="partial") for cell in cells]) == []
     (layout.evals / "tables-000009-0123456789ab.zip").write_bytes(b"no archive")
     assert ["damaged" in note for note in table_notes(layout, cells)] == [True]
+
+
+def test_status_does_not_look_into_archives_that_hold_as_many_tables_as_are_planned(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def looked(*_: object) -> None:
+        raise AssertionError
+
+    cells = [CellStatus("eval", f"checkpoint-{step}", level, state="done") for step in (5, 10) for level in (0, 10)]
+    layout = RunLayout(run)
+    samples = layout.samples_file("checkpoint-20", 0).name
+    monkeypatch.setattr(tables_there, "find_gaps", looked)
+    for archive in layout.evals.glob("samples-*.zip"):
+        if samples in zipfile.ZipFile(archive).namelist():
+            archive.unlink()
+    assert table_notes(layout, cells) == []
+    with pytest.raises(AssertionError):
+        table_notes(layout, cells[1:])
 
 
 def test_without_any_table_the_plan_says_what_there_was(run: Path) -> None:

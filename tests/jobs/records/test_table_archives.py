@@ -17,7 +17,7 @@ from killed_writes import die_at
 
 from foreshock.errors import DiskFullError, InputError
 from foreshock.jobs.records import table_archives, table_files
-from foreshock.jobs.records.archive_index import Archive, directory_comment
+from foreshock.jobs.records.archive_index import Archive, directory_comment, n_members
 from foreshock.jobs.records.jsonl import read_jsonl
 from foreshock.jobs.records.layout import RunLayout
 from foreshock.jobs.records.table_archives import TableArchives, join_tables, remove_replaced
@@ -403,3 +403,15 @@ def test_archives_that_are_replaced_while_they_are_listed_hide_no_table(
 
     monkeypatch.setattr(table_files, "read_archive", late)
     assert all_of(tmp_path) == NEW
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_an_archive_says_how_many_tables_it_holds_without_being_looked_into(tmp_path: Path, n: int) -> None:
+    write(tmp_path, dict.fromkeys(NAMES[: 2 * n : 2], b"1"))
+    archive = tmp_path / archives(tmp_path)[0]
+    assert n_members(archive) == n
+    whole = archive.read_bytes()
+    at = whole.rindex(b"PK\5\6") + 10
+    for other in (whole[:-1], b"", whole[:at] + b"\xff\xff" + whole[at + 2 :]):  # the last: ZIP64 has the number
+        archive.write_bytes(other)
+        assert n_members(archive) is None
