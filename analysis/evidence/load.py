@@ -42,6 +42,8 @@ Cell = tuple[float, float]
 _CELL = ["checkpoint", "prefill_level", "task"]
 _PREFIX = ["prefill_level", "task"]
 _KL_CELLS_COMPARED = 24
+MOST_TOGETHER = 4000
+"""Exploit types of runs times checkpoints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ def load_evidence(run_dirs: Sequence[Path], donor_run: Path | None = None, condi
         raise InputError(
             "no evaluated attempt at a numbered checkpoint in the run directories given", path=Path(run_dirs[0])
         )
+    table = _few_enough(table, names, notes)
     if not conditioned:
         kind = DonorKind.UNCONDITIONED
     elif donor is not None and donor.has_rates:
@@ -88,6 +91,28 @@ def load_evidence(run_dirs: Sequence[Path], donor_run: Path | None = None, condi
         )
     evidence = replace(_to_evidence(table, names, types, kind), faults=tuple(faults))
     return LoadedEvidence(evidence, tuple(dict.fromkeys(notes)))
+
+
+def _few_enough(table: pd.DataFrame, runs: Sequence[str], notes: list[str]) -> pd.DataFrame:
+    """Rows of so many checkpoints that all types at all of them are no more than `MOST_TOGETHER`: of each run evenly
+    spaced ones, with the first and the last."""
+    n_surfaces = len(table[["run", "type"]].drop_duplicates())
+    most = max(MOST_TOGETHER // n_surfaces, 2 * len(runs))
+    if table["checkpoint"].nunique() <= most:
+        return table
+    kept = np.zeros(len(table), dtype=bool)
+    for number, run in enumerate(runs):
+        mine = (table["run"] == number).to_numpy()
+        steps = np.unique(table["checkpoint"].to_numpy()[mine])
+        shown = steps[np.unique(np.linspace(0, len(steps) - 1, min(most // len(runs), len(steps))).round().astype(int))]
+        kept |= mine & np.isin(table["checkpoint"].to_numpy(), shown)
+        if len(shown) < len(steps):
+            notes.append(
+                f"{run}: rates are of {len(shown):,} of its {len(steps):,} checkpoints, evenly spaced, the last too: "
+                f"they are estimated together, {MOST_TOGETHER:,} types and checkpoints at most, since time grows with "
+                "the cube of that"
+            )
+    return table[kept].reset_index(drop=True)
 
 
 class _Names:
