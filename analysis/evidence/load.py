@@ -86,8 +86,8 @@ def load_evidence(run_dirs: Sequence[Path], donor_run: Path | None = None, condi
         kind = DonorKind.CONDITIONED_UNCORRECTED
         notes.append(
             "the prefill source kept only exploit traces and no donor rollouts were given: weights lack the factor "
-            "pi/a, so importance-sampling rows are heuristic; name the donor's own run (--donor-run, or analysis.donor_run "
-            "in the configuration), or say --donor-unconditioned"
+            "pi/a, so importance-sampling rows are heuristic; name the donor's own run (--donor-run, or "
+            "analysis.donor_run in the configuration), or say --donor-unconditioned"
         )
     evidence = replace(_to_evidence(table, names, types, kind), faults=tuple(faults))
     return LoadedEvidence(evidence, tuple(dict.fromkeys(notes)))
