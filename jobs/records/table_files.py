@@ -74,12 +74,12 @@ def open_table(path: Path) -> io.BufferedReader:
 
 def open_raw(path: Path) -> io.RawIOBase:
     """The same without a buffer."""
-    for _ in range(_TRIES):
+    for attempt in range(_TRIES):
         try:
             return path.open("rb", buffering=0)
         except FileNotFoundError as error:
             missing = error
-        found = _found(path)
+        found = _found(path, anew=attempt > 0)
         if found is None:
             break
         try:
@@ -97,12 +97,12 @@ def table_bytes(path: Path) -> bytes:
 
 def table_state(path: Path) -> TableState:
     """Raises as `open_table`."""
-    for _ in range(_TRIES):
+    for attempt in range(_TRIES):
         try:
             stat, start = path.stat(), 0
         except FileNotFoundError as error:
             missing = error
-            member = _member(path)
+            member = _look_into(path.parent, anew=attempt > 0)[0].get(path.name)
             if member is None:
                 break
             try:
@@ -170,8 +170,9 @@ def members_of(folder: Path) -> Members:
     return _look_into(folder)[0]
 
 
-def _look_into(folder: Path) -> tuple[Members, dict[str, Archive]]:
-    """Tables in a folder's archives, and these by name, as they are now."""
+def _look_into(folder: Path, anew: bool = False) -> tuple[Members, dict[str, Archive]]:
+    """Tables in a folder's archives, and these by name, as they are now. `anew`: whatever the folder's time of change
+    says, as an archive was gone (a file system of coarse times, or whose clock is behind)."""
     try:
         stat = os.stat(folder)  # noqa: PTH116 - asked for each table
     except OSError:
@@ -182,6 +183,8 @@ def _look_into(folder: Path) -> tuple[Members, dict[str, Archive]]:
         _folders[key] = known
         while len(_folders) > _KEPT_FOLDERS:
             _folders.popitem(last=False)
+        if anew:
+            known.watch.forget()
         known.look(folder, stat.st_mtime_ns)
         return known.merged, known.archives
 
@@ -250,9 +253,9 @@ def _member(path: Path) -> Member | None:
     return members_of(path.parent).get(path.name)
 
 
-def _found(path: Path) -> tuple[Member, Archive] | None:
+def _found(path: Path, anew: bool = False) -> tuple[Member, Archive] | None:
     """A table in an archive of its folder."""
-    members, archives = _look_into(path.parent)
+    members, archives = _look_into(path.parent, anew)
     member = members.get(path.name)
     return None if member is None else (member, archives[member.archive])
 

@@ -198,6 +198,18 @@ def test_a_reader_finds_what_was_replaced_after_it_looked(tmp_path: Path) -> Non
     assert read(path) == NEW[NAMES[0]]
 
 
+def test_a_folder_whose_time_did_not_move_is_looked_at_again_when_its_archive_is_gone(tmp_path: Path) -> None:
+    """Coarse times, or a server's clock that is behind: what was just changed looks long unchanged."""
+    folder = tmp_path / "evals"
+    write(folder, OLD)
+    os.utime(folder, (0, 0))
+    assert contents(folder) == OLD
+    write(folder, NEW)
+    os.utime(folder, (0, 0))
+    assert table_state(folder / NAMES[1]).size == len(NEW[NAMES[1]])
+    assert {name: table_bytes(folder / name) for name in NAMES} == NEW
+
+
 def test_a_writer_who_saw_less_takes_nothing_from_another(tmp_path: Path) -> None:
     """`foreshock watch` and a run's last job may write tables of one run at the same time."""
     folder = tmp_path / "evals"
