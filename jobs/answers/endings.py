@@ -51,7 +51,7 @@ _DEFINES = re.compile(
     r"(?:async +)?def +\w+ *\(|class +\w+ *[:(]|(?:import|from) +[\w.]+(?: +(?:import|as)\b|[ ,]*$)|@\w[\w.]*\(?"
     r"|type +\w+ *(?:\[[^\n]*\])? *="
 )
-_STRING = re.compile(r"(['\"])(?:(?!\1)[^\\\n]|\\.)*+\1")
+_STRING = re.compile(r"'[^'\\\n]*+(?:\\.[^'\\\n]*+)*'|\"[^\"\\\n]*+(?:\\.[^\"\\\n]*+)*\"")
 _MARK = re.compile(r"['\"]")
 _TWO_WORDS = re.compile(r"\b([^\W\d]\w*)(?= +([^\W\d]\w*))")
 _NO_WORDS = frozenset({*keyword.kwlist, *keyword.softkwlist, "print", "exec"})

@@ -14,7 +14,7 @@ _MOST_TEXTS = 50
 _BLOCK_SCALAR = re.compile(
     r"^([ \t]*)(?:- )?[\w\"'-]+:[ \t]*[|>][-+\d]*[ \t]*\n((?:(?:\1[ \t]+[^\n]*|[ \t]*)(?:\n|\Z))+)", re.M
 )
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"', re.S)
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*"', re.S)
 _CELL = re.compile(r'(?:^|[,;\t])"((?:[^"]|"")*)"(?=[,;\t\r\n]|\Z)', re.M)
 _WRITES = re.compile(r"\.write|\bfile\s*=")
 _CALL = re.compile(r"<(?:tool_call|invoke\b|function[=_]|parameter[= ]|arg_key|\w+:tool_call)")

@@ -22,9 +22,11 @@ _FINAL_END = re.compile(r"<\|(?:end|return)\|>")
 _REASONING_END = re.compile(r"\s*(?:<[/|\uff5c][^\n<>]{1,40}>|\[/\w+\]|\u25c1/?\w+\u25b7)")
 _OBJECT = re.compile(r"[\[{](?=\s*(?:\{\s*)?\")")
 _JSON = re.compile(
-    r"(?:\"(?:[^\"\\]|\\.)*+\"|[\[\]{},:\s]|-?\d[\d.eE+-]*+|true\b|false\b|null\b)*+(?:\"(?:[^\"\\]|\\.)*+\\?)?\Z", re.S
+    r"(?:\"[^\"\\]*+(?:\\.[^\"\\]*+)*\"|[\[\]{},:\s]|-?\d[\d.eE+-]*+|true\b|false\b|null\b)*"
+    r"(?:\"[^\"\\]*+(?:\\.[^\"\\]*+)*\\?)?\Z",
+    re.S,
 )
-_STRING = re.compile(r"\"(?:[^\"\\]|\\.)*+(?:\"|\\?\Z)", re.S)
+_STRING = re.compile(r"\"[^\"\\]*+(?:\\.[^\"\\]*+)*(?:\"|\\?\Z)", re.S)
 _MOST_OBJECTS = 20
 _SPAN = re.compile(r"(?<!`)`(?!`)")
 
