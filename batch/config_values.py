@@ -1,4 +1,5 @@
-"""How values of the configuration are read: paths as their file means them, lists as text, names of registries."""
+"""What all sections of the configuration share, and how values are read: paths as their file means them, lists as text,
+names of registries."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
 from foreshock.errors import InputError
 from foreshock.jobs.prompts.problem_prompt import PRESETS
@@ -17,7 +18,15 @@ from foreshock.jobs.records.checkpoint_names import FINAL, step_of_directory
 from foreshock.jobs.records.exploit_types import intentional_types
 
 T = TypeVar("T")
+MANY = 1_000_000
+"""More of anything countable than a sweep can hold: a number beyond it is a slip of the keyboard."""
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+
+
+class Section(BaseModel):
+    """Of the configuration: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _absolute(value: Any, info: ValidationInfo) -> Any:

@@ -38,7 +38,7 @@ def check(
     Example: foreshock check problems.jsonl --verifier djinn
     """
     from foreshock.batch.cli.prompt_view import visible
-    from foreshock.batch.config import ProblemsConfig
+    from foreshock.batch.config_inputs import ProblemsConfig
     from foreshock.batch.planning.problem_checks import checks_of, without_info
     from foreshock.batch.planning.problems import load_run_problems
     from foreshock.jobs.prompts.problem_prompt import InstructionStyle

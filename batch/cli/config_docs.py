@@ -40,7 +40,7 @@ prefill:
 
 `foreshock plan CONFIG.yaml` shows what a file would do.
 
-<!-- Generated from the schema by `make docs`; edit batch/config.py instead. -->
+<!-- Generated from the schema by `make docs`; edit batch/config.py and batch/config_inputs.py instead. -->
 """
 
 

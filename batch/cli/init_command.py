@@ -95,7 +95,7 @@ def _nothing() -> Guesses:
 
 
 def _name(checkpoints: Path) -> str:
-    from foreshock.batch.config import CheckpointsConfig
+    from foreshock.batch.config_inputs import CheckpointsConfig
 
     name = CheckpointsConfig(dir=checkpoints).run_name
     kept = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in name)

@@ -155,7 +155,7 @@ def _judge(
     if problems is None:
         yield None
         return
-    from foreshock.batch.config import ProblemsConfig
+    from foreshock.batch.config_inputs import ProblemsConfig
     from foreshock.batch.planning.problems import load_run_problems
     from foreshock.batch.traces.judge import judged
     from foreshock.jobs.verify.registry import create_verifier, verifier_facts

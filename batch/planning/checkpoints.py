@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from foreshock.batch.config import CheckpointsConfig
+from foreshock.batch.config_inputs import CheckpointsConfig
 from foreshock.batch.config_values import Steps
 from foreshock.errors import InputError
 from foreshock.jobs.model_files.fingerprint import find_tokenizer

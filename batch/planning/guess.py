@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foreshock.batch.config import CheckpointsConfig
+from foreshock.batch.config_inputs import CheckpointsConfig
 from foreshock.batch.planning.checkpoints import find_checkpoints
 from foreshock.errors import ForeshockError
 

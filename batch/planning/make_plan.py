@@ -12,7 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from foreshock.batch.config import OWN, PROBLEM_SUFFIXES, EngineConfig, RunConfig
+from foreshock.batch.config import OWN, EngineConfig, RunConfig
+from foreshock.batch.config_inputs import PROBLEM_SUFFIXES
 from foreshock.batch.planning.admission import ADMISSION, admit_checkpoints, admit_further, note_donor, remembered_of
 from foreshock.batch.planning.checkpoints import discover_checkpoints, find_checkpoints, is_selected, select_steps
 from foreshock.batch.planning.exploit_codes import code_notes, plan_exploit_codes

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from foreshock.batch.config import BUILTIN, ProblemsConfig
+from foreshock.batch.config_inputs import BUILTIN, ProblemsConfig
 from foreshock.errors import InputError
 from foreshock.jobs.verify.hub import HubDataset, load_problem_source, parse_hub_source
 from foreshock.jobs.verify.problem import Problem

@@ -9,7 +9,7 @@ from typing import Any
 
 from foreshock.analysis.tables.files import refuse_packed
 from foreshock.analysis.tables.schema import TableKind
-from foreshock.batch.config import CheckpointsConfig
+from foreshock.batch.config_inputs import CheckpointsConfig
 from foreshock.batch.earlier_runs import settings_from_sensitivity_run
 from foreshock.batch.planning.checkpoints import find_checkpoints
 from foreshock.errors import InputError

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from hub_server import hub_server
 
-from foreshock.batch.config import CheckpointsConfig
 from foreshock.batch.config_file import parse_config
+from foreshock.batch.config_inputs import CheckpointsConfig
 from foreshock.batch.planning.checkpoints import (
     NoCheckpointYetError,
     discover_checkpoints,
@@ -141,7 +141,7 @@ def test_a_folder_and_a_repository_exclude_each_other(tmp_path: Path) -> None:
 
 _FETCH_THEN_OFFLINE = """
 import os, sys
-from foreshock.batch.config import CheckpointsConfig
+from foreshock.batch.config_inputs import CheckpointsConfig
 from foreshock.jobs.model_files.hub_checkpoints import fetch_revisions
 repo, steps = sys.argv[1], tuple(int(step) for step in sys.argv[2:]) or None
 for _ in range(2):

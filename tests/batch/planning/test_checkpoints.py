@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from foreshock.batch.config import CheckpointsConfig
+from foreshock.batch.config_inputs import CheckpointsConfig
 from foreshock.batch.earlier_runs import config_from_sensitivity_run, newest_run, settings_from_sensitivity_run
 from foreshock.batch.planning.checkpoints import discover_checkpoints, list_checkpoints
 from foreshock.errors import InputError

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from foreshock.batch.config import ProblemsConfig
+from foreshock.batch.config_inputs import ProblemsConfig
 from foreshock.batch.planning.problems import load_run_problems
 from foreshock.errors import InputError
 from foreshock.jobs.verify.builtin.problems import builtin_problems
