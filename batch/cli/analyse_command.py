@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from foreshock.batch.cli.options import DonorConditionedOption, JsonOption, listed
+from foreshock.batch.cli.tell import tell_findings, tell_notes
 
 if TYPE_CHECKING:
     from foreshock.batch.reanalysis.run import PlannedRun, Request
@@ -83,7 +84,6 @@ def analyse(
     Example: foreshock analyse results/prefill_sensitivity/EXPLOIT results/prefill_sensitivity/CONTROL
     """
     from foreshock.batch.cli.analysis_folders import new_analysis_folder, results_of
-    from foreshock.batch.cli.prompt_view import visible
     from foreshock.batch.reanalysis.run import Request, plan_reanalysis, reanalyse
     from foreshock.batch.reanalysis.view import LeftOut, read_ids
     from foreshock.batch.running.analyse import AnalysisSettings
@@ -132,10 +132,8 @@ def analyse(
         }
         typer.echo(json.dumps(document, indent=2))
         return
-    for sentence in done.analysis.summary:
-        typer.echo(visible(f"- {sentence}"))
-    for note in done.notes:
-        typer.echo(visible(f"note: {note}"))
+    tell_findings(done.analysis.summary)
+    tell_notes(done.notes)
     typer.echo(f"written: {target}")
     typer.echo(f"report: {done.analysis.report}")
 

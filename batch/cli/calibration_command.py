@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from foreshock.batch.cli.options import DonorConditionedOption, JsonOption
+from foreshock.batch.cli.tell import tell_gaps
 
 
 def calibration(
@@ -28,7 +29,6 @@ def calibration(
     Example: foreshock calibration --run-dir results/prefill_sensitivity/RUN --output-dir results/calibration
     """
     from foreshock.analysis.calibration.run import method_table, run_calibration
-    from foreshock.batch.cli.gaps import tell_gaps
 
     tell_gaps(*run_dir)
     done = run_calibration(run_dir, output_dir, donor_run, donor_conditioned)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from foreshock.batch.cli.options import JsonOption
+from foreshock.batch.cli.tell import visible
 from foreshock.batch.cli.verifier_options import (
     AllowWeakSandboxOption,
     TimeoutOption,
@@ -37,7 +38,6 @@ def check(
 
     Example: foreshock check problems.jsonl --verifier djinn
     """
-    from foreshock.batch.cli.prompt_view import visible
     from foreshock.batch.config_inputs import ProblemsConfig
     from foreshock.batch.planning.problem_checks import checks_of, without_info
     from foreshock.batch.planning.problems import load_run_problems

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from foreshock.batch.cli.options import JsonOption
+from foreshock.batch.cli.tell import tell_warnings, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +106,6 @@ def _side_by_side(sides: tuple[Side, Side], more: Sequence[Path]) -> SideBySide:
 
 def _show_sources(found: SideBySide) -> None:
     from foreshock.analysis.comparison.sources import reasons_of, table_of
-    from foreshock.batch.cli.prompt_view import visible
 
     typer.echo(f"\nsources side by side, checkpoints {', '.join(found.checkpoints)}")
     for row in table_of(found):
@@ -122,11 +122,8 @@ def _show(found: Comparison) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from foreshock.batch.cli.prompt_view import visible
-
     out = Console(highlight=False)
-    for note in found.notes:
-        typer.echo(f"warning: {visible(note)}", err=True)
+    tell_warnings(found.notes)
     out.print("difference" if found.differs else "no difference", "shown (all tests together, 5%)")
     if found.only_a or found.only_b:
         out.print(f"left out: {found.only_a} tasks that only A has, {found.only_b} that only B has")

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from foreshock.batch.cli.prompt_view import visible
+from foreshock.batch.cli.tell import visible
 from foreshock.batch.running.execute import OnSnapshot, Snapshot
 from foreshock.batch.running.run import RunHooks
 

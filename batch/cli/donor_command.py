@@ -13,6 +13,7 @@ import typer
 from foreshock.batch.cli.command_jobs import JobClusterOption, JobProfileOption
 from foreshock.batch.cli.options import JsonOption, one_of
 from foreshock.batch.cli.run_options import OverridesArgument
+from foreshock.batch.cli.tell import visible
 
 if TYPE_CHECKING:
     from foreshock.batch.config import RunConfig
@@ -207,7 +208,6 @@ def _say_plan(plan: DonorPlan, tell: Any) -> None:
 
 
 def _show_plan(plan: DonorPlan, as_json: bool) -> None:
-    from foreshock.batch.cli.prompt_view import visible
     from foreshock.batch.donor.loop import steps_per_epoch
     from foreshock.batch.donor.make import finished_recipe, working_folder
 

@@ -23,6 +23,7 @@ from foreshock.batch.cli.outlook_options import (
     chosen_types,
     run_sources,
 )
+from foreshock.batch.cli.tell import tell_notes
 
 if TYPE_CHECKING:
     from foreshock.analysis.emergence.run import EmergenceRun
@@ -90,7 +91,6 @@ def _gp_means(text: str | None) -> tuple[MeanKind, ...]:
 
 
 def _say_emergence(done: EmergenceRun, as_json: bool) -> None:
-    from foreshock.batch.cli.prompt_view import visible
 
     if as_json:
         typer.echo(json.dumps({"output_dir": str(done.directory), **done.summary, "notes": done.notes}, indent=2))
@@ -109,6 +109,5 @@ def _say_emergence(done: EmergenceRun, as_json: bool) -> None:
     if any("[" in str(name) for name in done.results["metric"].unique()):
         typer.echo("AUC of the GP's level by checkpoints seen:")
         typer.echo(table.read_text().rstrip())
-    for note in done.notes:
-        typer.echo(visible(f"note: {note}"))
+    tell_notes(done.notes)
     typer.echo(f"written: {done.directory}")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from foreshock.batch.cli.tell import tell_gaps
+
 if TYPE_CHECKING:
     from foreshock.analysis.exporting.spec import ExporterSpec
 
@@ -39,7 +41,6 @@ def export(
     Example: foreshock export RUN --to inspect --output logs && inspect view --log-dir logs
     """
     from foreshock.analysis.exporting.spec import EXPORTERS
-    from foreshock.batch.cli.gaps import tell_gaps
     from foreshock.errors import InputError
 
     exporter = EXPORTERS.get(to)

@@ -21,6 +21,7 @@ from foreshock.batch.cli.outlook_options import (
     chosen_types,
     run_sources,
 )
+from foreshock.batch.cli.tell import tell_notes, visible
 
 if TYPE_CHECKING:
     from foreshock.analysis.forecast.run import ForecastRun
@@ -69,7 +70,6 @@ def forecast(
 
 
 def _say_forecast(done: ForecastRun, as_json: bool) -> None:
-    from foreshock.batch.cli.prompt_view import visible
 
     if as_json:
         document = {"output_dir": str(done.directory), **done.summary, "notes": done.notes}
@@ -82,6 +82,5 @@ def _say_forecast(done: ForecastRun, as_json: bool) -> None:
         typer.echo(
             f"{name}: {100 * row['p_by_horizon']:.0f}% by step {done.summary['horizon']:.0f} ({row['status']}{when})"
         )
-    for note in done.notes:
-        typer.echo(visible(f"note: {note}"))
+    tell_notes(done.notes)
     typer.echo(f"written: {done.directory}")

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from foreshock.batch.cli.tell import tell_notes
+
 
 def gp(
     run_dir: Annotated[list[Path], typer.Option("--run-dir", help="Run directory; repeat for several runs.")],
@@ -39,7 +41,6 @@ def gp(
     from foreshock.analysis.gp.models import GPSettings, ModelKind
     from foreshock.analysis.gp.offsets import OffsetKind, OffsetSettings
     from foreshock.analysis.gp.rates import write_gp_rates
-    from foreshock.batch.cli.prompt_view import visible
     from foreshock.errors import InputError
 
     try:
@@ -54,8 +55,7 @@ def gp(
     except ValueError as error:
         raise InputError(f"{error}; valid names are in `foreshock gp --help`") from error
     loaded = load_evidence(run_dir, donor_run, conditioned=False)
-    for note in loaded.notes:
-        typer.echo(visible(f"note: {note}"), err=True)
+    tell_notes(loaded.notes, err=True)
     counts = surface_counts(loaded.evidence)
     fit = fit_gp(counts, settings)
     target = output_dir / "gp_rates.csv"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from foreshock.batch.cli.tell import tell_notes
+
 if TYPE_CHECKING:
     from foreshock.batch.planning.guess import Guesses
 
@@ -81,8 +83,7 @@ def init(
         typer.echo(f"written: {profile}: look through it, your account is not in it")
     atomic_write_bytes(target, text.encode())
     typer.echo(f"written: {target}")
-    for note in notes:
-        typer.echo(f"note: {note}")
+    tell_notes(notes)
     if choices.problems not in ("builtin",) and not choices.problems.startswith("hf:"):
         typer.echo(f"next: foreshock check {folder / choices.problems}")
     typer.echo(f"next: foreshock plan {target}")

@@ -17,6 +17,7 @@ from foreshock.batch.cli.prompt_options import (
     TemplateArgOption,
     parse_template_args,
 )
+from foreshock.batch.cli.tell import tell_gaps
 
 
 def logprob(
@@ -57,7 +58,6 @@ def logprob(
 
     Example: foreshock logprob --prefill-run-dir RUN --sft-run-dir SFT
     """
-    from foreshock.batch.cli.gaps import tell_gaps
     from foreshock.batch.on_files.score import ScoreOptions, score_one_file, score_run
     from foreshock.counted import counted
     from foreshock.errors import InputError

@@ -10,6 +10,7 @@ import typer
 
 from foreshock.batch.cli.command_jobs import JobClusterOption, JobProfileOption
 from foreshock.batch.cli.options import CheckpointsOption, ForceOption, JsonOption, listed, one_of
+from foreshock.batch.cli.tell import tell_gaps
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +49,6 @@ def own_reasoning(
     from foreshock.batch.as_jobs.work import OWN_REASONING
     from foreshock.batch.cli.command_jobs import job_of_run, show_script, submit_and_show
     from foreshock.batch.cli.display import say
-    from foreshock.batch.cli.gaps import tell_gaps
     from foreshock.batch.on_runs.opened import OpenedRun
     from foreshock.batch.on_runs.own_reasoning import Cuts, OwnReasoning, Then
     from foreshock.jobs.stop_flag import StopFlag

@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from foreshock.batch.cli.prompt_view import rendering_table, visible
+from foreshock.batch.cli.prompt_view import rendering_table
+from foreshock.batch.cli.tell import visible
 
 if TYPE_CHECKING:
     from foreshock.batch.config import RunConfig

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from foreshock.batch.cli.tell import visible
+
 
 def print_prompt(shown: dict[str, Any]) -> None:
     """Print what `show_prompt` found."""
@@ -37,11 +39,6 @@ def rendering_table(found: dict[str, Any], first: list[tuple[str, str]]) -> Tabl
     table.add_row("answer", Text(found["answer"]))
     table.add_row("stops", Text(_stops(found)))
     return table
-
-
-def visible(text: str) -> str:
-    """Text whose control characters, line ends and tabs apart, are written out."""
-    return "".join(c if c in "\n\t" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _stops(found: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from foreshock.batch.cli.options import DonorConditionedOption, JsonOption
+from foreshock.batch.cli.tell import tell_notes, tell_warnings
 
 
 def rates(
@@ -30,7 +31,6 @@ def rates(
     from foreshock.analysis.estimates.rates import estimate_rates
     from foreshock.analysis.estimates.rates_file import write_rates
     from foreshock.analysis.evidence.load import load_evidence
-    from foreshock.batch.cli.prompt_view import visible
 
     loaded = load_evidence(run_dir, donor_run, donor_conditioned)
     found = estimate_rates(loaded.evidence)
@@ -49,10 +49,8 @@ def rates(
         }
         typer.echo(json.dumps(summary))
         return
-    for fault in found.headline.faults:
-        typer.echo(visible(f"warning: {fault}"), err=True)
-    for note in loaded.notes:
-        typer.echo(visible(f"note: {note}"), err=True)
+    tell_warnings(found.headline.faults)
+    tell_notes(loaded.notes, err=True)
     counted = ", ".join(f"{count} {status}" for status, count in found.counts.items())
     typer.echo(
         f"{len(loaded.evidence.surfaces)} surfaces at {len(loaded.evidence.steps)} checkpoints; "

@@ -10,6 +10,7 @@ import typer
 
 from foreshock.batch.cli.analysis_options import AttemptsOption, IntentionalOption, ThresholdOption, newest_run
 from foreshock.batch.cli.options import JsonOption
+from foreshock.batch.cli.tell import tell_findings
 
 
 def report(
@@ -34,7 +35,6 @@ def report(
     Example: foreshock report --run-dir RUN --run-dir CONTROL_RUN --output report.html
     """
     from foreshock.analysis.report import ReportOptions, write_report
-    from foreshock.batch.cli.prompt_view import visible
     from foreshock.jobs.records.exploit_types import intentional_types
 
     run_dirs = run_dir or [newest_run()]
@@ -49,6 +49,5 @@ def report(
     if as_json:
         typer.echo(json.dumps({"report": str(done.path), "bytes": done.path.stat().st_size, "summary": done.summary}))
         return
-    for sentence in done.summary:
-        typer.echo(visible(f"- {sentence}"))
+    tell_findings(done.summary)
     typer.echo(f"report: {done.path}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foreshock.batch.cli.options import JsonOption
+from foreshock.batch.cli.tell import tell_warnings
 from foreshock.batch.cli.verifier_options import (
     AllowWeakSandboxOption,
     TimeoutOption,
@@ -97,8 +98,7 @@ def _show(report: RescoreReport) -> None:
     from foreshock.batch.cli.display import err, say
 
     document = report.to_json()
-    for line in report.gaps:
-        typer.echo(f"warning: {line}", err=True)
+    tell_warnings(report.gaps)
     typer.echo(
         f"{report.n_rows} rows, {len(report.changes)} verdicts changed; "
         f"exploits {report.exploits_before} -> {report.exploits_after}"

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from foreshock.batch.cli.tell import tell_notes
+
 if TYPE_CHECKING:
     from foreshock.batch.running.run import RunResult
 
 
 def show_result(result: RunResult, as_json: bool) -> None:
     """Print rows, notes, folder and report of a run, as text or as one JSON document."""
-    from foreshock.batch.cli.prompt_view import visible
 
     document: dict[str, Any] = {
         "run_dir": str(result.layout.root),
@@ -37,8 +38,7 @@ def show_result(result: RunResult, as_json: bool) -> None:
             typer.echo(f"{rows.n_exploit_logprob} scores of exploit code")
         if rows.n_extra:
             typer.echo(f"{rows.n_extra} further unprompted attempts in adaptive rounds")
-    for note in document["notes"]:
-        typer.echo(visible(f"note: {note}"))
+    tell_notes(document["notes"])
     typer.echo(f"run:    {result.layout.root}")
     if document["report"]:
         typer.echo(f"report: {document['report']}")

@@ -10,6 +10,7 @@ import typer
 
 from foreshock.batch.cli.command_jobs import JobClusterOption, JobProfileOption
 from foreshock.batch.cli.options import CheckpointsOption, ForceOption, JsonOption, listed
+from foreshock.batch.cli.tell import tell_gaps
 
 if TYPE_CHECKING:
     from foreshock.batch.on_runs.splitting import Splitting
@@ -50,7 +51,6 @@ def split(
     from foreshock.batch.as_jobs.work import SPLIT
     from foreshock.batch.cli.command_jobs import job_of_run, show_script, submit_and_show
     from foreshock.batch.cli.display import say
-    from foreshock.batch.cli.gaps import tell_gaps
     from foreshock.batch.on_runs.opened import OpenedRun
     from foreshock.batch.on_runs.splitting import SplitSettings, Splitting
     from foreshock.errors import InputError

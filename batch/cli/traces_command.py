@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foreshock.batch.cli.options import JsonOption
+from foreshock.batch.cli.tell import tell_gaps, visible
 from foreshock.batch.cli.verifier_options import (
     AllowWeakSandboxOption,
     TimeoutOption,
@@ -72,7 +73,6 @@ def traces(
     Example: foreshock traces results/prefill_sensitivity/donor-... -o traces.jsonl
     """
     from foreshock.batch.cli.display import say
-    from foreshock.batch.cli.gaps import tell_gaps
     from foreshock.batch.traces.of_runs import collect_runs, require_other_file
     from foreshock.jobs.records.jsonl import write_jsonl
 
@@ -131,7 +131,6 @@ def traces(
 
 def _show_naturalness(natural: Sequence[Naturalness], checkpoint: str) -> None:
     from foreshock.batch.cli.display import say
-    from foreshock.batch.cli.prompt_view import visible
 
     say(f"natural to {checkpoint}: log-probability per token of the reasoning, nats, mean over tasks (95% over tasks)")
     for one in natural:

@@ -18,6 +18,7 @@ from foreshock.batch.cli.analysis_options import (
     newest_run,
 )
 from foreshock.batch.cli.options import JsonOption
+from foreshock.batch.cli.tell import tell_notes
 
 if TYPE_CHECKING:
     from foreshock.analysis.trajectory import TrajectoryRun
@@ -73,6 +74,5 @@ def _say_trajectory(done: TrajectoryRun, target: Path, as_json: bool) -> None:
             f"{name}: {summary['n_tasks_reaching_threshold']} of {summary['n_tasks']} tasks reach the threshold of "
             f"{summary['threshold']} words; attempts per level: {summary['attempts_per_level']}"
         )
-    for note in done.notes:
-        typer.echo(f"note: {note}")
+    tell_notes(done.notes)
     typer.echo(f"written: {target}")

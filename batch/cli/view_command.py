@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from foreshock.batch.cli.tell import tell_gaps
+
 if TYPE_CHECKING:
     from foreshock.analysis.view.query import RunIndex
 
@@ -41,7 +43,6 @@ def view(
     from foreshock.analysis.view.index import index_run
     from foreshock.analysis.view.query import RunIndex
     from foreshock.batch.cli.display import count_bar
-    from foreshock.batch.cli.gaps import tell_gaps
     from foreshock.batch.earlier_runs import newest_run
     from foreshock.errors import InputError
 
