@@ -21,7 +21,7 @@ from foreshock.analysis.emergence.problems import evaluate_problems
 from foreshock.analysis.emergence.rate_models import ConstrainedGPRates, GrowthRates
 from foreshock.analysis.figures import SavedFigure, write_csv
 from foreshock.analysis.gp.means import MeanKind
-from foreshock.analysis.surfaces.cells import RunSource, evenly_spaced, load_cells, looks_of
+from foreshock.analysis.surfaces.cells import RunSource, load_cells, looks_of, modelled_cells
 from foreshock.analysis.surfaces.labels import DEFAULT_THRESHOLD
 from foreshock.analysis.surfaces.metrics import Metric, RateModel
 from foreshock.analysis.tables import count_tasks
@@ -76,7 +76,7 @@ def run_emergence(sources: list[RunSource], output_dir: Path, options: Emergence
             fix="add --definitions original",
         )
     loaded = load_cells(sources, options.intentional)
-    cells, thinned = evenly_spaced(loaded.cells, "emergence")
+    cells, thinned = modelled_cells(loaded.cells, "emergence")
     notes = [*loaded.notes, *thinned]
     check_size(cells)
     grid_p: float | None = None

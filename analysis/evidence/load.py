@@ -32,6 +32,7 @@ from foreshock.analysis.tables.channel import forced_answers, left_out_note
 from foreshock.analysis.tables.files import find_run_files, has_files
 from foreshock.analysis.tables.join import is_shared, look_up
 from foreshock.analysis.tables.load import run_name
+from foreshock.analysis.tables.spacing import evenly_spaced
 from foreshock.errors import InputError
 from foreshock.jobs.records.table_files import table_names, table_size
 from foreshock.jobs.records.table_gaps import gap_lines
@@ -104,7 +105,7 @@ def _few_enough(table: pd.DataFrame, runs: Sequence[str], notes: list[str]) -> p
     for number, run in enumerate(runs):
         mine = (table["run"] == number).to_numpy()
         steps = np.unique(table["checkpoint"].to_numpy()[mine])
-        shown = steps[np.unique(np.linspace(0, len(steps) - 1, min(most // len(runs), len(steps))).round().astype(int))]
+        shown = evenly_spaced(steps.tolist(), most // len(runs))
         kept |= mine & np.isin(table["checkpoint"].to_numpy(), shown)
         if len(shown) < len(steps):
             notes.append(

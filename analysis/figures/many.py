@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
 import pandas as pd
+
+from foreshock.analysis.tables.spacing import evenly_spaced
 
 MOST = 40
 """Checkpoints in one figure, or of each run in it."""
@@ -17,11 +18,7 @@ MOST = 40
 
 def shown_steps(steps: Iterable[float]) -> list[float]:
     """Of distinct checkpoints those that are drawn, ascending: all, or `MOST` of them with the first and the last."""
-    known = sorted(set(steps))
-    if len(known) <= MOST:
-        return known
-    places = np.unique(np.linspace(0, len(known) - 1, MOST).round().astype(int))
-    return [known[place] for place in places]
+    return evenly_spaced(steps, MOST)
 
 
 def drawn_part(data: pd.DataFrame, column: str = "checkpoint", within: Sequence[str] = ()) -> tuple[pd.DataFrame, str]:

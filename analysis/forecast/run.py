@@ -22,7 +22,7 @@ from foreshock.analysis.forecast.predictors import compare_predictors
 from foreshock.analysis.forecast.scoring import reliability_table
 from foreshock.analysis.forecast.sensitivity import forecast_sensitivity
 from foreshock.analysis.forecast.temporal import temporal_scores
-from foreshock.analysis.surfaces.cells import RunSource, evenly_spaced, load_cells, looks_of, run_checkpoints
+from foreshock.analysis.surfaces.cells import RunSource, load_cells, looks_of, modelled_cells, run_checkpoints
 from foreshock.analysis.surfaces.labels import DEFAULT_THRESHOLD
 from foreshock.analysis.surfaces.whole_traces import COLUMNS, trace_signals
 from foreshock.analysis.tables.load import run_name
@@ -74,7 +74,7 @@ def run_forecast(sources: list[RunSource], output_dir: Path, options: ForecastOp
     """
     options = options or ForecastOptions()
     loaded = load_cells(sources, options.intentional)
-    cells, thinned = evenly_spaced(loaded.cells, "the forecast")
+    cells, thinned = modelled_cells(loaded.cells, "the forecast")
     notes = [*loaded.notes, *thinned]
     last = float(cells["checkpoint"].max())
     horizon = _horizon(last, options.horizon)

@@ -31,6 +31,7 @@ from foreshock.analysis.tables.exploit_code import after, has_exploit_code, load
 from foreshock.analysis.tables.join import look_up
 from foreshock.analysis.tables.load import run_name
 from foreshock.analysis.tables.schema import checkpoint_label
+from foreshock.analysis.tables.spacing import evenly_spaced
 from foreshock.errors import InputError
 from foreshock.jobs.records.exploit_types import IntentionalTypes
 from foreshock.jobs.records.rows import EMPTY, HONEST
@@ -292,15 +293,14 @@ def join_runs(runs: list[RunCells]) -> pd.DataFrame:
     return validate_cells(pd.concat([run.cells for run in runs], ignore_index=True))
 
 
-def evenly_spaced(cells: pd.DataFrame, what: str) -> tuple[pd.DataFrame, list[str]]:
+def modelled_cells(cells: pd.DataFrame, what: str) -> tuple[pd.DataFrame, list[str]]:
     """Cells of at most `MOST_MODELLED` checkpoints of each run, evenly spaced and with the first and the last, and a
     note that says so of `what`; all, and none, where there are no more."""
     kept, notes = [], []
     for run, part in cells.groupby("run", sort=False):
-        known = np.sort(part["checkpoint"].unique())
+        known = part["checkpoint"].unique()
         if len(known) > MOST_MODELLED:
-            shown = known[np.linspace(0, len(known) - 1, MOST_MODELLED).round().astype(int)]
-            part = part[part["checkpoint"].isin(shown)]
+            part = part[part["checkpoint"].isin(evenly_spaced(known, MOST_MODELLED))]
             notes.append(
                 f"{run}: {what} rests on {MOST_MODELLED} of its {len(known):,} checkpoints, evenly spaced and with the "
                 "last: its time grows with the square of their number and more"

@@ -15,18 +15,17 @@ def visible(text: str) -> str:
 
 def tell_findings(sentences: Iterable[str]) -> None:
     """Print what was found, a line each."""
-    tell_findings(sentences)
+    _tell("-", sentences)
 
 
 def tell_notes(notes: Iterable[str], *, err: bool = False) -> None:
     """Print what a reader of the result must know."""
-    for note in notes:
-        typer.echo(visible(f"note: {note}"), err=err)
+    _tell("note:", notes, err=err)
 
 
 def tell_warnings(warnings: Iterable[str]) -> None:
     """Print on standard error what makes a result another than it seems."""
-    tell_warnings(warnings)
+    _tell("warning:", warnings, err=True)
 
 
 def tell_gaps(*runs: Path) -> None:
@@ -35,3 +34,8 @@ def tell_gaps(*runs: Path) -> None:
 
     for run in runs:
         tell_warnings(f"{run.resolve().name}: {line}" for line in gap_lines(run))
+
+
+def _tell(mark: str, lines: Iterable[str], *, err: bool = False) -> None:
+    for line in lines:
+        typer.echo(visible(f"{mark} {line}"), err=err)

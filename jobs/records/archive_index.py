@@ -93,7 +93,7 @@ def read_archive(path: Path) -> Archive:
         raise _unreadable(path, error) from None
     except (
         zipfile.BadZipFile,
-        NotImplementedError,  # zipfile's word for an entry of a ZIP version that it does not know
+        RuntimeError,  # an entry of a ZIP version that zipfile does not know
         struct.error,  # a directory that breaks off within an entry
         UnicodeDecodeError,  # a name that is none
         ValueError,  # an offset before the file's beginning

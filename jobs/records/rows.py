@@ -79,6 +79,12 @@ PREFILL_SHA256 = Field("prefill_sha256", FieldType.TEXT, Owner.PREFILL, "sha256 
 TEMPLATE = Field(
     "template_sha256", FieldType.TEXT, Owner.PROMPT, "sha256 of everything that turns a problem into token ids"
 )
+LOGPROB_TEMPERATURE = Field(
+    "logprob_temperature", FieldType.NUMBER, Owner.PLAN, "Temperature of the distribution scored under", read=True
+)
+LOGPROB_METHOD = Field(
+    "logprob_method", FieldType.TEXT, Owner.ENGINE, "`full_softmax`, or `top_k` where a server gives no more"
+)
 CHANNEL = Field(
     "prefill_channel",
     FieldType.TEXT,
@@ -204,14 +210,8 @@ LOGPROB_FIELDS = (
     LEVEL,
     PREFILL_SHA256,
     TEMPLATE,
-    Field(
-        "logprob_temperature",
-        FieldType.NUMBER,
-        Owner.PLAN,
-        "Temperature of the distribution scored under",
-        read=True,
-    ),
-    Field("logprob_method", FieldType.TEXT, Owner.ENGINE, "`full_softmax`, or `top_k` where a server gives no more"),
+    LOGPROB_TEMPERATURE,
+    LOGPROB_METHOD,
     CHANNEL,
     Field(
         "trace_logprob_sum",
@@ -264,8 +264,8 @@ EXPLOIT_LOGPROB_FIELDS = (
         read=True,
     ),
     TEMPLATE,
-    Field("logprob_temperature", FieldType.NUMBER, Owner.PLAN, "Temperature of the distribution scored under"),
-    Field("logprob_method", FieldType.TEXT, Owner.ENGINE, "`full_softmax`, or `top_k` where a server gives no more"),
+    LOGPROB_TEMPERATURE,
+    LOGPROB_METHOD,
     Field(
         "reasoning_before",
         FieldType.TEXT,

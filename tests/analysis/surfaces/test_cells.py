@@ -12,8 +12,8 @@ from foreshock.analysis.surfaces.cells import (
     MOST_MODELLED,
     RunSource,
     cells_from_frames,
-    evenly_spaced,
     load_run_cells,
+    modelled_cells,
     run_checkpoints,
     seen_until,
     validate_cells,
@@ -122,7 +122,7 @@ def test_of_very_many_checkpoints_some_are_modelled_and_a_note_says_so(n: int) -
     few = pd.DataFrame({"checkpoint": [7.0, 8.0]}).assign(run="few")
     many = pd.DataFrame({"checkpoint": np.arange(n, dtype=float)}).assign(run="many")
     cells = pd.concat([few, many]).assign(exploit_type="t", prefill_level=0, n=1, k=0)
-    kept, notes = evenly_spaced(validate_cells(cells), "the forecast")
+    kept, notes = modelled_cells(validate_cells(cells), "the forecast")
     steps = run_checkpoints(kept)
     assert steps["few"] == [7.0, 8.0]
     assert (len(steps["many"]), steps["many"][0], steps["many"][-1]) == (min(n, MOST_MODELLED), 0.0, n - 1.0)
