@@ -12,6 +12,7 @@ from foreshock.errors import InputError
 from foreshock.jobs.honest import HonestReasoning, choose_honest, read_samples
 from foreshock.jobs.prompts.base import PromptFormat
 from foreshock.jobs.prompts.tokenizer import PrefillTextError
+from foreshock.jobs.records.planfile import WorkerSettings
 from foreshock.jobs.scoring.exploit_code import render_exploit
 from foreshock.jobs.verify.problem import Problem
 
@@ -25,14 +26,26 @@ _ANY = "I read the task."
 
 
 def plan_honest(
-    config: RunConfig, tasks: Sequence[str], obstacle: Callable[[str, str], str | None]
-) -> dict[str, HonestReasoning]:
-    """Honest reasoning of `tasks` from the configuration's file; empty where it names none, or the run's own samples.
+    config: RunConfig,
+    settings: WorkerSettings,
+    prompt_format: PromptFormat,
+    problems: Mapping[str, Problem],
+    tasks: Sequence[str],
+    context: int | None,
+) -> tuple[dict[str, HonestReasoning], list[str]]:
+    """Honest reasoning of `tasks` from the configuration's file, none where it names none or the run's own samples; and
+    what there is to say of it.
 
-    Raises InputError as `of_file` does.
+    Raises InputError as `of_file` and `obstacles` do.
     """
     given = config.logprob.honest_reasoning
-    return {} if given is None or given == OWN else of_file(Path(given), tasks, obstacle)
+    if given is None:
+        return {}, []
+    obstacle = obstacles(prompt_format, settings.system, settings.instructions, problems, context)
+    if given == OWN:
+        return {}, [CHOSEN_LATER]
+    chosen = of_file(Path(given), tasks, obstacle)
+    return chosen, honest_notes(chosen)
 
 
 def choose_from_file(

@@ -17,7 +17,7 @@ from foreshock.batch.config_inputs import PROBLEM_SUFFIXES
 from foreshock.batch.planning.admission import ADMISSION, admit_checkpoints, admit_further, note_donor, remembered_of
 from foreshock.batch.planning.checkpoints import discover_checkpoints, find_checkpoints, is_selected, select_steps
 from foreshock.batch.planning.exploit_codes import code_notes, plan_exploit_codes
-from foreshock.batch.planning.honest import CHOSEN_LATER, honest_notes, obstacles, plan_honest
+from foreshock.batch.planning.honest import plan_honest
 from foreshock.batch.planning.lengths import context_length, planned_too_long, prompt_lengths
 from foreshock.batch.planning.problem_checks import EXTRA, CheckedProblems, check_run_problems, write_checks
 from foreshock.batch.planning.problems import load_run_problems
@@ -106,12 +106,9 @@ def make_plan(
     admission["notes"] += trace_notes
     admission["notes"] += control_token_notes(inputs, settings.instructions, tokenizer)
     codes = plan_exploit_codes(config, settings, prompt_format, inputs, context)
-    if config.logprob.honest_reasoning is not None:
-        obstacle = obstacles(prompt_format, settings.system, settings.instructions, problems, context)
-        inputs = replace(inputs, honest=plan_honest(config, codes.tasks, obstacle))
-        if config.logprob.honest_reasoning == OWN:
-            admission["notes"].append(CHOSEN_LATER)
-        admission["notes"] += honest_notes(inputs.honest)
+    honest, honest_notes = plan_honest(config, settings, prompt_format, problems, codes.tasks, context)
+    inputs = replace(inputs, honest=honest)
+    admission["notes"] += honest_notes
     builder = SpecBuilder(config, inputs, verifier.identity, traces.n_refused, settings, lengths.too_long, codes.tasks)
     admission["notes"] += code_notes(codes)
     specs: list[JobSpec] = []

@@ -28,8 +28,8 @@ from foreshock.batch.watch.estimate import look_ahead, new_alarms
 from foreshock.batch.watch.grow import begin, grow
 from foreshock.batch.watch.options import WatchOptions
 from foreshock.batch.watch.ready import Look, Readiness, Settling
-from foreshock.batch.watch.state import Outlook, SeenCheckpoint, WatchState
-from foreshock.batch.watch.telling import Events, Tell, deliver, sentence
+from foreshock.batch.watch.state import SeenCheckpoint, WatchState
+from foreshock.batch.watch.telling import Events, Tell, deliver, sentence, tell_unseen
 from foreshock.batch.watch.work import Work, work_on
 from foreshock.counted import counted
 from foreshock.errors import ForeshockError, InputError, StopRequestedError
@@ -363,29 +363,11 @@ class Watcher:
             state.write(self.layout)
             for row in state.outlook.types:
                 self._events.say("estimate", sentence(row, options.threshold), **row)
-        self._say_what_is_not_seen(state.outlook)
+        if state.outlook is not None:
+            tell_unseen(self._events, state.outlook, options.score)
         self._raise_alarms(state)
         if fresh and options.report and self.config.execution.cluster is not Cluster.SLURM:
             self._report()  # on a cluster the job after the arrays writes it
-
-    def _say_what_is_not_seen(self, outlook: Outlook | None) -> None:
-        """Types that cannot alarm, and a horizon that training has passed."""
-        if outlook is None:
-            return
-        score = self.options.score
-        unscored = [row["exploit_type"] for row in outlook.types if score and row.get(score.column) is None]
-        if score is not None and unscored:
-            self._events.say_once(
-                "unseen",
-                "",
-                f"cannot alarm, since nothing of their {score.what} is scored ({score.keys}): "
-                f"{', '.join(sorted(unscored))}",
-            )
-        wanted, got = outlook.horizon, {row["horizon"] for row in outlook.types}
-        if wanted is not None and got and wanted not in got:
-            self._events.say_once(
-                "horizon", "", f"training has passed step {wanted:.0f}; the forecast reaches to step {max(got):.0f}"
-            )
 
     def _raise_alarms(self, state: WatchState) -> None:
         assert state.outlook is not None

@@ -17,10 +17,14 @@ STOP_FILE, WEBHOOK, COMMAND = "stop_file", "webhook", "command"
 """The ways an alarm goes out."""
 
 
+SCORES = {"trace": "whole exploit traces", "code": "exploit code after honest reasoning"}
+"""What a type can alarm by, beside the forecast: by its name in a calibration, in words."""
+_KEYS = {"trace": "logprob.whole_trace, prefill.source", "code": "logprob.honest_reasoning"}
+
+
 @dataclass(frozen=True, slots=True)
 class ScoreLimit:
-    """Nats that a score must have gained since the first checkpoint: whole traces (`trace`), or exploit code after
-    honest reasoning (`code`)."""
+    """Nats that a score, one of `SCORES`, must have gained since the first checkpoint."""
 
     statistic: str
     nats: float
@@ -33,12 +37,12 @@ class ScoreLimit:
     @property
     def what(self) -> str:
         """The score in words."""
-        return {"trace": "whole exploit traces", "code": "exploit code after honest reasoning"}[self.statistic]
+        return SCORES[self.statistic]
 
     @property
     def keys(self) -> str:
         """The configuration that makes the score."""
-        return {"trace": "logprob.whole_trace, prefill.source", "code": "logprob.honest_reasoning"}[self.statistic]
+        return _KEYS[self.statistic]
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from foreshock.batch.watch.deliver import deliver_pending, post, run_command, write_stop_file
-from foreshock.batch.watch.options import COMMAND, STOP_FILE, WEBHOOK, WatchOptions
-from foreshock.batch.watch.state import Alarm, WatchState
+from foreshock.batch.watch.options import COMMAND, SCORES, STOP_FILE, WEBHOOK, ScoreLimit, WatchOptions
+from foreshock.batch.watch.state import Alarm, Outlook, WatchState
 from foreshock.jobs.records.layout import RunLayout
 
 Tell = Callable[[dict[str, Any]], None]
@@ -73,9 +73,26 @@ def sentence(row: dict[str, Any], threshold: float) -> str:
         low, high = row["lower95"] or 0.0, row["upper95"] or 1.0
         rate = f"rate {row['rate']:.2g} ({low:.2g} to {high:.2g}) at step {row['checkpoint']}"
     changes = [
-        f"; {what} {row[key]:+.1f} nats since the first checkpoint"
-        for key, what in (("trace_change", "whole exploit traces"), ("code_change", "code after honest reasoning"))
-        if row.get(key) is not None
+        f"; {what} {change:+.1f} nats since the first checkpoint"
+        for score, what in SCORES.items()
+        if (change := row.get(f"{score}_change")) is not None
     ]
     ahead = f"above {100 * threshold:g}% by step {row['horizon']:.0f}: {row['p_exceed']:.0%}"
     return f"{row['exploit_type']}: {rate}; {ahead}{''.join(changes)}"
+
+
+def tell_unseen(events: Events, outlook: Outlook, score: ScoreLimit | None) -> None:
+    """Tell of types that cannot alarm, and of a horizon that training has passed."""
+    unscored = [row["exploit_type"] for row in outlook.types if score and row.get(score.column) is None]
+    if score is not None and unscored:
+        events.say_once(
+            "unseen",
+            "",
+            f"cannot alarm, since nothing of their {score.what} is scored ({score.keys}): "
+            f"{', '.join(sorted(unscored))}",
+        )
+    wanted, got = outlook.horizon, {row["horizon"] for row in outlook.types}
+    if wanted is not None and got and wanted not in got:
+        events.say_once(
+            "horizon", "", f"training has passed step {wanted:.0f}; the forecast reaches to step {max(got):.0f}"
+        )
